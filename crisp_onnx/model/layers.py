@@ -1,0 +1,113 @@
+"""Find the weight layers of a graph: Conv, Gemm and MatMul with a stored weight, read as matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_graphsurgeon as gs
+
+from crisp_onnx.model.spec import Model
+
+WEIGHT_OPS = ("Conv", "Gemm", "MatMul")
+
+
+@dataclass(frozen=True)
+class WeightLayer:
+    """One node with a stored weight.
+
+    `shape` is (Cout, Cin per group, kh, kw), whatever the layout in the file; Gemm and MatMul have kh = kw = 1.
+    `transposed`: the file stores the matrix as (Cin, Cout). `positions`: output positions of one image; `None` when
+    the shape could not be inferred. `obstacle`: why no weight of this layer can be pruned, or empty.
+    """
+
+    name: str
+    op: str
+    weight: str
+    shape: tuple[int, int, int, int]
+    groups: int
+    transposed: bool
+    positions: int | None
+    obstacle: str
+
+    @property
+    def weights(self) -> int:
+        return prod(self.shape)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one image; a layer with unknown positions counts as one position."""
+        return self.weights * (self.positions or 1)
+
+    def matrix(self, stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The stored weight as (Cout, Cin per group, kh, kw)."""
+        return (stored.T if self.transposed else stored).reshape(self.shape)
+
+    def stored(self, matrix: npt.NDArray[Any], like: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The inverse of `matrix`: (Cout, Cin per group, kh, kw) in the layout, shape and type of `like`."""
+        plain = matrix.reshape(self.shape[0], -1).T if self.transposed else matrix
+        return np.ascontiguousarray(plain.reshape(like.shape), dtype=like.dtype)
+
+
+def weight_layers(model: Model, shapes: Mapping[str, tuple[int, ...]] | None = None) -> tuple[WeightLayer, ...]:
+    """Every weight layer in the order of the graph. `shapes`: tensor shapes of one image (see `model.shapes`)."""
+    graph = model.graph()
+    uses: dict[str, int] = {}
+    for node in graph.nodes:
+        for tensor in node.inputs:
+            if isinstance(tensor, gs.Constant):
+                uses[tensor.name] = uses.get(tensor.name, 0) + 1
+    layers = []
+    first_conv = True
+    for node in graph.nodes:
+        if node.op not in WEIGHT_OPS or node.domain not in (None, "", "ai.onnx"):
+            continue
+        layer = _layer(node, shapes or {}, uses, first_conv=first_conv and node.op == "Conv")
+        if node.op == "Conv":
+            first_conv = False
+        if layer is not None:
+            layers.append(layer)
+    return tuple(layers)
+
+
+def _layer(
+    node: gs.Node, shapes: Mapping[str, tuple[int, ...]], uses: Mapping[str, int], *, first_conv: bool
+) -> WeightLayer | None:
+    if len(node.inputs) < 2 or not isinstance(node.inputs[1], gs.Constant):
+        return None
+    weight = node.inputs[1]
+    dims = tuple(int(d) for d in weight.shape)
+    groups = int(node.attrs.get("group", 1)) if node.op == "Conv" else 1
+    transposed = node.op == "MatMul" or (node.op == "Gemm" and not node.attrs.get("transB", 0))
+    out = shapes.get(node.outputs[0].name)
+    obstacle = ""
+    if node.op == "Conv":
+        rank = len(dims) - 2
+        shape = (dims[0], dims[1], prod(dims[2:-1]), dims[-1]) if rank else (dims[0], dims[1], 1, 1)
+        positions = prod(out[2:]) if out else None
+        if rank != 2:
+            obstacle = f"a {rank}-D convolution"
+        elif groups > 1:
+            obstacle = "depthwise convolution" if dims[1] == 1 else f"grouped convolution ({groups} groups)"
+        elif first_conv:
+            obstacle = "first convolution: its few input channels see the image itself"
+        elif node.attrs.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
+            obstacle = f"auto_pad={node.attrs['auto_pad']}: the padding depends on the input's size"
+    else:
+        if len(dims) != 2:
+            return None
+        shape = (dims[1], dims[0], 1, 1) if transposed else (dims[0], dims[1], 1, 1)
+        positions = prod(out[1:-1]) if out else None
+        if node.op == "Gemm":
+            positions = 1
+            if node.attrs.get("transA", 0) or node.attrs.get("alpha", 1.0) != 1.0 or node.attrs.get("beta", 1.0) != 1.0:
+                obstacle = "Gemm with transA, alpha or beta"
+    if not obstacle and weight.dtype != np.float32:
+        obstacle = f"weight is {np.dtype(weight.dtype).name}, not float32"
+    if not obstacle and uses[weight.name] > 1:
+        obstacle = f"weight {weight.name!r} is shared by {uses[weight.name]} nodes"
+    return WeightLayer(node.name, node.op, weight.name, shape, groups, transposed, positions, obstacle)

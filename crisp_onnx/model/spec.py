@@ -1,0 +1,104 @@
+"""`Model`: an ONNX graph with what every stage asks of it: input, output, opset, and where it came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx_graphsurgeon as gs
+from onnx import helper
+
+from crisp_onnx.errors import CrispError
+
+DEFAULT_DOMAIN = ("", "ai.onnx")
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Name, shape (`None` where the size is open) and element type of a graph input or output."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: np.dtype[np.generic]
+
+    def fixed(self, batch: int, size: int = 224) -> tuple[int, ...]:
+        """The shape with the open first dimension set to `batch` and every other open one to `size`."""
+        return tuple(
+            (batch if axis == 0 else size) if dim is None else dim for axis, dim in enumerate(self.shape)
+        )
+
+
+@dataclass(frozen=True)
+class Model:
+    """A loaded classifier. `proto` holds all weights in memory; `sha256` is that of the file and its external data."""
+
+    proto: onnx.ModelProto
+    path: Path
+    sha256: str
+
+    @property
+    def opset(self) -> int:
+        return next(o.version for o in self.proto.opset_import if o.domain in DEFAULT_DOMAIN)
+
+    @property
+    def input(self) -> TensorSpec:
+        """The one input that is not a weight."""
+        stored = {t.name for t in self.proto.graph.initializer}
+        specs = [_spec(v) for v in self.proto.graph.input if v.name not in stored]
+        if len(specs) != 1:
+            names = ", ".join(repr(s.name) for s in specs) or "none"
+            raise CrispError(
+                f"{self.path.name} has {len(specs)} inputs ({names}); one image input is needed. "
+                "Export the model with a single input."
+            )
+        return specs[0]
+
+    @property
+    def output(self) -> TensorSpec:
+        """The first output, read as the class logits."""
+        if not self.proto.graph.output:
+            raise CrispError(f"{self.path.name} has no output. Export it again.")
+        return _spec(self.proto.graph.output[0])
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        return {p.key: p.value for p in self.proto.metadata_props}
+
+    def graph(self) -> gs.Graph:
+        """A fresh editable copy of the graph; changing it leaves this model as it is."""
+        graph = gs.import_onnx(self.proto)
+        for number, node in enumerate(graph.nodes):
+            node.name = node.name or f"{node.op}_{number}"
+        stored = {t.name for t in self.proto.graph.initializer}
+        graph.inputs = [tensor for tensor in graph.inputs if tensor.name not in stored]
+        return graph
+
+    def with_graph(self, graph: gs.Graph) -> Model:
+        """The same model with another graph; metadata and functions of the file are kept."""
+        # export_onnx drops metadata and functions in some versions, so both are put back here.
+        proto = gs.export_onnx(graph, do_type_check=False)
+        proto.ir_version = max(self.proto.ir_version, 8)
+        del proto.metadata_props[:]
+        proto.metadata_props.extend(self.proto.metadata_props)
+        proto.producer_name, proto.producer_version = self.proto.producer_name, self.proto.producer_version
+        proto.doc_string = self.proto.doc_string
+        return replace(self, proto=proto)
+
+
+def numpy_dtype(elem_type: int) -> np.dtype[np.generic]:
+    return helper.tensor_dtype_to_np_dtype(elem_type)
+
+
+def as_array(tensor: onnx.TensorProto) -> npt.NDArray[np.generic]:
+    return onnx.numpy_helper.to_array(tensor)
+
+
+def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
+    tensor = value.type.tensor_type
+    if not value.type.HasField("tensor_type"):
+        raise CrispError(f"{value.name!r} is not a tensor. Only models with tensor inputs and outputs are supported.")
+    dims = tuple(d.dim_value if d.HasField("dim_value") and d.dim_value > 0 else None for d in tensor.shape.dim)
+    return TensorSpec(value.name, dims, numpy_dtype(tensor.elem_type))
