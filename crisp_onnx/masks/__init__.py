@@ -1,0 +1,19 @@
+"""Stage 5, choose: patterns, allocation and the plan."""
+
+from crisp_onnx.masks.choose import FLOOR, Budget, choose
+from crisp_onnx.masks.eligible import check_keep_dense, reason_to_stay_dense
+from crisp_onnx.masks.pattern import Pattern, parse_pattern
+from crisp_onnx.masks.plan import DenseLayer, Plan, SparseLayer
+
+__all__ = [
+    "FLOOR",
+    "Budget",
+    "DenseLayer",
+    "Pattern",
+    "Plan",
+    "SparseLayer",
+    "check_keep_dense",
+    "choose",
+    "parse_pattern",
+    "reason_to_stay_dense",
+]

@@ -1,0 +1,77 @@
+"""`Plan`: for every weight layer, sparse with its mask, or dense with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from crisp_onnx.masks.pattern import Pattern
+from crisp_onnx.model import WeightLayer
+
+
+@dataclass(frozen=True)
+class SparseLayer:
+    """`kept`: (R, S) int32, ascending block columns. `mask`: (Cout, Cin, kh, kw) bool, True where a weight stays."""
+
+    layer: WeightLayer
+    pattern: Pattern
+    kept: npt.NDArray[np.int32]
+    mask: npt.NDArray[np.bool_]
+
+    @property
+    def kept_weights(self) -> int:
+        return int(np.count_nonzero(self.mask))
+
+    @property
+    def density(self) -> float:
+        """Kept weights over all weights of the layer, padding not counted."""
+        return self.kept_weights / self.layer.weights
+
+    @property
+    def bytes(self) -> int:
+        return self.pattern.bytes(self.layer.shape, self.kept.shape[1])
+
+
+@dataclass(frozen=True)
+class DenseLayer:
+    """A layer that keeps all its weights, and why."""
+
+    layer: WeightLayer
+    reason: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One decision a weight layer, in the order of the graph."""
+
+    layers: tuple[SparseLayer | DenseLayer, ...] = ()
+
+    def sparse(self) -> Iterator[SparseLayer]:
+        return (decision for decision in self.layers if isinstance(decision, SparseLayer))
+
+    @property
+    def sparsity(self) -> float:
+        """Zeros over all weights of the sparse layers."""
+        total = sum(s.layer.weights for s in self.sparse())
+        return 1 - sum(s.kept_weights for s in self.sparse()) / total if total else 0.0
+
+    @property
+    def dense_macs(self) -> int:
+        return sum(decision.layer.macs for decision in self.layers)
+
+    @property
+    def kept_macs(self) -> int:
+        """MACs of one image with the zeros skipped, the dense layers included."""
+        return sum(
+            decision.kept_weights * (decision.layer.positions or 1)
+            if isinstance(decision, SparseLayer)
+            else decision.layer.macs
+            for decision in self.layers
+        )
+
+    def masks(self) -> dict[str, npt.NDArray[np.bool_]]:
+        """Mask by weight name, (Cout, Cin, kh, kw)."""
+        return {s.layer.weight: s.mask for s in self.sparse()}
