@@ -1,0 +1,255 @@
+"""`Report`: everything a run says about itself, as `report.json` version `crisp-report/1` holds it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from crisp_onnx.errors import CrispError
+
+if TYPE_CHECKING:
+    from crisp_onnx.runtime.latency import Timing
+
+VERSION: Literal["crisp-report/1"] = "crisp-report/1"
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0)]
+Duration = Annotated[float, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Part(BaseModel):
+    """What every part of the report is: frozen, finite, and without room for unknown fields."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, json_schema_serialization_defaults_required=True
+    )
+
+
+class ClassEntry(Part):
+    """One class of the user: its output index in the source model, and its name."""
+
+    index: Count
+    name: str
+
+
+class Score(Part):
+    """Shares of images answered rightly: over all outputs, and with the logits restricted to the user's classes."""
+
+    top1: Share | None = None
+    top1_restricted: Share | None = None
+
+
+class Accuracy(Part):
+    """Accuracy of both models on the same `n` images; all null with `n` 0 and a reason when not measured."""
+
+    dense: Score = Score()
+    compressed: Score = Score()
+    n: Count = 0
+    source: Literal["evaluation images", "held-out training images", "not measured"] = "not measured"
+    reason: str = ""
+
+    @model_validator(mode="after")
+    def _measured_or_reason(self) -> Accuracy:
+        figures = (*self.dense.model_dump().values(), *self.compressed.model_dump().values())
+        if self.source == "not measured":
+            if self.n or any(figure is not None for figure in figures):
+                raise ValueError("accuracy that was not measured must be null, with n = 0")
+            if not self.reason:
+                raise ValueError("accuracy that was not measured needs a reason")
+        elif not self.n or any(figure is None for figure in figures):
+            raise ValueError("measured accuracy needs all four figures and n > 0")
+        return self
+
+
+class Sparsity(Part):
+    """Shares of weights that are zero: of all weight layers, and of the layers stored as sparse."""
+
+    weights: Share
+    prunable: Share
+
+
+class Macs(Part):
+    """Multiply-accumulates of one image; `kept_ratio` is kept over dense."""
+
+    dense: Count
+    kept: Count
+    kept_ratio: Share
+
+    @model_validator(mode="after")
+    def _ratio_of_the_counts(self) -> Macs:
+        if self.dense and abs(self.kept_ratio - self.kept / self.dense) > 1e-6:
+            raise ValueError(f"kept_ratio is {self.kept_ratio}, but kept / dense is {self.kept / self.dense}")
+        return self
+
+
+class FileSizes(Part):
+    """Bytes on disk with external data. `bytes_formula`: the format's formula plus the tensors left dense."""
+
+    bytes_dense: Count
+    bytes: Count
+    bytes_formula: Count
+
+
+class Equivalence(Part):
+    """Outputs of the written file against those of the masked dense graph, on `images` images."""
+
+    worst_relative: Duration
+    images: Positive
+
+
+class Side(Part):
+    """Milliseconds of one run of one model: median, 10th and 90th percentile."""
+
+    median_ms: Duration
+    p10_ms: Duration
+    p90_ms: Duration
+
+
+class Latency(Part):
+    """Both models run alternately on one host. `ratio_*`: dense time over compressed time, pair by pair."""
+
+    dense: Side
+    compressed: Side
+    ratio_median: Duration
+    ratio_p10: Duration
+    ratio_p90: Duration
+    threads: Positive
+    batch: Positive
+    runtime: str
+    noisy: bool
+    note: str = ""
+
+
+class LayerEntry(Part):
+    """One weight layer. The pattern's fields are null in a dense layer, which says its reason instead.
+
+    `shape` is (Cout, Cin per group, kh, kw). `density`: share of the weights kept. `bytes`: as stored in the
+    compressed file, metadata included; `bytes_dense`: in the source file.
+    """
+
+    name: str
+    op: str
+    weight: str
+    shape: tuple[Positive, ...]
+    macs: Count
+    decision: Literal["sparse", "dense"]
+    reason: str = ""
+    n: Positive | None = None
+    m: Positive | None = None
+    block: Positive | None = None
+    vector_rows: Positive | None = None
+    kept_blocks: Positive | None = None
+    block_columns: Positive | None = None
+    density: Share
+    bytes: Count
+    bytes_dense: Count
+
+    @model_validator(mode="after")
+    def _pattern_or_reason(self) -> LayerEntry:
+        pattern = (self.n, self.m, self.block, self.vector_rows, self.kept_blocks, self.block_columns)
+        if self.decision == "sparse" and None in pattern:
+            raise ValueError(f"sparse layer {self.name!r} needs its whole pattern")
+        if self.decision == "dense" and (any(figure is not None for figure in pattern) or not self.reason):
+            raise ValueError(f"dense layer {self.name!r} has a reason and no pattern")
+        return self
+
+
+class Declined(Part):
+    """A node that a rewriting pass left as it was."""
+
+    pass_name: str
+    node: str
+    reason: str
+
+
+class Budget(Part):
+    """A figure that the user asked for, and what was reached."""
+
+    name: str
+    asked: float
+    reached: float
+    met: bool
+
+
+class Source(Part):
+    """The model that was compressed; `sha256` is that of the file and its external data."""
+
+    path: str
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class Report(Part):
+    """One run of `compress`. Shares lie between 0 and 1; units stand in the names."""
+
+    model_config = ConfigDict(title=VERSION)
+
+    version: Literal["crisp-report/1"] = Field(default=VERSION, alias="schema")
+    source: Source
+    classes: tuple[ClassEntry, ...]
+    accuracy: Accuracy
+    sparsity: Sparsity
+    macs: Macs
+    file: FileSizes
+    equivalence: Equivalence
+    latency: Latency | None = None
+    timings_s: dict[str, Duration]
+    peak_memory_bytes: Count
+    layers: tuple[LayerEntry, ...]
+    declined: tuple[Declined, ...] = ()
+    budgets: tuple[Budget, ...] = ()
+    notes: tuple[str, ...] = ()
+    versions: dict[str, str]
+    seed: int
+
+
+def to_json(report: Report) -> str:
+    """The report as an indented JSON document that ends in a newline."""
+    return report.model_dump_json(by_alias=True, indent=2) + "\n"
+
+
+def from_json(text: str) -> Report:
+    """Read a report back.
+
+    Raises:
+        CrispError: not JSON, another version, an unknown field or one that is missing.
+    """
+    try:
+        return Report.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the document"
+        raise CrispError(
+            f"This is not a {VERSION} report: {place}: {first['msg']}. Write it again with `crisp-onnx compress`."
+        ) from error
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of `report.json`, as `docs/report.schema.json` holds it."""
+    schema = Report.model_json_schema(by_alias=True, mode="serialization")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def schema_text() -> str:
+    """`json_schema()` as the text of the published file."""
+    return json.dumps(json_schema(), indent=2) + "\n"
+
+
+def latency_entry(timing: Timing, *, threads: int, batch: int, runtime: str) -> Latency:
+    """The report's entry of a measurement of two files, dense first."""
+    dense, compressed = (Side(median_ms=s.median, p10_ms=s.p10, p90_ms=s.p90) for s in timing.sides_ms)
+    ratio = timing.ratios[1]
+    return Latency(
+        dense=dense,
+        compressed=compressed,
+        ratio_median=ratio.median,
+        ratio_p10=ratio.p10,
+        ratio_p90=ratio.p90,
+        threads=threads,
+        batch=batch,
+        runtime=runtime,
+        noisy=timing.noisy,
+        note=timing.note,
+    )
