@@ -1,0 +1,1 @@
+"""Stage 11, estimate: cycles, energy, memory and the limiting resource of every layer on a target."""
