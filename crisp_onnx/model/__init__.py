@@ -1,8 +1,9 @@
 """Stage 1, read: load and check an ONNX file, find its weight layers, write files atomically."""
 
+from crisp_onnx.model.classifier import classifier_chain
 from crisp_onnx.model.layers import WeightLayer, weight_layers
 from crisp_onnx.model.read import load
-from crisp_onnx.model.shapes import tensor_shapes
+from crisp_onnx.model.shapes import tensor_shapes, with_value_info
 from crisp_onnx.model.spec import Model, TensorSpec
 from crisp_onnx.model.upgrade import upgrade
 from crisp_onnx.model.write import save, serialize, write_files
@@ -11,11 +12,13 @@ __all__ = [
     "Model",
     "TensorSpec",
     "WeightLayer",
+    "classifier_chain",
     "load",
     "save",
     "serialize",
     "tensor_shapes",
     "upgrade",
     "weight_layers",
+    "with_value_info",
     "write_files",
 ]

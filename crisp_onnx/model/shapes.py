@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -40,6 +41,16 @@ def tensor_shapes(model: Model, *, batch: int = 1, size: int = 224) -> Shapes:
     if wanted:
         shapes.update(_run(proto, wanted, spec.name, np.zeros(fixed, spec.dtype)))
     return shapes
+
+
+def with_value_info(model: Model) -> Model:
+    """The model with every inferable shape stored on its edges; open dimensions keep their names."""
+    try:
+        inferred = onnx.shape_inference.infer_shapes(model.proto, data_prop=True)
+    except (onnx.shape_inference.InferenceError, ValueError) as error:  # over 2 GiB, or the graph contradicts itself
+        log.debug("static shape inference failed: %s", error)
+        return model
+    return replace(model, proto=inferred)
 
 
 def _known(proto: onnx.ModelProto) -> Shapes:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import onnx_graphsurgeon as gs
 from onnx import helper
@@ -87,13 +87,31 @@ class Model:
         proto.doc_string = self.proto.doc_string
         return replace(self, proto=proto)
 
+    def with_functions(self, functions: Sequence[onnx.FunctionProto], domain: str, version: int) -> Model:
+        """The same model carrying local functions of `domain`."""
+        proto = _copy(self.proto)
+        proto.functions.extend(functions)
+        if not any(o.domain == domain for o in proto.opset_import):
+            proto.opset_import.append(helper.make_opsetid(domain, version))
+        return replace(self, proto=proto)
+
+    def with_metadata(self, entries: Mapping[str, str]) -> Model:
+        """The same model with `entries` added to its metadata; equal keys are replaced."""
+        proto = _copy(self.proto)
+        kept = {p.key: p.value for p in proto.metadata_props} | dict(entries)
+        del proto.metadata_props[:]
+        helper.set_model_props(proto, kept)
+        return replace(self, proto=proto)
+
+
+def _copy(proto: onnx.ModelProto) -> onnx.ModelProto:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    return copy
+
 
 def numpy_dtype(elem_type: int) -> np.dtype[np.generic]:
     return helper.tensor_dtype_to_np_dtype(elem_type)
-
-
-def as_array(tensor: onnx.TensorProto) -> npt.NDArray[np.generic]:
-    return onnx.numpy_helper.to_array(tensor)
 
 
 def _spec(value: onnx.ValueInfoProto) -> TensorSpec:

@@ -1,0 +1,46 @@
+"""Find the classifier: the weight layer whose rows are the classes, walked back from the output."""
+
+from __future__ import annotations
+
+import onnx_graphsurgeon as gs
+
+from crisp_onnx.model.layers import WEIGHT_OPS
+
+# Operators that keep "one channel, one class" between the classifier and the output.
+_CLASS_KEEPING = frozenset(
+    {"Identity", "Flatten", "Reshape", "Squeeze", "Softmax", "LogSoftmax", "Sigmoid", "Add", "Relu", "Dropout", "Cast"}
+    | {"GlobalAveragePool", "AveragePool", "ReduceMean", "Clip"}
+)
+
+
+def classifier_chain(graph: gs.Graph) -> tuple[gs.Node, ...]:
+    """Nodes from the classifier (first) to the graph's first output (last); empty when there is no plain chain.
+
+    The classifier is the first Conv, Gemm or MatMul with a stored weight met on the way back, and every node between it
+    and the output has one data input and one consumer.
+    """
+    chain: list[gs.Node] = []
+    tensor = graph.outputs[0]
+    while tensor.inputs:
+        node = tensor.inputs[0]
+        if tensor is not graph.outputs[0] and len(tensor.outputs) != 1:
+            return ()
+        chain.append(node)
+        if node.op in WEIGHT_OPS:
+            stored = len(node.inputs) > 1 and isinstance(node.inputs[1], gs.Constant)
+            return tuple(reversed(chain)) if stored else ()
+        data = [i for i in node.inputs if not isinstance(i, gs.Constant) and not i.is_empty()]
+        if node.op not in _CLASS_KEEPING or len(data) != 1:
+            return ()
+        tensor = data[0]
+    return ()
+
+
+def ends_in_softmax(graph: gs.Graph) -> bool:
+    """Whether the first output holds probabilities: a Softmax with nothing but reshaping behind it."""
+    for node in reversed(classifier_chain(graph)):
+        if node.op == "Softmax":
+            return True
+        if node.op not in ("Identity", "Flatten", "Reshape", "Squeeze", "Cast"):
+            return False
+    return False

@@ -1,0 +1,150 @@
+"""What a report's tables say, as plain rows; the terminal and the page draw the same rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from crisp_onnx.report.schema import LayerEntry, Report, Side
+from crisp_onnx.report.wording import (
+    NOT_MEASURED,
+    count_text,
+    milliseconds_text,
+    shape_text,
+    share_text,
+    significant,
+    size_text,
+)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A table: its title, its column heads and its cells. Columns in `right` hold figures."""
+
+    title: str
+    columns: tuple[str, ...]
+    cells: tuple[tuple[str, ...], ...]
+    right: frozenset[int] = frozenset()
+
+
+def before_after_rows(report: Report) -> Rows:
+    """Bytes, MACs, accuracy and latency of both models, and what changed."""
+    file, macs, latency = report.file, report.macs, report.latency
+    cells = [
+        ("file", size_text(file.bytes_dense), size_text(file.bytes), _smaller(file.bytes_dense, file.bytes)),
+        ("MACs per image", count_text(macs.dense), count_text(macs.kept), f"{share_text(macs.kept_ratio)} kept"),
+        ("zeros, all layers", "", share_text(report.sparsity.weights), ""),
+        ("zeros, sparse layers", "", share_text(report.sparsity.prunable), ""),
+        *_accuracy_cells(report),
+    ]
+    if latency is None:
+        cells.append(("latency", NOT_MEASURED, NOT_MEASURED, ""))
+    else:
+        name = f"latency, {_counted(latency.threads, 'thread')}"
+        change = f"{latency.ratio_median:.2f}x as fast"
+        cells.append((name, _side_text(latency.dense), _side_text(latency.compressed), change))
+    return Rows("Before and after", ("", "dense", "compressed", "change"), tuple(cells), frozenset({1, 2}))
+
+
+def layer_rows(report: Report) -> Rows:
+    """A row per weight layer: what was decided and why, pattern, density, MACs, bytes."""
+    columns = ("layer", "op", "shape", "MACs", "pattern", "blocks", "density", "before", "after", "why dense")
+    cells = tuple(
+        (
+            layer.name,
+            layer.op,
+            shape_text(layer.shape),
+            count_text(layer.macs),
+            pattern_text(layer),
+            f"{layer.kept_blocks}/{layer.block_columns}" if layer.decision == "sparse" else "",
+            share_text(layer.density),
+            size_text(layer.bytes_dense),
+            size_text(layer.bytes),
+            layer.reason,
+        )
+        for layer in report.layers
+    )
+    return Rows("Layers", columns, cells, frozenset({3, 5, 6, 7, 8}))
+
+
+def note_sentences(report: Report) -> tuple[str, ...]:
+    """Everything a reader of the figures must know: what was not measured, noisy, declined, missed or synthesised."""
+    notes = list(report.notes)
+    accuracy, latency = report.accuracy, report.latency
+    if accuracy.source == "not measured":
+        notes.append(f"Accuracy was not measured: {_sentence(accuracy.reason)}")
+    else:
+        notes.append(
+            f"Accuracy is measured on {accuracy.n:,} {accuracy.source}; in brackets, 95 % Wilson intervals. "
+            f"'{_counted(len(report.classes), 'class', 'classes')}': the logits of your classes alone."
+        )
+        if accuracy.reason:
+            notes.append(_sentence(accuracy.reason))
+    if latency is not None:
+        notes.append(
+            f"Latency: {latency.runtime}, batch {latency.batch}, both models run alternately on this host; median "
+            f"(10th to 90th percentile). Dense over compressed, pair by pair: {latency.ratio_p10:.2f} to "
+            f"{latency.ratio_p90:.2f}."
+        )
+        if latency.note:
+            notes.append(_sentence(latency.note))
+    notes += [
+        f"Budget missed: {budget.name} was to be {budget.asked:g}, {budget.reached:.4g} was reached."
+        for budget in report.budgets
+        if not budget.met
+    ]
+    notes += _declined_sentences(report)
+    return tuple(notes)
+
+
+def pattern_text(layer: LayerEntry) -> str:
+    """`2:4 B16 V8`: N:M, block, vector rows; or `dense`."""
+    if layer.decision == "dense":
+        return "dense"
+    return f"{layer.n}:{layer.m} B{layer.block} V{layer.vector_rows}"
+
+
+def _accuracy_cells(report: Report) -> list[tuple[str, ...]]:
+    accuracy = report.accuracy
+    names = (
+        (f"accuracy, {_counted(len(report.classes), 'class', 'classes')}", "top1_restricted"),
+        ("accuracy, all outputs", "top1"),
+    )
+    cells: list[tuple[str, ...]] = []
+    for name, field in names:
+        before, after = getattr(accuracy.dense, field), getattr(accuracy.compressed, field)
+        change = "" if before is None or after is None else f"{100 * (after - before):+.1f} points"
+        cells.append((name, share_text(before, accuracy.n), share_text(after, accuracy.n), change))
+    return cells
+
+
+def _side_text(side: Side) -> str:
+    return f"{milliseconds_text(side.median_ms)} ({significant(side.p10_ms)}-{significant(side.p90_ms)})"
+
+
+def _declined_sentences(report: Report) -> list[str]:
+    """One sentence for each pass and reason; a large graph declines the same thing many times."""
+    nodes: dict[tuple[str, str], list[str]] = {}
+    for entry in report.declined:
+        nodes.setdefault((entry.pass_name, entry.reason), []).append(entry.node)
+    return [
+        f"{pass_name} left {_named(names)} unchanged: {_sentence(reason)}"
+        for (pass_name, reason), names in nodes.items()
+    ]
+
+
+def _named(names: list[str]) -> str:
+    if len(names) <= 2:
+        return " and ".join(names)
+    return f"{len(names)} nodes ({names[0]}, {names[1]}, ...)"
+
+
+def _smaller(before: int, after: int) -> str:
+    return f"{before / after:.2f}x smaller" if after and before >= after else f"{after / max(before, 1):.2f}x larger"
+
+
+def _counted(count: int, one: str, many: str = "") -> str:
+    return f"{count} {one if count == 1 else many or one + 's'}"
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "!", "?")) else f"{text}."

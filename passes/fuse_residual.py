@@ -1,0 +1,54 @@
+"""Let HybridConv take the other side of a residual Add as an input: HybridConv + Add = HybridConvAdd."""
+
+from __future__ import annotations
+
+import math
+
+import onnx_graphsurgeon as gs
+
+from crisp_onnx.format import CONV, CONV_ADD
+from crisp_onnx.masks import Plan
+from crisp_onnx.passes.result import Declined, PassResult, constant, only_consumer
+
+
+class FuseResidual:
+    """One operand of the Add comes from a HybridConv without activation that nothing else reads."""
+
+    name = "fuse_residual"
+
+    def run(self, graph: gs.Graph, plan: Plan) -> PassResult:
+        changed, declined = 0, []
+        for add in [node for node in graph.nodes if node.op == "Add"]:
+            operands = list(add.inputs)
+            sides = [i for i in operands if i.inputs and i.inputs[0].op == CONV]
+            if not sides or any(constant(i) for i in operands):
+                continue
+            free = [i for i in sides if _fusible(graph, i)]
+            if not free:
+                declined.append(Declined(self.name, add.name, "both sides are used elsewhere or already clipped"))
+            elif not _same_shape(operands):
+                declined.append(Declined(self.name, add.name, "the shapes of both sides are not known to be equal"))
+            else:
+                _fuse(free[-1], next(i for i in operands if i is not free[-1]), add)
+                changed += 1
+        return PassResult(changed, tuple(declined))
+
+
+def _fusible(graph: gs.Graph, tensor: gs.Tensor) -> bool:
+    attrs = tensor.inputs[0].attrs
+    unclipped = attrs["lower"] == -math.inf and attrs["upper"] == math.inf
+    return unclipped and only_consumer(graph, tensor) is not None
+
+
+def _same_shape(operands: list[gs.Tensor]) -> bool:
+    first, second = (i.shape for i in operands)
+    return first is not None and second is not None and list(first) == list(second)
+
+
+def _fuse(result: gs.Tensor, other: gs.Tensor, add: gs.Node) -> None:
+    conv = result.inputs[0]
+    conv.op = CONV_ADD
+    conv.inputs.append(other)
+    out = add.outputs[0]
+    add.outputs.clear()
+    conv.outputs = [out]

@@ -1,0 +1,62 @@
+"""What a pass is, and what it says: how many places it changed and what it left alone, with the reason."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import onnx_graphsurgeon as gs
+
+from crisp_onnx.masks import Plan
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Declined:
+    """One place that a pass left as it was."""
+
+    pass_name: str
+    node: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class PassResult:
+    """`changed`: number of places rewritten."""
+
+    changed: int
+    declined: tuple[Declined, ...] = ()
+
+
+class Pass(Protocol):
+    """One rewriting of the graph. It changes nothing it does not understand."""
+
+    name: str
+
+    def run(self, graph: gs.Graph, plan: Plan) -> PassResult: ...
+
+
+def run_passes(passes: Sequence[Pass], graph: gs.Graph, plan: Plan) -> tuple[Declined, ...]:
+    """Run `passes` in order on `graph`, in place; return all that was declined."""
+    declined: list[Declined] = []
+    for item in passes:
+        result = item.run(graph, plan)
+        log.debug("pass %s: %d changed, %d declined", item.name, result.changed, len(result.declined))
+        declined.extend(result.declined)
+        graph.cleanup(remove_unused_graph_inputs=False).toposort()
+    return tuple(declined)
+
+
+def constant(tensor: gs.Tensor | None) -> bool:
+    """Whether `tensor` is a stored value."""
+    return isinstance(tensor, gs.Constant)
+
+
+def only_consumer(graph: gs.Graph, tensor: gs.Tensor) -> gs.Node | None:
+    """The one node that reads `tensor`, or None when there are several or it is a graph output."""
+    if len(tensor.outputs) != 1 or any(tensor is out for out in graph.outputs):
+        return None
+    return tensor.outputs[0]
