@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 
 from crisp_onnx.errors import CrispError
 from crisp_onnx.lower.quantity import Quantity
-from crisp_onnx.lower.schema import Descriptor
+from crisp_onnx.lower.schema import Descriptor, Dtype
 from crisp_onnx.lower.units import convert
 
 TOLERANCE = Fraction(1, 100)
@@ -39,16 +40,18 @@ def check_consistency(descriptor: Descriptor, path: Path) -> None:
             )
     missing = [dtype for dtype in descriptor.dtypes if dtype not in peaks]
     if missing and (not has_product or len(missing) > 1):
-        raise CrispError(f"{path}, key array.peak_dense_mac_per_cycle: no rate for {missing[0]}. Add it, or drop it from dtypes.")
+        raise CrispError(
+            f"{path}, key array.peak_dense_mac_per_cycle: no rate for {missing[0]}. Add it, or drop it from dtypes."
+        )
     _check_tops(descriptor, path, peaks, product)
     for number, support in enumerate(descriptor.sparsity.nm):
         if support.keep >= support.group:
             raise CrispError(
-                f"{path}, key sparsity.nm.{number}.pattern: {support.pattern!r} keeps everything. Write kept:group, as 2:4."
+                f"{path}, key sparsity.nm.{number}.pattern: {support.pattern!r} keeps all. Write kept:group, as 2:4."
             )
 
 
-def _check_tops(descriptor: Descriptor, path: Path, peaks: dict[str, Fraction], product: Fraction) -> None:
+def _check_tops(descriptor: Descriptor, path: Path, peaks: Mapping[Dtype, Fraction], product: Fraction) -> None:
     array = descriptor.array
     clock = _base(descriptor.clock.hz, descriptor)
     dense = array.advertised_dense_tops or {}
@@ -61,10 +64,11 @@ def _check_tops(descriptor: Descriptor, path: Path, peaks: dict[str, Fraction], 
         tops = 2 * peaks.get(dtype, product) * clock / 10**12
         stated = _base(advertised, descriptor)
         if not _near(tops, stated):
+            hint = _sparse_hint(max(tops, stated), min(tops, stated))
             raise CrispError(
-                f"{path}, key array.advertised_dense_tops.{dtype}: {float(stated):g} TOPS advertised, but 2 x MAC/cycle x "
-                f"clock gives {float(tops):.4g}.{_sparse_hint(max(tops, stated), min(tops, stated))} Enter dense figures; "
-                "what sparsity gains belongs under `sparsity`."
+                f"{path}, key array.advertised_dense_tops.{dtype}: {float(stated):g} TOPS advertised, but "
+                f"2 x MAC/cycle x clock gives {float(tops):.4g}.{hint} Enter dense rates; what sparsity gains belongs "
+                "under `sparsity`."
             )
     for dtype, advertised in (array.advertised_sparse_tops or {}).items():
         if dtype in dense and _base(advertised, descriptor) <= _base(dense[dtype], descriptor):

@@ -20,7 +20,7 @@ def ethos_u_cycles(matrix: Matrix, cores: int) -> int:
     out_h, out_w = matrix.out_hw
     positions = -(-out_h // MICRO_BLOCK[0]) * -(-out_w // MICRO_BLOCK[1]) * max(1, matrix.N // (out_h * out_w))
     taps = matrix.window[0] * matrix.window[1]
-    depthwise = matrix.groups > 1 and matrix.K == taps
+    depthwise = matrix.groups > 1 and taps == matrix.K
     if depthwise:
         channels = -(-matrix.groups * matrix.M // MICRO_BLOCK[2])
         steps = -(-taps // TAPS)

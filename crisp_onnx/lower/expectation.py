@@ -1,4 +1,4 @@
-"""Expected work of hardware that skips zeros wherever they stand: folds of a random vector, the slowest of many lanes."""
+"""Expected work of hardware that skips zeros wherever they stand: folds of a random vector, the slowest lane."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def expected_folds(n: int, density: float, lanes: int, *, skips_empty: bool = Fa
 
 @lru_cache(maxsize=4096)
 def expected_slowest(n: int, density: float, lanes: int) -> float:
-    """Expected maximum of `lanes` independent counts of nonzeros among `n`: what lanes that wait for each other take."""
+    """Expected maximum of `lanes` independent counts of nonzeros among `n`: lanes that wait for each other."""
     below, total = 0.0, 0.0
     for probability in binomial(n, density)[:-1]:
         below += probability

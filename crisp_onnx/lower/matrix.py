@@ -45,7 +45,7 @@ def conv_matrix(
     dilation: tuple[int, int] = (1, 1),
     residuals: int = 0,
 ) -> Matrix:
-    """A convolution with weights (Cout, Cin/g, kh, kw) on an input (b, Cin, H, W); pads are top, left, bottom, right."""
+    """A convolution with weights (Cout, Cin/g, kh, kw) on (b, Cin, H, W); pads are top, left, bottom, right."""
     c_out, c_in, kh, kw = weight
     batch, channels, height, width = image
     out_h = (height + pads[0] + pads[2] - dilation[0] * (kh - 1) - 1) // stride[0] + 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import ceil, comb, floor, log2
 from typing import Literal
@@ -18,7 +18,7 @@ class Pattern:
     """Sparsity of a weight matrix (M, K).
 
     `nm_keep` of `nm_group` neighbours along K are kept (0, 0: no such rule). Blocks are `block_rows` x `block_cols`, of
-    which every block row keeps `kept_blocks` (0 rows: no blocks). `density`: nonzeros of a matrix without such structure.
+    which every block row keeps `kept_blocks` (0 rows: no blocks). `density`: nonzeros without such structure.
     `hybrid`: stored in the hybrid format, so that a kernel of this package runs it.
     """
 
@@ -48,6 +48,9 @@ class Pattern:
         return " in ".join(part for part in (nm, blocks, loose) if part) or "dense"
 
 
+DENSE = Pattern()
+
+
 def block_count(k: int, block_cols: int) -> int:
     """Blocks in a block row of K values."""
     return -(-k // block_cols)
@@ -61,9 +64,7 @@ def blocks_kept(share: Fraction, blocks: int) -> int:
 def blocked(pattern: Pattern, share: Fraction, k: int, block_rows: int, block_cols: int) -> Pattern:
     """`pattern` with `share` of the blocks of each block row kept."""
     kept = blocks_kept(share, block_count(k, block_cols))
-    return Pattern(
-        pattern.nm_keep, pattern.nm_group, block_rows, block_cols, kept, pattern.vector_rows, pattern.density, pattern.hybrid
-    )
+    return replace(pattern, block_rows=block_rows, block_cols=block_cols, kept_blocks=kept)
 
 
 def nm_bits(pattern: Pattern, support: NmSupport | None) -> Fraction:
@@ -95,14 +96,18 @@ class Seen:
     block: Effect = "none"
     unstructured: Effect = "none"
     reason: str = ""
-    runs_as: Pattern = Pattern()
+    runs_as: Pattern = DENSE
+
+
+UNSEEN = Seen()
 
 
 def see(pattern: Pattern, target: Target, *, k: int, kernel_taps: int = 1) -> Seen:
-    """`pattern` as `target` runs it. What cannot be skipped runs dense, or only stores less; `reason` says which and why.
+    """`pattern` as `target` runs it. What cannot be skipped runs dense or only stores less; `reason` says so.
 
     `kernel_taps`: kh x kw; patterns stand along K with the input channel fastest, which matters where it is above 1.
     """
+    pattern = trimmed(pattern, k)
     reasons: list[str] = []
     sparsity = target.descriptor.sparsity
     only_hybrid = sparsity.hybrid_operators_only and not pattern.hybrid
@@ -110,13 +115,13 @@ def see(pattern: Pattern, target: Target, *, k: int, kernel_taps: int = 1) -> Se
     nm, nm_pattern = _see_nm(pattern, target, order, only_hybrid, reasons)
     block = _see_blocks(pattern, target, order, only_hybrid, reasons)
     loose: Effect = "none"
-    if sparse(pattern, k) and sparsity.unstructured is not None:
-        support = sparsity.unstructured
+    support = sparsity.unstructured
+    if support is not None and (kept_share(pattern, k) < 1 or support.codec == "entropy"):
         loose = support.compute if support.compute != "none" else ("store" if support.storage else "none")
         if loose == "skip":
             reasons.append("every zero is skipped, whatever the pattern")
         elif loose == "store":
-            reasons.append("zeros are compressed in memory but computed")
+            reasons.append("weights are compressed in memory, zeros are computed")
     elif pattern.density < 1 and not pattern.has_nm and not pattern.has_blocks:
         reasons.append(f"{target.name} cannot use zeros without a pattern")
     runs_as = Pattern(
@@ -131,8 +136,11 @@ def see(pattern: Pattern, target: Target, *, k: int, kernel_taps: int = 1) -> Se
     return Seen(nm, block, loose, "; ".join(reasons), runs_as)
 
 
-def sparse(pattern: Pattern, k: int) -> bool:
-    return kept_share(pattern, k) < 1
+def trimmed(pattern: Pattern, k: int) -> Pattern:
+    """`pattern` without blocks when all of them are kept, and without n:m when n equals m."""
+    if pattern.has_blocks and pattern.kept_blocks >= block_count(k, pattern.block_cols):
+        pattern = replace(pattern, block_rows=0, block_cols=0, kept_blocks=0)
+    return pattern if pattern.has_nm else replace(pattern, nm_keep=0, nm_group=0)
 
 
 def kept_share(pattern: Pattern, k: int) -> Fraction:
@@ -183,7 +191,9 @@ def _see_blocks(pattern: Pattern, target: Target, order: bool, only_hybrid: bool
     compute = support.compute
     least = (target.whole(support.min_bh), target.whole(support.min_bw))
     if compute == "skip" and (pattern.block_rows < least[0] or pattern.block_cols < least[1]):
-        reasons.append(f"blocks of {pattern.block_rows}x{pattern.block_cols} are below the least of {least[0]}x{least[1]}")
+        reasons.append(
+            f"blocks of {pattern.block_rows}x{pattern.block_cols} are below the least of {least[0]}x{least[1]}"
+        )
         compute = "none"
     elif compute == "skip" and only_hybrid:
         reasons.append("blocks are skipped only in hybrid operators; this one is a plain node")

@@ -97,7 +97,7 @@ class NmSupport(Strict):
 
 
 class BlockSupport(Strict):
-    """Dropped blocks of weights. `full_rate_bh`: height from which block rows need no activation stream of their own."""
+    """Dropped blocks of weights. `full_rate_bh`: height from which block rows share one activation stream."""
 
     compute: Effect
     storage: bool = False

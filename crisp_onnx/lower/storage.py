@@ -12,8 +12,8 @@ VALUE_BITS = 7.4  # of an int8 weight after the Ethos-U encoder; Vela 5.2.0 on n
 def unstructured_bytes(weights: int, density: float, codec: Codec, size: int) -> int:
     """Bytes of `weights` values of `size` bytes at `density` nonzeros.
 
-    bitmask: the nonzeros and one bit for every position. entropy: the weight encoder of the Ethos-U, (7.4 d + H2(d)) / 8
-    bytes a weight, dense weights included; shorter than 10 kB its headers weigh more than this formula says.
+    bitmask: the nonzeros and one bit for every position. entropy: the weight encoder of the Ethos-U, (7.4 d + H2(d))
+    / 8 bytes a weight, dense weights included; shorter than 10 kB its headers weigh more than this formula says.
     """
     if codec == "bitmask":
         return weights * size if density >= 1 else ceil(weights * size * density + weights / 8)

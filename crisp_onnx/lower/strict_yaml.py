@@ -23,13 +23,13 @@ class _StrictLoader(yaml.SafeLoader):
     nodes = 0
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        event = self.peek_event()
+        event = self.peek_event()  # type: ignore[no-untyped-call]
         if isinstance(event, yaml.events.AliasEvent):
-            raise _Refused(event.start_mark, f"alias *{event.anchor}", "Write the value out")
+            raise _RefusedError(event.start_mark, f"alias *{event.anchor}", "Write the value out")
         self.depth += 1
         self.nodes += 1
         if self.depth > MAX_DEPTH or self.nodes > MAX_NODES:
-            raise _Refused(event.start_mark, "too deep or too many entries", "A target is a page of plain keys")
+            raise _RefusedError(event.start_mark, "too deep or too many entries", "A target is a page of plain keys")
         node: yaml.Node | None = super().compose_node(parent, index)
         self.depth -= 1
         return node
@@ -39,13 +39,13 @@ class _StrictLoader(yaml.SafeLoader):
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, Hashable) or key in seen:
-                raise _Refused(key_node.start_mark, f"duplicate key {key!r}", "Keep one of the two")
+                raise _RefusedError(key_node.start_mark, f"duplicate key {key!r}", "Keep one of the two")
             seen.add(key)
         return super().construct_mapping(node, deep=deep)
 
 
-class _Refused(Exception):
-    def __init__(self, mark: yaml.Mark, what: str, remedy: str) -> None:
+class _RefusedError(Exception):
+    def __init__(self, mark: Any, what: str, remedy: str) -> None:
         super().__init__(f"line {mark.line + 1}: {what}. {remedy}.")
 
 
@@ -64,7 +64,7 @@ for _tag, _regex, _first in (
     ("!float", r"^[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?$", "-+.0123456789"),
     ("tag:yaml.org,2002:bool", r"^(?:true|false)$", "tf"),
 ):
-    _StrictLoader.add_implicit_resolver(_tag, re.compile(_regex), list(_first))  # type: ignore[no-untyped-call]
+    _StrictLoader.add_implicit_resolver(_tag, re.compile(_regex), list(_first))
 _StrictLoader.add_constructor("!float", _number)
 
 
@@ -79,8 +79,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if path.stat().st_size > MAX_BYTES:
         raise CrispError(f"{path} is larger than {MAX_BYTES >> 10} KiB, too large for a hardware target. Shorten it.")
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
-    except _Refused as refused:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
+    except _RefusedError as refused:
         raise CrispError(f"{path}, {refused}") from refused
     except UnicodeDecodeError as error:
         raise CrispError(f"{path} is not a text file in UTF-8. Give a crisp-hw/1 YAML file.") from error

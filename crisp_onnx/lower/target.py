@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
@@ -14,7 +15,7 @@ import crisp_onnx
 from crisp_onnx.errors import CrispError, nearest
 from crisp_onnx.lower.consistency import check_consistency
 from crisp_onnx.lower.quantity import Quantity
-from crisp_onnx.lower.schema import SCHEMA, Descriptor, EnergyRange, EnergyTable, Memory, NmSupport
+from crisp_onnx.lower.schema import SCHEMA, Descriptor, Memory, NmSupport
 from crisp_onnx.lower.strict_yaml import read_yaml
 from crisp_onnx.lower.units import convert
 
@@ -33,12 +34,14 @@ class Target:
 
     descriptor: Descriptor
     path: Path
+    # Conversions are exact rationals and asked for again with every layer; keyed by the quantity's own identity.
+    _converted: dict[int, Fraction] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def name(self) -> str:
         return self.descriptor.name
 
-    @property
+    @cached_property
     def clock_hz(self) -> Fraction:
         hz = self.descriptor.clock.hz
         return convert(hz.value, hz.unit, hz.dimension, Fraction(1))
@@ -46,7 +49,11 @@ class Target:
     def number(self, quantity: Quantity | None) -> Fraction | None:
         if quantity is None:
             return None
-        return convert(quantity.value, quantity.unit, quantity.dimension, self.clock_hz)
+        found = self._converted.get(id(quantity))
+        if found is None:
+            found = convert(quantity.value, quantity.unit, quantity.dimension, self.clock_hz)
+            self._converted[id(quantity)] = found
+        return found
 
     def whole(self, quantity: Quantity | None, default: int = 1) -> int:
         """A count; `default` where the descriptor has none."""
@@ -147,7 +154,9 @@ def _first(error: ValidationError) -> str:
     message = first["msg"].removeprefix("Value error, ").rstrip(".")
     if first["type"] == "extra_forbidden":
         fields = _fields_beside(first["loc"])
-        hint = nearest(str(first["loc"][-1]), fields) or (f" Known here: {', '.join(sorted(fields))}." if fields else "")
+        hint = nearest(str(first["loc"][-1]), fields) or (
+            f" Known here: {', '.join(sorted(fields))}." if fields else ""
+        )
         message = f"unknown key.{hint} Remove or correct it"
     elif first["type"] == "missing":
         message = "is missing. Add it" + (" (every number is {value, unit, prov, ref})" if _is_leaf(key) else "")
@@ -181,9 +190,3 @@ def _model_in(annotation: object) -> type[BaseModel] | None:
         return annotation
     inner = (_model_in(part) for part in getattr(annotation, "__args__", ()))
     return next((model for model in inner if model is not None), None)
-
-
-def energy_of(table: EnergyTable, action: str) -> EnergyRange | None:
-    """The `action`_pj entry of a table."""
-    entry = getattr(table, f"{action}_pj")
-    return entry if isinstance(entry, EnergyRange) else None

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from crisp_onnx.cost.published.tensor_core import doublings
 from crisp_onnx.lower.expectation import expected_folds
 
 
 @dataclass(frozen=True)
 class DualEnergy:
-    """pJ per action; `lrf` per value of the line buffers, `buffer_*` per value, `meta_bit_*` per bit, `dram` per value."""
+    """pJ per action: a MAC, a value of line buffer, accumulator, buffer or DRAM, a bit of a mask."""
 
     mac: float
     lrf: float
@@ -68,7 +68,14 @@ class DualRun:
 
 
 @dataclass(frozen=True)
-class _Mapping:
+class _Product:
+    """Weights (M, K) times activations (K, N), densities d_a and d_b, on over_m x over_n tiles of ta x tb."""
+
+    M: int
+    K: int
+    N: int
+    d_a: float
+    d_b: float
     ta: int
     tb: int
     over_m: int
@@ -97,103 +104,90 @@ def run_dual_sided(
     Without `tile` and `arrangement` the fastest of the core's own is taken. A product from which skipping gains nothing
     runs dense, without masks.
     """
-    runs = [
-        _run(core, M, K, N, weight_density, activation_density, mapping)
-        for mapping in _mappings(core, tile, arrangement)
-    ]
+    runs = []
+    for ta, tb in (tile,) if tile else core.tiles:
+        dA, dB = weight_density, activation_density
+        if fold_ratio(core, dA, dB, (ta, tb)) > core.dense_above:
+            dA = dB = 1.0
+        for over_m, over_n in (arrangement,) if arrangement else core.arrangements:
+            runs.append(_run(core, _Product(M, K, N, dA, dB, ta, tb, over_m, over_n)))
     return min(runs, key=lambda run: (run.cycles, run.total_uj))
 
 
-def _mappings(
-    core: DualSidedCore, tile: tuple[int, int] | None, arrangement: tuple[int, int] | None
-) -> Iterator[_Mapping]:
-    for ta, tb in (tile,) if tile else core.tiles:
-        for over_m, over_n in (arrangement,) if arrangement else core.arrangements:
-            yield _Mapping(ta, tb, over_m, over_n)
-
-
-def _run(core: DualSidedCore, M: int, K: int, N: int, dA: float, dB: float, m: _Mapping) -> DualRun:
-    if fold_ratio(core, dA, dB, (m.ta, m.tb)) > core.dense_above:
-        dA = dB = 1.0
-    folds_a = expected_folds(m.ta, dA, core.granule_a)
-    folds_b = expected_folds(m.tb, dB, core.granule_b)
-    tiles_m, tiles_n = -(-M // m.ta), -(-N // m.tb)
-    passes = -(-tiles_m // m.over_m) * -(-tiles_n // m.over_n)
-    mac_cycles = K * passes * folds_a * folds_b
-    macs = M * K * N * dA * dB
-    trips = 1 if core.accumulate_k is None else -(-K // core.accumulate_k)
-    reads_a, reads_b = tiles_n / m.over_n, tiles_m / m.over_m
-    bits = _mask_bits(core, M * K, dA, core.granule_a, m.ta) * reads_a
-    bits += _mask_bits(core, K * N, dB, core.granule_b, m.tb) * reads_b
-    words = M * K * dA * reads_a + K * N * dB * reads_b
-    onchip = (words + M * N * (trips - 1) + bits / core.word_bits) / core.words_per_cycle
-    fills = M * N * trips if trips > 1 else 0
+def _run(core: DualSidedCore, p: _Product) -> DualRun:
+    folds_a = expected_folds(p.ta, p.d_a, core.granule_a)
+    folds_b = expected_folds(p.tb, p.d_b, core.granule_b)
+    tiles_m, tiles_n = -(-p.M // p.ta), -(-p.N // p.tb)
+    passes = -(-tiles_m // p.over_m) * -(-tiles_n // p.over_n)
+    mac_cycles = p.K * passes * folds_a * folds_b
+    macs = p.M * p.K * p.N * p.d_a * p.d_b
+    trips = 1 if core.accumulate_k is None else -(-p.K // core.accumulate_k)
+    reads_a, reads_b = tiles_n / p.over_n, tiles_m / p.over_m
+    mask_a, mask_b = _mask_bits(core, p)
+    bits = mask_a * reads_a + mask_b * reads_b
+    words = p.M * p.K * p.d_a * reads_a + p.K * p.N * p.d_b * reads_b
+    onchip = (words + p.M * p.N * (trips - 1) + bits / core.word_bits) / core.words_per_cycle
+    fills = p.M * p.N * trips if trips > 1 else 0
     accumulators = (macs + fills) / core.units / core.accumulator_words_per_cycle
     times: dict[Literal["compute", "accumulator", "onchip"], float]
     times = {"compute": mac_cycles, "accumulator": accumulators, "onchip": onchip}
     bound = max(times, key=lambda key: times[key])
-    energy = _energy(core, M, K, N, dA, dB, m, words, bits, macs) if core.energy else {}
-    return DualRun(times[bound], mac_cycles, energy, bound, (m.ta, m.tb))
+    energy = _energy(core, core.energy, p, (words, bits)) if core.energy else {}
+    return DualRun(times[bound], mac_cycles, energy, bound, (p.ta, p.tb))
 
 
-def _mask_bits(core: DualSidedCore, values: int, density: float, granule: int, tile: int) -> float:
-    """Bits that say where the nonzeros of an operand are; none when it is dense."""
-    if density >= 1:
-        return values * (1 + 1 / granule) if core.vector_bits == "granule" else 0.0
-    vector = granule if core.vector_bits == "granule" else tile
-    return values * (1 - (1 - density) ** granule) + values / vector
+def _mask_bits(core: DualSidedCore, p: _Product) -> tuple[float, float]:
+    """Bits that say where the nonzeros of weights and of activations are; none where whole tiles are dense."""
+    bits = []
+    for values, density, granule, tile in (
+        (p.M * p.K, p.d_a, core.granule_a, p.ta),
+        (p.K * p.N, p.d_b, core.granule_b, p.tb),
+    ):
+        if core.vector_bits == "granule":
+            bits.append(values * (1 - (1 - density) ** granule + 1 / granule))
+        else:
+            bits.append(values * (1 - (1 - density) ** granule + 1 / tile) if density < 1 else 0.0)
+    return bits[0], bits[1]
 
 
-def _energy(
-    core: DualSidedCore, M: int, K: int, N: int, dA: float, dB: float, m: _Mapping, words: float, bits: float, macs: float
-) -> dict[str, float]:
-    """uJ by component. Line buffers: values are filled once per unit and read once for every fold of the other side."""
-    table = core.energy
-    if table is None:
-        return {}
-    folds_a = expected_folds(m.ta, dA, core.granule_a)
-    folds_b = expected_folds(m.tb, dB, core.granule_b)
-    fills_a, fills_b = M * K * dA * -(-N // m.tb), K * N * dB * -(-M // m.ta)
-    fetched, fetched_bits = _dram_reads(core, M, K, N, dA, dB, m)
+def _energy(core: DualSidedCore, table: DualEnergy, p: _Product, moved: tuple[float, float]) -> dict[str, float]:
+    """uJ by component; `moved`: words and mask bits from buffer to line buffers.
+
+    Line buffers: values are filled once per unit and read once for every fold of the other side.
+    """
+    folds_a = expected_folds(p.ta, p.d_a, core.granule_a)
+    folds_b = expected_folds(p.tb, p.d_b, core.granule_b)
+    fills_a, fills_b = p.M * p.K * p.d_a * -(-p.N // p.tb), p.K * p.N * p.d_b * -(-p.M // p.ta)
+    macs, outputs = p.M * p.K * p.N * p.d_a * p.d_b, p.M * p.N
+    fetched, fetched_bits = _dram_reads(core, p)
     parts = {
         "MAC": macs * table.mac,
         "LRF": (fills_a * (1 + folds_b) + fills_b * (1 + folds_a)) * table.lrf,
-        "RF": macs * (table.rf_read + table.rf_write) + M * N * (table.rf_write - table.rf_read),
-        "SMEM": words * table.buffer_read
-        + bits * table.meta_bit_read
+        "RF": macs * (table.rf_read + table.rf_write) + outputs * (table.rf_write - table.rf_read),
+        "SMEM": moved[0] * table.buffer_read
+        + moved[1] * table.meta_bit_read
         + fetched * table.buffer_write
         + fetched_bits * table.meta_bit_write,
-        "DRAM": (fetched + M * N) * table.dram,
+        "DRAM": (fetched + outputs) * table.dram,
     }
     return {name: value * 1e-6 for name, value in parts.items()}
 
 
-def _dram_reads(
-    core: DualSidedCore, M: int, K: int, N: int, dA: float, dB: float, m: _Mapping
-) -> tuple[float, float]:
+def _dram_reads(core: DualSidedCore, p: _Product) -> tuple[float, float]:
     """(values, mask bits) read from DRAM: one operand in tiles that fit the buffer, the other streaming past each."""
-    a, b = M * K * dA, K * N * dB
-    bits_a = _mask_bits(core, M * K, dA, core.granule_a, m.ta)
-    bits_b = _mask_bits(core, K * N, dB, core.granule_b, m.tb)
-    best: tuple[float, float] | None = None
-    rows = m.ta * m.over_m
-    while True:
-        columns = m.tb * m.over_n
-        while True:
+    a, b = p.M * p.K * p.d_a, p.K * p.N * p.d_b
+    mask_a, mask_b = _mask_bits(core, p)
+    found = []
+    for rows in doublings(p.ta * p.over_m, p.M):
+        for columns in doublings(p.tb * p.over_n, p.N):
             # Any part of a compressed operand may hold all of its nonzeros; room is kept for that.
-            held = min(rows * K, a) + min(columns * K, b)
-            if held <= core.buffer_words or (rows == m.ta * m.over_m and columns == m.tb * m.over_n):
-                row_tiles, column_tiles = -(-M // rows), -(-N // columns)
-                for fetch_a, fetch_b in (
-                    (1, 1 if column_tiles == 1 else row_tiles),
-                    (1 if row_tiles == 1 else column_tiles, 1),
-                ):
-                    found = (a * fetch_a + b * fetch_b, bits_a * fetch_a + bits_b * fetch_b)
-                    best = found if best is None or found < best else best
-            if columns >= N:
-                break
-            columns *= 2
-        if rows >= M:
-            break
-        rows *= 2
-    return best
+            held = min(rows * p.K, a) + min(columns * p.K, b)
+            if held > core.buffer_words and (rows > p.ta * p.over_m or columns > p.tb * p.over_n):
+                continue
+            row_tiles, column_tiles = -(-p.M // rows), -(-p.N // columns)
+            for fetch_a, fetch_b in (
+                (1, 1 if column_tiles == 1 else row_tiles),
+                (1 if row_tiles == 1 else column_tiles, 1),
+            ):
+                found.append((a * fetch_a + b * fetch_b, mask_a * fetch_a + mask_b * fetch_b))
+    return min(found)

@@ -11,8 +11,8 @@ from crisp_onnx.cost.published.dual_sided import DualSidedCore
 class ReloadingCore:
     """`rows` x `lanes` kept MACs a cycle; weights serve `columns` output columns, sums stay for `steps` steps of K.
 
-    `keep` of `group` weights along K are kept ((1, 1): dense), each with `meta_bits`. Words have `word_bits`; the shared
-    buffer delivers `words_per_cycle`.
+    `keep` of `group` weights along K are kept ((1, 1): dense), each with `meta_bits`. Words have `word_bits`; the
+    shared buffer delivers `words_per_cycle`.
     """
 
     name: str

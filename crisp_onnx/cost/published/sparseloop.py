@@ -49,9 +49,7 @@ STC = TensorCore(
 TC = replace(STC, name="TC", groups=(), coding="none", energy=_ENERGY_DENSE)
 STC_FLEXIBLE = replace(STC, name="STC_flexible", groups=(4, 6, 8))
 STC_FLEXIBLE_RLE = replace(STC_FLEXIBLE, name="STC_flexible-RLE", coding="run_length")
-STC_FLEXIBLE_DUAL_RLE = replace(
-    STC_FLEXIBLE_RLE, name="STC_flexible_dualCompress-RLE", compresses_activations=True
-)
+STC_FLEXIBLE_DUAL_RLE = replace(STC_FLEXIBLE_RLE, name="STC_flexible_dualCompress-RLE", compresses_activations=True)
 CORES = {core.name: core for core in (TC, STC, STC_FLEXIBLE, STC_FLEXIBLE_RLE, STC_FLEXIBLE_DUAL_RLE)}
 
 DSTC = DualSidedCore(
@@ -83,7 +81,14 @@ DSTC = DualSidedCore(
 
 # Figure 21 of the dual-side sparse tensor core paper: one 32 x 32 output tile, 8 weights x 16 activations a cycle.
 DUAL_SIDE_PAPER = replace(
-    DSTC, name="DSTC paper", units=1, granule_a=8, tiles=((32, 32),), arrangements=((1, 1),), dense_above=1.0, energy=None
+    DSTC,
+    name="DSTC paper",
+    units=1,
+    granule_a=8,
+    tiles=((32, 32),),
+    arrangements=((1, 1),),
+    dense_above=1.0,
+    energy=None,
 )
 
 

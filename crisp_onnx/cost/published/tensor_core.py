@@ -33,8 +33,8 @@ class TensorCore:
     """`rows` x `lanes` MACs; weights stay in local registers while `columns` output columns pass.
 
     `groups`: group sizes m of the n:m patterns it skips (empty: dense only). `buffer_words`, `words_per_cycle`: the
-    shared buffer and its read port. `compresses_activations`: zeros of the activations are neither stored nor moved, one
-    bit a position tells where they are. One word is one value.
+    shared buffer and its read port. `compresses_activations`: zeros of the activations are neither stored nor moved,
+    one bit a position tells where they are. One word is one value.
     """
 
     name: str
@@ -74,7 +74,7 @@ def metadata_bits(coding: Coding, keep: int, group: int) -> int:
 
 
 def runnable(core: TensorCore, keep: int, group: int) -> tuple[int, int]:
-    """The pattern the core runs n:m weights as: the very one, a coarser one that holds as many values, or dense (1, 1)."""
+    """The pattern the core runs n:m weights as: the very one, a coarser one that holds it, or dense (1, 1)."""
     if keep >= group or not core.groups:
         return 1, 1
     fitting = [m for m in core.groups if Fraction(keep, group) <= Fraction(2, m)]
@@ -126,7 +126,7 @@ def run_tensor_core(
 
 
 def _run(core: TensorCore, product: _Product, columns: int, reads: tuple[int, int]) -> CoreRun:
-    """`columns`: output columns one load of the registers serves; `reads`: DRAM fetches of weights and of activations."""
+    """`columns`: output columns one load of the registers serves; `reads`: fetches of weights and activations."""
     p, energy = product, core.energy
     steps = p.kept // core.lanes
     mac_cycles = p.passes * steps * p.N
@@ -164,8 +164,8 @@ def _mappings(core: TensorCore, product: _Product) -> Iterator[tuple[int, tuple[
     array's own size; one of the operands is fetched once, the other once per tile of the first.
     """
     for columns in (core.columns, core.columns // 2):
-        for row_tile in _doublings(core.rows, product.M):
-            for column_tile in _doublings(columns, product.N):
+        for row_tile in doublings(core.rows, product.M):
+            for column_tile in doublings(columns, product.N):
                 # Any part of a compressed operand may hold all of its nonzeros; room is kept for that.
                 columns_held = min(column_tile * product.span, product.activations * product.density)
                 held = min(row_tile, product.M) * product.kept + columns_held
@@ -176,7 +176,8 @@ def _mappings(core: TensorCore, product: _Product) -> Iterator[tuple[int, tuple[
                 yield columns, (1 if row_tiles == 1 else column_tiles, 1)
 
 
-def _doublings(least: int, whole: int) -> Iterator[int]:
+def doublings(least: int, whole: int) -> Iterator[int]:
+    """least, 2 least, ... up to the first that covers `whole`."""
     size = least
     while True:
         yield size
