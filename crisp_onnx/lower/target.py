@@ -148,7 +148,8 @@ def _load(path: Path) -> Target:
 
 def _first(error: ValidationError) -> str:
     """The first problem in one sentence with its key and what to do; how many more there are."""
-    problems = error.errors()
+    # A misspelt key leaves another one missing; the misspelling is what the user has to see.
+    problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     first = problems[0]
     key = ".".join(str(part) for part in first["loc"] if part != "[key]") or "(top)"
     message = first["msg"].removeprefix("Value error, ").rstrip(".")

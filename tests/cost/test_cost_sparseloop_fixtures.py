@@ -1,4 +1,4 @@
-"""Published tensor cores against the figures of their sources: Sparseloop figure 15, DSTC figure 21, third-party runs."""
+"""Published tensor cores against the figures of their sources: Sparseloop, DSTC, third-party runs."""
 
 from __future__ import annotations
 
