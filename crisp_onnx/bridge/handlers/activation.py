@@ -85,13 +85,13 @@ def log_softmax(node: Node, x: Tensor) -> Tensor:
     return functional.log_softmax(x, node.integer("axis", -1))
 
 
-def dropout(node: Node, x: Tensor, ratio: Tensor | None = None, training: Tensor | None = None) -> Tensor:
-    """Dropout of an inference graph: the input itself."""
-    if node.wants(1):
-        raise node.refusal("its second output, the mask, is used")
+def dropout(
+    node: Node, x: Tensor, ratio: Tensor | None = None, training: Tensor | None = None
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Dropout of an inference graph: the input itself, and a mask that keeps everything."""
     if training is not None and bool(training):
         raise node.refusal("training_mode is set; export the model for inference")
-    return x
+    return (x, torch.ones_like(x, dtype=torch.bool)) if node.wants(1) else x
 
 
 ACTIVATION = {
