@@ -128,16 +128,15 @@ def cost_operators(name: VariantName, operators: tuple[LoweredOp, ...], target: 
         cost_layer(op, target, linked_bytes=linked)
         for op, linked in zip(operators, _linked_bytes(operators, target), strict=True)
     )
-    cycles = sum(
-        (layer.latency_cycles for layer in layers), target.number(target.descriptor.overhead.per_inference) or 0
-    )
+    once = float(target.number(target.descriptor.overhead.per_inference) or 0)
+    cycles = sum(layer.latency_cycles for layer in layers) + once
     if target.descriptor.array.design == "host_link":
-        cycles = max(cycles, sum(layer.compute_cycles for layer in layers))
-    latency_ms = float(cycles / target.clock_hz) * 1000
+        cycles = max(cycles, float(sum(layer.compute_cycles for layer in layers)))
+    latency_ms = cycles / float(target.clock_hz) * 1000
     return Variant(
         name=name,
         latency_ms=latency_ms,
-        latency_cycles=float(cycles),
+        latency_cycles=cycles,
         energy=_energy(layers, target, latency_ms - sum(layer.latency_ms for layer in layers)),
         dram_bytes=sum(layer.dram_bytes for layer in layers),
         stored_weight_bytes=sum(layer.stored_weight_bytes for layer in layers),
@@ -211,7 +210,7 @@ def _amdahl(lowered: Lowered, as_is: Variant, dense: Variant) -> Amdahl:
     fixed_ms = as_is.latency_ms - sum(layer.latency_ms for layer in as_is.layers)
     left_ms = sum(layer.latency_ms for layer in left) + max(0.0, fixed_ms)
     overhead_ms = sum(
-        float(layer.overhead_cycles / layer.latency_cycles) * layer.latency_ms
+        layer.overhead_cycles / layer.latency_cycles * layer.latency_ms
         for layer, gains in zip(as_is.layers, sparse, strict=True)
         if gains and layer.latency_cycles
     )

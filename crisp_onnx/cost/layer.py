@@ -37,8 +37,8 @@ class LayerCost:
     compute_cycles: int
     onchip_cycles: int
     dram_cycles: int
-    overhead_cycles: Fraction
-    latency_cycles: Fraction
+    overhead_cycles: float
+    latency_cycles: float
     latency_ms: float
     bound: Bound
     energy: tuple[Energy, Energy, Energy] | None
@@ -87,8 +87,8 @@ def cost_layer(op: LoweredOp, target: Target, *, linked_bytes: int | None = None
         compute_cycles=compute,
         onchip_cycles=onchip,
         dram_cycles=dram,
-        overhead_cycles=overhead,
-        latency_cycles=latency,
+        overhead_cycles=float(overhead),
+        latency_cycles=float(latency),
         latency_ms=seconds * 1000,
         bound=bound,
         energy=None if low is None or nominal is None or high is None else (low, nominal, high),

@@ -15,23 +15,22 @@ DENSE_FROM = 0.98  # nonzeros; trained weights hold a few zeros by chance
 def detect(weight: npt.NDArray[np.generic]) -> Pattern:
     """The pattern of a weight (Cout, Cin/g, kh, kw), read with the input channel fastest.
 
-    Blocks are those of the largest side in which every block row keeps the same number and some are dropped; n:m is the
-    sparsest pattern that every group of the kept blocks satisfies.
+    Blocks are of the side that drops the most while every block row keeps the same number, the largest of equals; n:m is
+    the sparsest pattern that every group satisfies.
     """
     mask = np.ascontiguousarray(np.moveaxis(weight != 0, 1, -1)).reshape(weight.shape[0], -1)
     density = float(mask.mean()) if mask.size else 1.0
     if density >= DENSE_FROM:
         return Pattern()
-    rows = cols = kept = 0
-    for side in BLOCK_SIDES:
-        counts, blocks = _kept_blocks(mask, side)
-        if blocks > 1 and counts.min() == counts.max() and counts[0] < blocks:
-            rows, cols, kept = side, side, int(counts[0])
-            break
+    side, kept, least = 0, 0, 1.0
+    for tried in BLOCK_SIDES:
+        counts, blocks = _kept_blocks(mask, tried)
+        if counts.min() == counts.max() and counts[0] / blocks < least:
+            side, kept, least = tried, int(counts[0]), counts[0] / blocks
     nm = next((nm for nm in NM_PATTERNS if _satisfies(mask, *nm)), (0, 0))
-    if not nm[1] and not rows:
+    if not nm[1] and not side:
         return Pattern(density=density)
-    return Pattern(nm_keep=nm[0], nm_group=nm[1], block_rows=rows, block_cols=cols, kept_blocks=kept)
+    return Pattern(nm_keep=nm[0], nm_group=nm[1], block_rows=side, block_cols=side, kept_blocks=kept)
 
 
 def _kept_blocks(mask: npt.NDArray[np.bool_], side: int) -> tuple[npt.NDArray[np.intp], int]:

@@ -164,10 +164,10 @@ def _see_nm(
         reasons.append(f"{target.name} has no {name}")
         return "none", (0, 0)
     compute = support.compute
-    if compute == "skip" and only_hybrid:
-        reasons.append(f"{name} is skipped only in hybrid operators; this one is a plain node")
-        compute = "none"
-    elif compute == "skip" and not order:
+    if only_hybrid:
+        reasons.append(f"{name} counts only in hybrid operators; this one is a plain node")
+        return "none", (0, 0)
+    if compute == "skip" and not order:
         reasons.append(f"{name} stands along the input channels, {target.name} reads kernel taps first")
         compute = "none"
     if compute == "none":
@@ -188,15 +188,15 @@ def _see_blocks(pattern: Pattern, target: Target, order: bool, only_hybrid: bool
     if support is None:
         reasons.append(f"{target.name} has no block skipping")
         return "none"
+    if only_hybrid:
+        reasons.append("blocks count only in hybrid operators; this one is a plain node")
+        return "none"
     compute = support.compute
     least = (target.whole(support.min_bh), target.whole(support.min_bw))
     if compute == "skip" and (pattern.block_rows < least[0] or pattern.block_cols < least[1]):
         reasons.append(
             f"blocks of {pattern.block_rows}x{pattern.block_cols} are below the least of {least[0]}x{least[1]}"
         )
-        compute = "none"
-    elif compute == "skip" and only_hybrid:
-        reasons.append("blocks are skipped only in hybrid operators; this one is a plain node")
         compute = "none"
     elif compute == "skip" and not order:
         reasons.append(f"blocks stand along the input channels, {target.name} reads kernel taps first")
