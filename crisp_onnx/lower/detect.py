@@ -15,8 +15,8 @@ DENSE_FROM = 0.98  # nonzeros; trained weights hold a few zeros by chance
 def detect(weight: npt.NDArray[np.generic]) -> Pattern:
     """The pattern of a weight (Cout, Cin/g, kh, kw), read with the input channel fastest.
 
-    Blocks are of the side that drops the most while every block row keeps the same number, the largest of equals; n:m is
-    the sparsest pattern that every group satisfies.
+    Blocks are of the side that drops the most while every block row keeps the same number, the largest of equals; n:m
+    is the sparsest pattern that every group satisfies.
     """
     mask = np.ascontiguousarray(np.moveaxis(weight != 0, 1, -1)).reshape(weight.shape[0], -1)
     density = float(mask.mean()) if mask.size else 1.0
