@@ -2,8 +2,8 @@
 
 Usage: python benchmarks/crisp_headline.py [--target stc_edge_int8] [--measured FILE.json] [--output FOLDER]
 
-Every method keeps the same share of the weights of the prunable layers, but for N:M alone, whose share is its pattern;
-the baseline is always the dense network on the same target. `--measured`: a JSON object {network: {method: times dense}}
+Every method keeps the same share of the prunable weights, but for N:M alone, whose share is that of its pattern;
+the baseline is the dense network on the same target. `--measured`: a JSON object {network: {method: times dense}}
 of runs on a real machine, printed beside the estimates.
 """
 

@@ -1,4 +1,4 @@
-"""The commands about hardware: targets, targets show, lower, estimate."""
+"""The commands about hardware: targets, targets show, targets calibrate, lower, estimate."""
 
 from __future__ import annotations
 
@@ -39,6 +39,21 @@ def show(name: str, as_json: bool, verbosity: int) -> None:
     from crisp_onnx.api.targets import show_target
 
     tell(show_target(name), target_view, as_json)
+
+
+@targets.command()
+@click.option("-o", "--output", type=FILE, required=True, help="Target file to write, for example mine.yaml.")
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of ONNX Runtime.")
+@click.option("--networks", type=click.IntRange(20), default=96, show_default=True, help="Networks to measure.")
+@click.option("--kernels", type=FILE, help="Library with the hybrid operators, to measure them too.")
+@common
+def calibrate(output: Path, threads: int, networks: int, kernels: Path | None, as_json: bool, verbosity: int) -> None:
+    """Measure this machine (some minutes) and write a target of its own."""
+    talk(verbosity)
+    from crisp_onnx.api.target_views import calibration_view
+    from crisp_onnx.api.targets import calibrate as run
+
+    tell(run(output, threads=threads, networks=networks, kernels=kernels), calibration_view, as_json)
 
 
 @click.command()

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from crisp_onnx.api.targets import Comparison, TargetList, TargetText
 from crisp_onnx.cost import Estimate, Variant
+from crisp_onnx.cost.calibrate.write import Calibrated
 from crisp_onnx.lower import Lowered
 from crisp_onnx.report.table import rows_table
 from crisp_onnx.report.wording import count_text, size_text
@@ -38,6 +39,29 @@ def targets_view(found: TargetList) -> View:
 def target_view(found: TargetText) -> View:
     """Sentence by sentence."""
     return tuple(Text(line) for line in (*found.lines, f"File: {found.path}"))
+
+
+def calibration_view(found: Calibrated) -> View:
+    """A row per kind of layer, and the error on layers that the fit never saw."""
+    rows = [
+        (
+            kind,
+            fit.rows,
+            f"{100 * fit.median_error:.1f} %",
+            f"{fit.parts_us[0]:.3g}",
+            f"{1e-3 / fit.parts_us[1]:.4g}" if fit.parts_us[1] else "",
+        )
+        for kind, fit in found.kinds.items()
+    ]
+    columns = ("kind of layer", "measured", "median error", "fixed us", "1e9 MAC/s")
+    accuracy = found.accuracy
+    lines = (
+        f"{found.machine.cpu}, {found.threads} threads, ONNX Runtime {found.onnxruntime}: "
+        f"{found.bandwidth_bytes_s / 1e9:.3g} GB/s read.",
+        f"On {accuracy.layers_held_out} layers it was not fitted on: median error "
+        f"{accuracy.median_error_percent:.1f} %, 90th percentile {accuracy.p90_error_percent:.1f} %.",
+    )
+    return (rows_table("", columns, rows, right=(1, 2, 3, 4)), Text(), *(Text(line) for line in lines))
 
 
 def lowered_view(lowered: Lowered, path: Path) -> View:

@@ -1,4 +1,4 @@
-"""Hardware targets: list them, explain one, lower a model to one, estimate a model on one."""
+"""Hardware targets: list them, explain one, measure this machine, lower a model to one, estimate a model on one."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from pathlib import Path
 
 from crisp_onnx.cost import Estimate
 from crisp_onnx.cost import estimate as estimate_lowered
+from crisp_onnx.cost.calibrate.run import NETWORKS
+from crisp_onnx.cost.calibrate.run import calibrate as run_calibration
+from crisp_onnx.cost.calibrate.write import Calibrated, target_text
 from crisp_onnx.errors import CrispError
 from crisp_onnx.lower import Lowered, Target, load_target, lowered_path, read_lowered, target_names, write_lowered
 from crisp_onnx.lower import lower as lower_model
 from crisp_onnx.lower.describe import TargetSummary, describe_target, summarize_target
-from crisp_onnx.model import load
+from crisp_onnx.model import load, write_files
 from crisp_onnx.report.roofline import write_layer_bars, write_roofline
 
 
@@ -62,6 +65,22 @@ def show_target(name: str | Path) -> TargetText:
     """
     target = load_target(name)
     return TargetText(target.name, str(target.path), describe_target(target))
+
+
+def calibrate(output: Path, *, threads: int = 1, networks: int = NETWORKS, kernels: Path | None = None) -> Calibrated:
+    """Measure this machine for some minutes and write `output`, a target whose provenance says measured.
+
+    `kernels`: the library with the hybrid operators; without it only dense layers are measured.
+
+    Raises:
+        CrispError: the file cannot be written, or its name is no name of a target.
+    """
+    if output.suffix not in (".yaml", ".yml"):
+        raise CrispError(f"Cannot write a target to {output}: its name must end in .yaml.")
+    found = run_calibration(output.stem, threads=threads, networks=networks, kernels=kernels)
+    write_files({output: target_text(found).encode()})
+    load_target(output)
+    return found
 
 
 def lower(

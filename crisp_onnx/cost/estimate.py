@@ -124,8 +124,9 @@ def estimate(lowered: Lowered, target: Target) -> Estimate:
 
 def cost_operators(name: VariantName, operators: tuple[LoweredOp, ...], target: Target) -> Variant:
     """Cost every operator and sum up."""
+    cold = _cold(operators, target)
     layers = tuple(
-        cost_layer(op, target, linked_bytes=linked)
+        cost_layer(op, target, linked_bytes=linked, cold_weights=cold)
         for op, linked in zip(operators, _linked_bytes(operators, target), strict=True)
     )
     once = float(target.number(target.descriptor.overhead.per_inference) or 0)
@@ -156,6 +157,12 @@ def _energy(layers: tuple[LayerCost, ...], target: Target, rest_ms: float) -> tu
         add([*(e[1] for e in known), rest[1]]),
         add([*(e[2] for e in known), rest[2]]),
     )
+
+
+def _cold(operators: tuple[LoweredOp, ...], target: Target) -> bool:
+    """Whether the weights of the whole model exceed the cache, so that every inference reads them from DRAM."""
+    cache = target.number(target.buffer.capacity) if target.buffer else None
+    return cache is not None and sum(op.tiling.stored_weight_bytes for op in operators if op.tiling) > cache
 
 
 def _linked_bytes(operators: tuple[LoweredOp, ...], target: Target) -> list[int | None]:

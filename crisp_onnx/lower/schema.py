@@ -157,6 +157,43 @@ class Overhead(Strict):
     by_kind: dict[OpKind, Time] | None = None
 
 
+TimingKind = Literal[
+    "conv_first",
+    "conv_kxk",
+    "conv_kxk_unaligned",
+    "conv_1x1",
+    "conv_1x1_unaligned",
+    "depthwise",
+    "depthwise_unaligned",
+    "grouped",
+    "gemm",
+    "gemv",
+    "elementwise",
+    "pool",
+    "max_pool",
+    "hybrid_kxk",
+    "hybrid_1x1",
+    "hybrid_gemm",
+]
+
+
+class KindTiming(Strict):
+    """Time of a layer of one kind: fixed, and per MAC and byte of stored weights, input and output."""
+
+    fixed: Time | None = None
+    mac: Time | None = None
+    weight_byte: Time | None = None
+    input_byte: Time | None = None
+    output_byte: Time | None = None
+
+
+class Timing(Strict):
+    """Measured times by kind of layer. They replace the array's model; `granule`: channels that the runtime groups."""
+
+    granule: Values
+    kinds: dict[TimingKind, KindTiming]
+
+
 class Calibration(Strict):
     """What a measured target was measured on; the estimator warns on any other machine."""
 
@@ -187,6 +224,7 @@ class Descriptor(Strict):
     sparsity: Sparsity = Sparsity()
     energy: EnergyTable | None = None
     overhead: Overhead = Overhead()
+    timing: Timing | None = None
     dtypes: Annotated[tuple[Dtype, ...], Field(min_length=1)]
     ops: tuple[str, ...] | None = None
     fallback: str | None = None

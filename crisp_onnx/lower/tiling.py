@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 
-from crisp_onnx.lower.array import tile_array
+from crisp_onnx.lower.array import ArrayTiling, tile_array
 from crisp_onnx.lower.matrix import Matrix
 from crisp_onnx.lower.memory import tile_memory
 from crisp_onnx.lower.pattern import Pattern, Seen, block_count
@@ -68,10 +68,11 @@ def tile(
     """
     array = tile_array(matrix, pattern, seen, target, dtype=dtype, activation_density=activation_density)
     expanded = False
-    if matrix.groups > 1 and matrix.weighted and target.descriptor.array.design == "lanes":
+    if matrix.groups > 1 and matrix.weighted:
         whole = replace(matrix, M=matrix.M * matrix.groups, K=matrix.K * matrix.groups, groups=1)
-        joined = tile_array(whole, Pattern(), Seen(), target, dtype=dtype, activation_density=activation_density)
-        if joined.array_cycles < array.array_cycles:
+        diagonal = Pattern(density=1 / matrix.groups)
+        joined = tile_array(whole, diagonal, Seen(), target, dtype=dtype, activation_density=activation_density)
+        if _busy(joined, target) < _busy(array, target):
             array, expanded = replace(joined, computed_macs=array.computed_macs), True
     memory = tile_memory(matrix, pattern, seen, target, dtype)
     return Tiling(
@@ -81,3 +82,10 @@ def tile(
         **{field.name: getattr(memory, field.name) for field in fields(memory)},
         expanded=expanded,
     )
+
+
+def _busy(array: ArrayTiling, target: Target) -> Fraction:
+    """Cycles of array or buffer, whichever takes longer."""
+    bandwidth = target.number(target.buffer.read_bw) if target.buffer else None
+    moved = array.onchip_activation_bytes + array.onchip_weight_bytes + Fraction(array.onchip_metadata_bits, 8)
+    return max(Fraction(array.array_cycles), moved / bandwidth if bandwidth else Fraction(0))
