@@ -45,7 +45,10 @@ def compress(recipe: Recipe, *, data: Iterable[Pair] | None = None, eval_data: I
     with watch("read"):
         preprocess = find_preprocess(recipe.preprocess, load(recipe.model))
         prepared = prepare(recipe.model, size=preprocess.size[0])
-        sources: list[Source | None] = [data or recipe.data, eval_data or recipe.eval_data]
+        sources: tuple[Source | None, Source | None] = (
+            recipe.data if data is None else data,
+            recipe.eval_data if eval_data is None else eval_data,
+        )
         labels = find_labels(recipe.labels, prepared, *sources)
         classes = find_classes(recipe.classes, labels, prepared.outputs)
         make_task(recipe, prepared, classes)
@@ -68,7 +71,7 @@ def compress(recipe: Recipe, *, data: Iterable[Pair] | None = None, eval_data: I
             timing = measure_files([recipe.model, written], prepared.source.input, size=preprocess.size[0])
         outcome = Outcome(
             recipe, prepared, classes, learned, emitted, equivalence, comparison, timing, bytes_written,
-            evaluated=judged is not None,
+            given=images is not None, evaluated=judged is not None,
         )  # fmt: skip
         report = summarise(outcome, watch.seconds)
         (workshop / REPORT).write_text(to_json(report), encoding="utf-8")

@@ -27,7 +27,10 @@ STOCK_RUNTIME = "stock ONNX Runtime: the function bodies run at dense speed"
 
 @dataclass(frozen=True)
 class Outcome:
-    """Everything a run of `compress` has found. `evaluated`: the comparison is on the user's evaluation images."""
+    """Everything a run of `compress` has found.
+
+    `given`: there were images to learn from. `evaluated`: the comparison is on the user's evaluation images.
+    """
 
     recipe: Recipe
     prepared: Prepared
@@ -38,6 +41,7 @@ class Outcome:
     comparison: Comparison | None
     timing: Timing
     bytes_written: int
+    given: bool
     evaluated: bool
 
 
@@ -91,7 +95,7 @@ def _accuracy(outcome: Outcome) -> schema.Accuracy:
     if outcome.comparison is None:
         reason = (
             "no images were given"
-            if outcome.recipe.data is None
+            if not outcome.given
             else "no evaluation images were given and there are too few a class to hold some out"
         )
         return schema.Accuracy(reason=reason)
