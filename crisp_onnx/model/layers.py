@@ -56,17 +56,13 @@ class WeightLayer:
 def weight_layers(model: Model, shapes: Mapping[str, tuple[int, ...]] | None = None) -> tuple[WeightLayer, ...]:
     """Every weight layer in the order of the graph. `shapes`: tensor shapes of one image (see `model.shapes`)."""
     graph = model.graph()
-    uses: dict[str, int] = {}
-    for node in graph.nodes:
-        for tensor in node.inputs:
-            if isinstance(tensor, gs.Constant):
-                uses[tensor.name] = uses.get(tensor.name, 0) + 1
     layers = []
     first_conv = True
     for node in graph.nodes:
         if node.op not in WEIGHT_OPS or node.domain not in (None, "", "ai.onnx"):
             continue
-        layer = _layer(node, shapes or {}, uses, first_conv=first_conv and node.op == "Conv")
+        sees_image = node.op == "Conv" and (first_conv or any(node.inputs[0] is image for image in graph.inputs))
+        layer = _layer(node, shapes or {}, sees_image=sees_image)
         if node.op == "Conv":
             first_conv = False
         if layer is not None:
@@ -74,9 +70,7 @@ def weight_layers(model: Model, shapes: Mapping[str, tuple[int, ...]] | None = N
     return tuple(layers)
 
 
-def _layer(
-    node: gs.Node, shapes: Mapping[str, tuple[int, ...]], uses: Mapping[str, int], *, first_conv: bool
-) -> WeightLayer | None:
+def _layer(node: gs.Node, shapes: Mapping[str, tuple[int, ...]], *, sees_image: bool) -> WeightLayer | None:
     if len(node.inputs) < 2 or not isinstance(node.inputs[1], gs.Constant):
         return None
     weight = node.inputs[1]
@@ -93,7 +87,7 @@ def _layer(
             obstacle = f"a {rank}-D convolution"
         elif groups > 1:
             obstacle = "depthwise convolution" if dims[1] == 1 else f"grouped convolution ({groups} groups)"
-        elif first_conv:
+        elif sees_image:
             obstacle = "first convolution: its few input channels see the image itself"
         elif node.attrs.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
             obstacle = f"auto_pad={node.attrs['auto_pad']}: the padding depends on the input's size"
@@ -108,6 +102,17 @@ def _layer(
                 obstacle = "Gemm with transA, alpha or beta"
     if not obstacle and weight.dtype != np.float32:
         obstacle = f"weight is {np.dtype(weight.dtype).name}, not float32"
-    if not obstacle and uses[weight.name] > 1:
-        obstacle = f"weight {weight.name!r} is shared by {uses[weight.name]} nodes"
+    if not obstacle and len(weight.outputs) > 1:
+        obstacle = f"weight {weight.name!r} is shared by {len(weight.outputs)} nodes"
+    if not obstacle and len(node.inputs) > 2 and not node.inputs[2].is_empty():
+        obstacle = _bias_obstacle(node.inputs[2], shape[0])
     return WeightLayer(node.name, node.op, weight.name, shape, groups, transposed, positions, obstacle)
+
+
+def _bias_obstacle(bias: gs.Tensor, rows: int) -> str:
+    """Why a bias is not one stored number per output, or empty."""
+    if not isinstance(bias, gs.Constant):
+        return f"bias {bias.name!r} is computed, not stored"
+    dims = tuple(int(side) for side in bias.shape)
+    plain = all(side == 1 for side in dims[:-1]) and (not dims or dims[-1] in (1, rows))
+    return "" if plain else f"bias {bias.name!r} {dims} is not one number per output"
