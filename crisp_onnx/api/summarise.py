@@ -88,7 +88,7 @@ def formula_bytes(model: Model, plan: Plan, *, hybrid: bool) -> int:
     packed = {f"{s.layer.weight}.{part}" for s in plan.sparse() for part in ("values", "indices", "blocks")}
     constants = {t.name: t for t in model.graph().tensors().values() if isinstance(t, gs.Constant)}
     rest = sum(t.values.nbytes for t in constants.values() if not (hybrid and t.name in packed))
-    return rest + (sum(s.bytes for s in plan.sparse()) if hybrid else 0)
+    return int(rest) + (sum(s.bytes for s in plan.sparse()) if hybrid else 0)
 
 
 def _accuracy(outcome: Outcome) -> schema.Accuracy:

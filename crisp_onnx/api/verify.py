@@ -70,7 +70,7 @@ def verify(
     notes = list(filter(None, [way.assumed and way.assumed.capitalize() + "."]))
     if data is not None and chosen is not None:
         images = open_images(data, chosen, known, way)
-        notes += images.left_out
+        notes += [f"Left out of {images.source}: {reason}." for reason in images.left_out]
         comparison = compare_on(sessions, images, chosen.indices)
     else:
         notes.append("Accuracy is not measured: no images were given. Pass --data.")
@@ -89,7 +89,7 @@ def _recorded(compressed: Model, outputs: int) -> Classes | None:
     return found if max(found.indices) < outputs else None
 
 
-def _worst(first: np.ndarray, second: np.ndarray, classes: Classes | None, path: Path) -> float:  # type: ignore[type-arg]
+def _worst(first: np.ndarray, second: np.ndarray, classes: Classes | None, path: Path) -> float:
     if not np.isfinite(second).all():
         raise VerificationFailed(f"{path} answers with values that are not finite. Compress the model again.")
     if classes is not None:

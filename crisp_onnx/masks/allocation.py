@@ -41,7 +41,10 @@ def allocate(layers: Sequence[RankColumns], target: float, *, floor: float = 0.5
     """
     total = sum(float(layer.cost.sum()) for layer in layers)
     uniform = min(1.0, target / total) if total else 1.0
-    owner, position, ratio, freed = [], [], [], []
+    owner: list[int] = []
+    position: list[int] = []
+    ratio: list[float] = []
+    freed: list[float] = []
     for number, layer in enumerate(layers):
         columns = len(layer.cost)
         removable = columns - max(1, min(columns, ceil(floor * uniform * columns)))

@@ -78,35 +78,47 @@ def _layer(node: gs.Node, shapes: Mapping[str, tuple[int, ...]], *, sees_image: 
     groups = int(node.attrs.get("group", 1)) if node.op == "Conv" else 1
     transposed = node.op == "MatMul" or (node.op == "Gemm" and not node.attrs.get("transB", 0))
     out = shapes.get(node.outputs[0].name)
-    obstacle = ""
     if node.op == "Conv":
-        rank = len(dims) - 2
-        shape = (dims[0], dims[1], prod(dims[2:-1]), dims[-1]) if rank else (dims[0], dims[1], 1, 1)
+        shape = (dims[0], dims[1], prod(dims[2:-1]), dims[-1]) if len(dims) > 2 else (dims[0], dims[1], 1, 1)
         positions = prod(out[2:]) if out else None
-        if rank != 2:
-            obstacle = f"a {rank}-D convolution"
-        elif groups > 1:
-            obstacle = "depthwise convolution" if dims[1] == 1 else f"grouped convolution ({groups} groups)"
-        elif sees_image:
-            obstacle = "first convolution: its few input channels see the image itself"
-        elif node.attrs.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
-            obstacle = f"auto_pad={node.attrs['auto_pad']}: the padding depends on the input's size"
+        obstacle = _conv_obstacle(node, dims, groups, sees_image=sees_image)
+    elif len(dims) != 2:
+        return None
     else:
-        if len(dims) != 2:
-            return None
         shape = (dims[1], dims[0], 1, 1) if transposed else (dims[0], dims[1], 1, 1)
-        positions = prod(out[1:-1]) if out else None
-        if node.op == "Gemm":
-            positions = 1
-            if node.attrs.get("transA", 0) or node.attrs.get("alpha", 1.0) != 1.0 or node.attrs.get("beta", 1.0) != 1.0:
-                obstacle = "Gemm with transA, alpha or beta"
-    if not obstacle and weight.dtype != np.float32:
-        obstacle = f"weight is {np.dtype(weight.dtype).name}, not float32"
-    if not obstacle and len(weight.outputs) > 1:
-        obstacle = f"weight {weight.name!r} is shared by {len(weight.outputs)} nodes"
+        positions = 1 if node.op == "Gemm" else prod(out[1:-1]) if out else None
+        obstacle = _gemm_obstacle(node)
+    obstacle = obstacle or _weight_obstacle(weight)
     if not obstacle and len(node.inputs) > 2 and not node.inputs[2].is_empty():
         obstacle = _bias_obstacle(node.inputs[2], shape[0])
     return WeightLayer(node.name, node.op, weight.name, shape, groups, transposed, positions, obstacle)
+
+
+def _conv_obstacle(node: gs.Node, dims: tuple[int, ...], groups: int, *, sees_image: bool) -> str:
+    """Why a convolution cannot be pruned whatever the pattern, or empty."""
+    if len(dims) != 4:
+        return f"a {len(dims) - 2}-D convolution"
+    if groups > 1:
+        return "depthwise convolution" if dims[1] == 1 else f"grouped convolution ({groups} groups)"
+    if sees_image:
+        return "first convolution: its few input channels see the image itself"
+    if node.attrs.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
+        return f"auto_pad={node.attrs['auto_pad']}: the padding depends on the input's size"
+    return ""
+
+
+def _gemm_obstacle(node: gs.Node) -> str:
+    attrs = node.attrs
+    scaled = attrs.get("transA", 0) or attrs.get("alpha", 1.0) != 1.0 or attrs.get("beta", 1.0) != 1.0
+    return "Gemm with transA, alpha or beta" if node.op == "Gemm" and scaled else ""
+
+
+def _weight_obstacle(weight: gs.Constant) -> str:
+    if weight.dtype != np.float32:
+        return f"weight is {np.dtype(weight.dtype).name}, not float32"
+    if len(weight.outputs) > 1:
+        return f"weight {weight.name!r} is shared by {len(weight.outputs)} nodes"
+    return ""
 
 
 def _bias_obstacle(bias: gs.Tensor, rows: int) -> str:

@@ -47,7 +47,7 @@ class Model:
 
     @property
     def opset(self) -> int:
-        return next(o.version for o in self.proto.opset_import if o.domain in DEFAULT_DOMAIN)
+        return int(next(o.version for o in self.proto.opset_import if o.domain in DEFAULT_DOMAIN))
 
     @property
     def input(self) -> TensorSpec:

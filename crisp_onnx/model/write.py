@@ -93,7 +93,7 @@ def _move_out(proto: onnx.ModelProto, location: str) -> bytes:
         offset = len(parts)
         parts += raw
         for field in ("float_data", "int32_data", "int64_data", "double_data", "uint64_data"):
-            tensor.ClearField(field)  # type: ignore[arg-type]
+            tensor.ClearField(field)
         tensor.raw_data = raw  # set_external_data refuses a tensor without raw data
         external_data_helper.set_external_data(tensor, location, offset=offset, length=len(raw))
         tensor.ClearField("raw_data")
