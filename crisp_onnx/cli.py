@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,8 @@ from crisp_onnx.errors import BudgetMissed, CrispError
 
 F = TypeVar("F", bound=Callable[..., Any])
 FILE = click.Path(path_type=Path)
+BUDGETS = frozenset({"sparsity", "macs"})
+log = logging.getLogger(__name__)
 
 
 def _talk(verbosity: int) -> None:
@@ -77,7 +80,10 @@ def compress(recipe_file: Path | None, as_json: bool, verbosity: int, **options:
     from crisp_onnx.report.table import show, summary
 
     given = {key: value for key, value in options.items() if value not in (None, ())}
-    recipe = make_recipe({**(read_recipe(recipe_file) if recipe_file else {}), **given}, where="the options")
+    written = read_recipe(recipe_file) if recipe_file else {}
+    if given.keys() & BUDGETS:  # one budget decides, and the command line's wins
+        written = {key: value for key, value in written.items() if key not in BUDGETS}
+    recipe = make_recipe({**written, **given}, where="the options")
     report = run(recipe)
     if as_json:
         click.echo(to_json(report), nl=False)
@@ -193,4 +199,16 @@ def main() -> None:
     except CrispError as error:
         click.echo(f"Error: {error}", err=True)
         code = error.exit_code
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except Exception as error:
+        log.debug("the defect:", exc_info=True)
+        reason = (str(error).strip().splitlines() or [""])[0]
+        click.echo(
+            f"Error: {type(error).__name__}: {reason}. This is a defect of crisp-onnx; please report it with the "
+            "output of the same command with -v.",
+            err=True,
+        )
+        code = 1
     sys.exit(code)

@@ -46,15 +46,17 @@ def load(path: str | Path) -> Model:
             "Write them as ordinary initializers first."
         )
     file_bytes = len(content)
+    data_files: tuple[Path, ...] = ()
     try:
-        for file in _external_files(proto, path.parent):
+        data_files = tuple(_external_files(proto, path.parent))
+        for file in data_files:
             digest.update(file.read_bytes())
             file_bytes += file.stat().st_size
         external_data_helper.load_external_data_for_model(proto, str(path.parent))
     except (OSError, ValueError, onnx.checker.ValidationError) as error:
         raise CrispError(f"The external data of {path} cannot be read: {_first_line(error)}.") from error
     _check(proto, path)
-    return Model(proto, path, digest.hexdigest(), file_bytes)
+    return Model(proto, path, digest.hexdigest(), file_bytes, data_files)
 
 
 def _external_files(proto: onnx.ModelProto, folder: Path) -> list[Path]:

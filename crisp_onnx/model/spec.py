@@ -37,13 +37,14 @@ class TensorSpec:
 class Model:
     """A loaded classifier. `proto` holds all weights in memory.
 
-    `sha256` and `file_bytes` are those of the file as it was read, its external data included.
+    `sha256` and `file_bytes` are those of the file as it was read, its external data (`data_files`) included.
     """
 
     proto: onnx.ModelProto
     path: Path
     sha256: str
     file_bytes: int = 0
+    data_files: tuple[Path, ...] = ()
 
     @property
     def opset(self) -> int:
