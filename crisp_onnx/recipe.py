@@ -85,7 +85,7 @@ def make_recipe(options: dict[str, Any], *, where: str = "options") -> Recipe:
         if first["type"] == "extra_forbidden":
             raise CrispError(f"Unknown key {key!r} in {where}.{nearest(key, Recipe.model_fields)}") from None
         if first["type"] == "missing":
-            raise CrispError(f"{where} lacks {key!r}. Give it on the command line or in the recipe.") from None
+            raise CrispError(f"{key!r} is missing in {where}. Give it on the command line or in the recipe.") from None
         message = first["msg"].removeprefix("Value error, ")
         raise CrispError(f"{key!r} in {where}: {message}.") from None
     if recipe.sparsity is not None and recipe.macs is not None:

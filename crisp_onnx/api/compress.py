@@ -15,6 +15,7 @@ from crisp_onnx.api.workshop import move_into_place, workshop
 from crisp_onnx.data import Source, open_images
 from crisp_onnx.data.pairs import Pair
 from crisp_onnx.errors import CrispError
+from crisp_onnx.format import DOMAIN
 from crisp_onnx.model import Model, load, save
 from crisp_onnx.recipe import Recipe, recipe_text
 from crisp_onnx.report.schema import Report, to_json
@@ -39,7 +40,7 @@ def compress(recipe: Recipe, *, data: Iterable[Pair] | None = None, eval_data: I
     watch = Stopwatch()
     with watch("read"):
         source = load(recipe.model)
-        _protect_input(recipe, source)
+        _check_input(recipe, source)
         preprocess = find_preprocess(recipe.preprocess, source)
         prepared = prepare(recipe.model, size=preprocess.size[0])
         sources: tuple[Source | None, Source | None] = (
@@ -78,8 +79,10 @@ def compress(recipe: Recipe, *, data: Iterable[Pair] | None = None, eval_data: I
     return report
 
 
-def _protect_input(recipe: Recipe, source: Model) -> None:
-    """Refuse an output folder in which a result would replace a file of the input."""
+def _check_input(recipe: Recipe, source: Model) -> None:
+    """Refuse what is compressed already, and an output folder in which a result would replace a file of the input."""
+    if any(node.domain == DOMAIN for node in source.proto.graph.node):
+        raise CrispError(f"{recipe.model} is compressed already. Compress the model that it was made from.")
     results = {(recipe.folder / name).resolve() for name in (MODEL, MODEL + ".data", REPORT, RECIPE, PAGE)}
     for file in (recipe.model, *source.data_files):
         if file.resolve() in results:
