@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import onnx_graphsurgeon as gs
@@ -9,7 +11,7 @@ import onnx_graphsurgeon as gs
 Row = npt.NDArray[np.floating]
 
 
-def per_channel(values: npt.NDArray[np.generic], rows: int, *, trailing: int, rank: int) -> Row | None:
+def per_channel(values: npt.NDArray[Any], rows: int, *, trailing: int, rank: int) -> Row | None:
     """(rows,) when `values` broadcasts so against a tensor of `rows` channels, else None.
 
     `trailing`: axes behind the channels, 2 for images and 0 for rows of a matrix. `rank`: axes of the tensor; a

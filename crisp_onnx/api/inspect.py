@@ -102,10 +102,10 @@ def _layer(node: gs.Node) -> HybridLayer:
 
 def _check_tensors(name: str, tensors: HybridTensors, shape: tuple[int, ...], pattern: Pattern) -> None:
     rows, columns = pattern.block_rows(shape), pattern.block_columns(shape)
-    types = (tensors.values.dtype, tensors.indices.dtype, tensors.blocks.dtype)
-    if types != (np.float32, np.uint8, np.int32) or tensors.blocks.ndim != 2 or not tensors.blocks.size:
+    types = [str(part.dtype) for part in (tensors.values, tensors.indices, tensors.blocks)]
+    if types != ["float32", "uint8", "int32"] or tensors.blocks.ndim != 2 or not tensors.blocks.size:
         raise VerificationFailed(
-            f"{name!r}: values, indices and blocks are {', '.join(map(str, types))} with blocks "
+            f"{name!r}: values, indices and blocks are {', '.join(types)} with blocks "
             f"{tensors.blocks.shape}, not float32, uint8 and int32 with at least one block in each block row."
         )
     kept = tensors.blocks.shape[-1]
