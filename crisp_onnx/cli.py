@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,6 +29,8 @@ def _talk(verbosity: int) -> None:
     log.handlers[:] = [handler]
     log.setLevel(level)
     log.propagate = False
+    if verbosity < 1:  # what libraries warn of is for developers
+        warnings.filterwarnings("ignore")
 
 
 def _common(command: F) -> F:
@@ -185,8 +189,14 @@ def _open_netron(model: Path) -> None:
     netron.start(str(model))
 
 
+def _terminate(number: int, frame: object) -> None:
+    """Leave by the way of an exception, so that unfinished results are cleared away."""
+    sys.exit(128 + number)
+
+
 def main() -> None:
     """Run the command line and turn every end into its exit code."""
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         code = cli.main(standalone_mode=False) or 0
     except (click.Abort, KeyboardInterrupt):

@@ -112,7 +112,9 @@ class Model:
         )
 
     def with_functions(self, functions: Sequence[onnx.FunctionProto], domain: str, version: int) -> Model:
-        """The same model carrying local functions of `domain`."""
+        """The same model carrying local functions of `domain`; without any it need not know the domain."""
+        if not functions:
+            return self
         proto = _copy(self.proto)
         proto.functions.extend(functions)
         if not any(o.domain == domain for o in proto.opset_import):

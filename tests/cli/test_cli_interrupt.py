@@ -13,8 +13,11 @@ import pytest
 COMMAND = (sys.executable, "-c", "from crisp_onnx.cli import main; main()")
 
 
-@pytest.mark.parametrize("stage", ["read", "recovery"])
-def test_ctrl_c_in_the_middle_leaves_nothing(workplace, tmp_path, stage):
+@pytest.mark.parametrize(
+    ("stage", "sent", "expected"),
+    [("read", signal.SIGINT, 130), ("recovery", signal.SIGINT, 130), ("recovery", signal.SIGTERM, 143)],
+)
+def test_an_interruption_in_the_middle_leaves_nothing(workplace, tmp_path, stage, sent, expected):
     """The signal is sent once the log says that the stage before has ended."""
     out = tmp_path / "parent" / "out"
     words = [*workplace.options, "--epochs", "100000", "-o", str(out), "-v"]
@@ -27,7 +30,7 @@ def test_ctrl_c_in_the_middle_leaves_nothing(workplace, tmp_path, stage):
         for line in process.stderr:
             seen.append(line)
             if line.startswith("read " if stage == "read" else "masks "):
-                process.send_signal(signal.SIGINT)
+                process.send_signal(sent)
                 break
         rest = process.stderr.read()
         code = process.wait()
@@ -36,8 +39,8 @@ def test_ctrl_c_in_the_middle_leaves_nothing(workplace, tmp_path, stage):
         process.stderr.close()
         process.stdout.close()
     text = "".join(seen) + rest
-    assert code == 130, text
-    assert "Interrupted; nothing was written." in rest
+    assert code == expected, text
+    assert ("Interrupted; nothing was written." in rest) == (sent == signal.SIGINT)
     assert "Traceback" not in text
     assert not (tmp_path / "parent").exists()
     assert list(tmp_path.iterdir()) == []

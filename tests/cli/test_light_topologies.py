@@ -62,6 +62,7 @@ def compressed_or_declined(run, name, words, out):
         return
     assert done.returncode == 0, done.stderr
     onnx.checker.check_model(str(out / "model.onnx"), full_check=True)
+    assert len(onnx.load(out / "model.onnx", load_external_data=False).graph.input) == 1
     report = json.loads((out / "report.json").read_text())
     assert report["equivalence"]["worst_relative"] <= 1e-5
     assert report["sparsity"]["weights"] == pytest.approx(0.8, abs=0.005)

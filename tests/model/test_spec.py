@@ -48,6 +48,11 @@ def test_local_functions_survive_the_round_trip(model_of, answers):
     assert np.array_equal(answers(back, x)[0], 2 * x)
 
 
+def test_without_functions_their_domain_is_not_imported(model_of):
+    model = model_of(GRAPH)
+    assert model.with_functions([], "local", 1).proto.opset_import == model.proto.opset_import
+
+
 def test_changing_a_graph_leaves_the_model_alone(model_of):
     model = model_of(GRAPH)
     before = model.proto.SerializeToString()
