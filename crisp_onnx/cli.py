@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,9 @@ import click
 from crisp_onnx.cli_options import FILE, common, talk, tell
 from crisp_onnx.cli_targets import COMMANDS
 from crisp_onnx.errors import BudgetMissed, CrispError
+
+BUDGETS = frozenset({"sparsity", "macs"})
+log = logging.getLogger(__name__)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -56,7 +61,10 @@ def compress(recipe_file: Path | None, as_json: bool, verbosity: int, **options:
     from crisp_onnx.report.table import show, summary
 
     given = {key: value for key, value in options.items() if value not in (None, ())}
-    recipe = make_recipe({**(read_recipe(recipe_file) if recipe_file else {}), **given}, where="the options")
+    written = read_recipe(recipe_file) if recipe_file else {}
+    if given.keys() & BUDGETS:  # one budget decides, and the command line's wins
+        written = {key: value for key, value in written.items() if key not in BUDGETS}
+    recipe = make_recipe({**written, **given}, where="the options")
     report = run(recipe)
     if as_json:
         click.echo(to_json(report), nl=False)
@@ -153,8 +161,14 @@ def _open_netron(model: Path) -> None:
     netron.start(str(model))
 
 
+def _terminate(number: int, frame: object) -> None:
+    """Leave by the way of an exception, so that unfinished results are cleared away."""
+    sys.exit(128 + number)
+
+
 def main() -> None:
     """Run the command line and turn every end into its exit code."""
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         code = cli.main(standalone_mode=False) or 0
     except (click.Abort, KeyboardInterrupt):
@@ -166,4 +180,13 @@ def main() -> None:
     except CrispError as error:
         click.echo(f"Error: {error}", err=True)
         code = error.exit_code
+    except Exception as error:
+        log.debug("the defect:", exc_info=True)
+        reason = (str(error).strip().splitlines() or [""])[0]
+        click.echo(
+            f"Error: {type(error).__name__}: {reason}. This is a defect of crisp-onnx; please report it with the "
+            "output of the same command with -v.",
+            err=True,
+        )
+        code = 1
     sys.exit(code)

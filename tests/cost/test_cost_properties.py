@@ -199,9 +199,10 @@ def test_a_thousand_layers_are_estimated_in_under_a_second() -> None:
         Layer(f"l{i}", "Conv", "conv3x3", conv(64 + i % 97, 64 + i % 89, 3, 28), Pattern(2, 4)) for i in range(1000)
     ]
     lowered = lower_layers(layers, target, source=SOURCE)
-    start = time.perf_counter()
+    # Time of this process: what else the machine does must not decide.
+    start = time.process_time()
     assert len(estimate(lowered, target).layers) == 1000
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 def test_a_file_lowered_for_another_target_is_refused() -> None:

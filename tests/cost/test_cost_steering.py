@@ -33,10 +33,6 @@ Saliency = dict[str, npt.NDArray[np.float32]]
 values = st.integers(0, 100).map(float)
 costs = st.integers(0, 500).map(lambda hundredths: hundredths / 100)
 options = st.lists(st.builds(Option, st.just(1), values, costs), min_size=1, max_size=4)
-    st.builds(Option, st.just(1), st.integers(0, 100).map(float), st.integers(0, 500).map(lambda n: n / 100)),
-    min_size=1,
-    max_size=4,
-)
 
 
 @settings(max_examples=80, deadline=None)

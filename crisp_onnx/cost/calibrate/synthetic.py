@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
@@ -34,16 +37,24 @@ class _Builder:
         name = f"conv{len(self.nodes)}"
         self._store(f"{name}.w", self.rng.standard_normal(shape, dtype=np.float32) * np.float32(0.05))
         self._store(f"{name}.b", np.zeros(width, np.float32))
-        attributes = {"pads": [pad] * 4, "strides": [stride] * 2, "group": groups, "kernel_shape": [kernel] * 2}
-        node = helper.make_node("Conv", [self.head, f"{name}.w", f"{name}.b"], [name], name=name, **attributes)
+        node = helper.make_node(
+            "Conv",
+            [self.head, f"{name}.w", f"{name}.b"],
+            [name],
+            name=name,
+            pads=[pad] * 4,
+            strides=[stride] * 2,
+            group=groups,
+            kernel_shape=[kernel] * 2,
+        )
         self.nodes.append(node)
         self.channels, self.side, self.head = width, (self.side + 2 * pad - kernel) // stride + 1, name
         if relu:
             self.op("Relu")
 
-    def op(self, kind: str, *others: str, **attributes: object) -> None:
+    def op(self, kind: str, *others: str, attributes: Mapping[str, Any] | None = None) -> None:
         name = f"{kind.lower()}{len(self.nodes)}"
-        self.nodes.append(helper.make_node(kind, [self.head, *others], [name], name=name, **attributes))
+        self.nodes.append(helper.make_node(kind, [self.head, *others], [name], name=name, **(attributes or {})))
         self.head = name
 
     def classifier(self, outputs: int) -> None:
@@ -51,9 +62,9 @@ class _Builder:
         self.op("Flatten")
         self._store("fc.w", self.rng.standard_normal((outputs, self.channels), dtype=np.float32))
         self._store("fc.b", np.zeros(outputs, np.float32))
-        self.op("Gemm", "fc.w", "fc.b", transB=1)
+        self.op("Gemm", "fc.w", "fc.b", attributes={"transB": 1})
 
-    def _store(self, name: str, value: np.ndarray) -> None:  # type: ignore[type-arg]
+    def _store(self, name: str, value: npt.NDArray[np.float32]) -> None:
         self.stored.append(numpy_helper.from_array(value, name))
 
 
@@ -90,7 +101,7 @@ def _block(b: _Builder) -> None:
     stride = 2 if b.side > 12 and b.rng.random() < 0.45 else 1
     out = -(-b.side // stride)
     if kind == "pool" and b.side >= 14:
-        b.op("MaxPool", kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
+        b.op("MaxPool", attributes={"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]})
         b.side = (b.side - 1) // 2 + 1
     elif kind == "separable":
         b.conv(b.channels, int(b.rng.choice((3, 3, 5))), stride, groups=b.channels)
@@ -123,7 +134,7 @@ def _fire(b: _Builder) -> None:
     left = b.head
     b.head, b.channels = head, channels
     b.conv(width, 3)
-    b.op("Concat", left, axis=1)
+    b.op("Concat", left, attributes={"axis": 1})
     b.channels = 2 * width
 
 
