@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from typing import Literal
 
 from crisp_onnx.lower.lowered import LoweredOp
 from crisp_onnx.lower.matrix import Matrix
-from crisp_onnx.lower.quantity import EnergyRange, Quantity
-from crisp_onnx.lower.schema import EnergyTable
 from crisp_onnx.lower.target import Target
 from crisp_onnx.lower.tiling import Tiling
 
@@ -59,10 +56,10 @@ def energy_of(op: LoweredOp, target: Target, seconds: float, level: Level) -> En
     if table.mac_pj is None:
         return tdp_energy(target, seconds, level)
     static = float(target.number(table.static_w) or 0) * seconds * 1e6
-    dram_pj = _pj(target, table.dram_pj, level)
+    pj = target.energy_pj[level]
     if op.matrix is None or op.tiling is None:
-        return Energy(dram=(op.input_bytes + op.output_bytes) * dram_pj * 1e-6, static=static)
-    energy = _product(op.matrix, op.tiling, _table(target, table, level))
+        return Energy(dram=(op.input_bytes + op.output_bytes) * pj["dram"] * 1e-6, static=static)
+    energy = _product(op.matrix, op.tiling, pj)
     return replace(energy, static=static)
 
 
@@ -71,13 +68,6 @@ def tdp_energy(target: Target, seconds: float, level: Level) -> Energy | None:
     table = target.descriptor.energy
     watts = target.number(table.from_tdp_w) if table and table.mac_pj is None else None
     return None if watts is None else Energy(static=float(watts) * TDP_SHARE[level] * seconds * 1e6, from_tdp=True)
-
-
-_ACTIONS = ("mac", "gated_mac", "lrf", "rf_read", "rf_write", "buffer_read", "buffer_write", "meta_read", "dram")
-
-
-def _table(target: Target, table: EnergyTable, level: Level) -> dict[str, float]:
-    return {action: _pj(target, getattr(table, f"{action}_pj"), level) for action in _ACTIONS}
 
 
 def _product(matrix: Matrix, tiling: Tiling, pj: dict[str, float]) -> Energy:
@@ -95,10 +85,3 @@ def _product(matrix: Matrix, tiling: Tiling, pj: dict[str, float]) -> Energy:
         buffer=buffer * 1e-6,
         dram=(tiling.dram_read_bytes + tiling.dram_write_bytes) * pj["dram"] * 1e-6,
     )
-
-
-def _pj(target: Target, entry: EnergyRange | None, level: Level) -> float:
-    if entry is None:
-        return 0.0
-    quantity: Quantity = getattr(entry, level)
-    return float(target.number(quantity) or Fraction(0))

@@ -15,7 +15,7 @@ import crisp_onnx
 from crisp_onnx.errors import CrispError, nearest
 from crisp_onnx.lower.consistency import check_consistency
 from crisp_onnx.lower.quantity import Quantity
-from crisp_onnx.lower.schema import SCHEMA, Descriptor, Memory, NmSupport
+from crisp_onnx.lower.schema import SCHEMA, Descriptor, EnergyTable, Memory, NmSupport
 from crisp_onnx.lower.strict_yaml import read_yaml
 from crisp_onnx.lower.units import convert
 
@@ -87,6 +87,20 @@ class Target:
         """The entry that runs n:m weights best: that very pattern, or one that every such weight satisfies too."""
         fitting = [s for s in self.descriptor.sparsity.nm if keep <= s.keep and group % s.group == 0]
         return min(fitting, key=lambda s: (s.keep / s.group, s.group != group), default=None)
+
+    @cached_property
+    def energy_pj(self) -> dict[str, dict[str, float]]:
+        """pJ by level (low, nominal, high) and action; 0 where the table leaves an action out."""
+        table = self.descriptor.energy
+        names = [name for name in EnergyTable.model_fields if name.endswith("_pj")]
+        entries = {name: getattr(table, name) for name in names} if table is not None else {}
+        return {
+            level: {
+                name.removesuffix("_pj"): float(self.number(getattr(entry, level)) or 0) if entry is not None else 0.0
+                for name, entry in entries.items()
+            }
+            for level in ("low", "nominal", "high")
+        }
 
     def leaves(self) -> tuple[Leaf, ...]:
         return tuple(_leaves(self.descriptor, ""))
