@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-QUIET_PERCENTILE = 25  # other work on the machine only ever adds time
+QUIET_PERCENTILE = 10  # other work on the machine only ever adds time
 WARM_UP = 3
 MOST_RUNS = 400
 

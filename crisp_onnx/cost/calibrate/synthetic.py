@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from crisp_onnx.model import Model
 
-IMAGE_SIDES = (28, 40, 48, 64, 96, 112, 136, 160, 192)
+IMAGE_SIDES = (20, 28, 40, 48, 64, 96, 112, 136, 160, 192)
 STEM_KERNELS = (3, 3, 5, 7)
 MAX_LAYER_MACS = 4e8
 MAX_WEIGHTS = 6_000_000
@@ -57,9 +57,13 @@ class _Builder:
         self.nodes.append(helper.make_node(kind, [self.head, *others], [name], name=name, **(attributes or {})))
         self.head = name
 
-    def classifier(self, outputs: int) -> None:
+    def classifier(self, outputs: int, *, as_conv: bool) -> None:
         self.op("GlobalAveragePool")
+        if as_conv:
+            self.conv(outputs, 1, relu=False)
         self.op("Flatten")
+        if as_conv:
+            return
         self._store("fc.w", self.rng.standard_normal((outputs, self.channels), dtype=np.float32))
         self._store("fc.b", np.zeros(outputs, np.float32))
         self.op("Gemm", "fc.w", "fc.b", attributes={"transB": 1})
@@ -77,7 +81,7 @@ def synthetic_network(seed: int) -> Model:
     for _ in range(int(rng.integers(4, 8))):
         _block(builder)
     outputs = int(rng.integers(10, 1200))
-    builder.classifier(outputs)
+    builder.classifier(outputs, as_conv=rng.random() < 0.4)
     graph = helper.make_graph(
         builder.nodes,
         f"synthetic{seed}",
@@ -90,15 +94,16 @@ def synthetic_network(seed: int) -> Model:
 
 
 def _width(rng: np.random.Generator, least: int, most: int) -> int:
-    """Log-uniform; three of four times a multiple of 8."""
+    """Log-uniform; mostly multiples of 16, as real networks have them, some of 8, some of nothing."""
     width = int(np.exp(rng.uniform(np.log(least), np.log(most))))
-    return max(8, width // 8 * 8) if rng.random() < 0.75 else width
+    multiple = int(rng.choice((16, 16, 16, 16, 8, 1)))
+    return max(multiple, width // multiple * multiple)
 
 
 def _block(b: _Builder) -> None:
     """One random block that keeps every layer affordable."""
     kind = b.rng.choice(("plain", "plain", "bottleneck", "separable", "residual", "pool", "point", "fire"))
-    stride = 2 if b.side > 12 and b.rng.random() < 0.45 else 1
+    stride = 2 if b.side > 6 and b.rng.random() < 0.5 else 1
     out = -(-b.side // stride)
     if kind == "pool" and b.side >= 14:
         b.op("MaxPool", attributes={"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]})
