@@ -42,7 +42,8 @@ class Calibrated:
 def target_text(found: Calibrated) -> str:
     """The YAML file."""
     where = f"{found.machine.cpu}, {found.threads} threads, ONNX Runtime {found.onnxruntime}, {found.date}"
-    peak = max((1e3 / fit.parts_us[1] for fit in found.kinds.values() if fit.parts_us[1] > 0), default=1e3) / 1e9 * 1e6
+    rates = [1e6 / fit.parts_us[1] for fit in found.kinds.values() if fit.parts_us[1] > 0]
+    peak = max(rates, default=CLOCK_HZ) / CLOCK_HZ
     content: dict[str, Any] = {
         "schema": SCHEMA,
         "name": found.name,
