@@ -19,13 +19,13 @@ from pathlib import Path
 
 from crisp_onnx.cost import Estimate, estimate
 from crisp_onnx.cost.networks import NETWORKS
+from crisp_onnx.cost.steer import rewarded_pattern
 from crisp_onnx.lower import Pattern, Target, load_target
 from crisp_onnx.lower.layers import Layer, lower_layers
 from crisp_onnx.lower.lowered import Source
 from crisp_onnx.lower.matrix import Matrix
 from crisp_onnx.lower.pattern import blocked
 
-BLOCK = 64
 SHARES = (Fraction(1, 2), Fraction(1, 4), Fraction(1, 10))
 Choose = Callable[[Matrix, bool], Pattern]
 
@@ -48,13 +48,13 @@ class Row:
     measured_ratio: float | None = None
 
 
-def patterned(pattern: Pattern, share: Fraction | None) -> Choose:
-    """`pattern` with `share` of the blocks, on every prunable layer."""
+def patterned(pattern: Pattern, share: Fraction | None, side: int = 1) -> Choose:
+    """`pattern` with `share` of the blocks of `side`, on every prunable layer."""
 
     def choose(matrix: Matrix, prunable: bool) -> Pattern:
         if not prunable:
             return Pattern()
-        return pattern if share is None else blocked(pattern, share, matrix.K, BLOCK, BLOCK)
+        return pattern if share is None else blocked(pattern, share, matrix.K, side, side)
 
     return choose
 
@@ -89,12 +89,12 @@ def _kept(count: int, share: float) -> int:
     return max(1, round(count * share)) if count else 0
 
 
-def methods(network: str, share: Fraction) -> dict[str, list[Layer]]:
-    """Layer lists by method; `share`: blocks that the hybrid keeps, so that half of it is the weights kept."""
+def methods(network: str, share: Fraction, side: int) -> dict[str, list[Layer]]:
+    """Layer lists by method; `share`: blocks of `side` that the hybrid keeps; half of it is the weights kept."""
     build, density = NETWORKS[network], share / 2
     return {
-        f"hybrid 2:4 x {float(share):.0%}": build(patterned(Pattern(2, 4), share)),
-        "blocks alone": build(patterned(Pattern(), density)),
+        f"hybrid 2:4 x {float(share):.0%}": build(patterned(Pattern(2, 4), share, side)),
+        "blocks alone": build(patterned(Pattern(), density, side)),
         "channels removed": without_channels(build(patterned(Pattern(), None)), density),
         "unstructured": build(patterned(Pattern(density=float(density)), None)),
         "2:4 alone (50 %)": build(patterned(Pattern(2, 4), None)),
@@ -104,11 +104,11 @@ def methods(network: str, share: Fraction) -> dict[str, list[Layer]]:
 
 def run(target: Target, measured: dict[str, dict[str, float]]) -> list[Row]:
     """Every network, density and method on `target`."""
-    rows = []
+    rows, side = [], rewarded_pattern(target)[0].block
     for network, build in NETWORKS.items():
         dense = _estimate(build(patterned(Pattern(), None)), target, network)
         for share in SHARES:
-            for method, layers in methods(network, share).items():
+            for method, layers in methods(network, share, side).items():
                 found = _estimate(layers, target, network)
                 row = compare(network, float(share / 2), method, found, dense)
                 rows.append(replace(row, measured_ratio=measured.get(network, {}).get(method)))
@@ -135,7 +135,18 @@ def compare(network: str, density: float, method: str, found: Estimate, dense: E
 
 
 def _estimate(layers: list[Layer], target: Target, network: str) -> Estimate:
+    if target.descriptor.sparsity.hybrid_operators_only:
+        layers = [_in_hybrid_operator(layer) for layer in layers]
     return estimate(lower_layers(layers, target, source=Source(file=network, sha256="")), target)
+
+
+def _in_hybrid_operator(layer: Layer) -> Layer:
+    """The layer as this package emits it, where its pattern is one that the hybrid operators can hold."""
+    pattern = layer.pattern
+    if not (pattern.has_nm or pattern.has_blocks):
+        return layer
+    hybrid = replace(pattern, hybrid=True, vector_rows=8)
+    return replace(layer, op=f"Hybrid{layer.op}", kind="hybrid", pattern=hybrid)
 
 
 def _ratio(dense: float | None, other: float | None) -> float | None:
