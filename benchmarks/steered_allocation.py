@@ -3,8 +3,8 @@
 Usage: python benchmarks/steered_allocation.py MODEL.onnx... [--target stc_edge_int8] [--output FOLDER]
 
 Both plans use the target's rewarded pattern and |weight| as saliency. The global threshold removes blocks by saliency
-per weight over all layers, above the floor that `compress` uses; the steered plan is then given exactly the latency that
-the threshold's plan takes. Saliency stands in for accuracy here: neither plan is fine-tuned.
+per weight over all layers, above the floor that `compress` uses; the steered plan is then given exactly the latency
+that the threshold's plan takes. Saliency stands in for accuracy here: neither plan is fine-tuned.
 """
 
 from __future__ import annotations
