@@ -14,9 +14,12 @@ from crisp_onnx.cost.calibrate.write import Calibrated, target_text
 from crisp_onnx.errors import CrispError
 from crisp_onnx.lower import Lowered, Target, load_target, lowered_path, read_lowered, target_names, write_lowered
 from crisp_onnx.lower import lower as lower_model
+from crisp_onnx.lower.dense_form import dense_form
 from crisp_onnx.lower.describe import TargetSummary, describe_target, summarize_target
-from crisp_onnx.model import load, write_files
+from crisp_onnx.model import load, save, write_files
 from crisp_onnx.report.roofline import write_layer_bars, write_roofline
+
+FIND_SPARSITY = ("gpu", "npu")
 
 
 @dataclass(frozen=True)
@@ -94,12 +97,22 @@ def lower(
 ) -> tuple[Lowered, Path]:
     """Lower the file `model` to `target` and write `model.<target>.json` (or `output`).
 
+    For targets whose tools find sparsity themselves (TensorRT's 2:4, weight compression of NPU compilers) a model in
+    hybrid operators is written once more beside it as .onnx, its weights in ordinary operators with zeros in place.
+
     Raises:
         CrispError: no such model or target, or the file cannot be written.
     """
     chosen = load_target(target)
-    lowered = lower_model(load(model), chosen, batch=batch, size=size, dtype=dtype)
+    source = load(model)
+    lowered = lower_model(source, chosen, batch=batch, size=size, dtype=dtype)
     path = output or lowered_path(Path(model), chosen)
+    dense = dense_form(source) if chosen.descriptor.kind in FIND_SPARSITY else None
+    if dense is not None:
+        beside = path.with_suffix(".onnx")
+        save(dense, beside)
+        note = f"{beside.name} holds the same weights in ordinary operators, for {chosen.name}'s own tools"
+        lowered = lowered.model_copy(update={"notes": (*lowered.notes, note)})
     write_lowered(lowered, path)
     return lowered, path
 
