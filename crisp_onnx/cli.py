@@ -5,39 +5,17 @@ from __future__ import annotations
 import logging
 import signal
 import sys
-import warnings
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
+from crisp_onnx.cli_options import FILE, common, talk, tell
+from crisp_onnx.cli_targets import COMMANDS
 from crisp_onnx.errors import BudgetMissed, CrispError
 
-F = TypeVar("F", bound=Callable[..., Any])
-FILE = click.Path(path_type=Path)
 BUDGETS = frozenset({"sparsity", "macs"})
 log = logging.getLogger(__name__)
-
-
-def _talk(verbosity: int) -> None:
-    """Talk goes to stderr, at a level that -q and -v choose; stdout is for results."""
-    level = {-1: logging.ERROR, 0: logging.INFO}.get(verbosity, logging.DEBUG)
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    log = logging.getLogger("crisp_onnx")
-    log.handlers[:] = [handler]
-    log.setLevel(level)
-    log.propagate = False
-    if verbosity < 1:  # what libraries warn of is for developers
-        warnings.filterwarnings("ignore")
-
-
-def _common(command: F) -> F:
-    """The options that every command takes."""
-    command = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")(command)
-    command = click.option("-q", "verbosity", flag_value=-1, type=int, help="Only errors.")(command)
-    return click.option("-v", "verbosity", flag_value=1, type=int, default=0, help="Every step.")(command)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -73,10 +51,10 @@ def cli() -> None:
 @click.option("--seed", type=int, help="Seed of everything random.  [default: 0]")
 @click.option("--recipe", "recipe_file", type=FILE, help="YAML with these options; the command line wins over it.")
 @click.option("-o", "--output", type=FILE, help="Folder for the results.  [default: MODEL-crisp]")
-@_common
+@common
 def compress(recipe_file: Path | None, as_json: bool, verbosity: int, **options: Any) -> None:
     """Compress MODEL for some classes; write model.onnx, report.json and recipe.yaml."""
-    _talk(verbosity)
+    talk(verbosity)
     from crisp_onnx.api import compress as run
     from crisp_onnx.recipe import make_recipe, read_recipe
     from crisp_onnx.report.schema import to_json
@@ -104,31 +82,31 @@ def compress(recipe_file: Path | None, as_json: bool, verbosity: int, **options:
 @click.option("--block", type=int, default=16, show_default=True, help="Side of a block.")
 @click.option("--vector-rows", type=int, default=8, show_default=True, help="Rows that share an N:M choice.")
 @click.option("--preprocess", help="Preprocessing with size=N, for a model that leaves its image sides open.")
-@_common
+@common
 def check(
     model: Path, pattern: str, block: int, vector_rows: int, preprocess: str | None, as_json: bool, verbosity: int
 ) -> None:
     """Say what can be gained on MODEL and what not, layer by layer."""
-    _talk(verbosity)
+    talk(verbosity)
     from crisp_onnx.api import check as run
     from crisp_onnx.api.views import check_view
     from crisp_onnx.masks import parse_pattern
 
     chosen = parse_pattern(pattern, block=block, vector_rows=vector_rows)
-    _tell(run(model, pattern=chosen, preprocess=preprocess), check_view, as_json)
+    tell(run(model, pattern=chosen, preprocess=preprocess), check_view, as_json)
 
 
 @cli.command()
 @click.argument("model", type=FILE)
 @click.option("--netron", is_flag=True, help="Open the model in Netron afterwards.")
-@_common
+@common
 def inspect(model: Path, netron: bool, as_json: bool, verbosity: int) -> None:
     """Recount a compressed MODEL: patterns, rows of blocks, bytes against the formula."""
-    _talk(verbosity)
+    talk(verbosity)
     from crisp_onnx.api import inspect as run
     from crisp_onnx.api.views import inspect_view
 
-    _tell(run(model), inspect_view, as_json)
+    tell(run(model), inspect_view, as_json)
     if netron:
         _open_netron(model)
 
@@ -140,7 +118,7 @@ def inspect(model: Path, netron: bool, as_json: bool, verbosity: int) -> None:
 @click.option("--classes", type=FILE, help="Class list; by default the one that COMPRESSED was made for.")
 @click.option("--labels", type=FILE, help="Names of the outputs.")
 @click.option("--preprocess", help="As for compress.")
-@_common
+@common
 def verify(
     original: Path,
     compressed: Path,
@@ -152,33 +130,27 @@ def verify(
     verbosity: int,
 ) -> None:
     """Compare ORIGINAL and COMPRESSED: accuracy, agreement, difference, size, latency side by side."""
-    _talk(verbosity)
+    talk(verbosity)
     from crisp_onnx.api import verify as run
     from crisp_onnx.api.views import verify_view
 
     found = run(original, compressed, classes=classes, data=data, labels=labels, preprocess=preprocess)
-    _tell(found, verify_view, as_json)
+    tell(found, verify_view, as_json)
 
 
 @cli.command()
-@_common
+@common
 def doctor(as_json: bool, verbosity: int) -> None:
     """Show versions, processor features, and what is missing with what to do about it."""
-    _talk(verbosity)
+    talk(verbosity)
     from crisp_onnx.api.views import doctor_view
     from crisp_onnx.report.doctor import doctor as run
 
-    _tell(run(), doctor_view, as_json)
+    tell(run(), doctor_view, as_json)
 
 
-def _tell(found: Any, view: Callable[[Any], tuple[Any, ...]], as_json: bool) -> None:
-    from crisp_onnx.api.views import document
-    from crisp_onnx.report.table import show
-
-    if as_json:
-        click.echo(document(found), nl=False)
-    else:
-        show(*view(found))
+for _command in COMMANDS:
+    cli.add_command(_command)
 
 
 def _open_netron(model: Path) -> None:

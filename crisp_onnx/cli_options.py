@@ -1,0 +1,46 @@
+"""What every command of the command line shares: its options, how loud it talks, how it prints a result."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+FILE = click.Path(path_type=Path)
+
+
+def talk(verbosity: int) -> None:
+    """Talk goes to stderr, at a level that -q and -v choose; stdout is for results."""
+    level = {-1: logging.ERROR, 0: logging.INFO}.get(verbosity, logging.DEBUG)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log = logging.getLogger("crisp_onnx")
+    log.handlers[:] = [handler]
+    log.setLevel(level)
+    log.propagate = False
+    if verbosity < 1:  # what libraries warn of is for developers
+        warnings.filterwarnings("ignore")
+
+
+def common(command: F) -> F:
+    """The options that every command takes."""
+    command = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")(command)
+    command = click.option("-q", "verbosity", flag_value=-1, type=int, help="Only errors.")(command)
+    return click.option("-v", "verbosity", flag_value=1, type=int, default=0, help="Every step.")(command)
+
+
+def tell(found: Any, view: Callable[[Any], tuple[Any, ...]], as_json: bool) -> None:
+    """Print `found` as one JSON document, or as the tables that `view` makes of it."""
+    from crisp_onnx.api.views import document
+    from crisp_onnx.report.table import show
+
+    if as_json:
+        click.echo(document(found), nl=False)
+    else:
+        show(*view(found))

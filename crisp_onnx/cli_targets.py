@@ -1,0 +1,103 @@
+"""The commands about hardware: targets, targets show, targets calibrate, lower, estimate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from crisp_onnx.cli_options import FILE, common, talk, tell
+
+TARGET = click.option("--target", required=True, help="Name of a built-in target, or the path of a YAML file.")
+BATCH = click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Images at a time.")
+SIZE = click.option("--size", type=click.IntRange(1), default=224, show_default=True, help="Pixels of open sides.")
+DTYPE = click.option("--dtype", type=click.Choice(["int8", "fp16", "fp32"]), help="Default: the target's first type.")
+
+
+@click.group(invoke_without_command=True)
+@common
+@click.pass_context
+def targets(context: click.Context, as_json: bool, verbosity: int) -> None:
+    """List the hardware targets; `targets show NAME` explains one."""
+    if context.invoked_subcommand is not None:
+        return
+    talk(verbosity)
+    from crisp_onnx.api.target_views import targets_view
+    from crisp_onnx.api.targets import targets as run
+
+    tell(run(), targets_view, as_json)
+
+
+@targets.command()
+@click.argument("name")
+@common
+def show(name: str, as_json: bool, verbosity: int) -> None:
+    """Explain target NAME (or a YAML file) in words."""
+    talk(verbosity)
+    from crisp_onnx.api.target_views import target_view
+    from crisp_onnx.api.targets import show_target
+
+    tell(show_target(name), target_view, as_json)
+
+
+@targets.command()
+@click.option("-o", "--output", type=FILE, required=True, help="Target file to write, for example mine.yaml.")
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of ONNX Runtime.")
+@click.option("--networks", type=click.IntRange(20), default=96, show_default=True, help="Networks to measure.")
+@click.option("--kernels", type=FILE, help="Library with the hybrid operators, to measure them too.")
+@common
+def calibrate(output: Path, threads: int, networks: int, kernels: Path | None, as_json: bool, verbosity: int) -> None:
+    """Measure this machine (some minutes) and write a target of its own."""
+    talk(verbosity)
+    from crisp_onnx.api.target_views import calibration_view
+    from crisp_onnx.api.targets import calibrate as run
+
+    tell(run(output, threads=threads, networks=networks, kernels=kernels), calibration_view, as_json)
+
+
+@click.command()
+@click.argument("model", type=FILE)
+@TARGET
+@BATCH
+@SIZE
+@DTYPE
+@click.option("-o", "--output", type=FILE, help="File to write.  [default: MODEL.<target>.json]")
+@common
+def lower(model: Path, target: str, output: Path | None, as_json: bool, verbosity: int, **options: Any) -> None:
+    """Write MODEL as a target sees it: tiles, bytes, and which patterns count there."""
+    talk(verbosity)
+    from crisp_onnx.api.target_views import lowered_view
+    from crisp_onnx.api.targets import lower as run
+
+    lowered, path = run(model, target, output=output, **options)
+    tell(lowered, lambda found: lowered_view(found, path), as_json)
+
+
+@click.command()
+@click.argument("model", type=FILE)
+@TARGET
+@click.option("--against", type=FILE, help="A second model, estimated on the same target.")
+@click.option("--plot", "plots", type=FILE, multiple=True, help="PNG or SVG: first the roofline, then bars per layer.")
+@BATCH
+@SIZE
+@DTYPE
+@common
+def estimate(
+    model: Path,
+    target: str,
+    against: Path | None,
+    plots: tuple[Path, ...],
+    as_json: bool,
+    verbosity: int,
+    **options: Any,
+) -> None:
+    """Estimate latency, energy and bound of MODEL on a target, beside the same model dense."""
+    talk(verbosity)
+    from crisp_onnx.api.target_views import estimate_view
+    from crisp_onnx.api.targets import estimate as run
+
+    tell(run(model, target, against=against, plots=plots, **options), estimate_view, as_json)
+
+
+COMMANDS = (targets, lower, estimate)

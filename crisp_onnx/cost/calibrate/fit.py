@@ -1,0 +1,112 @@
+"""Fit the time of a layer, kind by kind, as a sum of non-negative parts: fixed, per MAC, per byte of each operand."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from crisp_onnx.cost.calibrate.samples import Measured, Sample
+from crisp_onnx.lower.schema import TimingKind
+from crisp_onnx.lower.timing import PARTS, timing_kind, work
+
+Floats = npt.NDArray[np.float64]
+HUBER = 0.1
+ROUNDS = 12
+MOST_ROUNDS = 60
+TOLERANCE = 1e-10
+LEAST_ROWS = 6
+
+
+@dataclass(frozen=True)
+class KindFit:
+    """us per part (see `timing.PARTS`), rows used, and their median absolute relative error."""
+
+    parts_us: tuple[float, ...]
+    rows: int
+    median_error: float
+
+
+@dataclass(frozen=True)
+class RunFit:
+    """us that a run takes beside its layers: once, and for every layer."""
+
+    per_run_us: float
+    per_layer_us: float
+
+
+def fit_kinds(samples: Sequence[Sample], granule: int) -> dict[TimingKind, KindFit]:
+    """One fit for every kind that has at least six samples."""
+    by_kind: dict[TimingKind, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        by_kind[timing_kind(sample.op, granule)].append(sample)
+    return {kind: _fit(rows, granule) for kind, rows in sorted(by_kind.items()) if len(rows) >= LEAST_ROWS}
+
+
+def fit_runs(measured: Sequence[Measured]) -> RunFit:
+    """What whole runs take beyond the sum of their layers."""
+    beyond = np.array([max(0.0, m.whole_ms * 1e3 - sum(s.time_us for s in m.samples)) for m in measured])
+    features = np.array([[1.0, float(len(m.samples))] for m in measured])
+    scale = np.array([m.whole_ms * 1e3 for m in measured])
+    once, each = _robust(features / scale[:, None], beyond / scale)
+    return RunFit(float(once), float(each))
+
+
+def _fit(rows: Sequence[Sample], granule: int) -> KindFit:
+    times = np.array([row.time_us for row in rows])
+    relative = np.array([work(row.op, granule) for row in rows]) / times[:, None]
+    solution = _robust(relative, np.ones(len(rows)))
+    error = np.abs(relative @ solution - 1)
+    return KindFit(tuple(float(part) for part in solution), len(rows), float(np.median(error)))
+
+
+def _robust(matrix: Floats, target: Floats) -> Floats:
+    """Non-negative least squares with Huber weights, `ROUNDS` of reweighting."""
+    weights = np.ones(len(target))
+    solution = np.zeros(matrix.shape[1])
+    for _ in range(ROUNDS):
+        solution = nonnegative(matrix * weights[:, None], target * weights)
+        error = np.abs(matrix @ solution - target)
+        weights = np.sqrt(np.minimum(1, HUBER / np.maximum(error, 1e-9)))
+    return solution
+
+
+def nonnegative(matrix: Floats, target: Floats) -> Floats:
+    """x >= 0 that minimises |matrix x - target|, by the active sets of Lawson and Hanson (1974, chapter 23)."""
+    scale = np.linalg.norm(matrix, axis=0)
+    scale[scale == 0] = 1
+    scaled = matrix / scale
+    x = np.zeros(matrix.shape[1])
+    free = np.zeros(matrix.shape[1], bool)
+    for _ in range(MOST_ROUNDS):
+        gradient = scaled.T @ (target - scaled @ x)
+        gradient[free] = -np.inf
+        if gradient.max() <= TOLERANCE:
+            break
+        free[int(np.argmax(gradient))] = True
+        while True:
+            full = np.zeros_like(x)
+            full[free] = np.linalg.lstsq(scaled[:, free], target, rcond=None)[0]
+            negative = free & (full <= 0)
+            if not negative.any():
+                break
+            # Go as far towards the unconstrained solution as all stay non-negative, and hold what reached zero.
+            reach = np.min(x[negative] / (x[negative] - full[negative] + 1e-300))
+            x = x + reach * (full - x)
+            free &= x > TOLERANCE
+        x = full
+    return np.asarray(x / scale)
+
+
+def predict_us(sample: Sample, fits: dict[TimingKind, KindFit], granule: int) -> float | None:
+    """The fitted time of one layer, `None` where its kind was not fitted."""
+    found = fits.get(timing_kind(sample.op, granule))
+    if found is None:
+        return None
+    return sum(rate * amount for rate, amount in zip(found.parts_us, work(sample.op, granule), strict=True))
+
+
+__all__ = ["PARTS", "KindFit", "RunFit", "fit_kinds", "fit_runs", "nonnegative", "predict_us"]

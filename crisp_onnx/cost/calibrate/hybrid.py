@@ -1,0 +1,31 @@
+"""Make a synthetic network sparse at random, as `compress` would, so that the kernels' times can be fitted."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from crisp_onnx.errors import CrispError
+from crisp_onnx.format import DOMAIN, HYBRID_OPS, VERSION, operator_function
+from crisp_onnx.masks import Budget, Pattern, choose
+from crisp_onnx.model import Model, tensor_shapes, weight_layers
+from crisp_onnx.passes import EMIT_HYBRID, run_passes
+
+SHARES = (0.1, 0.25, 0.5, 0.75)
+
+
+def hybrid_network(model: Model, seed: int) -> Model | None:
+    """`model` with random masks in hybrid operators, some layers left dense; `None` where no layer can be sparse."""
+    rng = np.random.default_rng(seed)
+    layers = weight_layers(model, tensor_shapes(model))
+    pattern = Pattern(n=int(rng.choice((1, 2))), m=4, block=16, vector_rows=8)
+    dense = {layer.name: layer.obstacle or ("left dense" if rng.random() < 0.3 else "") for layer in layers}
+    saliency = {layer.weight: rng.random(layer.shape, dtype=np.float32) for layer in layers if not dense[layer.name]}
+    share = float(rng.choice(SHARES)) * pattern.density
+    try:
+        plan = choose(saliency, layers, pattern, Budget(kept_weights=share), dense_reasons=dense, floor=1.0)
+    except CrispError:
+        return None
+    graph = model.graph()
+    run_passes(EMIT_HYBRID, graph, plan)
+    used = sorted({node.op for node in graph.nodes} & set(HYBRID_OPS))
+    return model.with_graph(graph).with_functions([operator_function(op, model.opset) for op in used], DOMAIN, VERSION)

@@ -1,0 +1,68 @@
+"""Pair every profiled operator with the layer it belongs to: shapes, bytes and microseconds."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from crisp_onnx.cost.calibrate.profile import Profile, profile
+from crisp_onnx.lower import Target, lower
+from crisp_onnx.lower.lowered import LoweredOp
+from crisp_onnx.model import Model, load, save
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One layer in one network and how long it took, layout changes before and after it included."""
+
+    network: str
+    op: LoweredOp
+    time_us: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The layers of one network in execution order, and ms of the whole run."""
+
+    network: str
+    samples: tuple[Sample, ...]
+    whole_ms: float
+
+
+def measure_model(
+    model: Model, name: str, base: Target, *, threads: int, kernels: Path | None = None, budget_s: float = 0.6
+) -> Measured:
+    """Profile one model in ONNX Runtime and pair the operators with its layers.
+
+    `base`: a target that counts in the runtime's type and skips what the kernels skip; only its counting matters.
+    `kernels`: the library with the hybrid operators, for models that have some.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.onnx"
+        save(model, path)
+        found = profile(path, threads=threads, kernels=kernels, budget_s=budget_s)
+        return pair(load(path), name, base, found)
+
+
+def pair(model: Model, name: str, base: Target, found: Profile) -> Measured:
+    """Sum the profiled times by layer.
+
+    ONNX Runtime names a fused operator after one of its parts or after that part's output; layout changes belong to the
+    layer before them.
+    """
+    operators = lower(model, base, dtype="fp32").operators
+    outputs = {node.name: [tensor.name for tensor in node.outputs] for node in model.graph().nodes}
+    owner = {
+        name: index
+        for index, op in enumerate(operators)
+        for part in (op.name, *op.fused)
+        for name in (part, *outputs.get(part, ()))
+    }
+    times = [0.0] * len(operators)
+    last = 0
+    for node, spent in found.nodes_us.items():
+        last = owner.get(node.removesuffix("_nchwc"), last)
+        times[last] += spent
+    samples = tuple(Sample(name, op, spent) for op, spent in zip(operators, times, strict=True) if spent > 0)
+    return Measured(name, samples, found.whole_ms)

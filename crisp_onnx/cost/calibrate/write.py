@@ -1,0 +1,121 @@
+"""Write a calibration as a crisp-hw/1 target whose numbers say `measured` and `fitted`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from crisp_onnx.cost.calibrate.fit import PARTS, KindFit, RunFit
+from crisp_onnx.cost.calibrate.machine import Machine
+from crisp_onnx.lower.schema import SCHEMA, TimingKind
+
+CLOCK_HZ = 1e9  # every time is in ns, so the clock only gives cycles a length
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """On layers of networks that the fit never saw: absolute relative errors."""
+
+    layers_fitted: int
+    layers_held_out: int
+    median_error_percent: float
+    p90_error_percent: float
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """Everything a measured target is made of."""
+
+    name: str
+    machine: Machine
+    threads: int
+    onnxruntime: str
+    date: str
+    bandwidth_bytes_s: float
+    kinds: dict[TimingKind, KindFit]
+    runs: RunFit
+    accuracy: Accuracy
+
+
+def target_text(found: Calibrated) -> str:
+    """The YAML file."""
+    where = f"{found.machine.cpu}, {found.threads} threads, ONNX Runtime {found.onnxruntime}, {found.date}"
+    rates = [1e6 / fit.parts_us[1] for fit in found.kinds.values() if fit.parts_us[1] > 0]
+    peak = max(rates, default=CLOCK_HZ) / CLOCK_HZ
+    content: dict[str, Any] = {
+        "schema": SCHEMA,
+        "name": found.name,
+        "kind": "cpu",
+        "version": 1,
+        "summary": f"This machine, measured: {where}",
+        "clock": {"hz": _number(CLOCK_HZ, "Hz", "assumed", "times are in ns; cycles are ns")},
+        "array": {
+            "rows": _number(1, "count", "assumed", "the timing section decides"),
+            "lanes": _number(1, "count", "assumed", "the timing section decides"),
+            "peak_dense_mac_per_cycle": {
+                "fp32": _number(round(peak, 4), "MAC/cycle", "fitted", f"fastest kind of layer: {where}")
+            },
+        },
+        "layout": {"k_order": "channel_last"},
+        "memory": [
+            {
+                "name": "DRAM",
+                "read_bw": _number(round(found.bandwidth_bytes_s), "B/s", "measured", f"one thread reading: {where}"),
+                "mode": "shared",
+            },
+            {"name": "last cache", "capacity": _number(found.machine.cache_bytes, "B", "measured", "sysfs")},
+        ],
+        "sparsity": _sparsity(found),
+        "overhead": _overhead(found, where),
+        "timing": {
+            "granule": _number(found.machine.granule, "values", "assumed", "floats of one vector register"),
+            "kinds": {kind: _kind(fit, found.runs, where) for kind, fit in found.kinds.items()},
+        },
+        "dtypes": ["fp32"],
+        "calibration": {
+            "cpu": found.machine.cpu,
+            "threads": found.threads,
+            "governor": found.machine.governor,
+            "onnxruntime": found.onnxruntime,
+            "date": found.date,
+            "layers_fitted": found.accuracy.layers_fitted,
+            "layers_held_out": found.accuracy.layers_held_out,
+            "median_error_percent": round(found.accuracy.median_error_percent, 2),
+            "p90_error_percent": round(found.accuracy.p90_error_percent, 2),
+        },
+    }
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=False, width=120, default_flow_style=None)
+
+
+def _sparsity(found: Calibrated) -> dict[str, Any]:
+    """Only what was measured counts: without the kernels' times the hybrid operators gain nothing here."""
+    if not any(kind.startswith("hybrid") for kind in found.kinds):
+        return {"hybrid_operators_only": True}
+    nm = [{"pattern": pattern, "compute": "skip", "storage": True} for pattern in ("2:4", "1:4")]
+    return {
+        "hybrid_operators_only": True,
+        "nm": nm,
+        "block": {"compute": "skip", "storage": True, "min_bh": _number(16, "values", "measured", "blocks of 16")},
+    }
+
+
+def _overhead(found: Calibrated, where: str) -> dict[str, Any]:
+    if found.runs.per_run_us <= 0:
+        return {}
+    return {"per_inference": _number(round(found.runs.per_run_us, 4), "us", "fitted", f"of a whole run: {where}")}
+
+
+def _kind(fit: KindFit, runs: RunFit, where: str) -> dict[str, Any]:
+    """Parts that came out as zero are left out: they are not known to be anything else."""
+    ref = f"{fit.rows} layers, median error {100 * fit.median_error:.1f} %: {where}"
+    parts = dict(zip(PARTS, fit.parts_us, strict=True))
+    parts["fixed"] += runs.per_layer_us
+    return {
+        part: _number(float(f"{1e3 * value:.6g}"), "ns", "fitted", ref) for part, value in parts.items() if value > 0
+    }
+
+
+def _number(value: float, unit: str, prov: str, ref: str) -> dict[str, Any]:
+    return {"value": value, "unit": unit, "prov": prov, "ref": ref}

@@ -1,0 +1,87 @@
+"""Energy of one layer by component, each as low, nominal and high."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from crisp_onnx.lower.lowered import LoweredOp
+from crisp_onnx.lower.matrix import Matrix
+from crisp_onnx.lower.target import Target
+from crisp_onnx.lower.tiling import Tiling
+
+Level = Literal["low", "nominal", "high"]
+LEVELS: tuple[Level, ...] = ("low", "nominal", "high")
+TDP_SHARE = {"low": 0.4, "nominal": 0.7, "high": 1.0}
+
+
+@dataclass(frozen=True)
+class Energy:
+    """uJ by component. `from_tdp`: an assumed share of the design power x time, all in `static`."""
+
+    mac: float = 0.0
+    lrf: float = 0.0
+    rf: float = 0.0
+    buffer: float = 0.0
+    dram: float = 0.0
+    static: float = 0.0
+    from_tdp: bool = False
+
+    @property
+    def total_uj(self) -> float:
+        return self.mac + self.lrf + self.rf + self.buffer + self.dram + self.static
+
+
+def add(energies: list[Energy]) -> Energy:
+    """Component by component."""
+    return Energy(
+        mac=sum(e.mac for e in energies),
+        lrf=sum(e.lrf for e in energies),
+        rf=sum(e.rf for e in energies),
+        buffer=sum(e.buffer for e in energies),
+        dram=sum(e.dram for e in energies),
+        static=sum(e.static for e in energies),
+        from_tdp=any(e.from_tdp for e in energies),
+    )
+
+
+def energy_of(op: LoweredOp, target: Target, seconds: float, level: Level) -> Energy | None:
+    """uJ of one layer that takes `seconds`; `None` where the target says nothing about energy.
+
+    Without a table, a share of the thermal design power (0.4, 0.7, 1.0) over the time stands in.
+    """
+    table = target.descriptor.energy
+    if table is None:
+        return None
+    if table.mac_pj is None:
+        return tdp_energy(target, seconds, level)
+    static = float(target.number(table.static_w) or 0) * seconds * 1e6
+    pj = target.energy_pj[level]
+    if op.matrix is None or op.tiling is None:
+        return Energy(dram=(op.input_bytes + op.output_bytes) * pj["dram"] * 1e-6, static=static)
+    energy = _product(op.matrix, op.tiling, pj)
+    return replace(energy, static=static)
+
+
+def tdp_energy(target: Target, seconds: float, level: Level) -> Energy | None:
+    """A share of the thermal design power over `seconds`; `None` where the target gives none or has a real table."""
+    table = target.descriptor.energy
+    watts = target.number(table.from_tdp_w) if table and table.mac_pj is None else None
+    return None if watts is None else Energy(static=float(watts) * TDP_SHARE[level] * seconds * 1e6, from_tdp=True)
+
+
+def _product(matrix: Matrix, tiling: Tiling, pj: dict[str, float]) -> Energy:
+    """Source: cost model of the Sparseloop designs; padding lanes are not charged, accumulators start with a write."""
+    sums = matrix.groups * matrix.M * matrix.N
+    updates = max(tiling.accumulator_updates, sums)
+    buffer = (tiling.onchip_activation_bytes + tiling.onchip_weight_bytes) * pj["buffer_read"]
+    buffer += tiling.onchip_metadata_bits * pj["meta_read"]
+    buffer += (tiling.dram_read_bytes - tiling.residual_bytes) * pj["buffer_write"]
+    macs = (tiling.computed_macs - tiling.gated_macs) * pj["mac"] + tiling.gated_macs * pj["gated_mac"]
+    return Energy(
+        mac=macs * 1e-6,
+        lrf=tiling.register_accesses * pj["lrf"] * (1 + tiling.metadata_bits_per_value / 8) * 1e-6,
+        rf=(updates * pj["rf_write"] + (updates - sums) * pj["rf_read"] + sums * pj["rf_write"]) * 1e-6,
+        buffer=buffer * 1e-6,
+        dram=(tiling.dram_read_bytes + tiling.dram_write_bytes) * pj["dram"] * 1e-6,
+    )

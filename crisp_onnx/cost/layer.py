@@ -1,0 +1,180 @@
+"""Cycles of one lowered layer: compute, on-chip and DRAM, the largest of them, and the fixed overhead."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil
+from typing import Literal
+
+from crisp_onnx.cost.energy import LEVELS, Energy, energy_of
+from crisp_onnx.errors import CrispError, Defect
+from crisp_onnx.lower.lowered import LoweredOp
+from crisp_onnx.lower.schema import Array, OpKind
+from crisp_onnx.lower.target import Target
+from crisp_onnx.lower.timing import PARTS, stand_ins, timing_kind, work
+
+Bound = Literal["compute", "onchip", "dram", "overhead"]
+
+# Kinds that share a figure where a target has none of their own.
+_FALLBACK: dict[OpKind, OpKind] = {"conv": "conv3x3", "grouped": "conv3x3", "gemv": "gemm"}
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """Cost of one layer. Cycles are of the target's clock; energy is (low, nominal, high) or `None`.
+
+    `onchip_cycles` is 0 where the target gives no on-chip bandwidth.
+    """
+
+    name: str
+    op: str
+    kind: OpKind
+    pattern: str
+    reason: str
+    macs: int
+    computed_macs: int
+    dram_bytes: int
+    stored_weight_bytes: int
+    compute_cycles: int
+    onchip_cycles: int
+    dram_cycles: int
+    overhead_cycles: float
+    latency_cycles: float
+    latency_ms: float
+    bound: Bound
+    energy: tuple[Energy, Energy, Energy] | None
+
+    @property
+    def nominal_uj(self) -> float | None:
+        return None if self.energy is None else self.energy[1].total_uj
+
+
+@dataclass(frozen=True)
+class _Cycles:
+    """Cycles of one layer; `busy` is what they come to together without the overhead."""
+
+    compute: int
+    onchip: int
+    dram: int
+    busy: Fraction
+    overhead: Fraction
+    bound: Bound
+
+
+def cost_layer(
+    op: LoweredOp, target: Target, *, linked_bytes: int | None = None, cold_weights: bool = False
+) -> LayerCost:
+    """latency = max(compute, on-chip, DRAM) + overhead; ties are named in this order.
+
+    On a measured processor, whose parts were fitted as a sum, compute and on-chip add up.
+    `cold_weights`: the model's weights exceed the last cache of such a processor and come from DRAM every time.
+    `linked_bytes`: on a target behind a host link, the weights of this layer that cross it; computing hides
+    behind them.
+    """
+    tiling = op.tiling
+    reads = tiling.dram_read_bytes if tiling else op.input_bytes
+    writes = tiling.dram_write_bytes if tiling else op.output_bytes
+    if target.descriptor.timing is not None:
+        cycles = _measured(op, target, cold_weights)
+    elif linked_bytes is not None:
+        cycles = _linked(op, target, linked_bytes)
+    else:
+        cycles = _modelled(op, target, reads, writes)
+    latency = cycles.busy + cycles.overhead
+    seconds = float(latency / target.clock_hz)
+    energies = [energy_of(op, target, seconds, level) for level in LEVELS]
+    low, nominal, high = energies
+    return LayerCost(
+        name=op.name,
+        op=op.op,
+        kind=op.kind,
+        pattern=op.pattern.name,
+        reason=op.seen.reason,
+        macs=op.matrix.macs if op.matrix else 0,
+        computed_macs=tiling.computed_macs if tiling else 0,
+        dram_bytes=reads + writes,
+        stored_weight_bytes=tiling.stored_weight_bytes if tiling else 0,
+        compute_cycles=cycles.compute,
+        onchip_cycles=cycles.onchip,
+        dram_cycles=cycles.dram,
+        overhead_cycles=float(cycles.overhead),
+        latency_cycles=float(latency),
+        latency_ms=seconds * 1000,
+        bound=cycles.bound,
+        energy=None if low is None or nominal is None or high is None else (low, nominal, high),
+    )
+
+
+def _modelled(op: LoweredOp, target: Target, reads: int, writes: int) -> _Cycles:
+    compute = _compute(op, target)
+    onchip = _over(op.tiling.onchip_bytes, _onchip_bandwidth(target)) if op.tiling else 0
+    dram = _dram(reads, writes, target)
+    return _together(compute, onchip, dram, Fraction(max(compute, onchip, dram)), _overhead(op.kind, target))
+
+
+def _linked(op: LoweredOp, target: Target, linked_bytes: int) -> _Cycles:
+    dram = _over(linked_bytes, target.number(target.dram.read_bw))
+    overhead = _overhead(op.kind, target)
+    return _Cycles(_compute(op, target), 0, dram, Fraction(dram), overhead, "dram" if dram else "compute")
+
+
+def _measured(op: LoweredOp, target: Target, cold_weights: bool) -> _Cycles:
+    """Fitted parts of the layer's kind; weights that come from DRAM take at least their bytes over its bandwidth."""
+    timing = target.descriptor.timing
+    if timing is None:
+        raise Defect(f"{target.name} has no timing.")
+    granule = target.whole(timing.granule)
+    kind = next((kind for kind in stand_ins(timing_kind(op, granule)) if kind in timing.kinds), None)
+    if kind is None:
+        raise CrispError(f"{target.path}, key timing.kinds: no entry for {op.op} {op.name!r}. Calibrate again.")
+    parts = [target.number(getattr(timing.kinds[kind], part)) or Fraction(0) for part in PARTS]
+    amounts = [Fraction(amount) for amount in work(op, granule)]
+    overhead, compute, *moved = (rate * amount for rate, amount in zip(parts, amounts, strict=True))
+    onchip = sum(moved, Fraction(0))
+    weights = op.tiling.stored_weight_bytes if op.tiling and cold_weights else 0
+    dram = _over(weights, target.number(target.dram.read_bw))
+    return _together(ceil(compute), ceil(onchip), dram, max(compute + onchip, Fraction(dram)), overhead)
+
+
+def _together(compute: int, onchip: int, dram: int, busy: Fraction, overhead: Fraction) -> _Cycles:
+    times: dict[Bound, int] = {"compute": compute, "onchip": onchip, "dram": dram}
+    bound: Bound = "overhead" if overhead > busy else max(times, key=lambda name: times[name])
+    return _Cycles(compute, onchip, dram, busy, overhead, bound)
+
+
+def _compute(op: LoweredOp, target: Target) -> int:
+    if op.tiling is None:
+        return 0
+    share = efficiency(target.descriptor.array, op.kind, target)
+    return op.tiling.array_cycles if share is None else ceil(op.tiling.array_cycles / share)
+
+
+def efficiency(array: Array, kind: OpKind, target: Target) -> Fraction | None:
+    """Share of the array's peak that layers of `kind` reach, `None` where the target says nothing."""
+    table = array.efficiency or {}
+    return target.number(table.get(kind) or table.get(_FALLBACK.get(kind, kind)))
+
+
+def _overhead(kind: OpKind, target: Target) -> Fraction:
+    overhead = target.descriptor.overhead
+    table = overhead.by_kind or {}
+    entry = table.get(kind) or table.get(_FALLBACK.get(kind, kind)) or overhead.per_layer
+    return target.number(entry) or Fraction(0)
+
+
+def _onchip_bandwidth(target: Target) -> Fraction | None:
+    return target.number(target.buffer.read_bw) if target.buffer else None
+
+
+def _dram(reads: int, writes: int, target: Target) -> int:
+    """Split ports work side by side, a shared bus does one after the other."""
+    dram = target.dram
+    read_bw, write_bw = target.number(dram.read_bw), target.number(dram.write_bw)
+    if dram.mode == "split":
+        return max(_over(reads, read_bw), _over(writes, write_bw or read_bw))
+    return _over(reads + writes, read_bw)
+
+
+def _over(amount: int | Fraction, rate: Fraction | None) -> int:
+    return ceil(amount / rate) if rate else 0

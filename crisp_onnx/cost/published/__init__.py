@@ -1,0 +1,1 @@
+"""Models of published accelerator designs, each proven on the figures of its source."""

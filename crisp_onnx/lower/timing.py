@@ -1,0 +1,72 @@
+"""The time of a layer on a measured processor: which kind it is there, and the amounts that its parts multiply."""
+
+from __future__ import annotations
+
+from crisp_onnx.lower.lowered import LoweredOp
+from crisp_onnx.lower.matrix import Matrix
+from crisp_onnx.lower.schema import TimingKind
+
+PARTS = ("fixed", "mac", "weight_byte", "input_byte", "output_byte")
+# A kind that was not measured is timed as the one it stands beside here.
+_STAND_IN: dict[TimingKind, TimingKind] = {
+    "hybrid_1x1": "hybrid_kxk",
+    "hybrid_gemm": "hybrid_1x1",
+    "conv_first": "conv_kxk_unaligned",
+    "conv_1x1_unaligned": "conv_1x1",
+    "conv_kxk_unaligned": "conv_kxk",
+    "conv_1x1": "conv_kxk",
+    "depthwise_unaligned": "depthwise",
+    "grouped": "conv_kxk_unaligned",
+    "gemv": "gemm",
+    "gemm": "conv_1x1",
+    "max_pool": "pool",
+    "pool": "max_pool",
+    "elementwise": "pool",
+}
+
+
+def timing_kind(op: LoweredOp, granule: int) -> TimingKind:
+    """Runtimes keep channels in groups of `granule`; layers whose channels do not fill them take slower paths."""
+    matrix = op.matrix
+    if matrix is None:
+        return "elementwise" if op.kind != "pool" else "max_pool" if op.op == "MaxPool" else "pool"
+    if op.seen.nm == "skip" or op.seen.block == "skip":
+        return "hybrid_gemm" if "Gemm" in op.op else "hybrid_1x1" if matrix.window == (1, 1) else "hybrid_kxk"
+    if "Conv" not in op.op:
+        return "gemm" if matrix.N > 8 else "gemv"
+    return _grouped(matrix, granule) if matrix.groups > 1 else _plain(matrix, granule)
+
+
+def _plain(matrix: Matrix, granule: int) -> TimingKind:
+    channels = matrix.K // (matrix.window[0] * matrix.window[1])
+    if channels < granule:
+        return "conv_first"
+    aligned = channels % granule == 0 and matrix.M % granule == 0
+    if matrix.window == (1, 1):
+        return "conv_1x1" if aligned else "conv_1x1_unaligned"
+    return "conv_kxk" if aligned else "conv_kxk_unaligned"
+
+
+def _grouped(matrix: Matrix, granule: int) -> TimingKind:
+    if matrix.window[0] * matrix.window[1] != matrix.K:
+        return "grouped"
+    return "depthwise" if matrix.groups % granule == 0 else "depthwise_unaligned"
+
+
+def stand_ins(kind: TimingKind) -> tuple[TimingKind, ...]:
+    """`kind` and the kinds that stand in for it where it was not measured, nearest first."""
+    found = [kind]
+    while (following := _STAND_IN.get(found[-1])) is not None and following not in found:
+        found.append(following)
+    return tuple(found)
+
+
+def work(op: LoweredOp, granule: int) -> tuple[float, ...]:
+    """Amounts in the order of `PARTS`: once, MACs (output channels rounded up to `granule`), bytes of each operand."""
+    matrix, tiling = op.matrix, op.tiling
+    if matrix is None or tiling is None:
+        return 1.0, 0.0, 0.0, float(op.input_bytes), float(op.output_bytes)
+    rows = -(-matrix.M // granule) * granule if matrix.groups == 1 else matrix.M
+    macs = tiling.computed_macs * rows / matrix.M
+    written = op.output_bytes + tiling.residual_bytes
+    return 1.0, macs, float(tiling.stored_weight_bytes), float(op.input_bytes), float(written)

@@ -1,0 +1,142 @@
+"""Calibration: synthetic networks are sound, the fit finds a known law again, the written target says what it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from crisp_onnx.api.targets import calibrate as write_calibration
+from crisp_onnx.cost import estimate
+from crisp_onnx.cost.calibrate.fit import fit_kinds, fit_runs, nonnegative, predict_us
+from crisp_onnx.cost.calibrate.hybrid import hybrid_network
+from crisp_onnx.cost.calibrate.machine import Machine, this_machine
+from crisp_onnx.cost.calibrate.run import calibrate, fit_all
+from crisp_onnx.cost.calibrate.samples import Measured, Sample
+from crisp_onnx.cost.calibrate.synthetic import synthetic_network
+from crisp_onnx.cost.calibrate.write import target_text
+from crisp_onnx.errors import CrispError
+from crisp_onnx.lower import load_target, lower
+from crisp_onnx.lower.timing import timing_kind, work
+
+MACHINE = Machine("a processor: made up", "performance", 16, 32 << 20)
+TRUE_US = np.array([3.0, 2e-5, 1e-5, 4e-6, 8e-6])
+
+
+@pytest.fixture(scope="module")
+def measured() -> list[Measured]:
+    """Networks whose layers take exactly what a known law says."""
+    base, found = load_target("x86_avx2"), []
+    for seed in range(30):
+        dense = synthetic_network(seed)
+        models = [dense, *([hybrid_network(dense, seed)] if seed % 2 == 0 else [])]
+        for name, model in zip(("dense", "hybrid"), models, strict=False):
+            if model is None:
+                continue
+            operators = lower(model, base, dtype="fp32").operators
+            samples = tuple(Sample(f"{name} {seed}", op, float(np.dot(work(op, 16), TRUE_US))) for op in operators)
+            whole_us = sum(s.time_us for s in samples) + 7 + 0.5 * len(samples)
+            found.append(Measured(f"{name} {seed}", samples, whole_us / 1e3))
+    return found
+
+
+@pytest.mark.parametrize("seed", range(0, 30, 7))
+def test_synthetic_networks_run_and_repeat(seed: int) -> None:
+    first, second = synthetic_network(seed), synthetic_network(seed)
+    assert first.proto.SerializeToString() == second.proto.SerializeToString()
+    lowered = lower(first, "x86_avx2", dtype="fp32")
+    assert lowered.notes == ()
+    assert 4 < len(lowered.operators) < 60
+    assert max(op.matrix.macs for op in lowered.operators if op.matrix) < 2e9
+
+
+def test_the_fit_finds_the_parts_of_a_known_law_again(measured: list[Measured]) -> None:
+    fits = fit_kinds([s for m in measured for s in m.samples], 16)
+    assert {"conv_1x1", "conv_kxk_unaligned", "conv_first", "hybrid_kxk", "gemv", "pool"} <= set(fits)
+    for sample in (s for m in measured for s in m.samples):
+        found = predict_us(sample, fits, 16)
+        if found is not None:
+            assert found == pytest.approx(sample.time_us, rel=0.02)
+
+
+def test_what_runs_take_beside_their_layers_is_found(measured: list[Measured]) -> None:
+    runs = fit_runs(measured)
+    assert runs.per_run_us == pytest.approx(7, rel=0.05)
+    assert runs.per_layer_us == pytest.approx(0.5, rel=0.05)
+
+
+def test_a_few_wild_measurements_do_not_bend_the_fit(measured: list[Measured]) -> None:
+    rng = np.random.default_rng(0)
+    samples = [
+        Sample(s.network, s.op, s.time_us * (4 if rng.random() < 0.08 else 1)) for m in measured for s in m.samples
+    ]
+    fits = fit_kinds(samples, 16)
+    errors = [
+        abs((predict_us(s, fits, 16) or s.time_us) / s.time_us - 1)
+        for m in measured
+        for s in m.samples
+        if timing_kind(s.op, 16).startswith("conv")
+    ]
+    assert np.median(errors) < 0.05
+
+
+def test_the_written_target_predicts_the_law_and_says_what_it_is(measured: list[Measured], tmp_path: Path) -> None:
+    found = fit_all("mine", measured, MACHINE, threads=1, bandwidth_bytes_s=2e10)
+    path = tmp_path / "mine.yaml"
+    path.write_text(target_text(found))
+    target = load_target(path)
+    calibration = target.descriptor.calibration
+    assert calibration is not None
+    assert (calibration.cpu, calibration.threads) == (MACHINE.cpu, 1)
+    assert calibration.median_error_percent < 1
+    assert {leaf.quantity.prov for leaf in target.leaves()} >= {"measured", "fitted"}
+    network = measured[0]
+    model = synthetic_network(0)
+    predicted = estimate(lower(model, target), target).as_is.latency_ms
+    assert predicted == pytest.approx(network.whole_ms, rel=0.03)
+
+
+def test_hybrid_operators_gain_nothing_where_the_kernels_were_not_measured(
+    measured: list[Measured], tmp_path: Path
+) -> None:
+    dense = [m for m in measured if m.network.startswith("dense")]
+    path = tmp_path / "mine.yaml"
+    path.write_text(target_text(fit_all("mine", dense, MACHINE, threads=1, bandwidth_bytes_s=2e10)))
+    target = load_target(path)
+    sparse = hybrid_network(synthetic_network(2), 2)
+    assert sparse is not None
+    assert estimate(lower(sparse, target), target).speedup == pytest.approx(1)
+
+
+def test_too_few_networks_are_refused(measured: list[Measured]) -> None:
+    with pytest.raises(CrispError, match="too few"):
+        fit_all("mine", measured[:1], MACHINE, threads=1, bandwidth_bytes_s=1e10)
+
+
+def test_a_short_calibration_of_this_machine_gives_a_target_that_loads(tmp_path: Path) -> None:
+    found = calibrate("quick", threads=1, networks=10, budget_s=0.01)
+    path = tmp_path / "quick.yaml"
+    path.write_text(target_text(found))
+    assert load_target(path).descriptor.timing is not None
+    assert found.accuracy.layers_held_out > 10
+    assert this_machine().granule in (4, 8, 16)
+
+
+def test_a_target_is_only_written_to_yaml(tmp_path: Path) -> None:
+    with pytest.raises(CrispError, match=r"end in \.yaml"):
+        write_calibration(tmp_path / "mine.json")
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000))
+def test_non_negative_least_squares_meets_its_optimality_conditions(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    matrix, target = rng.random((12, 4)), rng.standard_normal(12)
+    x = nonnegative(matrix, target)
+    gradient = matrix.T @ (matrix @ x - target)
+    assert (x >= 0).all()
+    assert (gradient > -1e-5).all()
+    assert np.abs(gradient * x).max() < 1e-5

@@ -1,0 +1,74 @@
+"""The commands about hardware, run as a user runs them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from onnx import numpy_helper, parser, save
+
+from crisp_onnx.cli import cli
+from crisp_onnx.errors import CrispError
+
+NET = """
+<ir_version: 8, opset_import: ["" : 17]>
+net (float[1,16,8,8] x) => (float[1,16,8,8] y)
+<float[16,16,3,3] w> { c = Conv <pads = [1,1,1,1]> (x, w)  y = Relu (c) }
+"""
+
+
+@pytest.fixture
+def net(tmp_path: Path) -> Path:
+    proto = parser.parse_model(NET)
+    del proto.graph.value_info[:]
+    proto.graph.initializer.append(numpy_helper.from_array(np.ones((16, 16, 3, 3), np.float32), "w"))
+    save(proto, tmp_path / "net.onnx")
+    return tmp_path / "net.onnx"
+
+
+def run(*words: str | Path) -> Result:
+    result = CliRunner().invoke(cli, [str(word) for word in words])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def test_targets_lists_every_target_and_shows_one_in_words() -> None:
+    assert "nvidia_h200" in run("targets", "-q").stdout
+    assert len(json.loads(run("targets", "-q", "--json").stdout)["targets"]) >= 12
+    text = run("targets", "show", "stc_edge_int8", "-q").stdout
+    assert "under 32 MAC per DRAM byte" in text
+    assert "Weights 2:4: skipped" in text
+    assert "assumed: overhead.per_layer = 1000 cycles" in text
+
+
+def test_lower_writes_the_file_that_estimate_reads(net: Path, tmp_path: Path) -> None:
+    run("lower", net, "--target", "stc_edge_int8", "-q")
+    file = tmp_path / "net.stc_edge_int8.json"
+    direct = json.loads(run("estimate", net, "--target", "stc_edge_int8", "--json", "-q").stdout)
+    through = json.loads(run("estimate", file, "--target", "stc_edge_int8", "--json", "-q").stdout)
+    assert direct == through
+    assert direct["estimate"]["as_is"]["latency_ms"] > 0
+
+
+def test_estimate_prints_the_dense_baseline_and_what_it_leaned_on(net: Path) -> None:
+    text = run("estimate", net, "--target", "stc_edge_int8", "--against", net, "-q").stdout
+    for words in ("dense over it", "N:M alone", "blocks alone", "Leaned on assumed", "1 times as long", "no overlap"):
+        assert words in text
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg"])
+def test_estimate_draws_its_plots(net: Path, tmp_path: Path, suffix: str) -> None:
+    files = tmp_path / f"roofline{suffix}", tmp_path / f"bars{suffix}"
+    run("estimate", net, "--target", "nvidia_a100", "--plot", files[0], "--plot", files[1], "-q")
+    assert all(file.stat().st_size > 1000 for file in files)
+
+
+def test_other_plot_formats_and_unknown_targets_are_refused(net: Path, tmp_path: Path) -> None:
+    with pytest.raises(CrispError, match=r"only \.png and \.svg"):
+        run("estimate", net, "--target", "portable", "--plot", tmp_path / "a.pdf", "-q")
+    with pytest.raises(CrispError, match="Unknown target"):
+        run("lower", net, "--target", "abacus", "-q")
