@@ -11,7 +11,6 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
-import crisp_onnx
 from crisp_onnx.errors import CrispError, nearest
 from crisp_onnx.lower.consistency import check_consistency
 from crisp_onnx.lower.quantity import Quantity
@@ -122,7 +121,7 @@ def _leaves(section: object, key: str) -> Iterator[Leaf]:
 
 def targets_folder() -> Path:
     """The folder of built-in targets: inside an installed package, beside it in a checkout."""
-    package = Path(crisp_onnx.__file__).parent
+    package = Path(__file__).parents[1]
     inside = package / "hw_targets"
     return inside if inside.is_dir() else package.parent / "hw_targets"
 

@@ -125,8 +125,7 @@ def test_an_add_along_other_axes_is_declined(fused, shape):
 @pytest.mark.parametrize("shape", ["24", "1,24", "1"])
 def test_an_add_per_output_becomes_the_bias_of_a_matrix_product(fused, shape):
     after = fused(
-        f"(float[N,5,32] x) => (float[N,5,24] y) <float[32,24] w, float[{shape}] a>"
-        "{ t = MatMul(x, w) y = Add(t, a) }"
+        f"(float[N,5,32] x) => (float[N,5,24] y) <float[32,24] w, float[{shape}] a>{{ t = MatMul(x, w) y = Add(t, a) }}"
     )
     assert after.counts == {"HybridGemm": 1}
 
