@@ -1,0 +1,71 @@
+"""Cross from ONNX to torch: refuse what is missing, all at once, then build the module."""
+
+from __future__ import annotations
+
+import onnx_graphsurgeon as gs
+from torch import Tensor
+
+from crisp_onnx.bridge.handlers import OPERATORS
+from crisp_onnx.bridge.module import GraphModule
+from crisp_onnx.bridge.prepare import DEFAULT_DOMAIN, node_of, prepared_graph
+from crisp_onnx.bridge.roles import constant_roles
+from crisp_onnx.bridge.value import Host, from_numpy, to_host
+from crisp_onnx.errors import CrispError
+from crisp_onnx.model import Model
+
+OLDEST_OPSET, NEWEST_OPSET = 13, 28
+
+
+def missing_operators(model: Model) -> dict[str, tuple[str, ...]]:
+    """Names of the nodes by operator, for each operator that the bridge lacks; foreign ones as `domain::Operator`."""
+    missing: dict[str, list[str]] = {}
+    for node in model.graph().nodes:
+        foreign = node.domain not in DEFAULT_DOMAIN
+        if foreign or node.op not in OPERATORS:
+            missing.setdefault(f"{node.domain}::{node.op}" if foreign else node.op, []).append(node.name)
+    return {op: tuple(names) for op, names in missing.items()}
+
+
+def to_torch(model: Model) -> GraphModule:
+    """The model as a torch module in eval mode, its weights as parameters under their initializer names.
+
+    Raises:
+        CrispError: operators are missing (all are listed), the opset is outside 13 to 28, or a constant has an
+            element type that torch lacks.
+    """
+    missing = missing_operators(model)
+    if missing:
+        rows = [
+            f"{op} ({len(names)} node{'s' if len(names) > 1 else ''}, first: {names[0]!r})"
+            for op, names in missing.items()
+        ]
+        raise CrispError(
+            f"{model.path.name} uses operators that the bridge to torch lacks: {', '.join(rows)}. "
+            "Export the model without them, or add handlers in crisp_onnx/bridge/handlers."
+        )
+    if not OLDEST_OPSET <= model.opset <= NEWEST_OPSET:
+        raise CrispError(
+            f"{model.path.name} has opset {model.opset}; the bridge knows {OLDEST_OPSET} to {NEWEST_OPSET}. "
+            "Convert it first, for example with onnx.version_converter."
+        )
+    return _module(prepared_graph(model), model.opset).eval()
+
+
+def _module(graph: gs.Graph, opset: int) -> GraphModule:
+    arrays = {t.name: t.values for t in graph.tensors().values() if isinstance(t, gs.Constant)}
+    groups: dict[str, dict[str, Tensor]] = {"parameter": {}, "statistic": {}, "fixed": {}}
+    hosts: dict[str, Host] = {}
+    for name, role in constant_roles(graph).items():
+        if role == "host":
+            hosts[name] = to_host(arrays[name])
+        else:
+            groups[role][name] = from_numpy(arrays[name], f"Constant {name!r}")
+    return GraphModule(
+        [node_of(node, opset) for node in graph.nodes],
+        [t.name for t in graph.inputs],
+        [t.name for t in graph.outputs],
+        parameters=groups["parameter"],
+        statistics=groups["statistic"],
+        fixed=groups["fixed"],
+        hosts=hosts,
+    )

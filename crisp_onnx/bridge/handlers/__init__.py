@@ -1,0 +1,30 @@
+"""The table of operators: one entry per ONNX operator of the default domain that the bridge can run in torch."""
+
+from __future__ import annotations
+
+from crisp_onnx.bridge.handlers.activation import ACTIVATION
+from crisp_onnx.bridge.handlers.conv import CONV
+from crisp_onnx.bridge.handlers.create import CREATE
+from crisp_onnx.bridge.handlers.elementwise import ELEMENTWISE
+from crisp_onnx.bridge.handlers.index import INDEX
+from crisp_onnx.bridge.handlers.matrix import MATRIX
+from crisp_onnx.bridge.handlers.norm import NORM
+from crisp_onnx.bridge.handlers.pool import POOL
+from crisp_onnx.bridge.handlers.quantized import QUANTIZED
+from crisp_onnx.bridge.handlers.reduce import REDUCE
+from crisp_onnx.bridge.handlers.shape import SHAPE
+from crisp_onnx.bridge.node import Operator
+
+OPERATORS: dict[str, Operator] = {
+    **ACTIVATION,
+    **CONV,
+    **CREATE,
+    **ELEMENTWISE,
+    **INDEX,
+    **MATRIX,
+    **NORM,
+    **POOL,
+    **QUANTIZED,
+    **REDUCE,
+    **SHAPE,
+}

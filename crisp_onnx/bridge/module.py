@@ -1,0 +1,176 @@
+"""`GraphModule`: the nodes of an ONNX graph run in order as one torch module."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from crisp_onnx.bridge.execute import run_node
+from crisp_onnx.bridge.handlers.norm import train_batch_norm
+from crisp_onnx.bridge.node import Node
+from crisp_onnx.bridge.value import Host, Value, to_tensor
+from crisp_onnx.errors import CrispError
+
+MASK_SUFFIX = "::mask"
+
+
+class GraphModule(nn.Module):
+    """An ONNX graph as a torch module; `dict(module.named_parameters())` has the exact initializer names as keys.
+
+    In training mode BatchNorm normalises by the batch and moves its running statistics, which are buffers under their
+    initializer names (`statistics` lists them). `bn_momentum` is the weight of the newest batch; `None` averages
+    all batches seen since it was set to `None`.
+    """
+
+    def __init__(
+        self,
+        nodes: Sequence[Node],
+        inputs: Sequence[str],
+        outputs: Sequence[str],
+        *,
+        parameters: Mapping[str, Tensor],
+        statistics: Mapping[str, Tensor],
+        fixed: Mapping[str, Tensor],
+        hosts: Mapping[str, Host],
+    ) -> None:
+        super().__init__()
+        self.nodes = tuple(nodes)
+        self.input_names = tuple(inputs)
+        self.output_names = tuple(outputs)
+        self.statistics = tuple(statistics)
+        self._hosts = dict(hosts)
+        self._mask_keys: dict[str, str] = {}
+        self._last_use = _last_use(self.nodes)
+        # ONNX names hold dots and slashes, which register_parameter() refuses.
+        for name, value in parameters.items():
+            self._parameters[name] = nn.Parameter(value)
+        for name, value in (*statistics.items(), *fixed.items()):
+            self._buffers[name] = value
+        self._buffers["::batches"] = torch.zeros(())
+        self._bn_momentum: float | None = 0.1
+
+    @property
+    def bn_momentum(self) -> float | None:
+        return self._bn_momentum
+
+    @bn_momentum.setter
+    def bn_momentum(self, momentum: float | None) -> None:
+        self._bn_momentum = momentum
+        self._buffer("::batches").zero_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The first output for the one input `x`, in the layout of the file (images: (batch, channels, h, w))."""
+        if len(self.input_names) != 1:
+            raise CrispError(f"The graph has {len(self.input_names)} inputs; call run() with all of them by name.")
+        name = self.output_names[0]
+        return self._execute({self.input_names[0]: x}, (name,))[name]
+
+    def run(self, inputs: Mapping[str, Tensor], outputs: Sequence[str] | None = None) -> dict[str, Tensor]:
+        """Tensors by name: those in `outputs` (any tensor of the graph), or all outputs of the graph.
+
+        Raises:
+            CrispError: an input is missing, or no tensor has one of the names.
+        """
+        missing = [name for name in self.input_names if name not in inputs]
+        if missing:
+            raise CrispError(f"Inputs {', '.join(map(repr, missing))} are missing.")
+        return self._execute(dict(inputs), self.output_names if outputs is None else outputs)
+
+    def set_masks(self, masks: Mapping[str, Tensor]) -> None:
+        """Multiply the named weights by 0/1 masks of the stored weights' shapes wherever they are read.
+
+        Gradients pass the mask as if it were not there (straight-through), so that a removed weight shows whether it
+        is missed. Setting a mask again changes it in place: compiled code stays valid.
+
+        Raises:
+            CrispError: no such parameter, or a mask of another shape.
+        """
+        for name, mask in masks.items():
+            weight = self._parameters.get(name)
+            if weight is None:
+                raise CrispError(f"Cannot mask {name!r}: the graph has no parameter of that name.")
+            if mask.shape != weight.shape:
+                raise CrispError(f"The mask of {name!r} has shape {tuple(mask.shape)}, not {tuple(weight.shape)}.")
+            key = name + MASK_SUFFIX
+            if name in self._mask_keys:
+                self._buffer(key).copy_(mask)
+            else:
+                self._buffers[key] = mask.to(device=weight.device, dtype=torch.bool, copy=True)
+                self._mask_keys[name] = key
+
+    def clear_masks(self) -> None:
+        for key in self._mask_keys.values():
+            del self._buffers[key]
+        self._mask_keys.clear()
+
+    @property
+    def masks(self) -> dict[str, Tensor]:
+        """The mask (bool, shape of the weight) by weight name."""
+        return {name: self._buffer(key) for name, key in self._mask_keys.items()}
+
+    def get_statistic(self, name: str) -> Tensor:
+        """The running mean or variance of that initializer name."""
+        return self._buffer(name)
+
+    def _execute(self, values: Mapping[str, Value], wanted: Sequence[str]) -> dict[str, Tensor]:
+        live = dict(values)
+        device = next(v.device for v in live.values() if isinstance(v, Tensor))
+        keep = set(wanted)
+        momentum = self._next_momentum() if self.training else 0.0
+        for node, last in zip(self.nodes, self._last_use, strict=True):
+            inputs = [self._read(name, live) for name in node.inputs]
+            if self.training and node.op == "BatchNormalization" and not node.integer("training_mode", 0):
+                results: Sequence[Value] = (train_batch_norm(node, *inputs, momentum=momentum),)  # type: ignore[misc,arg-type]
+            else:
+                results = run_node(node, inputs, device)
+            for name, value in zip(node.outputs, results, strict=False):
+                live[name] = value
+            for name in last:
+                if name not in keep:
+                    live.pop(name, None)
+        return {name: to_tensor(self._found(name, live), device) for name in wanted}
+
+    def _next_momentum(self) -> float | Tensor:
+        if self._bn_momentum is not None:
+            return self._bn_momentum
+        batches = self._buffer("::batches")
+        batches.add_(1)
+        return batches.reciprocal()
+
+    def _found(self, name: str, live: Mapping[str, Value]) -> Value:
+        value = self._read(name, live)
+        if value is None:
+            raise CrispError(f"The graph has no tensor {name!r}.")
+        return value
+
+    def _read(self, name: str, live: Mapping[str, Value]) -> Value | None:
+        if name in live:
+            return live[name]
+        if name in self._hosts:
+            return self._hosts[name]
+        weight = self._parameters.get(name)
+        if weight is None:
+            return self._buffers.get(name)
+        if name not in self._mask_keys:
+            return weight
+        mask = self._buffer(self._mask_keys[name])
+        return weight + (weight * mask - weight).detach()
+
+    def _buffer(self, key: str) -> Tensor:
+        buffer = self._buffers[key]
+        if buffer is None:
+            raise CrispError(f"The buffer {key!r} was removed from the module.")
+        return buffer
+
+
+def _last_use(nodes: Sequence[Node]) -> tuple[tuple[str, ...], ...]:
+    """Per node, the names that no later node reads."""
+    seen: set[str] = set()
+    result: list[tuple[str, ...]] = []
+    for node in reversed(nodes):
+        names = {name for name in (*node.inputs, *node.outputs) if name} - seen
+        result.append(tuple(sorted(names)))
+        seen |= names
+    return tuple(reversed(result))

@@ -1,0 +1,95 @@
+"""Pixels kept in an array, in memory or mapped from a file, and the temporary files behind mapped arrays."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import IO
+
+import numpy as np
+
+from crisp_onnx.data.images import Indices
+from crisp_onnx.data.pixels import Pixels, channels_last, from_array
+from crisp_onnx.data.preprocess import Preprocess
+from crisp_onnx.errors import CrispError
+
+
+@dataclass(frozen=True, eq=False)
+class ArrayStore:
+    """uint8 pixels (n, h, w), (n, h, w, c) or (n, c, h, w) with 1, 3 or 4 channels; `where` names them in messages."""
+
+    array: Pixels
+    where: str
+
+    def read(self, rows: Indices, preprocess: Preprocess) -> Pixels:
+        """Fitted pixels (len(rows), h, w, channels). Images that have the right form already are only copied."""
+        height, width = preprocess.size
+        fitted = (height, width, preprocess.channels)
+        if self.array.shape[1:] == fitted and preprocess.resize in (None, height):
+            return np.asarray(self.array[rows])
+        pixels = np.empty((len(rows), *fitted), np.uint8)
+        for place, row in enumerate(rows):
+            pixels[place] = preprocess.fit(from_array(self.array[row], f"Image {row} of {self.where}"))
+        return pixels
+
+
+def checked_store(array: Pixels, where: str) -> ArrayStore:
+    """A store of an array of images.
+
+    Raises:
+        CrispError: the array is not uint8, or its shape is none of those that `ArrayStore` takes.
+    """
+    if array.dtype != np.uint8:
+        raise CrispError(f"{where} holds {array.dtype} values. Give images as uint8 from 0 to 255.")
+    if array.ndim < 3:
+        raise CrispError(
+            f"{where} has the shape {array.shape}, which holds no images. Give (n, h, w), (n, h, w, c) or (n, c, h, w)."
+        )
+    channels_last(np.broadcast_to(np.uint8(0), array.shape[1:]), f"An image of {where}")
+    return ArrayStore(array, where)
+
+
+def spooled(images: Iterable[Pixels], shape: tuple[int, ...]) -> Pixels:
+    """Write arrays (.., *shape) one after the other to a temporary file and map it: uint8 (n, *shape).
+
+    The file has no name and vanishes with the array.
+    """
+    file = temporary()
+    length = 0
+    for image in images:
+        write(file, image)
+        length += image.size
+    return mapped(file, np.dtype(np.uint8), (length // int(np.prod(shape)), *shape))
+
+
+def write(file: IO[bytes], image: Pixels) -> None:
+    """Append pixels to a temporary file.
+
+    Raises:
+        CrispError: the disk of temporary files is full.
+    """
+    try:
+        file.write(np.ascontiguousarray(image, np.uint8).tobytes())
+        file.flush()
+    except OSError as error:
+        raise CrispError(
+            f"Images cannot be kept in {tempfile.gettempdir()}: {error.strerror}. Free some space or set TMPDIR."
+        ) from error
+
+
+def temporary() -> IO[bytes]:
+    """An unnamed temporary file, gone when the last array mapped from it is.
+
+    Raises:
+        CrispError: there is no room for temporary files.
+    """
+    try:
+        return tempfile.TemporaryFile()
+    except OSError as error:
+        raise CrispError(f"No temporary file can be made: {error}. Free some space or set TMPDIR.") from error
+
+
+def mapped(file: IO[bytes], dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> Pixels:
+    """The written content of `file` as a read-only array that stays on disk until it is read."""
+    return np.empty(shape, dtype) if 0 in shape else np.memmap(file, dtype, "r", shape=shape)

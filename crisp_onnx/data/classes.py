@@ -1,0 +1,149 @@
+"""The classes a user keeps: a short list of output indices, names or synset ids, resolved to the model's outputs."""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from crisp_onnx.data.labels import SYNSET, Labels, folded, read_labels, read_text
+from crisp_onnx.errors import CrispError, nearest
+
+__all__ = ["Classes", "Labels", "candidates", "describe", "read_classes", "read_labels", "resolve", "wanted"]
+
+log = logging.getLogger(__name__)
+
+INDEX = re.compile(r"[+-]?\d+")
+COMMENT = re.compile(r"(^|\s)#.*$")
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The kept outputs in the order of the user's file: `indices[i]` is an output of the model, `names[i]` its name.
+
+    Raises:
+        CrispError: there is no class, one is given twice, or names and indices differ in number.
+    """
+
+    indices: tuple[int, ...]
+    names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not self.indices:
+            raise CrispError("The list of classes is empty. Name at least one class.")
+        if len(self.names) != len(self.indices):
+            raise CrispError(f"{len(self.indices)} classes have {len(self.names)} names. Give every class one name.")
+        twice = sorted({index for index in self.indices if self.indices.count(index) > 1})
+        if twice:
+            raise CrispError(f"Output {twice[0]} is in the list of classes twice. Name every class once.")
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+def read_classes(path: Path, labels: Labels | None, outputs: int) -> Classes:
+    """Read a class list: one output index, name or synset id a line, `#` comments; rows of a label file fit too.
+
+    Raises:
+        CrispError: the file cannot be read or is empty, or a line names no output, several, or one named before.
+    """
+    text = read_text(path, "class list")
+    if labels is not None and len(labels) != outputs:
+        log.warning("%s names %d outputs, but the model has %d.", labels.source, len(labels), outputs)
+    first_line: dict[int, int] = {}
+    names: list[str] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        words = [word.strip() for word in COMMENT.sub("", line).split("\t") if word.strip()]
+        if not words:
+            continue
+        try:
+            index = _agreed(words, labels, outputs)
+        except CrispError as error:
+            raise CrispError(f"{path}, line {number}: {error}") from None
+        if index in first_line:
+            raise CrispError(
+                f"{path}, line {number}: {words[0]!r} is output {index}, which line {first_line[index]} names already. "
+                "Delete one of the lines."
+            )
+        first_line[index] = number
+        names.append(labels.entries[index].name if labels and index in labels.entries else words[0])
+    if not first_line:
+        raise CrispError(f"The class list {path} is empty. Write one class a line: an output index, name or synset id.")
+    return Classes(tuple(first_line), tuple(names))
+
+
+def resolve(word: str, labels: Labels | None, outputs: int) -> int:
+    """The output that `word` means: an output index (always, when it is a whole number), a name or a synset id.
+
+    Raises:
+        CrispError: `word` means no output (the nearest names are listed) or several (all are listed).
+    """
+    found = candidates(word, labels)
+    if len(found) > 1:
+        listed = " and ".join(describe(index, labels) for index in found)
+        raise CrispError(f"{word!r} may be any of the outputs {listed}. Write the output index or the synset id.")
+    if not found:
+        raise CrispError(_unknown(word, labels, outputs))
+    index = found[0]
+    if not 0 <= index < outputs:
+        raise CrispError(
+            f"{word!r} is output {index}, but the model has {outputs} outputs (0 to {outputs - 1}). Correct the index."
+        )
+    if labels is not None and INDEX.fullmatch(word.strip()):
+        others = [other for other in labels.candidates(word) if other != index]
+        if others:
+            log.warning("%r is read as output %d, not as the name of output %d.", word, index, others[0])
+    return index
+
+
+def candidates(word: str, labels: Labels | None) -> tuple[int, ...]:
+    """Every output that `word` may mean, whether or not the model has that many."""
+    if INDEX.fullmatch(word.strip()):
+        return (int(word),)
+    return labels.candidates(word) if labels is not None else ()
+
+
+def wanted(word: str, classes: Classes, labels: Labels | None) -> int | None:
+    """The output of a class name in a data set, or None when it is none of the user's classes.
+
+    Raises:
+        CrispError: the name may be one of the user's classes or something else.
+    """
+    found = candidates(word, labels) or tuple(
+        index for index, name in zip(classes.indices, classes.names, strict=True) if folded(name) == folded(word)
+    )
+    kept = [index for index in found if index in classes.indices]
+    if kept and len(found) > 1:
+        listed = " or ".join(describe(index, labels) for index in found)
+        raise CrispError(f"{word!r} may be output {listed}. Rename it to the output index or the synset id.")
+    return kept[0] if kept else None
+
+
+def describe(index: int, labels: Labels | None) -> str:
+    """An output for a message: `134 (n02012849, crane)`."""
+    label = labels.entries.get(index) if labels is not None else None
+    known = ", ".join(part for part in (label.wnid, label.name) if part) if label else ""
+    return f"{index} ({known})" if known else str(index)
+
+
+def _agreed(words: list[str], labels: Labels | None, outputs: int) -> int:
+    """The output of a line; the further columns of a row copied from a label file must mean the same one."""
+    index = resolve(words[0], labels, outputs)
+    for word in words[1:]:
+        if labels is not None and index not in candidates(word, labels):
+            raise CrispError(f"{words[0]!r} is output {describe(index, labels)}, which is not {word!r}. Correct one.")
+    return index
+
+
+def _unknown(word: str, labels: Labels | None, outputs: int) -> str:
+    if labels is None:
+        return (
+            f"{word!r} is not an output index (0 to {outputs - 1}), and no names of the outputs are known. "
+            "Give the names with --labels FILE, or write indices."
+        )
+    if SYNSET.fullmatch(word.strip()):
+        return f"no output has the synset id {word!r} in {labels.source}. Check the id, or write the output index."
+    known = (name for label in labels.entries.values() for name in label.names)
+    hint = nearest(word, known) or " Write a name, a synset id or an output index."
+    return f"no output is named {word!r} in {labels.source}.{hint}"

@@ -1,0 +1,89 @@
+"""`Images`: labelled images of the user's classes, decoded batch by batch and never all in memory."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from crisp_onnx.data.pixels import Pixels
+from crisp_onnx.data.preprocess import Preprocess
+from crisp_onnx.errors import CrispError
+
+Indices = npt.NDArray[np.int64]
+Batch = tuple[npt.NDArray[np.float32], Indices | None]
+
+DECODING_THREADS = 2
+ROWS_PER_TASK = 16
+BATCHES_AHEAD = 2
+
+
+class Store(Protocol):
+    """Where the pixels are. Rows are read from several threads at once."""
+
+    def read(self, rows: Indices, preprocess: Preprocess) -> Pixels:
+        """Fitted pixels (len(rows), h, w, channels) of the given rows.
+
+        Raises:
+            CrispError: an image is corrupt; the message says which.
+        """
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """`rows` (n,) of a store, with the output index of each in `labels` (n,), or None where there are no labels.
+
+    `source` says where the images come from, `left_out` what of it is not used and why, a sentence each.
+    """
+
+    store: Store
+    rows: Indices
+    labels: Indices | None
+    preprocess: Preprocess
+    source: str
+    left_out: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def subset(self, indices: npt.ArrayLike) -> Images:
+        """The images at the given places (0 to len - 1), in that order."""
+        places = np.asarray(indices, np.int64)
+        return replace(self, rows=self.rows[places], labels=None if self.labels is None else self.labels[places])
+
+    def batches(self, batch_size: int, *, order: npt.NDArray[np.int64] | None = None) -> Iterator[Batch]:
+        """Yield inputs (b, C, H, W) or (b, H, W, C) in float32, and labels (b,) int64 or None; the last may be short.
+
+        `order` is a sequence of places, for example a permutation. At most two batches are decoded ahead.
+
+        Raises:
+            CrispError: an image is corrupt, or `batch_size` is not positive.
+        """
+        if batch_size < 1:
+            raise CrispError(f"A batch of {batch_size} images is not possible. Give a batch size of 1 or more.")
+        chosen = self if order is None else self.subset(order)
+        starts = iter(range(0, len(chosen), batch_size))
+        pool = ThreadPoolExecutor(DECODING_THREADS, thread_name_prefix="decode")
+        ahead: deque[tuple[slice, list[Future[Pixels]]]] = deque()
+        try:
+            while True:
+                while len(ahead) <= BATCHES_AHEAD and (start := next(starts, None)) is not None:
+                    part = slice(start, start + batch_size)
+                    ahead.append((part, chosen._submit(pool, part)))
+                if not ahead:
+                    return
+                part, tasks = ahead.popleft()
+                pixels = np.concatenate([task.result() for task in tasks])
+                yield self.preprocess.normalise(pixels), None if chosen.labels is None else chosen.labels[part]
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _submit(self, pool: ThreadPoolExecutor, part: slice) -> list[Future[Pixels]]:
+        rows = self.rows[part]
+        pieces = (rows[start : start + ROWS_PER_TASK] for start in range(0, len(rows), ROWS_PER_TASK))
+        return [pool.submit(self.store.read, piece, self.preprocess) for piece in pieces]

@@ -1,0 +1,35 @@
+"""Hold out a part of the training images, the same share of every class."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from crisp_onnx.data.images import Images
+from crisp_onnx.errors import CrispError
+
+
+def hold_out(images: Images, fraction: float = 0.15, *, seed: int = 0) -> tuple[Images, Images]:
+    """Split into (rest, held out), stratified by class; the same seed gives the same split.
+
+    A class of two images or more stands on both sides; a single image stays with the rest. Both keep the order of
+    `images`. Images without labels are split as one class.
+
+    Raises:
+        CrispError: the fraction is not between 0 and 1, or there is nothing to hold out.
+    """
+    if not 0 < fraction < 1:
+        raise CrispError(f"A share of {fraction} cannot be held out. Give a number between 0 and 1, for example 0.15.")
+    labels = np.zeros(len(images), np.int64) if images.labels is None else images.labels
+    random = np.random.default_rng(seed)
+    held = np.zeros(len(images), bool)
+    for label in np.unique(labels):
+        places = np.flatnonzero(labels == label)
+        if len(places) < 2:
+            continue
+        count = min(max(1, round(fraction * len(places))), len(places) - 1)
+        held[random.permutation(places)[:count]] = True
+    if not held.any():
+        raise CrispError(
+            f"{images.source} has only one image a class; none can be held out. Give two a class at least."
+        )
+    return images.subset(np.flatnonzero(~held)), images.subset(np.flatnonzero(held))

@@ -1,0 +1,126 @@
+"""`Recipe`: every option of a run. The command line, a YAML file and the API say the same thing with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from crisp_onnx.errors import CrispError, nearest
+
+SALIENCIES = ("crisp", "fisher", "magnitude", "wanda", "random")
+PATH_KEYS = ("model", "classes", "data", "eval_data", "labels", "output")
+DEFAULT_SPARSITY = 0.8
+
+
+class Recipe(BaseModel):
+    """One run of `compress`. Unknown keys are errors; what is not given takes the default shown here."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    model: Path
+    """The ONNX file."""
+    classes: Path | tuple[str | int, ...]
+    """A file with one class a line, or the classes themselves: output index, name or synset id."""
+    data: Path | None = None
+    """Images to learn from: folder, .npz or CIFAR archive. Without it, images are synthesised from the model."""
+    eval_data: Path | None = None
+    """Images to judge by; never used to choose anything."""
+    labels: Path | None = None
+    """Names of the outputs."""
+    preprocess: str | None = None
+    """Preset name, YAML file, or `mean=R/G/B,std=R/G/B,size=N`."""
+    pattern: str = "2:4"
+    block: Annotated[int, Field(ge=1)] = 16
+    vector_rows: Annotated[int, Field(ge=1)] = 8
+    sparsity: float | None = None
+    """Zeros over all weights of the prunable layers; 0.8 when neither budget is given."""
+    macs: float | None = None
+    """MACs kept, over those of the whole dense model."""
+    saliency: str = "crisp"
+    epochs: Annotated[int, Field(ge=0)] | None = None
+    """Passes over the images in recovery; by default 20 with real images and 0 without."""
+    head: Literal["keep", "slice"] = "keep"
+    keep_dense: tuple[str, ...] = ()
+    """Regular expressions: layers whose node or weight name matches stay dense."""
+    emit: Literal["hybrid", "dense"] = "hybrid"
+    device: str = "cpu"
+    seed: Annotated[int, Field(ge=0)] = 0
+    output: Path | None = None
+    """Folder for model.onnx, report.json and recipe.yaml; by default `<model>-crisp` in the current folder."""
+
+    @field_validator("saliency")
+    @classmethod
+    def _known_saliency(cls, value: str) -> str:
+        if value not in SALIENCIES:
+            raise ValueError(f"{value!r} is no saliency.{nearest(value, SALIENCIES)} Known: {', '.join(SALIENCIES)}")
+        return value
+
+    @field_validator("sparsity", "macs")
+    @classmethod
+    def _share(cls, value: float | None) -> float | None:
+        if value is not None and not 0 < value < 1:
+            raise ValueError(f"{value:g} is out of range; use a share between 0 and 1, for example 0.8")
+        return value
+
+    @property
+    def folder(self) -> Path:
+        """Where the files go."""
+        return self.output or Path(f"{self.model.stem}-crisp")
+
+
+def make_recipe(options: dict[str, Any], *, where: str = "options") -> Recipe:
+    """Build a recipe from plain values.
+
+    Raises:
+        CrispError: an unknown key, with the nearest known one; or a value that does not fit, with its key.
+    """
+    try:
+        recipe = Recipe.model_validate(options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = str(first["loc"][0]) if first["loc"] else ""
+        if first["type"] == "extra_forbidden":
+            raise CrispError(f"Unknown key {key!r} in {where}.{nearest(key, Recipe.model_fields)}") from None
+        if first["type"] == "missing":
+            raise CrispError(f"{where} lacks {key!r}. Give it on the command line or in the recipe.") from None
+        message = first["msg"].removeprefix("Value error, ")
+        raise CrispError(f"{key!r} in {where}: {message}.") from None
+    if recipe.sparsity is not None and recipe.macs is not None:
+        raise CrispError(f"{where} give both 'sparsity' and 'macs'; one budget decides. Remove one of them.")
+    return recipe
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """The options in a YAML recipe; relative paths in it are relative to its folder.
+
+    Raises:
+        CrispError: no such file, not a YAML mapping, or an unknown key.
+    """
+    try:
+        options = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise CrispError(f"Cannot read recipe {path}: {getattr(error, 'strerror', None) or error}.") from error
+    except yaml.YAMLError as error:
+        raise CrispError(f"{path} is not YAML: {str(error).splitlines()[0]}.") from error
+    if not isinstance(options, dict) or not all(isinstance(key, str) for key in options):
+        raise CrispError(f"{path} is not a recipe: it must hold `key: value` lines, for example `sparsity: 0.8`.")
+    for key in options:
+        if key not in Recipe.model_fields:
+            raise CrispError(f"Unknown key {key!r} in {path}.{nearest(key, Recipe.model_fields)}")
+    for key in PATH_KEYS:
+        if isinstance(options.get(key), str):
+            options[key] = path.parent / options[key]
+    return options
+
+
+def recipe_text(recipe: Recipe) -> str:
+    """The recipe as YAML that repeats the run from any folder: paths are absolute, defaults are written out."""
+    options = recipe.model_dump(mode="json")
+    for key in PATH_KEYS:
+        value = getattr(recipe, key)
+        if isinstance(value, Path):
+            options[key] = str(value.resolve())
+    return yaml.safe_dump(options, sort_keys=False, allow_unicode=True)

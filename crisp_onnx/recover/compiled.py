@@ -1,0 +1,48 @@
+"""Compile a module where that pays: enough steps to earn the compiler's time back, and a C++ compiler at hand."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+log = logging.getLogger(__name__)
+
+MIN_STEPS = 400
+Forward = Callable[[Tensor], Tensor]
+
+
+def compiled(module: nn.Module, *, steps: int, device: torch.device) -> Forward:
+    """`module`, compiled when `steps` runs of it are worth it; eager with a warning where there is no compiler."""
+    if steps < MIN_STEPS:
+        return module
+    compiler = os.environ.get("CXX", "g++")
+    if device.type == "cpu" and shutil.which(compiler) is None:
+        log.warning("No C++ compiler (%s) was found: training runs uncompiled, some five times slower.", compiler)
+        return module
+    fast: Forward = torch.compile(module)
+    failed = False
+
+    def run(inputs: Tensor) -> Tensor:
+        nonlocal failed
+        if not failed:
+            try:
+                return fast(inputs)
+            except Exception as error:  # the compiler raises many types; the model itself is known to run
+                failed = True
+                log.warning("torch.compile failed (%s); training runs uncompiled.", str(error).splitlines()[0][:200])
+        out: Tensor = module(inputs)
+        return out
+
+    return run
+
+
+def autocast(device: torch.device) -> torch.autocast:
+    """bfloat16 where the processor multiplies it natively, float32 elsewhere."""
+    native = device.type == "cuda" or torch.backends.cpu.get_cpu_capability() in ("AVX512", "AMX")
+    bf16 = native and (device.type == "cuda" or torch.cpu._is_avx512_bf16_supported())
+    return torch.autocast(device.type, torch.bfloat16, enabled=bf16)

@@ -1,0 +1,32 @@
+"""Re-estimate BatchNorm statistics for the weights as they now are: the first thing that masks put wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from crisp_onnx.bridge import GraphModule
+from crisp_onnx.data import Images
+
+IMAGES = 1024
+
+
+def reestimate(module: GraphModule, images: Images, *, batch_size: int = 128, limit: int = IMAGES) -> bool:
+    """Average the batch statistics of at most `limit` images, without augmentation; False without BatchNorm.
+
+    The mean over batches of equal size, not a moving one: every image counts alike.
+    """
+    if not module.statistics:
+        return False
+    device = next(module.parameters()).device
+    count = min(limit, len(images))
+    size = min(batch_size, max(2, count // 4))
+    places = np.random.default_rng(0).permutation(len(images))[: max(1, count // size) * size]
+    module.train()
+    module.bn_momentum = None
+    with torch.no_grad():
+        for inputs, _ in images.batches(size, order=places):
+            module(torch.from_numpy(inputs).to(device))
+    module.bn_momentum = 0.1
+    module.eval()
+    return True

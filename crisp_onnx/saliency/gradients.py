@@ -1,0 +1,76 @@
+"""Accumulate gradients over batches: weights fixed, BatchNorm in eval mode, dense through any mask."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from crisp_onnx.bridge import GraphModule
+from crisp_onnx.data import Images
+from crisp_onnx.progress import bar
+from crisp_onnx.saliency.loss import as_tensor, class_loss, logits_of, pseudo_labels
+
+
+@dataclass(frozen=True)
+class GradientMeans:
+    """Means over batches, by weight name in the layout of the file: `absolute` of |dL/dw|, `square` of (dL/dw)^2."""
+
+    absolute: dict[str, Tensor]
+    square: dict[str, Tensor]
+    images: int
+
+
+def gradient_means(
+    module: GraphModule,
+    weights: Sequence[str],
+    images: Images,
+    classes: tuple[int, ...],
+    *,
+    batch_size: int = 64,
+    probabilities: bool = False,
+) -> GradientMeans:
+    """Run forward and backward over all images once; memory does not grow with their number.
+
+    Batches count by their images, so a short last batch weighs less. Images without labels are judged by the class
+    that the model prefers.
+    """
+    module.eval()
+    parameters = dict(module.named_parameters())
+    chosen = [parameters[name] for name in weights]
+    device = chosen[0].device
+    absolute = [torch.zeros_like(p) for p in chosen]
+    square = [torch.zeros_like(p) for p in chosen]
+    wanted = as_tensor(classes, device)
+    with _only(module, chosen), bar("saliency", len(images)) as advance:
+        for inputs, labels in images.batches(batch_size):
+            logits = logits_of(module(torch.from_numpy(inputs).to(device)), probabilities=probabilities)
+            target = (
+                pseudo_labels(logits.detach(), wanted) if labels is None else torch.from_numpy(labels).to(device)
+            )
+            gradients = torch.autograd.grad(class_loss(logits, target, wanted), chosen)
+            share = len(inputs) / len(images)
+            for total, total_square, gradient in zip(absolute, square, gradients, strict=True):
+                total.add_(gradient.abs(), alpha=share)
+                total_square.addcmul_(gradient, gradient, value=share)
+            advance(len(inputs))
+    return GradientMeans(
+        dict(zip(weights, absolute, strict=True)), dict(zip(weights, square, strict=True)), len(images)
+    )
+
+
+@contextmanager
+def _only(module: GraphModule, chosen: Sequence[Tensor]) -> Iterator[None]:
+    """While inside, no other parameter asks for gradients: the backward pass then skips their arithmetic."""
+    wanted = {id(p) for p in chosen}
+    others = [p for p in module.parameters() if p.requires_grad and id(p) not in wanted]
+    for parameter in others:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in others:
+            parameter.requires_grad_(True)

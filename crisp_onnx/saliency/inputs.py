@@ -1,0 +1,61 @@
+"""Norms of the inputs that every weight meets, over all images: what Wanda multiplies |w| with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import prod
+
+import onnx_graphsurgeon as gs
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from crisp_onnx.bridge import GraphModule
+from crisp_onnx.data import Images
+from crisp_onnx.model import WeightLayer
+from crisp_onnx.progress import bar
+
+
+def input_norms(
+    module: GraphModule, layers: Sequence[WeightLayer], graph: gs.Graph, images: Images, *, batch_size: int = 64
+) -> dict[str, Tensor]:
+    """L2 norm over all images and output positions, by weight name, in a shape that multiplies the stored weight."""
+    nodes = {node.name: node for node in graph.nodes}
+    feeds = {layer.weight: nodes[layer.name].inputs[0].name for layer in layers}
+    device = next(module.parameters()).device
+    totals: dict[str, Tensor] = {}
+    module.eval()
+    with torch.no_grad(), bar("saliency", len(images)) as advance:
+        for inputs, _ in images.batches(batch_size):
+            tensors = {graph.inputs[0].name: torch.from_numpy(inputs).to(device)}
+            seen = module.run(tensors, sorted(set(feeds.values())))
+            for layer in layers:
+                squares = _squares(seen[feeds[layer.weight]], layer, nodes[layer.name].attrs)
+                totals[layer.weight] = totals.get(layer.weight, torch.zeros_like(squares)) + squares
+            advance(len(inputs))
+    return {layer.weight: _as_stored(totals[layer.weight].sqrt(), layer) for layer in layers}
+
+
+def _squares(inputs: Tensor, layer: WeightLayer, attrs: Mapping[str, object]) -> Tensor:
+    """Sum of squares by column of the weight: (Cin, kh, kw)."""
+    if layer.op != "Conv":
+        return inputs.float().square().reshape(-1, inputs.shape[-1]).sum(0).reshape(-1, 1, 1)
+    pads = list(attrs.get("pads", [0, 0, 0, 0]))  # type: ignore[call-overload]
+    squares = inputs.float().square().sum(0, keepdim=True)
+    padded = functional.pad(squares, (pads[1], pads[3], pads[0], pads[2]))
+    window = layer.shape[2:]
+    columns = functional.unfold(
+        padded,
+        window,
+        dilation=attrs.get("dilations", [1, 1]),  # type: ignore[arg-type]
+        stride=attrs.get("strides", [1, 1]),  # type: ignore[arg-type]
+    )
+    return columns.sum((0, 2)).reshape(layer.shape[1], *window)
+
+
+def _as_stored(norms: Tensor, layer: WeightLayer) -> Tensor:
+    """(Cin, kh, kw) -> a shape that broadcasts over the stored weight's output channels."""
+    if layer.op == "Conv":
+        return norms[None]
+    flat = norms.reshape(prod(norms.shape))
+    return flat[:, None] if layer.transposed else flat[None]

@@ -1,0 +1,226 @@
+"""`.npz` data sets and iterables of pairs: shapes, labels, laziness, and what is refused."""
+
+from __future__ import annotations
+
+import gc
+import pickle
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from crisp_onnx.data.classes import Classes, read_labels
+from crisp_onnx.data.labels import labels_from_names
+from crisp_onnx.data.npz import read_npz
+from crisp_onnx.data.preprocess import Preprocess
+from crisp_onnx.data.sources import open_images, source_labels
+from crisp_onnx.errors import CrispError
+
+RAW = Preprocess((0.0,) * 3, (1.0,) * 3, (6, 6), scale=1.0)
+GREY = Preprocess((0.0,), (1.0,), (6, 6), scale=1.0)
+KEPT = Classes((0, 1), ("0", "1"))
+PIXELS = np.random.default_rng(0).integers(0, 256, (4, 6, 6, 3), np.uint8)
+LABELS = np.array([0, 1, 2, 1])
+
+
+def saved(folder: Path, compressed: bool = False, **arrays: Any) -> Path:
+    (np.savez_compressed if compressed else np.savez)(folder / "d.npz", **arrays)
+    return folder / "d.npz"
+
+
+def loaded(source: Any, preprocess: Preprocess = RAW, classes: Classes = KEPT) -> tuple[Any, list[int]]:
+    ((x, y),) = open_images(source, classes, None, preprocess).batches(100)
+    assert y is not None
+    return x, y.tolist()
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("first", [False, True])
+def test_both_layouts_load_packed_and_unpacked(tmp_path: Path, compressed: bool, first: bool) -> None:
+    stored = PIXELS.transpose(0, 3, 1, 2) if first else PIXELS
+    x, y = loaded(saved(tmp_path, compressed, x=stored, y=LABELS))
+    np.testing.assert_array_equal(x.transpose(0, 2, 3, 1), PIXELS[[0, 1, 3]])
+    assert y == [0, 1, 1]
+
+
+def test_pixels_are_mapped_and_not_loaded(tmp_path: Path) -> None:
+    for compressed in (False, True):
+        arrays = read_npz(saved(tmp_path, compressed, x=PIXELS, y=LABELS))
+        assert isinstance(arrays.store.array, np.memmap)
+        np.testing.assert_array_equal(arrays.store.array, PIXELS)
+
+
+def test_arrays_in_fortran_order_and_labels_in_columns_load(tmp_path: Path) -> None:
+    path = saved(tmp_path, x=np.asfortranarray(PIXELS), y=LABELS[:, None].astype(">i2"))
+    x, y = loaded(path)
+    np.testing.assert_array_equal(x.transpose(0, 2, 3, 1), PIXELS[[0, 1, 3]])
+    assert y == [0, 1, 1]
+
+
+def test_grey_alpha_and_other_sizes_are_converted(tmp_path: Path) -> None:
+    grey = np.full((2, 9, 12), 77, np.uint8)
+    x, _ = loaded(saved(tmp_path, x=grey, y=[0, 1]))
+    assert x.shape == (2, 3, 6, 6)
+    assert (x == 77).all()
+    alpha = np.full((2, 6, 6, 4), 50, np.uint8)
+    x, _ = loaded(saved(tmp_path, x=alpha, y=[0, 1]), GREY)
+    assert x.shape == (2, 1, 6, 6)
+    assert (x == 50).all()
+    x, _ = loaded(saved(tmp_path, x=grey[:, None], y=[0, 1]), GREY)
+    assert x.shape == (2, 1, 6, 6)
+
+
+def test_class_names_lead_through_the_resolver(tmp_path: Path) -> None:
+    labels = labels_from_names(["dog", "cat"], "pets.txt")
+    path = saved(tmp_path, x=PIXELS, y=LABELS, classes=np.array(["Cat", "dog", "stone"]))
+    images = open_images(path, KEPT, labels, RAW)
+    assert images.labels is not None
+    assert images.labels.tolist() == [1, 0, 0]
+    assert images.left_out == ("1 images of no wanted class",)
+    found = source_labels(path, 3)
+    assert found is not None
+    assert found.candidates("stone") == (2,)
+    assert source_labels(path, 2) is None
+
+
+def test_a_name_that_two_outputs_bear_is_settled_by_the_label_or_refused(tmp_path: Path) -> None:
+    labels = labels_from_names(["crane", "ship", "crane"], "things.txt")
+    kept = Classes((0, 1), ("crane", "ship"))
+    path = saved(tmp_path, x=PIXELS, y=LABELS, classes=np.array(["crane", "ship", "crane"]))
+    assert open_images(path, kept, labels, RAW).labels.tolist() == [0, 1, 1]  # type: ignore[union-attr]
+    path = saved(tmp_path, x=PIXELS, y=LABELS, classes=np.array(["ship", "crane", "other"]))
+    with pytest.raises(CrispError, match=r"Class 1 of .*'crane' may be output 0"):
+        open_images(path, kept, labels, RAW)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"x": PIXELS}, "holds no array 'y'"),
+        ({"images": PIXELS, "y": LABELS}, r"no array 'x' \(it holds images, y\)"),
+        ({"x": PIXELS, "y": LABELS[:3]}, "4 images but 3 labels"),
+        ({"x": PIXELS, "y": LABELS / 2}, "y of .* holds float64"),
+        ({"x": PIXELS, "y": np.eye(4, dtype=int)}, "one whole number an image|labels"),
+        ({"x": PIXELS / 255, "y": LABELS}, "x of .* holds float64 values"),
+        ({"x": PIXELS[0, 0], "y": LABELS}, "holds no images"),
+        ({"x": PIXELS[..., :2], "y": LABELS}, "An image of x of .* has the shape 6x6x2, which is no image"),
+        ({"x": PIXELS[:, :0], "y": LABELS}, "has the shape 0x6x3"),
+        ({"x": PIXELS, "y": LABELS, "classes": np.array(["a", "b"])}, "label 2, but there are 2 class names"),
+        ({"x": PIXELS, "y": LABELS, "classes": np.array([1, 2, 3])}, "classes of .* holds int64"),
+        ({"x": PIXELS, "y": LABELS + 5}, r"no images of class 0, 1 in"),
+    ],
+)
+def test_wrong_archives_are_refused_in_a_sentence(tmp_path: Path, arrays: dict[str, Any], message: str) -> None:
+    with pytest.raises(CrispError, match=message):
+        loaded(saved(tmp_path, **arrays))
+
+
+class Bomb:
+    def __reduce__(self) -> tuple[Any, ...]:
+        import os
+
+        return (os.system, ("touch exploded",))
+
+
+@pytest.mark.parametrize("member", ["x", "y", "classes"])
+def test_pickled_members_are_refused_and_not_run(tmp_path: Path, member: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    arrays: dict[str, Any] = {"x": PIXELS, "y": LABELS, member: np.array([Bomb()], dtype=object)}
+    with pytest.raises(CrispError, match=f"'{member}' of .* is pickled"):
+        loaded(saved(tmp_path, **arrays))
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_damaged_archives_are_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path, True, x=PIXELS, y=LABELS)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(CrispError, match=r"not a readable \.npz"):
+        loaded(path)
+    path.write_bytes(content[:120] + bytes(20) + content[140:])
+    with pytest.raises(CrispError):
+        loaded(path)
+    path.write_bytes(pickle.dumps([1]))
+    with pytest.raises(CrispError, match=r"not a readable \.npz"):
+        loaded(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x.npy", b"nothing")
+        archive.writestr("y.npy", b"nothing")
+    with pytest.raises(CrispError, match="no readable header"):
+        loaded(path)
+
+
+@given(st.data())
+def test_any_one_changed_byte_gives_pixels_or_an_error(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    path = saved(tmp_path_factory.mktemp("npz"), data.draw(st.booleans()), x=PIXELS[:, :2, :2], y=LABELS)
+    content = bytearray(path.read_bytes())
+    content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(content)
+    try:
+        x, _ = loaded(path)
+    except CrispError:
+        return
+    assert x.shape[1:] == (3, 6, 6)
+
+
+def test_the_archives_of_the_shared_mosaics_load(shared_data: Path, tmp_path: Path) -> None:
+    labels = read_labels(shared_data / "cifar100_labels.txt")
+    names = [label.name for label in labels.entries.values()]
+    mosaic = np.asarray(Image.open(shared_data / "cifar100/test/bee.webp").convert("RGB"))
+    x = mosaic.reshape(10, 32, 10, 32, 3).swapaxes(1, 2).reshape(-1, 32, 32, 3)
+    path = saved(tmp_path, x=x, y=np.full(100, names.index("bee")), classes=np.array(names))
+    preprocess = Preprocess((0.0,) * 3, (1.0,) * 3, (32, 32), scale=1.0)
+    images = open_images(path, Classes((6,), ("bee",)), labels, preprocess)
+    assert len(images) == 100
+    ((values, _),) = images.batches(100)
+    np.testing.assert_array_equal(values.transpose(0, 2, 3, 1), x)
+
+
+def test_a_generator_of_pairs_is_gone_through_once() -> None:
+    def pairs() -> Iterator[tuple[Any, Any]]:
+        yield from zip(PIXELS, LABELS, strict=True)
+        yield Image.new("L", (12, 6), 9), 1
+        yield PIXELS[0].transpose(2, 0, 1), np.int32(0)
+
+    images = open_images(pairs(), KEPT, None, RAW)
+    for _ in range(2):
+        ((x, y),) = images.batches(10)
+        np.testing.assert_array_equal(x[:3].transpose(0, 2, 3, 1), PIXELS[[0, 1, 3]])
+        assert (x[3] == 9).all()
+        assert y is not None
+        assert y.tolist() == [0, 1, 1, 1, 0]
+    assert images.left_out == ("1 images of no wanted class",)
+    assert isinstance(images.store.array, np.memmap)  # type: ignore[attr-defined]
+    del images
+    gc.collect()
+
+
+def test_pairs_may_be_labelled_by_name() -> None:
+    labels = labels_from_names(["dog", "cat", "cat"], "pets.txt")
+    images = open_images([(PIXELS[0], "Dog"), (PIXELS[1], "cow")], Classes((0,), ("dog",)), labels, RAW)
+    assert len(images) == 1
+    with pytest.raises(CrispError, match=r"Element 0 of the data: 'cat' may be output 1"):
+        open_images([(PIXELS[0], "cat")], Classes((1,), ("cat",)), labels, RAW)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        ([PIXELS[0]], "Element 0 of the data is no .* pair but a ndarray"),
+        ([(PIXELS[0], 0), (PIXELS[0] / 255.0, 0)], "Element 1 of the data holds float64"),
+        ([(PIXELS[0, 0, 0], 0)], "which is no image"),
+        ([(PIXELS[0], 0.5)], "neither an output index nor a name"),
+        ([], "no images of class 0, 1 in the given pairs"),
+    ],
+)
+def test_wrong_pairs_are_refused_with_their_place(pairs: Any, message: str) -> None:
+    with pytest.raises(CrispError, match=message):
+        open_images(pairs, KEPT, None, RAW)

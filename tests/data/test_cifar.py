@@ -1,0 +1,185 @@
+"""CIFAR archives as published: folders and tar files, and pickles that would run a program."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from crisp_onnx.data.classes import Classes
+from crisp_onnx.data.labels import labels_from_names
+from crisp_onnx.data.preprocess import Preprocess
+from crisp_onnx.data.sources import open_images, source_labels
+from crisp_onnx.data.unpickle import read_pickle
+from crisp_onnx.errors import CrispError
+
+UNIT = Preprocess((0.0,) * 3, (1.0,) * 3, (32, 32), scale=1.0)
+NAMES = ["airplane", "bird", "cat"]
+KEPT = Classes((0, 2), ("airplane", "cat"))
+
+
+def part(count: int, seed: int) -> tuple[Any, list[int]]:
+    random = np.random.default_rng(seed)
+    return random.integers(0, 256, (count, 3072), np.uint8), [*range(3), *random.integers(0, 3, count - 3).tolist()]
+
+
+def python2(content: dict[str, Any]) -> bytes:
+    """Pickled like the published files: protocol 2 with the old module name and byte strings for keys."""
+    text = pickle.dumps({key.encode(): value for key, value in content.items()}, protocol=2)
+    return text.replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
+
+
+def python3(content: dict[str, Any]) -> bytes:
+    return pickle.dumps(content, protocol=4)
+
+
+def cifar10(folder: Path, dump: Callable[[dict[str, Any]], bytes]) -> Path:
+    root = folder / "cifar-10-batches-py"
+    root.mkdir()
+    for number in range(1, 6):
+        data, labels = part(4, number)
+        (root / f"data_batch_{number}").write_bytes(dump({"data": data, "labels": labels}))
+    data, labels = part(5, 9)
+    (root / "test_batch").write_bytes(dump({"data": data, "labels": labels}))
+    (root / "batches.meta").write_bytes(dump({"label_names": NAMES}))
+    return root
+
+
+def cifar100(folder: Path, dump: Callable[[dict[str, Any]], bytes]) -> Path:
+    root = folder / "cifar-100-python"
+    root.mkdir()
+    for split, count in (("train", 6), ("test", 4)):
+        data, labels = part(count, count)
+        content = {"data": data, "fine_labels": labels, "coarse_labels": [0] * count}
+        (root / split).write_bytes(dump(content))
+    (root / "meta").write_bytes(dump({"fine_label_names": NAMES, "coarse_label_names": ["all"]}))
+    return root
+
+
+def packed(root: Path) -> Path:
+    path = root.with_name(root.name + ".tar.gz")
+    with tarfile.open(path, "w:gz") as archive:
+        archive.add(root, root.name)
+    return path
+
+
+@pytest.mark.parametrize("dump", [python2, python3])
+@pytest.mark.parametrize("archive", [False, True])
+def test_cifar10_loads_from_a_folder_and_an_archive(
+    tmp_path: Path, dump: Callable[[dict[str, Any]], bytes], archive: bool
+) -> None:
+    root = cifar10(tmp_path, dump)
+    source = packed(root) if archive else root
+    data, labels = (list(column) for column in zip(*(part(4, number) for number in range(1, 6)), strict=True))
+    flat, outputs = np.concatenate(data), np.concatenate(labels)
+    kept = np.isin(outputs, KEPT.indices)
+    for path in (source, source / "train"):
+        images = open_images(path, KEPT, None, UNIT)
+        ((x, y),) = images.batches(100)
+        np.testing.assert_array_equal(x, flat[kept].reshape(-1, 3, 32, 32))
+        np.testing.assert_array_equal(y, outputs[kept])
+    test = open_images(source / "test", Classes((1,), ("bird",)), None, UNIT)
+    assert len(test) == part(5, 9)[1].count(1)
+
+
+@pytest.mark.parametrize("archive", [False, True])
+def test_cifar100_uses_its_fine_names(tmp_path: Path, archive: bool) -> None:
+    root = cifar100(tmp_path, python2)
+    source = packed(root) if archive else root
+    labels = labels_from_names(["cat", "dog", "airplane"], "mine.txt")
+    images = open_images(source / "test", Classes((0,), ("cat",)), labels, UNIT)
+    assert len(images) == part(4, 4)[1].count(2)
+    assert source_labels(source, 3).candidates("cat") == (2,)  # type: ignore[union-attr]
+
+
+class Bomb:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (os.system, ("touch exploded",))
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"data": Bomb(), "fine_labels": [0]},
+        {"data": [np.array([Bomb()], dtype=object)], "fine_labels": [0]},
+        {"data": np.array(["text"]), "fine_labels": [0]},
+        {"data": os.getcwd, "fine_labels": [0]},
+        {"data": {1, 2}.union, "fine_labels": [0]},
+    ],
+)
+def test_a_pickle_that_names_anything_else_is_refused_and_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: dict[str, Any], protocol: int
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    root = cifar100(tmp_path, python2)
+    (root / "train").write_bytes(pickle.dumps(content, protocol=protocol))
+    with pytest.raises(CrispError, match=r"train is not read: .*Only NumPy arrays"):
+        open_images(root, KEPT, None, UNIT)
+    assert not (tmp_path / "exploded").exists()
+
+
+@pytest.mark.parametrize(
+    "opcodes",
+    [
+        b"cos\nsystem\n(S'touch exploded'\ntR.",
+        b"cbuiltins\neval\n(S'1'\ntR.",
+        b"cnumpy\nload\n(S'x'\ntR.",
+        b"c_codecs\nencode\n(S'x'\nS'zlib'\ntR.",
+        b"Pouter\n.",
+        b"cnumpy\nndarray\n(I9999999999\ntR.",
+        b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\ndtype\n(I0\ntS'b'\ntR.",
+        b"",
+        b"garbage",
+        b"]q\x00.",
+    ],
+)
+def test_handwritten_pickles_do_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opcodes: bytes) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CrispError, match="some file"):
+        read_pickle(io.BytesIO(opcodes), "some file")
+    assert not (tmp_path / "exploded").exists()
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("dtype", ["u1", "<i8", ">i2", "<f4", "?"])
+def test_plain_arrays_come_back_at_every_protocol(protocol: int, dtype: str) -> None:
+    array = np.asfortranarray(np.arange(24).reshape(2, 3, 4).astype(dtype))
+    content = pickle.dumps({"a": array, "b": [1, "x", (2.5, None)], "c": array[0].copy()}, protocol=protocol)
+    read = read_pickle(io.BytesIO(content), "some file")
+    np.testing.assert_array_equal(read["a"], array)
+    np.testing.assert_array_equal(read["c"], array[0])
+    assert read["a"].dtype == array.dtype
+    assert read["b"] == [1, "x", (2.5, None)]
+
+
+def test_incomplete_and_damaged_archives_are_refused(tmp_path: Path) -> None:
+    root = cifar100(tmp_path, python3)
+    whole = packed(root)
+    (root / "train").unlink()
+    with pytest.raises(CrispError, match="train cannot be read"):
+        open_images(root, KEPT, None, UNIT)
+    with pytest.raises(CrispError, match="holds no train"):
+        open_images(packed(root), KEPT, None, UNIT)
+    (root / "test").write_bytes(python3({"data": np.zeros((2, 5), np.uint8), "fine_labels": [0, 1]}))
+    with pytest.raises(CrispError, match="not \\(n, 3072\\) bytes"):
+        open_images(root / "test", KEPT, None, UNIT)
+    (root / "test").write_bytes(python3({"data": np.zeros((2, 3072), np.uint8)}))
+    with pytest.raises(CrispError, match="lacks 'fine_labels'"):
+        open_images(root / "test", KEPT, None, UNIT)
+    content = whole.read_bytes()
+    whole.write_bytes(content[: len(content) // 2])
+    with pytest.raises(CrispError, match="not a readable archive"):
+        open_images(whole, KEPT, None, UNIT)
+    other = tmp_path / "photos.tar.gz"
+    with tarfile.open(other, "w:gz") as archive:
+        archive.add(root / "test", "photo.jpg")
+    with pytest.raises(CrispError, match="only the Python versions"):
+        open_images(other, KEPT, None, UNIT)
