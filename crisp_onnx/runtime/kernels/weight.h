@@ -12,7 +12,7 @@ struct Encoding {               // the operator's attributes
 };
 
 struct TensorView {
-  const void* data;             // null when the input is absent
+  const void* data = nullptr;   // null when the input is absent
   std::vector<int64_t> shape;
 };
 
