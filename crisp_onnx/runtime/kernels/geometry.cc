@@ -71,7 +71,7 @@ Layout conv_layout(const ConvShape& s, bool copy_columns) {
   l.pitch = s.out_width + reach;
   for (int64_t ky = 0; ky < s.kernel_h; ++ky) {
     for (int64_t kx = 0; kx < s.kernel_w; ++kx) {
-      l.tap_plane.push_back(row_plane[ky] * static_cast<int32_t>(l.column_starts.size()) + column_plane[kx]);
+      l.tap_plane.push_back(column_plane[kx] * static_cast<int32_t>(l.row_starts.size()) + row_plane[ky]);
       l.tap_shift_rows.push_back(row_shift[ky]);
       l.tap_shift_columns.push_back(column_shift[kx]);
     }

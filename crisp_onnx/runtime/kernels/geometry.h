@@ -26,7 +26,7 @@ void check_attributes(const ConvAttributes& attributes);
 ConvShape conv_shape(const ConvAttributes& attributes, int64_t cout, int64_t cin, int64_t kernel_h, int64_t kernel_w,
                      int64_t batch, int64_t height, int64_t width);
 
-// A channel's activations as planes: one per row phase (rows that a stride visits together) and column start. A tap of the
+// A channel's activations as planes: per column start, one per row phase (rows that a stride visits together). A tap of the
 // kernel is then one offset, and neighbouring output positions are neighbours in memory.
 struct Layout {
   bool in_place = false;          // a 1x1 kernel with stride 1 reads the input as it lies

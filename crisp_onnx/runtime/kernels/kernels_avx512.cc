@@ -41,20 +41,18 @@ struct Avx512 {
     return _mm512_maskz_compress_ps(static_cast<Mask>(keep), v);
   }
 
-  static CRISP_INLINE Vec load_between(const float* row, int64_t column, int from, int to) {
-    return _mm512_maskz_loadu_ps(static_cast<Mask>(mask(to) & ~mask(from)), row + column);
+  static CRISP_INLINE Vec load_between(const float* p, int from, int to) {
+    return _mm512_maskz_loadu_ps(static_cast<Mask>(mask(to) & ~mask(from)), p);
   }
 
-  // Lanes from..to of row[column + 2 * lane].
-  static CRISP_INLINE Vec load_even(const float* row, int64_t column, int from, int to, int64_t width) {
-    const int64_t low = -column, high = width - column;
-    const uint32_t after = low <= 0 ? 0xFFFFFFFFu : low >= 32 ? 0u : 0xFFFFFFFFu << low;
-    const uint32_t before = high >= 32 ? 0xFFFFFFFFu : (1u << high) - 1;
-    const uint32_t readable = after & before;
-    const Vec a = _mm512_maskz_loadu_ps(static_cast<Mask>(readable), row + column);
-    const Vec b = _mm512_maskz_loadu_ps(static_cast<Mask>(readable >> 16), row + column + 16);
-    const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-    return _mm512_maskz_mov_ps(static_cast<Mask>(mask(to) & ~mask(from)), _mm512_permutex2var_ps(a, even, b));
+  // Lanes from..to of p[2 * lane]; reads nothing before the first or after the last of them.
+  static CRISP_INLINE Vec load_even(const float* p, int from, int to) {
+    const uint32_t reach = (0xFFFFFFFFu >> (33 - 2 * to)) & (0xFFFFFFFFu << (2 * from));
+    const uint32_t even = reach & 0x55555555u;
+    const Vec a = _mm512_maskz_loadu_ps(static_cast<Mask>(even), p);
+    const Vec b = _mm512_maskz_loadu_ps(static_cast<Mask>(even >> 16), p + 16);
+    const __m512i order = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    return _mm512_permutex2var_ps(a, order, b);
   }
 
   template <int V>

@@ -37,14 +37,14 @@ struct Lanes4 : Base {
     *count = n;
     return Base::load(kept);
   }
-  static CRISP_INLINE Vec load_between(const float* row, int64_t column, int from, int to) {
+  static CRISP_INLINE Vec load_between(const float* p, int from, int to) {
     float lanes[kLanes] = {};
-    for (int i = from; i < to; ++i) lanes[i] = row[column + i];
+    for (int i = from; i < to; ++i) lanes[i] = p[i];
     return Base::load(lanes);
   }
-  static CRISP_INLINE Vec load_even(const float* row, int64_t column, int from, int to, int64_t) {
+  static CRISP_INLINE Vec load_even(const float* p, int from, int to) {
     float lanes[kLanes] = {};
-    for (int i = from; i < to; ++i) lanes[i] = row[column + 2 * i];
+    for (int i = from; i < to; ++i) lanes[i] = p[2 * i];
     return Base::load(lanes);
   }
 

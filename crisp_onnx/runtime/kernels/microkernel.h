@@ -205,47 +205,75 @@ void run_strip(const StripCall& call) {
   }
 }
 
-// Copies a row of `pitch` columns, zero where the input has none. Writes whole vectors: up to a vector past the row, which
-// the next row overwrites (or the slack after the last plane takes).
-template <class I>
-CRISP_INLINE void pack_row(float* packed, const float* row, int64_t start, const PackCall& call) {
-  const int64_t stride = call.stride_w;
-  const int64_t low = start >= 0 ? 0 : (-start + stride - 1) / stride;
-  const int64_t high = call.width > start ? (call.width - start + stride - 1) / stride : 0;
-  for (int64_t j = 0; j < call.pitch; j += I::kLanes) {
-    const int from = static_cast<int>(low > j ? (low - j < I::kLanes ? low - j : I::kLanes) : 0);
-    const int to = static_cast<int>(high > j ? (high - j < I::kLanes ? high - j : I::kLanes) : 0);
-    const int64_t column = start + j * stride;
-    if (from >= to) {
-      I::store(packed + j, I::zero());
-    } else if (stride == 1) {
-      I::store(packed + j, I::load_between(row, column, from, to));
-    } else if (stride == 2) {
-      I::store(packed + j, I::load_even(row, column, from, to, call.width));
+// The part of a packed row that the input covers: columns low..high; the rest is padding.
+struct Covered {
+  int64_t low, high, start;
+};
+
+CRISP_INLINE Covered covered_columns(const PackCall& call, int column_plane) {
+  const int64_t start = call.column_starts[column_plane], stride = call.stride_w;
+  return {start >= 0 ? 0 : (-start + stride - 1) / stride,
+          call.width > start ? (call.width - start + stride - 1) / stride : 0, start};
+}
+
+CRISP_INLINE int lane_of(int64_t column, int64_t first, int lanes) {
+  return static_cast<int>(column <= first ? 0 : column - first < lanes ? column - first : lanes);
+}
+
+// One vector of a packed row: its lanes from..to come from the input, `Stride` columns apart (0: any other stride).
+template <class I, int Stride>
+CRISP_INLINE typename I::Vec pack_vector(const float* row, int64_t column, int from, int to, int64_t stride) {
+  if (from >= to) return I::zero();
+  if (Stride == 1) return from == 0 && to == I::kLanes ? I::load(row + column) : I::load_between(row + column, from, to);
+  if (Stride == 2) return I::load_even(row + column, from, to);
+  float lanes[I::kLanes] = {};
+  for (int lane = from; lane < to; ++lane) lanes[lane] = row[column + lane * stride];
+  return I::load(lanes);
+}
+
+// Writes whole vectors: up to a vector past the row, which the next row overwrites (or the slack after the last plane takes).
+template <class I, int Stride>
+CRISP_INLINE void pack_plane(float* packed, const float* plane, int64_t y, const Covered& covered, const PackCall& call) {
+  const int from = lane_of(covered.low, 0, I::kLanes), to = lane_of(covered.high, 0, I::kLanes);
+  for (int64_t i = 0; i < call.plane_rows; ++i, y += call.stride_h, packed += call.pitch) {
+    const float* row = plane + y * call.width;
+    if (y < 0 || y >= call.height) {
+      for (int64_t j = 0; j < call.pitch; j += I::kLanes) I::store(packed + j, I::zero());
+    } else if (call.pitch <= I::kLanes) {
+      I::store(packed, pack_vector<I, Stride>(row, covered.start, from, to, call.stride_w));
     } else {
-      I::store(packed + j, I::zero());
-      for (int lane = from; lane < to; ++lane) packed[j + lane] = row[column + lane * stride];
+      for (int64_t j = 0; j < call.pitch; j += I::kLanes) {
+        I::store(packed + j, pack_vector<I, Stride>(row, covered.start + j * call.stride_w,
+                                                    lane_of(covered.low, j, I::kLanes),
+                                                    lane_of(covered.high, j, I::kLanes), call.stride_w));
+      }
+    }
+  }
+}
+
+template <class I, int Stride>
+CRISP_INLINE void pack_channels_by(const PackCall& call) {
+  const int64_t plane_floats = call.plane_rows * call.pitch;
+  for (int cp = 0; cp < call.column_planes; ++cp) {
+    const Covered covered = covered_columns(call, cp);
+    for (int64_t channel = call.first_channel; channel < call.end_channel; ++channel) {
+      const float* plane = call.x + channel * call.height * call.width;
+      float* packed = call.packed + channel * call.channel_stride + cp * call.row_planes * plane_floats;
+      for (int rp = 0; rp < call.row_planes; ++rp, packed += plane_floats) {
+        pack_plane<I, Stride>(packed, plane, call.first_row + call.row_starts[rp], covered, call);
+      }
     }
   }
 }
 
 template <class I>
 void pack_channels(const PackCall& call) {
-  for (int64_t channel = call.first_channel; channel < call.end_channel; ++channel) {
-    const float* plane = call.x + channel * call.height * call.width;
-    float* packed = call.packed + channel * call.channel_stride;
-    for (int rp = 0; rp < call.row_planes; ++rp) {
-      for (int cp = 0; cp < call.column_planes; ++cp) {
-        int64_t y = call.first_row + call.row_starts[rp];
-        for (int64_t i = 0; i < call.plane_rows; ++i, y += call.stride_h, packed += call.pitch) {
-          if (y >= 0 && y < call.height) {
-            pack_row<I>(packed, plane + y * call.width, call.column_starts[cp], call);
-          } else {
-            for (int64_t j = 0; j < call.pitch; j += I::kLanes) I::store(packed + j, I::zero());
-          }
-        }
-      }
-    }
+  if (call.stride_w == 1) {
+    pack_channels_by<I, 1>(call);
+  } else if (call.stride_w == 2) {
+    pack_channels_by<I, 2>(call);
+  } else {
+    pack_channels_by<I, 0>(call);
   }
 }
 
