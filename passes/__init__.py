@@ -9,6 +9,7 @@ from crisp_onnx.passes.fold_constants import FoldConstants
 from crisp_onnx.passes.fuse_activation import FuseActivation
 from crisp_onnx.passes.fuse_bias import FuseBias
 from crisp_onnx.passes.fuse_residual import FuseResidual
+from crisp_onnx.passes.insert_batch_norm import InsertBatchNorm
 from crisp_onnx.passes.result import Declined, Pass, PassResult, run_passes
 from crisp_onnx.passes.slice_head import SliceHead
 
@@ -27,6 +28,7 @@ __all__ = [
     "SIMPLIFY",
     "ApplyMasks",
     "Declined",
+    "InsertBatchNorm",
     "Pass",
     "PassResult",
     "SliceHead",

@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 import onnx_graphsurgeon as gs
+from crisp_onnx.passes.result import Declined, PassResult, constant
 
 from crisp_onnx.format import CONV, DOMAIN, GEMM, encode
 from crisp_onnx.masks import Plan, SparseLayer
-from crisp_onnx.passes.result import Declined, PassResult, constant
 
 
 class EmitHybrid:

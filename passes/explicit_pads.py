@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import onnx_graphsurgeon as gs
+from crisp_onnx.passes.result import Declined, PassResult, constant
 
 from crisp_onnx.masks import Plan
-from crisp_onnx.passes.result import Declined, PassResult, constant
 
 
 class ExplicitPads:

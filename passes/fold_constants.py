@@ -10,9 +10,9 @@ from __future__ import annotations
 import onnx
 import onnx_graphsurgeon as gs
 import onnxruntime as ort
+from crisp_onnx.passes.result import Declined, PassResult, constant
 
 from crisp_onnx.masks import Plan
-from crisp_onnx.passes.result import Declined, PassResult, constant
 
 _RANDOM = ("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli")
 _MAX_BYTES = 1 << 30

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_graphsurgeon as gs
+from crisp_onnx.passes.result import Declined, PassResult, constant, only_consumer
 
 from crisp_onnx.format import CONV, GEMM
 from crisp_onnx.masks import Plan
-from crisp_onnx.passes.result import Declined, PassResult, constant, only_consumer
 
 
 class FuseBias:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 import onnx_graphsurgeon as gs
+from crisp_onnx.passes.result import Declined, PassResult, constant, only_consumer
 
 from crisp_onnx.format import CONV, CONV_ADD
 from crisp_onnx.masks import Plan
-from crisp_onnx.passes.result import Declined, PassResult, constant, only_consumer
 
 
 class FuseResidual:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import onnx_graphsurgeon as gs
+from crisp_onnx.passes.result import Declined, PassResult, constant
 
 from crisp_onnx.masks import Plan
 from crisp_onnx.model import classifier_chain
-from crisp_onnx.passes.result import Declined, PassResult, constant
 
 
 class SliceHead:

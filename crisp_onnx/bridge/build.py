@@ -7,7 +7,7 @@ from torch import Tensor
 
 from crisp_onnx.bridge.handlers import OPERATORS
 from crisp_onnx.bridge.module import GraphModule
-from crisp_onnx.bridge.prepare import DEFAULT_DOMAIN, node_of, prepared_graph
+from crisp_onnx.bridge.prepare import DEFAULT_DOMAIN, node_of, prepare
 from crisp_onnx.bridge.roles import constant_roles
 from crisp_onnx.bridge.value import Host, from_numpy, to_host
 from crisp_onnx.errors import CrispError
@@ -18,12 +18,7 @@ OLDEST_OPSET, NEWEST_OPSET = 13, 28
 
 def missing_operators(model: Model) -> dict[str, tuple[str, ...]]:
     """Names of the nodes by operator, for each operator that the bridge lacks; foreign ones as `domain::Operator`."""
-    missing: dict[str, list[str]] = {}
-    for node in model.graph().nodes:
-        foreign = node.domain not in DEFAULT_DOMAIN
-        if foreign or node.op not in OPERATORS:
-            missing.setdefault(f"{node.domain}::{node.op}" if foreign else node.op, []).append(node.name)
-    return {op: tuple(names) for op, names in missing.items()}
+    return _missing(model.graph())
 
 
 def to_torch(model: Model) -> GraphModule:
@@ -33,7 +28,8 @@ def to_torch(model: Model) -> GraphModule:
         CrispError: operators are missing (all are listed), the opset is outside 13 to 28, or a constant has an
             element type that torch lacks.
     """
-    missing = missing_operators(model)
+    graph = model.graph()
+    missing = _missing(graph)
     if missing:
         rows = [
             f"{op} ({len(names)} node{'s' if len(names) > 1 else ''}, first: {names[0]!r})"
@@ -48,7 +44,17 @@ def to_torch(model: Model) -> GraphModule:
             f"{model.path.name} has opset {model.opset}; the bridge knows {OLDEST_OPSET} to {NEWEST_OPSET}. "
             "Convert it first, for example with onnx.version_converter."
         )
-    return _module(prepared_graph(model), model.opset).eval()
+    prepare(graph, model.opset)
+    return _module(graph, model.opset).eval()
+
+
+def _missing(graph: gs.Graph) -> dict[str, tuple[str, ...]]:
+    missing: dict[str, list[str]] = {}
+    for node in graph.nodes:
+        foreign = node.domain not in DEFAULT_DOMAIN
+        if foreign or node.op not in OPERATORS:
+            missing.setdefault(f"{node.domain}::{node.op}" if foreign else node.op, []).append(node.name)
+    return {op: tuple(names) for op, names in missing.items()}
 
 
 def _module(graph: gs.Graph, opset: int) -> GraphModule:

@@ -128,8 +128,8 @@ def _first_difference(module: GraphModule, model: Model, image: npt.NDArray[Any]
         for name in node.output:
             if name in known and relative_difference(ours[name], theirs[name]) > TOLERANCE:
                 return (
-                    f"Torch and ONNX Runtime differ by {difference:.1e} (relative) on {model.path.name}. The first node "
-                    f"that differs is {node.name or f'{node.op_type}_{number}'!r} ({node.op_type}, opset "
+                    f"Torch and ONNX Runtime differ by {difference:.1e} (relative) on {model.path.name}. The first "
+                    f"node that differs is {node.name or f'{node.op_type}_{number}'!r} ({node.op_type}, opset "
                     f"{model.opset}), at its output {name!r}. Please report it with the model."
                 )
     return f"Torch and ONNX Runtime differ by {difference:.1e} (relative) on {model.path.name}, but no node alone does."

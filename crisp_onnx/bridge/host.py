@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from crisp_onnx.bridge.handlers.create import cast_type
+from crisp_onnx.bridge.handlers.create import onnx_type
 from crisp_onnx.bridge.node import HostHandler, Node
 from crisp_onnx.bridge.value import Host
 
@@ -51,7 +51,7 @@ def _divide(a: Any, b: Any) -> Any:
 
 
 def cast(node: Node, x: Host) -> Host | None:
-    dtype = cast_type(node)
+    dtype = onnx_type(node, "to")
     if dtype.is_floating_point:
         return Host(tuple(_rounded(float(v), dtype) for v in x.values), x.rank, dtype)
     convert = bool if dtype == torch.bool else int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -116,15 +117,15 @@ class GraphModule(nn.Module):
 
     def _execute(self, values: Mapping[str, Value], wanted: Sequence[str]) -> dict[str, Tensor]:
         live = dict(values)
-        device = next(v.device for v in live.values() if isinstance(v, Tensor))
+        device = next((v.device for v in live.values() if isinstance(v, Tensor)), torch.device("cpu"))
         keep = set(wanted)
         momentum = self._next_momentum() if self.training else 0.0
         for node, last in zip(self.nodes, self._last_use, strict=True):
             inputs = [self._read(name, live) for name in node.inputs]
-            if self.training and node.op == "BatchNormalization" and not node.integer("training_mode", 0):
-                results: Sequence[Value] = (train_batch_norm(node, *inputs, momentum=momentum),)  # type: ignore[misc,arg-type]
+            if torch.compiler.is_compiling():
+                results = self._run(node, inputs, momentum, device)
             else:
-                results = run_node(node, inputs, device)
+                results = self._run_guarded(node, inputs, momentum, device)
             for name, value in zip(node.outputs, results, strict=False):
                 live[name] = value
             for name in last:
@@ -132,12 +133,49 @@ class GraphModule(nn.Module):
                     live.pop(name, None)
         return {name: to_tensor(self._found(name, live), device) for name in wanted}
 
+    def _run(
+        self, node: Node, inputs: Sequence[Value | None], momentum: float | Tensor, device: torch.device
+    ) -> Sequence[Value]:
+        if self.training and node.op == "BatchNormalization" and not node.integer("training_mode", 0):
+            tensors = [t for t in inputs if isinstance(t, Tensor)]
+            return (train_batch_norm(node, *tensors, momentum=momentum),)
+        return run_node(node, inputs, device)
+
+    def _run_guarded(
+        self, node: Node, inputs: Sequence[Value | None], momentum: float | Tensor, device: torch.device
+    ) -> Sequence[Value]:
+        try:
+            return self._run(node, inputs, momentum, device)
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+            shapes = ", ".join(str(tuple(t.shape)) for t in inputs if isinstance(t, Tensor))
+            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise node.refusal(f"torch fails on inputs of shapes {shapes} ({first})") from error
+
     def _next_momentum(self) -> float | Tensor:
         if self._bn_momentum is not None:
             return self._bn_momentum
         batches = self._buffer("::batches")
         batches.add_(1)
         return batches.reciprocal()
+
+    def _load_from_state_dict(
+        self,
+        state_dict: Any,
+        prefix: str,
+        local_metadata: Any,
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        # torch takes the part of a key before its first dot for a submodule; here it is part of an ONNX name.
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, False, [], [], error_msgs)
+        if strict:
+            own = {prefix + name for name in (*self._parameters, *self._buffers)}
+            missing_keys += sorted(own - state_dict.keys())
+            unexpected_keys += sorted(key for key in state_dict if key.startswith(prefix) and key not in own)
 
     def _found(self, name: str, live: Mapping[str, Value]) -> Value:
         value = self._read(name, live)

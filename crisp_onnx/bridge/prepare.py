@@ -18,7 +18,6 @@ from crisp_onnx.bridge.execute import run_node
 from crisp_onnx.bridge.handlers import OPERATORS
 from crisp_onnx.bridge.node import Node
 from crisp_onnx.bridge.value import Value, from_numpy, to_host, to_numpy, to_tensor
-from crisp_onnx.model import Model
 
 DEFAULT_DOMAIN = (None, "", "ai.onnx")
 BN_STATISTICS = (3, 4)
@@ -36,17 +35,15 @@ _NUMPY = {
 }
 
 
-def prepared_graph(model: Model) -> gs.Graph:
-    """A copy of the model's graph whose weights are constants, each with one role.
+def prepare(graph: gs.Graph, opset: int) -> None:
+    """Change the graph, in place, so that its weights are constants, each with one role.
 
     Raises:
         CrispError: a constant has an element type that torch lacks.
     """
-    graph = model.graph()
-    fold_constants(graph, model.opset)
+    fold_constants(graph, opset)
     _untie_statistics(graph)
     graph.cleanup()
-    return graph
 
 
 def fold_constants(graph: gs.Graph, opset: int) -> None:

@@ -7,7 +7,7 @@ import onnx_graphsurgeon as gs
 import torch
 
 from crisp_onnx.bridge.module import GraphModule
-from crisp_onnx.bridge.prepare import prepared_graph
+from crisp_onnx.bridge.prepare import prepare
 from crisp_onnx.bridge.value import to_numpy
 from crisp_onnx.errors import CrispError
 from crisp_onnx.model import Model
@@ -21,7 +21,8 @@ def write_back(module: GraphModule, model: Model) -> Model:
     Raises:
         CrispError: `module` was not made from `model`.
     """
-    graph = prepared_graph(model)
+    graph = model.graph()
+    prepare(graph, model.opset)
     constants = {t.name: t for t in graph.tensors().values() if isinstance(t, gs.Constant)}
     masks = module.masks
     trained = dict(module.named_parameters()) | {name: module.get_statistic(name) for name in module.statistics}

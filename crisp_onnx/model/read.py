@@ -43,14 +43,16 @@ def load(path: str | Path) -> Model:
             f"{path} stores weights as sparse_initializer, which few tools keep. "
             "Write them as ordinary initializers first."
         )
+    file_bytes = len(content)
     for file in _external_files(proto, path.parent):
         digest.update(file.read_bytes())
+        file_bytes += file.stat().st_size
     try:
         external_data_helper.load_external_data_for_model(proto, str(path.parent))
     except (OSError, ValueError, onnx.checker.ValidationError) as error:
         raise CrispError(f"The external data of {path} cannot be read: {_first_line(error)}.") from error
     _check(proto, path)
-    return Model(proto, path, digest.hexdigest())
+    return Model(proto, path, digest.hexdigest(), file_bytes)
 
 
 def _external_files(proto: onnx.ModelProto, folder: Path) -> list[Path]:

@@ -26,18 +26,20 @@ class TensorSpec:
 
     def fixed(self, batch: int, size: int = 224) -> tuple[int, ...]:
         """The shape with the open first dimension set to `batch` and every other open one to `size`."""
-        return tuple(
-            (batch if axis == 0 else size) if dim is None else dim for axis, dim in enumerate(self.shape)
-        )
+        return tuple((batch if axis == 0 else size) if dim is None else dim for axis, dim in enumerate(self.shape))
 
 
 @dataclass(frozen=True)
 class Model:
-    """A loaded classifier. `proto` holds all weights in memory; `sha256` is that of the file and its external data."""
+    """A loaded classifier. `proto` holds all weights in memory.
+
+    `sha256` and `file_bytes` are those of the file as it was read, its external data included.
+    """
 
     proto: onnx.ModelProto
     path: Path
     sha256: str
+    file_bytes: int = 0
 
     @property
     def opset(self) -> int:

@@ -1,4 +1,4 @@
-"""The schedule of recovery: learning rate, sparsity ramp, and when masks are chosen anew. Pure functions of the step."""
+"""The schedule of recovery: learning rate, sparsity ramp, and when masks are chosen anew."""
 
 from __future__ import annotations
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
+from torch import Tensor
 
 from crisp_onnx.bridge import GraphModule
 from crisp_onnx.data import Images
@@ -11,10 +14,18 @@ from crisp_onnx.data import Images
 IMAGES = 1024
 
 
-def reestimate(module: GraphModule, images: Images, *, batch_size: int = 128, limit: int = IMAGES) -> bool:
-    """Average the batch statistics of at most `limit` images, without augmentation; False without BatchNorm.
+def reestimate(
+    module: GraphModule,
+    images: Images,
+    *,
+    transform: Callable[[Tensor], Tensor] | None = None,
+    batch_size: int = 128,
+    limit: int = IMAGES,
+) -> bool:
+    """Average the batch statistics of at most `limit` images; False without BatchNorm.
 
-    The mean over batches of equal size, not a moving one: every image counts alike.
+    The mean over batches of equal size, not a moving one: every image counts alike. After training, `transform` should
+    be the training's own augmentation: images learnt by heart give narrower activations than new ones do.
     """
     if not module.statistics:
         return False
@@ -26,7 +37,8 @@ def reestimate(module: GraphModule, images: Images, *, batch_size: int = 128, li
     module.bn_momentum = None
     with torch.no_grad():
         for inputs, _ in images.batches(size, order=places):
-            module(torch.from_numpy(inputs).to(device))
+            batch = torch.from_numpy(inputs)
+            module((batch if transform is None else transform(batch)).to(device))
     module.bn_momentum = 0.1
     module.eval()
     return True

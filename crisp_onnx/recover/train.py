@@ -13,36 +13,17 @@ from torch import Tensor
 
 from crisp_onnx.bridge import GraphModule
 from crisp_onnx.data import Images
-from crisp_onnx.masks import Budget, Pattern, Plan, choose
-from crisp_onnx.model import WeightLayer
+from crisp_onnx.masks import Budget, Plan
 from crisp_onnx.progress import bar
 from crisp_onnx.recover.augment import augment
 from crisp_onnx.recover.compiled import Forward, autocast, compiled
 from crisp_onnx.recover.objective import objective
 from crisp_onnx.recover.schedule import Schedule
-from crisp_onnx.saliency import Criterion
+from crisp_onnx.recover.statistics import reestimate
+from crisp_onnx.recover.task import Task, loosest, plan_from, put_masks
 from crisp_onnx.saliency.loss import as_tensor, logits_of
 
 GRADIENT_MEMORY = 0.95
-
-
-@dataclass(frozen=True)
-class Task:
-    """What masks are chosen for: the layers, the pattern, the budget, and who may not be pruned."""
-
-    layers: tuple[WeightLayer, ...]
-    pattern: Pattern
-    budget: Budget
-    dense_reasons: Mapping[str, str]
-    criterion: Criterion
-    classes: tuple[int, ...]
-    all_outputs: bool
-    probabilities: bool = False
-
-    @property
-    def weights(self) -> list[str]:
-        """Names of the weights that may become sparse."""
-        return [layer.weight for layer in self.layers if not self.dense_reasons.get(layer.name)]
 
 
 @dataclass(frozen=True)
@@ -56,27 +37,6 @@ class Training:
     flip: bool = False
     channels_last_input: bool = False
     seed: int = 0
-
-
-def plan_from(module: GraphModule, statistics: Mapping[str, Tensor], task: Task, budget: Budget) -> Plan:
-    """Score every weight by the task's criterion and choose masks under `budget`."""
-    parameters = dict(module.named_parameters())
-    saliency: dict[str, npt.NDArray[np.floating]] = {}
-    for layer in task.layers:
-        if not task.dense_reasons.get(layer.name):
-            scored = task.criterion.score(parameters[layer.weight].detach(), statistics[layer.weight])
-            saliency[layer.weight] = layer.matrix(scored.float().cpu().numpy())
-    return choose(saliency, task.layers, task.pattern, budget, dense_reasons=task.dense_reasons)
-
-
-def put_masks(module: GraphModule, plan: Plan) -> None:
-    """Set the plan's masks in the module, in the layout of the file."""
-    parameters = dict(module.named_parameters())
-    masks = {}
-    for sparse in plan.sparse():
-        like = np.empty(tuple(parameters[sparse.layer.weight].shape), bool)
-        masks[sparse.layer.weight] = torch.from_numpy(sparse.layer.stored(sparse.mask, like))
-    module.set_masks(masks)
 
 
 def recover(
@@ -103,7 +63,7 @@ def recover(
                 trainer.step(inputs, labels, schedule.rate(step), watch_gradients=choosing)
                 step += 1
                 advance(1)
-    module.eval()
+    reestimate(module, images, transform=trainer.augmented, batch_size=training.batch_size)
     return trainer.plan
 
 
@@ -149,16 +109,21 @@ class _Trainer:
         self.plan = plan_from(self.module, self.running, self.task, self._budget(kept))
         put_masks(self.module, self.plan)
 
+    def augmented(self, images: Tensor) -> Tensor:
+        """Crops and mirror images of a batch, as the training asks for them."""
+        flip, last = self.training.flip, self.training.channels_last_input
+        return augment(images, self.generator, flip=flip, channels_last=last)
+
     def step(
-        self, inputs: npt.NDArray[np.float32], labels: npt.NDArray[np.int64] | None, rate: float, *, watch_gradients: bool
+        self,
+        inputs: npt.NDArray[np.float32],
+        labels: npt.NDArray[np.int64] | None,
+        rate: float,
+        *,
+        watch_gradients: bool,
     ) -> None:
         """One optimiser step on one batch."""
-        batch = augment(
-            torch.from_numpy(inputs),
-            self.generator,
-            flip=self.training.flip,
-            channels_last=self.training.channels_last_input,
-        ).to(self.device)
+        batch = self.augmented(torch.from_numpy(inputs)).to(self.device)
         if batch.ndim == 4:
             batch = batch.to(memory_format=torch.channels_last)
         target = None if labels is None else torch.from_numpy(labels).to(self.device)
@@ -186,13 +151,6 @@ class _Trainer:
             gradient = parameters[name].grad
             if gradient is not None:
                 mean.lerp_(gradient.square() if squared else gradient.abs(), 1 - GRADIENT_MEMORY)
-
-
-def loosest(task: Task) -> float:
-    """Share of the model's MACs left when N:M alone is applied."""
-    total = sum(layer.macs for layer in task.layers)
-    sparse = sum(layer.macs for layer in task.layers if not task.dense_reasons.get(layer.name))
-    return (total - sparse * (1 - task.pattern.density)) / total if total else 1.0
 
 
 def _optimizer(module: GraphModule, training: Training) -> torch.optim.SGD:

@@ -32,8 +32,8 @@ def before_after_rows(report: Report) -> Rows:
     cells = [
         ("file", size_text(file.bytes_dense), size_text(file.bytes), _smaller(file.bytes_dense, file.bytes)),
         ("MACs per image", count_text(macs.dense), count_text(macs.kept), f"{share_text(macs.kept_ratio)} kept"),
-        ("zeros, all layers", "", share_text(report.sparsity.weights), ""),
-        ("zeros, sparse layers", "", share_text(report.sparsity.prunable), ""),
+        ("zeros, all layers", "", share_text(report.sparsity.all_weights), ""),
+        ("zeros, sparse layers", "", share_text(report.sparsity.weights), ""),
         *_accuracy_cells(report),
     ]
     if latency is None:

@@ -65,10 +65,10 @@ class Accuracy(Part):
 
 
 class Sparsity(Part):
-    """Shares of weights that are zero: of all weight layers, and of the layers stored as sparse."""
+    """Shares of weights that are zero: of the sparse layers, which is what --sparsity asks for; and of all layers."""
 
     weights: Share
-    prunable: Share
+    all_weights: Share
 
 
 class Macs(Part):

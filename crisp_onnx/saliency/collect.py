@@ -20,9 +20,9 @@ def collect(
     module: GraphModule,
     model: Model,
     layers: Sequence[WeightLayer],
+    *,
     images: Images,
     classes: tuple[int, ...],
-    *,
     batch_size: int = 64,
     probabilities: bool = False,
     seed: int = 0,
@@ -31,9 +31,7 @@ def collect(
     parameters = dict(module.named_parameters())
     names = [layer.weight for layer in layers]
     if criterion.from_gradients:
-        means = gradient_means(
-            module, names, images, classes, batch_size=batch_size, probabilities=probabilities
-        )
+        means = gradient_means(module, names, images, classes, batch_size=batch_size, probabilities=probabilities)
         return means.absolute if criterion.needs == "gradient_abs" else means.square
     if criterion.needs == "input_norm":
         return input_norms(module, layers, model.graph(), images, batch_size=batch_size)

@@ -48,9 +48,7 @@ def gradient_means(
     with _only(module, chosen), bar("saliency", len(images)) as advance:
         for inputs, labels in images.batches(batch_size):
             logits = logits_of(module(torch.from_numpy(inputs).to(device)), probabilities=probabilities)
-            target = (
-                pseudo_labels(logits.detach(), wanted) if labels is None else torch.from_numpy(labels).to(device)
-            )
+            target = pseudo_labels(logits.detach(), wanted) if labels is None else torch.from_numpy(labels).to(device)
             gradients = torch.autograd.grad(class_loss(logits, target, wanted), chosen)
             share = len(inputs) / len(images)
             for total, total_square, gradient in zip(absolute, square, gradients, strict=True):

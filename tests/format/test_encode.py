@@ -40,7 +40,8 @@ shapes = st.tuples(st.integers(1, 40), st.integers(1, 40), st.integers(1, 3), st
 def test_decoding_an_encoded_weight_gives_weight_times_mask_bit_for_bit(shape, pattern, keep, seed):  # type: ignore[no-untyped-def]
     weight, mask, kept = masked(shape, pattern, keep, seed)
     tensors = encode(weight, mask, kept, pattern)
-    assert (decode(tensors, shape, pattern).view(np.uint32) == np.where(mask, weight, np.float32(0)).view(np.uint32)).all()
+    expected = np.where(mask, weight, np.float32(0))
+    assert np.array_equal(decode(tensors, shape, pattern).view(np.uint32), expected.view(np.uint32))
 
 
 @given(shapes, st.sampled_from(PATTERNS), st.floats(0.01, 1), st.integers(0, 99))

@@ -74,7 +74,7 @@ def report() -> s.Report:
             n=108,
             source="evaluation images",
         ),
-        sparsity=s.Sparsity(weights=0.85, prunable=0.872),
+        sparsity=s.Sparsity(weights=0.872, all_weights=0.85),
         macs=s.Macs(dense=dense, kept=kept, kept_ratio=kept / dense),
         file=s.FileSizes(bytes_dense=352_112, bytes=69_904, bytes_formula=69_120),
         equivalence=s.Equivalence(worst_relative=3.1e-7, images=16),

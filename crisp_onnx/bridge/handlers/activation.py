@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 from crisp_onnx.bridge.node import Node, Operator
 
 
 def relu(node: Node, x: Tensor) -> Tensor:
-    return F.relu(x)
+    return functional.relu(x)
 
 
 def leaky_relu(node: Node, x: Tensor) -> Tensor:
-    return F.leaky_relu(x, node.number("alpha", 0.01))
+    return functional.leaky_relu(x, node.number("alpha", 0.01))
 
 
 def prelu(node: Node, x: Tensor, slope: Tensor) -> Tensor:
@@ -22,16 +22,16 @@ def prelu(node: Node, x: Tensor, slope: Tensor) -> Tensor:
 
 
 def elu(node: Node, x: Tensor) -> Tensor:
-    return F.elu(x, node.number("alpha", 1.0))
+    return functional.elu(x, node.number("alpha", 1.0))
 
 
 def celu(node: Node, x: Tensor) -> Tensor:
-    return F.celu(x, node.number("alpha", 1.0))
+    return functional.celu(x, node.number("alpha", 1.0))
 
 
 def selu(node: Node, x: Tensor) -> Tensor:
     alpha, gamma = node.number("alpha", 1.67326319217681884765625), node.number("gamma", 1.05070102214813232421875)
-    return gamma * F.elu(x, alpha)
+    return gamma * functional.elu(x, alpha)
 
 
 def sigmoid(node: Node, x: Tensor) -> Tensor:
@@ -43,28 +43,28 @@ def hard_sigmoid(node: Node, x: Tensor) -> Tensor:
 
 
 def hard_swish(node: Node, x: Tensor) -> Tensor:
-    return F.hardswish(x)
+    return functional.hardswish(x)
 
 
 def swish(node: Node, x: Tensor) -> Tensor:
     alpha = node.number("alpha", 1.0)
-    return F.silu(x) if alpha == 1.0 else x * torch.sigmoid(alpha * x)
+    return functional.silu(x) if alpha == 1.0 else x * torch.sigmoid(alpha * x)
 
 
 def mish(node: Node, x: Tensor) -> Tensor:
-    return F.mish(x)
+    return functional.mish(x)
 
 
 def gelu(node: Node, x: Tensor) -> Tensor:
-    return F.gelu(x, approximate=node.text("approximate", "none"))
+    return functional.gelu(x, approximate=node.text("approximate", "none"))
 
 
 def softplus(node: Node, x: Tensor) -> Tensor:
-    return F.softplus(x)
+    return functional.softplus(x)
 
 
 def softsign(node: Node, x: Tensor) -> Tensor:
-    return F.softsign(x)
+    return functional.softsign(x)
 
 
 def thresholded_relu(node: Node, x: Tensor) -> Tensor:
@@ -78,20 +78,20 @@ def shrink(node: Node, x: Tensor) -> Tensor:
 
 
 def softmax(node: Node, x: Tensor) -> Tensor:
-    return F.softmax(x, node.integer("axis", -1))
+    return functional.softmax(x, node.integer("axis", -1))
 
 
 def log_softmax(node: Node, x: Tensor) -> Tensor:
-    return F.log_softmax(x, node.integer("axis", -1))
+    return functional.log_softmax(x, node.integer("axis", -1))
 
 
-def dropout(node: Node, x: Tensor, ratio: Tensor | None = None, training: Tensor | None = None) -> Tensor:
-    """Dropout of an inference graph: the input itself."""
-    if node.wants(1):
-        raise node.refusal("its second output, the mask, is used")
+def dropout(
+    node: Node, x: Tensor, ratio: Tensor | None = None, training: Tensor | None = None
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Dropout of an inference graph: the input itself, and a mask that keeps everything."""
     if training is not None and bool(training):
         raise node.refusal("training_mode is set; export the model for inference")
-    return x
+    return (x, torch.ones_like(x, dtype=torch.bool)) if node.wants(1) else x
 
 
 ACTIVATION = {

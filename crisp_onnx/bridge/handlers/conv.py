@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 from crisp_onnx.bridge.handlers.windows import windows
 from crisp_onnx.bridge.node import Node, Operator
 
-_CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
-_TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
+_CONV = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
+_TRANSPOSED = {1: functional.conv_transpose1d, 2: functional.conv_transpose2d, 3: functional.conv_transpose3d}
 
 
 def conv(node: Node, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -39,7 +39,7 @@ def conv_transpose(node: Node, x: Tensor, weight: Tensor, bias: Tensor | None = 
     if plain and all(e < max(s, d) for e, s, d in zip(extra, stride, dilation, strict=True)):
         return _TRANSPOSED[rank](x, weight, bias, stride, before, extra, groups, dilation)
     y = _TRANSPOSED[rank](x, weight, None, stride, 0, 0, groups, dilation)
-    y = F.pad(y, [-crop for pair in zip(reversed(before), reversed(after), strict=True) for crop in pair])
+    y = functional.pad(y, [-crop for pair in zip(reversed(before), reversed(after), strict=True) for crop in pair])
     return y if bias is None else y + bias.reshape(-1, *(1,) * rank)
 
 

@@ -40,20 +40,20 @@ def arange(node: Node, start: Host, limit: Host, delta: Host, *, device: torch.d
         int(h.values[0]) if not h.dtype.is_floating_point else h.values[0] for h in (start, limit, delta)
     )
     if start.dtype.is_floating_point:
-        count = max(int(math.ceil((stop - first) / step)), 0)
+        count = max(math.ceil((stop - first) / step), 0)
         return first + step * torch.arange(count, dtype=start.dtype, device=device)
     return torch.arange(first, stop, step, dtype=start.dtype, device=device)
 
 
 def cast(node: Node, x: Tensor) -> Tensor:
-    return x.to(cast_type(node))
+    return x.to(onnx_type(node, "to"))
 
 
-def cast_type(node: Node) -> torch.dtype:
-    """The torch type that the attribute `to` names."""
-    name = onnx.TensorProto.DataType.Name(node.integer("to", 0))
+def onnx_type(node: Node, key: str) -> torch.dtype:
+    """The torch type that the attribute `key` names."""
+    name = onnx.TensorProto.DataType.Name(node.integer(key, 0))
     known = {"FLOAT": "float32", "DOUBLE": "float64"}
-    return torch_dtype(known.get(name, name.lower()), f"Cast {node.name!r}")
+    return torch_dtype(known.get(name, name.lower()), f"Node {node.name!r}")
 
 
 def cast_like(node: Node, x: Tensor, like: Tensor) -> Tensor:

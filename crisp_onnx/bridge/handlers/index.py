@@ -14,8 +14,8 @@ def slice_(
 ) -> Tensor:
     chosen = axes.values if axes is not None else tuple(range(len(starts.values)))
     strides = steps.values if steps is not None else (1,) * len(starts.values)
-    for start, end, axis, step in zip(starts.values, ends.values, chosen, strides, strict=True):
-        axis = int(axis) % x.ndim
+    axes_from_front = [int(a) % x.ndim for a in chosen]
+    for start, end, axis, step in zip(starts.values, ends.values, axes_from_front, strides, strict=True):
         if step > 0:
             x = x[(slice(None),) * axis + (slice(start, end, step),)]
         else:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 from crisp_onnx.bridge.node import Node, Operator
 
@@ -15,8 +15,8 @@ def gemm(node: Node, a: Tensor, b: Tensor, c: Tensor | None = None) -> Tensor:
     b = b if node.integer("transB", 0) else b.T
     if alpha == beta == 1.0 and (c is None or c.ndim == 1):
         # linear() wants one bias per output; a single one broadcasts.
-        return F.linear(a, b, c if c is None or c.shape[0] == b.shape[0] else c.expand(b.shape[0]))
-    product = alpha * F.linear(a, b)
+        return functional.linear(a, b, c if c is None or c.shape[0] == b.shape[0] else c.expand(b.shape[0]))
+    product = alpha * functional.linear(a, b)
     return product if c is None else product + beta * c
 
 

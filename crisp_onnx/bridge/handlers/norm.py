@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 from crisp_onnx.bridge.node import Node, Operator
 
@@ -15,11 +15,11 @@ def batch_norm(
     """Inference with the stored statistics; a node exported with `training_mode=1` uses those of its batch."""
     epsilon = node.number("epsilon", 1e-5)
     if not node.integer("training_mode", 0):
-        return F.batch_norm(x, mean, variance, scale, bias, False, 0.0, epsilon)
+        return functional.batch_norm(x, mean, variance, scale, bias, False, 0.0, epsilon)
     keep = node.number("momentum", 0.9)
     axes = (0, *range(2, x.ndim))
     batch_variance, batch_mean = torch.var_mean(x, axes, correction=0)
-    y = F.batch_norm(x, batch_mean, batch_variance, scale, bias, False, 0.0, epsilon)
+    y = functional.batch_norm(x, batch_mean, batch_variance, scale, bias, False, 0.0, epsilon)
     return y, mean * keep + batch_mean * (1 - keep), variance * keep + batch_variance * (1 - keep)
 
 
@@ -38,23 +38,23 @@ def train_batch_norm(
     """
     epsilon = node.number("epsilon", 1e-5)
     if isinstance(momentum, float):
-        return F.batch_norm(x, mean, variance, scale, bias, True, momentum, epsilon)
+        return functional.batch_norm(x, mean, variance, scale, bias, True, momentum, epsilon)
     batch_mean, batch_variance = torch.zeros_like(mean), torch.ones_like(variance)
-    y = F.batch_norm(x, batch_mean, batch_variance, scale, bias, True, 1.0, epsilon)
+    y = functional.batch_norm(x, batch_mean, batch_variance, scale, bias, True, 1.0, epsilon)
     mean.lerp_(batch_mean, momentum)
     variance.lerp_(batch_variance, momentum)
     return y
 
 
 def instance_norm(node: Node, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
-    return F.instance_norm(x, weight=scale, bias=bias, eps=node.number("epsilon", 1e-5))
+    return functional.instance_norm(x, weight=scale, bias=bias, eps=node.number("epsilon", 1e-5))
 
 
 def group_norm(node: Node, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
     groups = node.integer("num_groups", 0)
     if node.opset < 21:  # scale and bias are per group there, per channel since
         scale, bias = (t.repeat_interleave(x.shape[1] // groups) for t in (scale, bias))
-    return F.group_norm(x, groups, scale, bias, node.number("epsilon", 1e-5))
+    return functional.group_norm(x, groups, scale, bias, node.number("epsilon", 1e-5))
 
 
 def layer_norm(
@@ -65,9 +65,9 @@ def layer_norm(
     shape = x.shape[axis:]
     fits = scale.shape == shape and (bias is None or bias.shape == shape)
     if fits:
-        y = F.layer_norm(x, shape, scale, bias, epsilon)
+        y = functional.layer_norm(x, shape, scale, bias, epsilon)
     else:
-        y = F.layer_norm(x, shape, None, None, epsilon) * scale
+        y = functional.layer_norm(x, shape, None, None, epsilon) * scale
         y = y if bias is None else y + bias
     if not node.wants(1) and not node.wants(2):
         return y
@@ -85,8 +85,8 @@ def local_response_norm(node: Node, x: Tensor) -> Tensor:
     size = node.integer("size", 1)
     square = x.square().reshape(x.shape[0], 1, x.shape[1], -1)
     # The window around channel c reaches from c - floor((size-1)/2) to c + ceil((size-1)/2).
-    padded = F.pad(square, (0, 0, (size - 1) // 2, size // 2))
-    mean = F.avg_pool2d(padded, (size, 1), stride=1).reshape(x.shape)
+    padded = functional.pad(square, (0, 0, (size - 1) // 2, size // 2))
+    mean = functional.avg_pool2d(padded, (size, 1), stride=1).reshape(x.shape)
     base = node.number("bias", 1.0) + node.number("alpha", 1e-4) * mean
     return x / base ** node.number("beta", 0.75)
 

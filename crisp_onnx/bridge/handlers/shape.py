@@ -108,10 +108,15 @@ def depth_to_space(node: Node, x: Tensor) -> Tensor:
 
 def space_to_depth(node: Node, x: Tensor) -> Tensor:
     block = node.integer("blocksize", 1)
-    if node.text("mode", "DCR") != "DCR":
-        raise node.refusal(f"mode={node.text('mode', 'DCR')}")
     batch, channels, height, width = x.shape
-    y = x.reshape(batch, channels, height // block, block, width // block, block).permute(0, 3, 5, 1, 2, 4)
+    y = x.reshape(batch, channels, height // block, block, width // block, block)
+    mode = node.text("mode", "DCR")
+    if mode == "DCR":
+        y = y.permute(0, 3, 5, 1, 2, 4)
+    elif mode == "CRD":
+        y = y.permute(0, 1, 3, 5, 2, 4)
+    else:
+        raise node.refusal(f"mode={mode}")
     return y.reshape(batch, channels * block**2, height // block, width // block)
 
 

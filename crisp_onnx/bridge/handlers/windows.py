@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 from crisp_onnx.bridge.node import Node
 
@@ -33,7 +33,7 @@ class Windows:
 
     def pad(self, x: Tensor, value: float) -> Tensor:
         """`x` with the explicit padding written out."""
-        return F.pad(x, _torch_order(self.before, self.after), value=value)
+        return functional.pad(x, _torch_order(self.before, self.after), value=value)
 
     def overhang(self, lengths: Sequence[int]) -> tuple[int, ...]:
         """Positions beyond the padded input that rounding up reaches, per axis.
@@ -83,7 +83,7 @@ def windows(node: Node, lengths: Sequence[int], kernel: Sequence[int]) -> Window
 
 def extend(x: Tensor, overhang: Sequence[int], value: float) -> Tensor:
     """`x` with `overhang` more positions after each spatial axis."""
-    return F.pad(x, _torch_order((0,) * len(overhang), overhang), value=value) if any(overhang) else x
+    return functional.pad(x, _torch_order((0,) * len(overhang), overhang), value=value) if any(overhang) else x
 
 
 def _torch_order(before: Sequence[int], after: Sequence[int]) -> list[int]:

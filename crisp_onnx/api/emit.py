@@ -1,0 +1,77 @@
+"""From a trained model and its plan to the file: run the emission passes, write, load again, and prove equality."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from crisp_onnx.data import Classes, Images
+from crisp_onnx.errors import CrispError, VerificationFailed
+from crisp_onnx.format import DOMAIN, HYBRID_OPS, VERSION, operator_function
+from crisp_onnx.masks import Plan
+from crisp_onnx.model import Model, load, save
+from crisp_onnx.passes import EMIT_DENSE, EMIT_HYBRID, ApplyMasks, Declined, Pass, SliceHead, run_passes
+from crisp_onnx.recipe import PATH_KEYS, Recipe
+from crisp_onnx.runtime.evaluate import open_stock, outputs_of, worst_relative
+from crisp_onnx.runtime.latency import seeded_input
+
+TOLERANCE = 1e-5
+PROOF_IMAGES = 8
+
+
+@dataclass(frozen=True)
+class Emitted:
+    """`model` as it goes to the file, `masked` the dense graph with zeros in place that it must equal."""
+
+    model: Model
+    masked: Model
+    declined: tuple[Declined, ...]
+
+
+def emit(trained: Model, plan: Plan, recipe: Recipe, classes: Classes, source: Model) -> Emitted:
+    """Rewrite the trained model into the form that the recipe asks for, and stamp its metadata."""
+    head: tuple[Pass, ...] = (SliceHead(classes.indices),) if recipe.head == "slice" else ()
+    masked_graph = trained.graph()
+    head_declined = run_passes((*head, ApplyMasks()), masked_graph, plan)
+    if recipe.head == "slice" and any(d.pass_name == SliceHead.name for d in head_declined):
+        raise CrispError(f"--head slice is not possible: {head_declined[0].reason}. Use --head keep.")
+    masked = trained.with_graph(masked_graph)
+    graph = masked.graph()
+    declined = run_passes(EMIT_HYBRID if recipe.emit == "hybrid" else EMIT_DENSE, graph, plan)
+    used = sorted({node.op for node in graph.nodes} & set(HYBRID_OPS))
+    model = masked.with_graph(graph)
+    model = model.with_functions([operator_function(name, model.opset) for name in used], DOMAIN, VERSION)
+    return Emitted(model.with_metadata(_metadata(recipe, classes, source)), masked, declined)
+
+
+def prove(emitted: Emitted, path: Path, images: Images | None) -> tuple[float, int]:
+    """Load the written file in stock ONNX Runtime; return the worst relative difference and the images compared.
+
+    Raises:
+        VerificationFailed: the file's answers differ from those of the masked dense graph by more than 1e-5.
+    """
+    reloaded = load(path)
+    dense = path.with_name("masked-dense.onnx")
+    save(emitted.masked, dense)
+    inputs = seeded_input(reloaded.input, batch=PROOF_IMAGES)
+    if images is not None:
+        inputs = next(iter(images.batches(PROOF_IMAGES)))[0]
+    worst = worst_relative(outputs_of(open_stock(dense), inputs), outputs_of(open_stock(path), inputs))
+    dense.unlink()
+    dense.with_name(dense.name + ".data").unlink(missing_ok=True)
+    if worst > TOLERANCE:
+        raise VerificationFailed(
+            f"The written model differs from the masked dense graph by {worst:.1e} (relative; at most {TOLERANCE:g} is "
+            "allowed), so nothing was kept. Please report it with the model; --emit dense avoids the hybrid operators."
+        )
+    return worst, len(inputs)
+
+
+def _metadata(recipe: Recipe, classes: Classes, source: Model) -> dict[str, str]:
+    return {
+        # Paths stay out: they differ between machines, and the same run must give the same file.
+        f"{DOMAIN}.recipe": json.dumps(recipe.model_dump(mode="json", exclude=set(PATH_KEYS))),
+        f"{DOMAIN}.classes": json.dumps(dict(zip(map(str, classes.indices), classes.names, strict=True))),
+        f"{DOMAIN}.source_sha256": source.sha256,
+    }

@@ -1,0 +1,135 @@
+"""Put what the stages found into one `Report`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from crisp_onnx.api.emit import Emitted
+from crisp_onnx.api.learn import Learned, budget_of
+from crisp_onnx.api.prepare import Prepared
+from crisp_onnx.data import Classes
+from crisp_onnx.masks import DenseLayer, Plan, SparseLayer
+from crisp_onnx.model import Model
+from crisp_onnx.recipe import Recipe
+from crisp_onnx.report import schema
+from crisp_onnx.report.doctor import versions
+from crisp_onnx.report.machine import peak_memory_bytes
+from crisp_onnx.runtime.evaluate import Comparison, Counts
+from crisp_onnx.runtime.latency import Timing
+
+BUDGET_TOLERANCE = 0.005
+STOCK_RUNTIME = "stock ONNX Runtime: the function bodies run at dense speed"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Everything a run of `compress` has found. `evaluated`: the comparison is on the user's evaluation images."""
+
+    recipe: Recipe
+    prepared: Prepared
+    classes: Classes
+    learned: Learned
+    emitted: Emitted
+    equivalence: tuple[float, int]
+    comparison: Comparison | None
+    timing: Timing
+    bytes_written: int
+    evaluated: bool
+
+
+def summarise(outcome: Outcome, seconds: Mapping[str, float]) -> schema.Report:
+    """The report of a run; `seconds` by stage."""
+    plan, prepared, recipe = outcome.learned.plan, outcome.prepared, outcome.recipe
+    worst, images = outcome.equivalence
+    total = sum(decision.layer.weights for decision in plan.layers)
+    zeros = sum(sparse.layer.weights - sparse.kept_weights for sparse in plan.sparse())
+    return schema.Report(
+        source=schema.Source(path=str(recipe.model), sha256=prepared.source.sha256),
+        classes=tuple(
+            schema.ClassEntry(index=index, name=name)
+            for index, name in zip(outcome.classes.indices, outcome.classes.names, strict=True)
+        ),
+        accuracy=_accuracy(outcome),
+        sparsity=schema.Sparsity(weights=plan.sparsity, all_weights=zeros / total),
+        macs=schema.Macs(
+            dense=plan.dense_macs, kept=plan.kept_macs, kept_ratio=plan.kept_macs / max(1, plan.dense_macs)
+        ),
+        file=schema.FileSizes(
+            bytes_dense=prepared.source.file_bytes,
+            bytes=outcome.bytes_written,
+            bytes_formula=formula_bytes(outcome.emitted.model, plan, hybrid=recipe.emit == "hybrid"),
+        ),
+        equivalence=schema.Equivalence(worst_relative=worst, images=images),
+        latency=schema.latency_entry(outcome.timing, threads=1, batch=1, runtime=STOCK_RUNTIME),
+        timings_s={stage: round(spent, 3) for stage, spent in seconds.items()},
+        peak_memory_bytes=peak_memory_bytes(),
+        layers=tuple(_layer(decision, recipe) for decision in plan.layers),
+        declined=tuple(
+            schema.Declined(pass_name=d.pass_name, node=d.node, reason=d.reason)
+            for d in (*prepared.declined, *outcome.emitted.declined)
+        ),
+        budgets=(_budget(recipe, plan),),
+        notes=outcome.learned.notes,
+        versions=versions(),
+        seed=recipe.seed,
+    )
+
+
+def formula_bytes(model: Model, plan: Plan, *, hybrid: bool) -> int:
+    """The format's formula for the sparse layers plus every other stored tensor of the file."""
+    packed = {f"{s.layer.weight}.{part}" for s in plan.sparse() for part in ("values", "indices", "blocks")}
+    constants = {t.name: t for t in model.graph().tensors().values() if isinstance(t, gs.Constant)}
+    rest = sum(t.values.nbytes for t in constants.values() if not (hybrid and t.name in packed))
+    return rest + (sum(s.bytes for s in plan.sparse()) if hybrid else 0)
+
+
+def _accuracy(outcome: Outcome) -> schema.Accuracy:
+    if outcome.comparison is None:
+        reason = (
+            "no images were given"
+            if outcome.recipe.data is None
+            else "no evaluation images were given and there are too few a class to hold some out"
+        )
+        return schema.Accuracy(reason=reason)
+    dense, compressed = (_score(counts) for counts in outcome.comparison.counts)
+    return schema.Accuracy(
+        dense=dense,
+        compressed=compressed,
+        n=outcome.comparison.n,
+        source="evaluation images" if outcome.evaluated else "held-out training images",
+    )
+
+
+def _score(counts: Counts) -> schema.Score:
+    return schema.Score(top1=counts.right / counts.n, top1_restricted=counts.right_restricted / counts.n)
+
+
+def _budget(recipe: Recipe, plan: Plan) -> schema.Budget:
+    budget = budget_of(recipe)
+    if budget.kept_macs is not None:
+        name, asked, reached = "macs", budget.kept_macs, plan.kept_macs / plan.dense_macs
+    else:
+        name, asked, reached = "sparsity", 1 - (budget.kept_weights or 0.0), plan.sparsity
+    met = bool(abs(asked - reached) <= BUDGET_TOLERANCE)
+    return schema.Budget(name=name, asked=float(np.round(asked, 9)), reached=reached, met=met)
+
+
+def _layer(decision: SparseLayer | DenseLayer, recipe: Recipe) -> schema.LayerEntry:
+    layer = decision.layer
+    bytes_dense = layer.weights * 4
+    if isinstance(decision, DenseLayer):
+        return schema.LayerEntry(
+            name=layer.name, op=layer.op, weight=layer.weight, shape=layer.shape, macs=layer.macs, decision="dense",
+            reason=decision.reason, density=1.0, bytes=bytes_dense, bytes_dense=bytes_dense,
+        )  # fmt: skip
+    pattern = decision.pattern
+    return schema.LayerEntry(
+        name=layer.name, op=layer.op, weight=layer.weight, shape=layer.shape, macs=layer.macs, decision="sparse",
+        n=pattern.n, m=pattern.m, block=pattern.block, vector_rows=pattern.vector_rows,
+        kept_blocks=decision.kept.shape[1], block_columns=pattern.block_columns(layer.shape), density=decision.density,
+        bytes=decision.bytes if recipe.emit == "hybrid" else bytes_dense, bytes_dense=bytes_dense,
+    )  # fmt: skip

@@ -1,0 +1,28 @@
+"""How many images the torch module takes at once: a file exported for one image often runs on more, sometimes not."""
+
+from __future__ import annotations
+
+import torch
+
+from crisp_onnx.bridge.module import GraphModule
+from crisp_onnx.errors import CrispError
+from crisp_onnx.model import TensorSpec
+
+
+def usable_batch(module: GraphModule, spec: TensorSpec, wanted: int, *, size: int = 224) -> int:
+    """`wanted`, or the batch fixed in the file when the module does not answer two images as it answers each alone."""
+    fixed = spec.shape[0] if spec.shape else None
+    if fixed is None or fixed >= wanted:
+        return wanted if fixed is None else fixed
+    device = next(module.parameters()).device
+    one = torch.randn(spec.fixed(1, size), generator=torch.Generator().manual_seed(0)).to(device)
+    both = torch.cat([one, one * 0.5] * fixed)
+    module.eval()
+    try:
+        with torch.no_grad():
+            together = module(both)
+            alone = torch.cat([module(both[i : i + fixed]) for i in range(0, len(both), fixed)])
+    except (CrispError, RuntimeError):  # a Reshape to the fixed batch
+        return fixed
+    same = together.shape == alone.shape and torch.allclose(together, alone, rtol=1e-3, atol=1e-5)
+    return wanted if same else fixed

@@ -1,0 +1,196 @@
+"""The command line: each command is a few lines over the function of the same name in `crisp_onnx`."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from crisp_onnx.errors import BudgetMissed, CrispError
+
+F = TypeVar("F", bound=Callable[..., Any])
+FILE = click.Path(path_type=Path)
+
+
+def _talk(verbosity: int) -> None:
+    """Talk goes to stderr, at a level that -q and -v choose; stdout is for results."""
+    level = {-1: logging.ERROR, 0: logging.INFO}.get(verbosity, logging.DEBUG)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log = logging.getLogger("crisp_onnx")
+    log.handlers[:] = [handler]
+    log.setLevel(level)
+    log.propagate = False
+
+
+def _common(command: F) -> F:
+    """The options that every command takes."""
+    command = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")(command)
+    command = click.option("-q", "verbosity", flag_value=-1, type=int, help="Only errors.")(command)
+    return click.option("-v", "verbosity", flag_value=1, type=int, default=0, help="Every step.")(command)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="crisp-onnx")
+def cli() -> None:
+    """Compress trained ONNX classifiers for the classes their user really meets.
+
+    Exit codes: 0 done, 1 a defect of ours, 2 usage or input, 3 written but a budget was missed, 5 verification
+    failed, 130 interrupted.
+    """
+
+
+@cli.command()
+@click.argument("model", type=FILE, required=False)
+@click.option("--classes", type=FILE, help="One class a line: output index, name or synset id.")
+@click.option("--data", type=FILE, help="Images to learn from: folder, .npz or CIFAR archive. None: synthesise some.")
+@click.option("--eval-data", type=FILE, help="Images to judge by; never used to choose anything.")
+@click.option("--labels", type=FILE, help="Names of the outputs: plain lines, or index<TAB>wnid<TAB>names.")
+@click.option("--preprocess", help="imagenet, unit, signed, raw, FILE.yaml, or mean=R/G/B,std=R/G/B,size=N.")
+@click.option("--pattern", help="N:M, kept of every M input channels.  [default: 2:4]")
+@click.option("--block", type=int, help="Side of a block.  [default: 16]")
+@click.option("--vector-rows", type=int, help="Rows that share an N:M choice.  [default: 8]")
+@click.option("--sparsity", type=float, help="Zeros over the weights of the prunable layers.  [default: 0.8]")
+@click.option("--macs", type=float, help="MACs to keep, over those of the whole model; instead of --sparsity.")
+@click.option("--saliency", help="crisp, fisher, magnitude, wanda or random.  [default: crisp]")
+@click.option("--epochs", type=int, help="Passes of fine-tuning.  [default: 20 with images, 0 without]")
+@click.option("--head", type=click.Choice(["keep", "slice"]), help="All outputs, or the user's alone.  [default: keep]")
+@click.option("--keep-dense", multiple=True, metavar="REGEX", help="Layers to leave dense; may be repeated.")
+@click.option(
+    "--emit", type=click.Choice(["hybrid", "dense"]), help="Packed operators, or zeros in place.  [default: hybrid]"
+)
+@click.option("--device", help="cpu or cuda.  [default: cpu]")
+@click.option("--seed", type=int, help="Seed of everything random.  [default: 0]")
+@click.option("--recipe", "recipe_file", type=FILE, help="YAML with these options; the command line wins over it.")
+@click.option("-o", "--output", type=FILE, help="Folder for the results.  [default: MODEL-crisp]")
+@_common
+def compress(recipe_file: Path | None, as_json: bool, verbosity: int, **options: Any) -> None:
+    """Compress MODEL for some classes; write model.onnx, report.json and recipe.yaml."""
+    _talk(verbosity)
+    from crisp_onnx.api import compress as run
+    from crisp_onnx.recipe import make_recipe, read_recipe
+    from crisp_onnx.report.schema import to_json
+    from crisp_onnx.report.table import show, summary
+
+    given = {key: value for key, value in options.items() if value not in (None, ())}
+    recipe = make_recipe({**(read_recipe(recipe_file) if recipe_file else {}), **given}, where="the options")
+    report = run(recipe)
+    if as_json:
+        click.echo(to_json(report), nl=False)
+    else:
+        show(summary(report))
+        click.echo(f"Written to {recipe.folder}: {', '.join(sorted(f.name for f in recipe.folder.iterdir()))}")
+    missed = [f"{b.name}: asked {b.asked:g}, reached {b.reached:.4f}" for b in report.budgets if not b.met]
+    if missed:
+        raise BudgetMissed(f"The files are written, but a budget was missed ({'; '.join(missed)}).")
+
+
+@cli.command()
+@click.argument("model", type=FILE)
+@click.option("--pattern", default="2:4", show_default=True, help="N:M that layers are checked against.")
+@click.option("--block", type=int, default=16, show_default=True, help="Side of a block.")
+@click.option("--vector-rows", type=int, default=8, show_default=True, help="Rows that share an N:M choice.")
+@click.option("--preprocess", help="Preprocessing with size=N, for a model that leaves its image sides open.")
+@_common
+def check(
+    model: Path, pattern: str, block: int, vector_rows: int, preprocess: str | None, as_json: bool, verbosity: int
+) -> None:
+    """Say what can be gained on MODEL and what not, layer by layer."""
+    _talk(verbosity)
+    from crisp_onnx.api import check as run
+    from crisp_onnx.api.views import check_view
+    from crisp_onnx.masks import parse_pattern
+
+    chosen = parse_pattern(pattern, block=block, vector_rows=vector_rows)
+    _tell(run(model, pattern=chosen, preprocess=preprocess), check_view, as_json)
+
+
+@cli.command()
+@click.argument("model", type=FILE)
+@click.option("--netron", is_flag=True, help="Open the model in Netron afterwards.")
+@_common
+def inspect(model: Path, netron: bool, as_json: bool, verbosity: int) -> None:
+    """Recount a compressed MODEL: patterns, rows of blocks, bytes against the formula."""
+    _talk(verbosity)
+    from crisp_onnx.api import inspect as run
+    from crisp_onnx.api.views import inspect_view
+
+    _tell(run(model), inspect_view, as_json)
+    if netron:
+        _open_netron(model)
+
+
+@cli.command()
+@click.argument("original", type=FILE)
+@click.argument("compressed", type=FILE)
+@click.option("--data", type=FILE, help="Labelled images to judge by.")
+@click.option("--classes", type=FILE, help="Class list; by default the one that COMPRESSED was made for.")
+@click.option("--labels", type=FILE, help="Names of the outputs.")
+@click.option("--preprocess", help="As for compress.")
+@_common
+def verify(
+    original: Path,
+    compressed: Path,
+    data: Path | None,
+    classes: Path | None,
+    labels: Path | None,
+    preprocess: str | None,
+    as_json: bool,
+    verbosity: int,
+) -> None:
+    """Compare ORIGINAL and COMPRESSED: accuracy, agreement, difference, size, latency side by side."""
+    _talk(verbosity)
+    from crisp_onnx.api import verify as run
+    from crisp_onnx.api.views import verify_view
+
+    found = run(original, compressed, classes=classes, data=data, labels=labels, preprocess=preprocess)
+    _tell(found, verify_view, as_json)
+
+
+@cli.command()
+@_common
+def doctor(as_json: bool, verbosity: int) -> None:
+    """Show versions, processor features, and what is missing with what to do about it."""
+    _talk(verbosity)
+    from crisp_onnx.api.views import doctor_view
+    from crisp_onnx.report.doctor import doctor as run
+
+    _tell(run(), doctor_view, as_json)
+
+
+def _tell(found: Any, view: Callable[[Any], tuple[Any, ...]], as_json: bool) -> None:
+    from crisp_onnx.api.views import document
+    from crisp_onnx.report.table import show
+
+    if as_json:
+        click.echo(document(found), nl=False)
+    else:
+        show(*view(found))
+
+
+def _open_netron(model: Path) -> None:
+    try:
+        import netron
+    except ImportError:
+        raise CrispError("Netron is not installed. Install it with `pip install netron`.") from None
+    netron.start(str(model))
+
+
+def main() -> None:
+    """Run the command line and turn every end into its exit code."""
+    try:
+        code = cli.main(standalone_mode=False) or 0
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted; nothing was written.", err=True)
+        code = 130
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except CrispError as error:
+        click.echo(f"Error: {error}", err=True)
+        code = error.exit_code
+    sys.exit(code)

@@ -1,0 +1,144 @@
+"""Charts of a report as inline SVG whose colours are the page's CSS variables, so that they follow its theme."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from crisp_onnx.errors import CrispError
+from crisp_onnx.report.interval import wilson
+from crisp_onnx.report.schema import Report
+from crisp_onnx.report.wording import count_text
+
+NAME_LENGTH = 32
+ROW_INCHES = 0.2
+WIDTH_INCHES = 9.2
+
+# matplotlib wants real colours: each of these stands for a CSS variable and is replaced in the finished SVG.
+INK, FAINT, DENSE, SPARSE, PALE = "#0a0b01", "#0a0b02", "#0a0b03", "#0a0b04", "#0a0b05"
+VARIABLES = {INK: "--ink", FAINT: "--faint", DENSE: "--dense", SPARSE: "--sparse", PALE: "--pale"}
+
+
+def layer_chart(report: Report) -> str:
+    """Per layer, two panels: the density of its weights, and its MACs before and after.
+
+    Raises:
+        CrispError: matplotlib is not installed.
+    """
+    layers = report.layers
+    height = max(1.6, ROW_INCHES * len(layers) + 0.9)
+    rows = range(len(layers))
+    colours = [SPARSE if layer.decision == "sparse" else DENSE for layer in layers]
+    with _figure(height, "layers") as (figure, svg):
+        density, macs = figure.subplots(1, 2, sharey=True, width_ratios=(1, 1.25))
+        density.barh(rows, [100 * layer.density for layer in layers], color=colours, height=0.68)
+        density.set_xlim(0, 100)
+        density.set_xlabel("weights kept, %")
+        density.set_yticks(rows, [_short(layer.name) for layer in layers])
+        density.invert_yaxis()
+        density.margins(y=0.5 / max(len(layers), 1))
+        before = [layer.macs for layer in layers]
+        macs.barh(rows, before, color=PALE, height=0.68)
+        macs.barh(rows, [layer.macs * layer.density for layer in layers], color=colours, height=0.68)
+        macs.set_xlabel("MACs per image: all, and those kept")
+        macs.xaxis.set_major_formatter(lambda value, position: count_text(round(value)))
+        macs.tick_params(axis="y", length=0)
+        for axes in (density, macs):
+            axes.grid(axis="x")
+    return svg.getvalue()
+
+
+def accuracy_chart(report: Report) -> str:
+    """Accuracy of both models with 95 % Wilson intervals; an empty string where it was not measured.
+
+    Raises:
+        CrispError: matplotlib is not installed.
+    """
+    accuracy = report.accuracy
+    if accuracy.source == "not measured":
+        return ""
+    bars = [
+        (name, getattr(score, field), colour)
+        for field in ("top1_restricted", "top1")
+        for name, score, colour in (
+            (f"dense, {_outputs(field)}", accuracy.dense, DENSE),
+            (f"compressed, {_outputs(field)}", accuracy.compressed, SPARSE),
+        )
+    ]
+    with _figure(1.9, "accuracy") as (figure, svg):
+        axes = figure.subplots()
+        for row, (_, share, colour) in enumerate(bars):
+            low, high = wilson(round(share * accuracy.n), accuracy.n)
+            axes.barh(row, 100 * share, color=colour, height=0.62)
+            axes.plot((100 * low, 100 * high), (row, row), color=INK, linewidth=1.6, solid_capstyle="butt")
+            axes.plot((100 * low, 100 * high), (row, row), color=INK, linestyle="none", marker="|", markersize=7)
+        axes.set_xlim(0, 100)
+        axes.set_yticks(range(len(bars)), [name for name, _, _ in bars])
+        axes.invert_yaxis()
+        axes.set_xlabel(f"images answered rightly, % of {accuracy.n:,}; line: 95 % interval")
+        axes.grid(axis="x")
+    return svg.getvalue()
+
+
+@contextmanager
+def _figure(height: float, salt: str) -> Iterator[tuple[Any, io.StringIO]]:
+    """A figure, drawn without pyplot's global state, and the stream that holds its SVG once the block is left."""
+    try:
+        import matplotlib as mpl
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise CrispError(
+            "The report page needs matplotlib, which is not installed: pip install 'crisp-onnx[report]'."
+        ) from error
+    svg = io.StringIO()
+    with mpl.rc_context({**_style(), "svg.hashsalt": salt}):
+        figure = Figure(figsize=(WIDTH_INCHES, height), layout="constrained")
+        yield figure, svg
+        drawn = io.StringIO()
+        figure.savefig(drawn, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    svg.write(_inline(drawn.getvalue(), salt))
+
+
+def _style() -> dict[str, Any]:
+    return {
+        "svg.fonttype": "none",
+        "text.parse_math": False,
+        "font.family": "sans-serif",
+        "font.size": 9,
+        "text.color": INK,
+        "axes.edgecolor": FAINT,
+        "axes.labelcolor": INK,
+        "axes.axisbelow": True,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.spines.left": False,
+        "grid.color": FAINT,
+        "grid.linewidth": 0.6,
+        "xtick.color": FAINT,
+        "xtick.labelcolor": INK,
+        "ytick.color": FAINT,
+        "ytick.labelcolor": INK,
+        "ytick.major.size": 0,
+    }
+
+
+def _inline(svg: str, salt: str) -> str:
+    """The bare `<svg>` element: scaled by the page, in its colours, with ids that no second chart has."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'(id="|"#|url\(#)', rf"\g<1>{salt}-", svg)
+    for colour, variable in VARIABLES.items():
+        svg = svg.replace(colour, f"var({variable})")
+    return svg
+
+
+def _outputs(field: str) -> str:
+    return "your classes" if field == "top1_restricted" else "all outputs"
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= NAME_LENGTH else f"...{name[3 - NAME_LENGTH :]}"
