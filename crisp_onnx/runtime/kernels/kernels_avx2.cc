@@ -60,19 +60,24 @@ struct Avx2 {
     return _mm256_load_ps(kept);
   }
 
-  static CRISP_INLINE Vec load_between(const float* p, int from, int to) {
-    return _mm256_maskload_ps(p, _mm256_andnot_si256(mask(from), mask(to)));
-  }
+  struct Span {
+    int from, to;
+    Mask lanes;
+  };
 
-  // Lanes from..to of p[2 * lane]; reads nothing before the first or after the last of them.
-  static CRISP_INLINE Vec load_even(const float* p, int from, int to) {
-    if (from == 0 && to == kLanes) {
+  static CRISP_INLINE Span span(int from, int to) { return {from, to, _mm256_andnot_si256(mask(from), mask(to))}; }
+
+  static CRISP_INLINE Vec load_span(const float* p, const Span& s) { return _mm256_maskload_ps(p, s.lanes); }
+
+  // p[2 * lane]; reads nothing before the first or after the last lane of the span.
+  static CRISP_INLINE Vec load_even(const float* p, const Span& s) {
+    if (s.from == 0 && s.to == kLanes) {
       const Vec a = _mm256_loadu_ps(p), b = _mm256_loadu_ps(p + kLanes - 1);  // b: odd places, not to read a 16th
       const Vec mixed = _mm256_shuffle_ps(a, b, _MM_SHUFFLE(3, 1, 2, 0));
       return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(mixed), _MM_SHUFFLE(3, 1, 2, 0)));
     }
     alignas(32) float lanes[kLanes] = {};
-    for (int i = from; i < to; ++i) lanes[i] = p[2 * i];
+    for (int i = s.from; i < s.to; ++i) lanes[i] = p[2 * i];
     return _mm256_load_ps(lanes);
   }
 

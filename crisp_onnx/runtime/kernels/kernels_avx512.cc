@@ -41,16 +41,22 @@ struct Avx512 {
     return _mm512_maskz_compress_ps(static_cast<Mask>(keep), v);
   }
 
-  static CRISP_INLINE Vec load_between(const float* p, int from, int to) {
-    return _mm512_maskz_loadu_ps(static_cast<Mask>(mask(to) & ~mask(from)), p);
+  // Lanes from..to of a vector, and the elements that every second of 32 neighbours takes for them.
+  struct Span {
+    int from, to;
+    Mask lanes, even_low, even_high;
+  };
+
+  static CRISP_INLINE Span span(int from, int to) {
+    const uint32_t even = to == 0 ? 0 : (0xFFFFFFFFu >> (33 - 2 * to)) & (0xFFFFFFFFu << (2 * from)) & 0x55555555u;
+    return {from, to, static_cast<Mask>(mask(to) & ~mask(from)), static_cast<Mask>(even), static_cast<Mask>(even >> 16)};
   }
 
-  // Lanes from..to of p[2 * lane]; reads nothing before the first or after the last of them.
-  static CRISP_INLINE Vec load_even(const float* p, int from, int to) {
-    const uint32_t reach = (0xFFFFFFFFu >> (33 - 2 * to)) & (0xFFFFFFFFu << (2 * from));
-    const uint32_t even = reach & 0x55555555u;
-    const Vec a = _mm512_maskz_loadu_ps(static_cast<Mask>(even), p);
-    const Vec b = _mm512_maskz_loadu_ps(static_cast<Mask>(even >> 16), p + 16);
+  static CRISP_INLINE Vec load_span(const float* p, const Span& s) { return _mm512_maskz_loadu_ps(s.lanes, p); }
+
+  // p[2 * lane]; reads nothing before the first or after the last lane of the span.
+  static CRISP_INLINE Vec load_even(const float* p, const Span& s) {
+    const Vec a = _mm512_maskz_loadu_ps(s.even_low, p), b = _mm512_maskz_loadu_ps(s.even_high, p + 16);
     const __m512i order = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
     return _mm512_permutex2var_ps(a, order, b);
   }

@@ -37,14 +37,22 @@ struct Lanes4 : Base {
     *count = n;
     return Base::load(kept);
   }
-  static CRISP_INLINE Vec load_between(const float* p, int from, int to) {
+  struct Span {
+    int from, to;
+  };
+
+  static CRISP_INLINE Span span(int from, int to) { return {from, to}; }
+
+  static CRISP_INLINE Vec load_span(const float* p, const Span& s) {
+    if (s.from == 0 && s.to == kLanes) return Base::load(p);
     float lanes[kLanes] = {};
-    for (int i = from; i < to; ++i) lanes[i] = p[i];
+    for (int i = s.from; i < s.to; ++i) lanes[i] = p[i];
     return Base::load(lanes);
   }
-  static CRISP_INLINE Vec load_even(const float* p, int from, int to) {
+
+  static CRISP_INLINE Vec load_even(const float* p, const Span& s) {
     float lanes[kLanes] = {};
-    for (int i = from; i < to; ++i) lanes[i] = p[2 * i];
+    for (int i = s.from; i < s.to; ++i) lanes[i] = p[2 * i];
     return Base::load(lanes);
   }
 

@@ -108,15 +108,20 @@ template <class I>
 CRISP_NOINLINE void store_partial_vectors(const StripCall& call, const float* sums, int vectors) {
   const StripShape& shape = *call.shape;
   const typename I::Vec lower = I::set1(&call.lower), upper = I::set1(&call.upper);
-  for (int v = 0; v < call.rows; ++v) {
-    for (int j = 0; j < vectors; ++j) {
-      const uint32_t keep = shape.keep[j];
-      const int64_t at = v * call.row_stride + shape.out[j];
+  for (int j = 0; j < vectors; ++j) {
+    const uint32_t keep = shape.keep[j];
+    int64_t at = shape.out[j];
+    for (int v = 0; v < call.rows; ++v, at += call.row_stride) {
       typename I::Vec value = I::load(sums + (v * vectors + j) * I::kLanes);
-      int count = I::kLanes;
-      if (keep != I::kFull) value = I::compress(value, keep, &count);
-      if (call.residual) value = I::add(value, I::load_first(call.residual + at, count));
-      I::store_first(call.y + at, I::min(upper, I::max(lower, value)), count);
+      if (keep == I::kFull) {
+        if (call.residual) value = I::add(value, I::load(call.residual + at));
+        I::store(call.y + at, I::min(upper, I::max(lower, value)));
+      } else {
+        int count = 0;
+        value = I::compress(value, keep, &count);
+        if (call.residual) value = I::add(value, I::load_first(call.residual + at, count));
+        I::store_first(call.y + at, I::min(upper, I::max(lower, value)), count);
+      }
     }
   }
 }
@@ -205,6 +210,8 @@ void run_strip(const StripCall& call) {
   }
 }
 
+constexpr int kKnownSpans = 8;  // vectors of a row whose covered lanes are worked out once per plane
+
 // The part of a packed row that the input covers: columns low..high; the rest is padding.
 struct Covered {
   int64_t low, high, start;
@@ -220,32 +227,40 @@ CRISP_INLINE int lane_of(int64_t column, int64_t first, int lanes) {
   return static_cast<int>(column <= first ? 0 : column - first < lanes ? column - first : lanes);
 }
 
-// One vector of a packed row: its lanes from..to come from the input, `Stride` columns apart (0: any other stride).
+template <class I>
+CRISP_INLINE typename I::Span span_at(const Covered& covered, int64_t first) {
+  const int from = lane_of(covered.low, first, I::kLanes), to = lane_of(covered.high, first, I::kLanes);
+  return I::span(from < to ? from : 0, from < to ? to : 0);
+}
+
+// One vector of a packed row: the lanes of `span` come from the input, `Stride` columns apart (0: any other stride).
 template <class I, int Stride>
-CRISP_INLINE typename I::Vec pack_vector(const float* row, int64_t column, int from, int to, int64_t stride) {
-  if (from >= to) return I::zero();
-  if (Stride == 1) return from == 0 && to == I::kLanes ? I::load(row + column) : I::load_between(row + column, from, to);
-  if (Stride == 2) return I::load_even(row + column, from, to);
+CRISP_INLINE typename I::Vec pack_vector(const float* from, const typename I::Span& span, int64_t stride) {
+  if (Stride == 1) return I::load_span(from, span);
+  if (Stride == 2) return I::load_even(from, span);
   float lanes[I::kLanes] = {};
-  for (int lane = from; lane < to; ++lane) lanes[lane] = row[column + lane * stride];
+  for (int lane = span.from; lane < span.to; ++lane) lanes[lane] = from[lane * stride];
   return I::load(lanes);
 }
 
 // Writes whole vectors: up to a vector past the row, which the next row overwrites (or the slack after the last plane takes).
 template <class I, int Stride>
-CRISP_INLINE void pack_plane(float* packed, const float* plane, int64_t y, const Covered& covered, const PackCall& call) {
-  const int from = lane_of(covered.low, 0, I::kLanes), to = lane_of(covered.high, 0, I::kLanes);
+CRISP_INLINE void pack_plane(float* packed, const float* plane, int64_t y, const Covered& covered,
+                             const typename I::Span* spans, const PackCall& call) {
   for (int64_t i = 0; i < call.plane_rows; ++i, y += call.stride_h, packed += call.pitch) {
-    const float* row = plane + y * call.width;
+    const float* row = plane + y * call.width + covered.start;
     if (y < 0 || y >= call.height) {
       for (int64_t j = 0; j < call.pitch; j += I::kLanes) I::store(packed + j, I::zero());
     } else if (call.pitch <= I::kLanes) {
-      I::store(packed, pack_vector<I, Stride>(row, covered.start, from, to, call.stride_w));
+      I::store(packed, pack_vector<I, Stride>(row, spans[0], call.stride_w));
+    } else if (call.pitch <= kKnownSpans * I::kLanes) {
+      for (int64_t j = 0, n = 0; j < call.pitch; j += I::kLanes, ++n) {
+        I::store(packed + j, pack_vector<I, Stride>(row + j * call.stride_w, spans[n], call.stride_w));
+      }
     } else {
       for (int64_t j = 0; j < call.pitch; j += I::kLanes) {
-        I::store(packed + j, pack_vector<I, Stride>(row, covered.start + j * call.stride_w,
-                                                    lane_of(covered.low, j, I::kLanes),
-                                                    lane_of(covered.high, j, I::kLanes), call.stride_w));
+        I::store(packed + j,
+                 pack_vector<I, Stride>(row + j * call.stride_w, span_at<I>(covered, j), call.stride_w));
       }
     }
   }
@@ -256,11 +271,13 @@ CRISP_INLINE void pack_channels_by(const PackCall& call) {
   const int64_t plane_floats = call.plane_rows * call.pitch;
   for (int cp = 0; cp < call.column_planes; ++cp) {
     const Covered covered = covered_columns(call, cp);
+    typename I::Span spans[kKnownSpans];
+    for (int n = 0; n < kKnownSpans; ++n) spans[n] = span_at<I>(covered, n * I::kLanes);
     for (int64_t channel = call.first_channel; channel < call.end_channel; ++channel) {
       const float* plane = call.x + channel * call.height * call.width;
       float* packed = call.packed + channel * call.channel_stride + cp * call.row_planes * plane_floats;
       for (int rp = 0; rp < call.row_planes; ++rp, packed += plane_floats) {
-        pack_plane<I, Stride>(packed, plane, call.first_row + call.row_starts[rp], covered, call);
+        pack_plane<I, Stride>(packed, plane, call.first_row + call.row_starts[rp], covered, spans, call);
       }
     }
   }

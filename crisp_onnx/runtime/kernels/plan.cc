@@ -10,12 +10,12 @@
 namespace crisp {
 namespace {
 
-constexpr int64_t kPanelBytes = 512 << 10;     // packed activations of a panel: half of a usual second-level cache
-constexpr int64_t kManyPanels = 8;             // from here on a work item packs its own panels
+constexpr int64_t kPanelBytes = 768 << 10;     // packed activations of a panel: most of a usual second-level cache
+constexpr int64_t kManyPanels = 4;             // from here on a work item packs its own panels
 constexpr int64_t kMostItems = 32;
 constexpr int64_t kItemMacs = 600000;          // about ten microseconds of one core
 constexpr int64_t kFirstLevelBytes = 24 << 10;  // of the first-level cache, for the activations of a few block columns
-constexpr double kMacsPerByte = 4.0;           // multiply-adds in the time that packing writes one byte
+constexpr double kMacsPerByte = 2.5;           // multiply-adds in the time that packing writes one byte
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
