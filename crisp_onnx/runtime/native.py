@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
@@ -15,11 +16,19 @@ LARGEST_BLOCK = 256  # a place inside a block is one byte in the kernels
 _TYPES = {1: TensorProto.FLOAT, 2: TensorProto.UINT8, 3: TensorProto.INT32, 4: TensorProto.FLOAT}
 
 
-def reason_against(path: Path) -> str:
-    """Why this file must run its function bodies, a sentence; empty when the kernels can take it.
+@dataclass(frozen=True)
+class Scan:
+    """What a file holds: hybrid nodes, and why the kernels cannot take them (a sentence; empty when they can)."""
+
+    hybrid_nodes: int
+    reason: str
+
+
+def scan(path: Path) -> Scan:
+    """Look at the operators and types of a model, not at its weights.
 
     Raises:
-        CrispError: the file cannot be read as ONNX.
+        CrispError: the file is missing or cannot be read as ONNX.
     """
     try:
         model = onnx.load(str(path), load_external_data=False)
@@ -28,15 +37,13 @@ def reason_against(path: Path) -> str:
     except Exception as error:  # protobuf raises a type of its own for every kind of damage
         raise CrispError(f"{path} is not an ONNX model: {str(error).splitlines()[0]}") from error
     nodes = [node for node in _nodes(model.graph) if node.domain == DOMAIN and node.op_type in HYBRID_OPS]
-    if not nodes:
-        return f"{path.name} has no hybrid operators."
     types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
     stored = frozenset(types)
     types |= {
         info.name: info.type.tensor_type.elem_type
         for info in (*model.graph.input, *model.graph.value_info, *model.graph.output)
     }
-    return next((reason for node in nodes if (reason := _against_node(node, types, stored))), "")
+    return Scan(len(nodes), next((reason for node in nodes if (reason := _against_node(node, types, stored))), ""))
 
 
 def _against_node(node: onnx.NodeProto, types: dict[str, int], stored: frozenset[str]) -> str:

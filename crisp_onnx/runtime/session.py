@@ -14,7 +14,7 @@ import onnxruntime as ort
 
 from crisp_onnx.errors import CrispError
 from crisp_onnx.runtime.library import load_library, require_isa, which_kernel
-from crisp_onnx.runtime.native import reason_against
+from crisp_onnx.runtime.native import scan
 
 CPU = "CPUExecutionProvider"
 log = logging.getLogger(__name__)
@@ -46,7 +46,9 @@ def session(
     reason = "The kernels were left out on request." if native is False else _reason_against(file, tuple(providers))
     if native and reason:
         raise CrispError(f"{file} cannot run with the native kernels. {reason}")
-    if not reason:
+    if reason:
+        log.info("%s runs without the native kernels: %s", file, reason)
+    else:
         options.register_custom_ops_library(str(load_library().path))
         log.info("%s runs with the native kernels, instruction set %s", file, require_isa())
         log.debug("a layer of eight rows and 28x28 positions would take %s", which_kernel())
@@ -68,15 +70,15 @@ def return_free_memory() -> None:
 
 
 def _reason_against(path: Path, providers: tuple[str, ...]) -> str:
+    """Why the kernels stay out, a sentence; empty when they are used. Warns when they could have been expected."""
+    found = scan(path)
+    if found.hybrid_nodes == 0:
+        return f"{path.name} has no hybrid operators."
     if providers != (CPU,):
         return "The kernels run on the CPU provider alone; with others they would pull layers back to the CPU."
-    reason = reason_against(path)
-    library = load_library()
-    if not reason and library.path is None:
-        _warn_once(f"{library.reason} Compressed models run through their function bodies, at dense speed.")
-        return library.reason
+    reason = found.reason or load_library().reason
     if reason:
-        log.info("%s runs without the native kernels: %s", path, reason)
+        _warn_once(f"{reason} Compressed models run through their function bodies, at dense speed.")
     else:
         require_isa()
     return reason

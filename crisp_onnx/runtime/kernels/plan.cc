@@ -111,7 +111,7 @@ void divide_work(const Weight& w, Plan* p) {
     p->scratch_floats = p->items * p->panel_floats;
     return;
   }
-  const int64_t per_panel = ceil_div(wanted, p->panels());
+  const int64_t per_panel = ceil_div(wanted, std::max<int64_t>(p->panels(), 1));  // none in an empty batch
   const int64_t strips = static_cast<int64_t>(p->strips.size());
   p->strip_items = std::min(strips, per_panel);
   p->row_items = std::min(w.block_rows, ceil_div(per_panel, p->strip_items));
