@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +16,8 @@ from crisp_onnx.errors import BudgetMissed, CrispError
 
 F = TypeVar("F", bound=Callable[..., Any])
 FILE = click.Path(path_type=Path)
+BUDGETS = frozenset({"sparsity", "macs"})
+log = logging.getLogger(__name__)
 
 
 def _talk(verbosity: int) -> None:
@@ -25,6 +29,8 @@ def _talk(verbosity: int) -> None:
     log.handlers[:] = [handler]
     log.setLevel(level)
     log.propagate = False
+    if verbosity < 1:  # what libraries warn of is for developers
+        warnings.filterwarnings("ignore")
 
 
 def _common(command: F) -> F:
@@ -77,7 +83,10 @@ def compress(recipe_file: Path | None, as_json: bool, verbosity: int, **options:
     from crisp_onnx.report.table import show, summary
 
     given = {key: value for key, value in options.items() if value not in (None, ())}
-    recipe = make_recipe({**(read_recipe(recipe_file) if recipe_file else {}), **given}, where="the options")
+    written = read_recipe(recipe_file) if recipe_file else {}
+    if given.keys() & BUDGETS:  # one budget decides, and the command line's wins
+        written = {key: value for key, value in written.items() if key not in BUDGETS}
+    recipe = make_recipe({**written, **given}, where="the options")
     report = run(recipe)
     if as_json:
         click.echo(to_json(report), nl=False)
@@ -180,8 +189,14 @@ def _open_netron(model: Path) -> None:
     netron.start(str(model))
 
 
+def _terminate(number: int, frame: object) -> None:
+    """Leave by the way of an exception, so that unfinished results are cleared away."""
+    sys.exit(128 + number)
+
+
 def main() -> None:
     """Run the command line and turn every end into its exit code."""
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         code = cli.main(standalone_mode=False) or 0
     except (click.Abort, KeyboardInterrupt):
@@ -193,4 +208,13 @@ def main() -> None:
     except CrispError as error:
         click.echo(f"Error: {error}", err=True)
         code = error.exit_code
+    except Exception as error:
+        log.debug("the defect:", exc_info=True)
+        reason = (str(error).strip().splitlines() or [""])[0]
+        click.echo(
+            f"Error: {type(error).__name__}: {reason}. This is a defect of crisp-onnx; please report it with the "
+            "output of the same command with -v.",
+            err=True,
+        )
+        code = 1
     sys.exit(code)

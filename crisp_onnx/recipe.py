@@ -85,7 +85,7 @@ def make_recipe(options: dict[str, Any], *, where: str = "options") -> Recipe:
         if first["type"] == "extra_forbidden":
             raise CrispError(f"Unknown key {key!r} in {where}.{nearest(key, Recipe.model_fields)}") from None
         if first["type"] == "missing":
-            raise CrispError(f"{where} lacks {key!r}. Give it on the command line or in the recipe.") from None
+            raise CrispError(f"{key!r} is missing in {where}. Give it on the command line or in the recipe.") from None
         message = first["msg"].removeprefix("Value error, ")
         raise CrispError(f"{key!r} in {where}: {message}.") from None
     if recipe.sparsity is not None and recipe.macs is not None:
@@ -113,6 +113,8 @@ def read_recipe(path: Path) -> dict[str, Any]:
     for key in PATH_KEYS:
         if isinstance(options.get(key), str):
             options[key] = path.parent / options[key]
+    if _names_file(options.get("preprocess")):
+        options["preprocess"] = str(path.parent / options["preprocess"])
     return options
 
 
@@ -123,4 +125,10 @@ def recipe_text(recipe: Recipe) -> str:
         value = getattr(recipe, key)
         if isinstance(value, Path):
             options[key] = str(value.resolve())
+    if _names_file(recipe.preprocess):
+        options["preprocess"] = str(Path(recipe.preprocess or "").resolve())
     return yaml.safe_dump(options, sort_keys=False, allow_unicode=True)
+
+
+def _names_file(preprocess: object) -> bool:
+    return isinstance(preprocess, str) and Path(preprocess).suffix in (".yaml", ".yml")

@@ -6,6 +6,7 @@ from crisp_onnx.passes.emit_hybrid import EmitHybrid
 from crisp_onnx.passes.explicit_pads import ExplicitPads
 from crisp_onnx.passes.fold_batch_norm import FoldBatchNorm
 from crisp_onnx.passes.fold_constants import FoldConstants
+from crisp_onnx.passes.fold_scale import FoldScale
 from crisp_onnx.passes.fuse_activation import FuseActivation
 from crisp_onnx.passes.fuse_bias import FuseBias
 from crisp_onnx.passes.fuse_residual import FuseResidual
@@ -16,7 +17,7 @@ from crisp_onnx.passes.slice_head import SliceHead
 SIMPLIFY: tuple[Pass, ...] = (FoldConstants(), DropIdentity(), ExplicitPads())
 """Before the bridge: every weight a plain initializer, nothing idle, padding in numbers."""
 
-EMIT_DENSE: tuple[Pass, ...] = (ApplyMasks(), FoldBatchNorm())
+EMIT_DENSE: tuple[Pass, ...] = (ApplyMasks(), FoldBatchNorm(), FoldScale())
 """After recovery: the same network with zeros in place."""
 
 EMIT_HYBRID: tuple[Pass, ...] = (*EMIT_DENSE, EmitHybrid(), FuseBias(), FuseResidual(), FuseActivation())

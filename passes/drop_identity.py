@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import onnx_graphsurgeon as gs
-from crisp_onnx.passes.result import Declined, PassResult
+from crisp_onnx.passes.result import Declined, PassResult, constant
 
 from crisp_onnx.masks import Plan
 
@@ -19,8 +19,10 @@ class DropIdentity:
             if node.op not in ("Identity", "Dropout") or node.domain not in (None, "", "ai.onnx"):
                 continue
             source, out = node.inputs[0], node.outputs[0]
-            if node.op == "Dropout" and len(node.outputs) > 1 and node.outputs[1].outputs:
+            if node.op == "Dropout" and _mask_used(graph, node):
                 declined.append(Declined(self.name, node.name, "its mask output is used"))
+            elif node.op == "Dropout" and _may_train(node):
+                declined.append(Declined(self.name, node.name, "it drops values at inference too (training_mode)"))
             elif any(out is o for o in graph.outputs):
                 # The graph's output must keep its name, so the node stays.
                 declined.append(Declined(self.name, node.name, "it writes a graph output"))
@@ -30,3 +32,14 @@ class DropIdentity:
                 node.outputs.clear()
                 changed += 1
         return PassResult(changed, tuple(declined))
+
+
+def _mask_used(graph: gs.Graph, node: gs.Node) -> bool:
+    masks = list(node.outputs)[1:]
+    return any(mask.outputs or any(mask is out for out in graph.outputs) for mask in masks)
+
+
+def _may_train(node: gs.Node) -> bool:
+    if len(node.inputs) < 3 or node.inputs[2].is_empty():
+        return False
+    return not constant(node.inputs[2]) or bool(node.inputs[2].values)

@@ -22,7 +22,7 @@ class EmitHybrid:
         changed, declined = 0, []
         for sparse in plan.sparse():
             node = nodes[sparse.layer.name]
-            if len(node.inputs) > 2 and not constant(node.inputs[2]):
+            if len(node.inputs) > 2 and not node.inputs[2].is_empty() and not constant(node.inputs[2]):
                 declined.append(Declined(self.name, node.name, "its bias is computed, not stored"))
                 continue
             _rewrite(node, sparse)
@@ -59,7 +59,7 @@ def _rewrite(node: gs.Node, sparse: SparseLayer) -> None:
 def _bias(node: gs.Node, sparse: SparseLayer) -> gs.Constant:
     """The stored bias as (Cout,), zeros where there is none: a kernel then needs no second path."""
     rows = sparse.layer.shape[0]
-    if len(node.inputs) < 3:
+    if len(node.inputs) < 3 or node.inputs[2].is_empty():
         return gs.Constant(f"{sparse.layer.weight}.bias", np.zeros(rows, np.float32))
     bias = node.inputs[2]
     if bias.values.shape == (rows,):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_graphsurgeon as gs
+from crisp_onnx.passes.per_channel import fresh_name
 from crisp_onnx.passes.result import Declined, PassResult, constant, only_consumer
 
 from crisp_onnx.masks import Plan
@@ -24,7 +25,7 @@ class FoldBatchNorm:
             if refusal:
                 declined.append(Declined(self.name, norm.name, refusal))
                 continue
-            _fold(norm.inputs[0].inputs[0], norm)
+            _fold(graph, norm.inputs[0].inputs[0], norm)
             changed += 1
         return PassResult(changed, tuple(declined))
 
@@ -36,7 +37,8 @@ def _refusal(graph: gs.Graph, norm: gs.Node) -> str:
     conv = producers[0]
     if only_consumer(graph, norm.inputs[0]) is None:
         return f"the output of {conv.name!r} is also used elsewhere"
-    if not all(constant(tensor) for tensor in (*conv.inputs[1:], *norm.inputs[1:5])):
+    stored = [tensor for tensor in (*conv.inputs[1:], *norm.inputs[1:5]) if not tensor.is_empty()]
+    if not all(constant(tensor) for tensor in stored):
         return "a weight or a statistic is computed, not stored"
     if norm.attrs.get("training_mode", 0) or len([o for o in norm.outputs if o.outputs]) > 1:
         return "it is in training mode"
@@ -45,15 +47,17 @@ def _refusal(graph: gs.Graph, norm: gs.Node) -> str:
     return ""
 
 
-def _fold(conv: gs.Node, norm: gs.Node) -> None:
+def _fold(graph: gs.Graph, conv: gs.Node, norm: gs.Node) -> None:
     gamma, beta, mean, variance = (np.asarray(t.values, np.float64) for t in norm.inputs[1:5])
     scale = gamma / np.sqrt(variance + float(norm.attrs.get("epsilon", 1e-5)))
     weight = conv.inputs[1]
     dtype = weight.values.dtype
-    bias = np.asarray(conv.inputs[2].values, np.float64) if len(conv.inputs) > 2 else np.zeros_like(mean)
+    biased = len(conv.inputs) > 2 and not conv.inputs[2].is_empty()
+    bias = np.asarray(conv.inputs[2].values, np.float64) if biased else np.zeros_like(mean)
     spread = scale.reshape(-1, *[1] * (weight.values.ndim - 1))
     weight.values = (weight.values.astype(np.float64) * spread).astype(dtype)
-    folded = gs.Constant(f"{weight.name}.bias", ((bias - mean) * scale + beta).astype(dtype))
+    name = fresh_name(graph, f"{weight.name}.bias")
+    folded = gs.Constant(name, ((bias - mean) * scale + beta).astype(dtype))
     conv.inputs = [*list(conv.inputs)[:2], folded]
     out = norm.outputs[0]
     norm.outputs.clear()

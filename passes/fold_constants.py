@@ -7,6 +7,9 @@ results over 1 GiB are left alone.
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy.typing as npt
 import onnx
 import onnx_graphsurgeon as gs
 import onnxruntime as ort
@@ -52,7 +55,7 @@ def _has_subgraph(node: gs.Node) -> bool:
     return any(isinstance(value, gs.Graph) for value in node.attrs.values())
 
 
-def _evaluate(node: gs.Node, graph: gs.Graph):  # type: ignore[no-untyped-def]
+def _evaluate(node: gs.Node, graph: gs.Graph) -> list[npt.NDArray[Any]]:
     """The node's outputs, computed by ONNX Runtime on a graph that holds nothing else."""
     if node.op == "Constant" and isinstance(node.attrs.get("value"), gs.Constant):
         return [node.attrs["value"].values]
@@ -72,4 +75,4 @@ def _evaluate(node: gs.Node, graph: gs.Graph):  # type: ignore[no-untyped-def]
     session = ort.InferenceSession(
         onnx.shape_inference.infer_shapes(proto).SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    return session.run(None, {})
+    return list(session.run(None, {}))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_graphsurgeon as gs
+from crisp_onnx.passes.per_channel import Row, fresh_name, per_channel
 from crisp_onnx.passes.result import Declined, PassResult, constant, only_consumer
 
 from crisp_onnx.format import CONV, GEMM
@@ -22,13 +23,14 @@ class FuseBias:
             if add is None or add.op != "Add" or not any(constant(i) for i in add.inputs):
                 continue
             term = next(i for i in add.inputs if constant(i))
-            row = _row(term.values, node)
+            row = _row(term, node)
             if row is None:
                 shape = tuple(term.values.shape)
                 declined.append(Declined(self.name, add.name, f"its constant {shape} is not one value per channel"))
                 continue
-            bias = node.inputs[4]
-            node.inputs[4] = gs.Constant(f"{bias.name}.sum" if bias.values.any() else term.name, bias.values + row)
+            # Several layers may read one bias or one term, so the sum needs a name of its own.
+            name = fresh_name(graph, node.inputs[1].name.removesuffix("values") + "bias_sum")
+            node.inputs[4] = gs.Constant(name, node.inputs[4].values + row)
             out = add.outputs[0]
             add.outputs.clear()
             node.outputs = [out]
@@ -36,11 +38,12 @@ class FuseBias:
         return PassResult(changed, tuple(declined))
 
 
-def _row(values: np.ndarray, node: gs.Node) -> np.ndarray | None:  # type: ignore[type-arg]
-    """`values` as one number per output channel, or None: channels are last for Gemm and second for Conv."""
+def _row(term: gs.Constant, node: gs.Node) -> Row | None:
+    """`term` as one number per output channel, or None: channels are last for Gemm and second for Conv."""
     rows = node.attrs["weight_shape"][0]
-    shape = [1] * (3 - values.ndim) + list(values.shape) if node.op == CONV else [1, *values.shape]
-    channel = shape[-3] if node.op == CONV else shape[-1]
-    if values.size == 1:
-        return np.full(rows, values.reshape(-1)[0], np.float32)
-    return values.reshape(-1).astype(np.float32) if values.size == rows == channel else None
+    if node.op == CONV:
+        row = per_channel(term.values, rows, trailing=2, rank=4)
+    else:
+        # A matrix product has as many axes as its input; where that is unknown, one axis is safe.
+        row = per_channel(term.values, rows, trailing=0, rank=len(node.outputs[0].shape or (rows,)))
+    return None if row is None else row.astype(np.float32)

@@ -1,4 +1,4 @@
-"""Let HybridConv take the other side of a residual Add as an input: HybridConv + Add = HybridConvAdd."""
+"""Let HybridConv take the other side of a residual Add, or of a Sum of two, as an input: HybridConvAdd."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ class FuseResidual:
 
     def run(self, graph: gs.Graph, plan: Plan) -> PassResult:
         changed, declined = 0, []
-        for add in [node for node in graph.nodes if node.op == "Add"]:
+        for add in [node for node in graph.nodes if node.op in ("Add", "Sum")]:
             operands = list(add.inputs)
             sides = [i for i in operands if i.inputs and i.inputs[0].op == CONV]
             if not sides or any(constant(i) for i in operands):
                 continue
             free = [i for i in sides if _fusible(graph, i)]
-            if not free:
+            if len(operands) != 2:
+                declined.append(Declined(self.name, add.name, f"it sums {len(operands)} tensors, not two"))
+            elif not free:
                 declined.append(Declined(self.name, add.name, "both sides are used elsewhere or already clipped"))
             elif not _same_shape(operands):
                 declined.append(Declined(self.name, add.name, "the shapes of both sides are not known to be equal"))
@@ -41,8 +43,9 @@ def _fusible(graph: gs.Graph, tensor: gs.Tensor) -> bool:
 
 
 def _same_shape(operands: list[gs.Tensor]) -> bool:
-    first, second = (i.shape for i in operands)
-    return first is not None and second is not None and list(first) == list(second)
+    """Whether both shapes are known and equal. Both batches may be open: one image input decides them alike."""
+    first, second = (list(i.shape or ()) for i in operands)
+    return bool(first) and first == second and all(side is not None and side != "" for side in first[1:])
 
 
 def _fuse(result: gs.Tensor, other: gs.Tensor, add: gs.Node) -> None:

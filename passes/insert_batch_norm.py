@@ -42,7 +42,7 @@ class InsertBatchNorm:
         return PassResult(changed, tuple(declined))
 
 
-def _insert(graph: gs.Graph, conv: gs.Node, mean: np.ndarray, variance: np.ndarray) -> None:  # type: ignore[type-arg]
+def _insert(graph: gs.Graph, conv: gs.Node, mean: np.ndarray, variance: np.ndarray) -> None:
     out = conv.outputs[0]
     inner = gs.Variable(f"{out.name}.before_norm", dtype=out.dtype, shape=out.shape)
     values = {"scale": np.sqrt(variance + EPSILON), "shift": mean, "mean": mean, "var": variance}

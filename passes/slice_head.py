@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import onnx_graphsurgeon as gs
+from crisp_onnx.passes.per_channel import fresh_name
 from crisp_onnx.passes.result import Declined, PassResult, constant
 
 from crisp_onnx.masks import Plan
@@ -28,7 +29,10 @@ class SliceHead:
         head = chain[0]
         axis = 1 if head.op == "MatMul" or (head.op == "Gemm" and not head.attrs.get("transB", 0)) else 0
         classes = int(head.inputs[1].shape[axis])
-        edits: list[tuple[gs.Node, int, np.ndarray]] = []  # type: ignore[type-arg]
+        refusal = self._refusal(graph, classes)
+        if refusal:
+            return PassResult(0, (Declined(self.name, head.name, refusal),))
+        edits: list[tuple[gs.Node, int, np.ndarray]] = []
         for node in chain:
             for place, tensor in enumerate(node.inputs):
                 if not constant(tensor):
@@ -39,21 +43,32 @@ class SliceHead:
                     return PassResult(0, (Declined(self.name, node.name, reason),))
                 edits.append((node, place, cut))
         for node, place, cut in edits:
-            node.inputs[place] = gs.Constant(node.inputs[place].name, np.ascontiguousarray(cut))
+            old = node.inputs[place]
+            name = old.name if len(old.outputs) == 1 else fresh_name(graph, f"{old.name}.sliced")
+            node.inputs[place] = gs.Constant(name, np.ascontiguousarray(cut))
         for node in chain:
             for tensor in node.outputs:
                 if tensor.shape:
                     tensor.shape = [len(self.indices) if side == classes else side for side in tensor.shape]
         return PassResult(1)
 
+    def _refusal(self, graph: gs.Graph, classes: int) -> str:
+        out = graph.outputs[0]
+        if out.outputs:
+            return f"output {out.name!r} is also read inside the graph"
+        sides = [side for side in out.shape or () if isinstance(side, int)]
+        if sides and classes not in sides:
+            return f"output {out.name!r} {tuple(out.shape)} does not hold the {classes} rows of the last layer"
+        return "" if max(self.indices) < classes else f"the last layer has only {classes} rows"
+
     def _cut(
         self,
         node: gs.Node,
         place: int,
-        values: np.ndarray,  # type: ignore[type-arg]
+        values: np.ndarray,
         classes: int,
         weight_axis: int | None,
-    ) -> np.ndarray | None:  # type: ignore[type-arg]
+    ) -> np.ndarray | None:
         """The constant for the kept classes, the same constant where it does not depend on them, None if unclear."""
         if weight_axis is not None and place == 1:
             return values.take(self.indices, weight_axis)

@@ -1,11 +1,19 @@
-"""Fixtures shared by all tests: the folder of real models and images, where there is one."""
+"""Fixtures shared by all tests: the folder of real models and images, and small models from ONNX text."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import onnx
+import onnxruntime as ort
 import pytest
+from onnx import helper, numpy_helper, parser
+
+from crisp_onnx.model import Model
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +23,49 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no folder of real models and images at {folder}; set CRISP_ONNX_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def model_of() -> Callable[..., Model]:
+    """`model_of("(float[N,4] x) => (float[N,2] y) <float[4,2] w> { y = MatMul(x, w) }")`.
+
+    A declared tensor that no node writes becomes an initializer: the keyword of its name, or else seeded noise.
+    """
+
+    def build(graph: str, *, opset: int = 17, ir: int = 8, seed: int = 0, functions: str = "", **values: Any) -> Model:
+        local = ', "local" : 1' if functions else ""
+        text = f'<ir_version: {ir}, opset_import: ["" : {opset}{local}]> g {graph}\n{functions}'
+        proto = parser.parse_model(text)
+        written = {name for node in proto.graph.node for name in node.output}
+        declared = [v for v in proto.graph.value_info if v.name not in written]
+        kept = [v for v in proto.graph.value_info if v.name in written]
+        del proto.graph.value_info[:]
+        proto.graph.value_info.extend(kept)
+        rng = np.random.default_rng(seed)
+        for value in declared:
+            dims = [d.dim_value for d in value.type.tensor_type.shape.dim]
+            dtype = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+            array = np.asarray(values.get(value.name, rng.standard_normal(dims) * 0.5)).astype(dtype)
+            proto.graph.initializer.append(numpy_helper.from_array(array, value.name))
+        onnx.checker.check_model(proto, full_check=True)
+        return Model(proto, Path("test.onnx"), "0" * 64)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def answers() -> Callable[..., list[np.ndarray]]:
+    """All outputs of a model in stock ONNX Runtime, without graph optimisation."""
+
+    def run(model: Model | onnx.ModelProto | Path, x: np.ndarray) -> list[np.ndarray]:
+        options = ort.SessionOptions()
+        options.log_severity_level = 4
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        if isinstance(model, Path):
+            source: str | bytes = str(model)
+        else:
+            source = (model.proto if isinstance(model, Model) else model).SerializeToString()
+        session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        return session.run(None, {session.get_inputs()[0].name: x})
+
+    return run

@@ -86,5 +86,5 @@ def check(model: Path, *, pattern: Pattern | None = None, preprocess: str | None
         notes.append(f"MACs of {len(unknown)} layers are unknown, because their output shapes cannot be inferred.")
     return Check(
         model, source.opset, source.input.shape, layers, dict(Counter(node.op for node in graph.nodes).most_common()),
-        dict(missing_operators(prepared.model)), channel_groups(graph, prepared.layers, prepared.shapes), tuple(notes),
+        {op: len(nodes) for op, nodes in missing_operators(prepared.model).items()}, channel_groups(graph, prepared.layers, prepared.shapes), tuple(notes),
     )  # fmt: skip

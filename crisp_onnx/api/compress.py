@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
-import shutil
-import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 
 from crisp_onnx.api.emit import emit, prove
@@ -15,10 +11,12 @@ from crisp_onnx.api.learn import learn, make_task
 from crisp_onnx.api.prepare import find_classes, find_labels, find_preprocess, prepare
 from crisp_onnx.api.stopwatch import Stopwatch
 from crisp_onnx.api.summarise import Outcome, summarise
+from crisp_onnx.api.workshop import move_into_place, workshop
 from crisp_onnx.data import Source, open_images
 from crisp_onnx.data.pairs import Pair
 from crisp_onnx.errors import CrispError
-from crisp_onnx.model import load, save
+from crisp_onnx.format import DOMAIN
+from crisp_onnx.model import Model, load, save
 from crisp_onnx.recipe import Recipe, recipe_text
 from crisp_onnx.report.schema import Report, to_json
 from crisp_onnx.runtime.evaluate import compare_on, open_stock
@@ -39,24 +37,27 @@ def compress(recipe: Recipe, *, data: Iterable[Pair] | None = None, eval_data: I
         CrispError: the input or an option is at fault; nothing is written then.
         VerificationFailed: the written model does not answer as the masked dense graph does; nothing is kept.
     """
-    if (recipe.folder / MODEL).resolve() == recipe.model.resolve():
-        raise CrispError(f"The result would overwrite {recipe.model}. Choose another folder with --output.")
     watch = Stopwatch()
     with watch("read"):
-        preprocess = find_preprocess(recipe.preprocess, load(recipe.model))
+        source = load(recipe.model)
+        _check_input(recipe, source)
+        preprocess = find_preprocess(recipe.preprocess, source)
         prepared = prepare(recipe.model, size=preprocess.size[0])
-        sources: list[Source | None] = [data or recipe.data, eval_data or recipe.eval_data]
+        sources: tuple[Source | None, Source | None] = (
+            recipe.data if data is None else data,
+            recipe.eval_data if eval_data is None else eval_data,
+        )
         labels = find_labels(recipe.labels, prepared, *sources)
         classes = find_classes(recipe.classes, labels, prepared.outputs)
         make_task(recipe, prepared, classes)
         images, judged = (
-            None if source is None else open_images(source, classes, labels, preprocess) for source in sources
+            None if given is None else open_images(given, classes, labels, preprocess) for given in sources
         )
-    with _workshop(recipe.folder) as workshop:
+    with workshop(recipe.folder) as bench:
         learned = learn(recipe, prepared, classes=classes, preprocess=preprocess, given=images, watch=watch)
         with watch("emit"):
             emitted = emit(learned.model, learned.plan, recipe, classes, prepared.source)
-            written = workshop / MODEL
+            written = bench / MODEL
             bytes_written = save(emitted.model, written)
         with watch("prove"):
             equivalence = prove(emitted, written, judged or learned.held_out or learned.images)
@@ -68,47 +69,24 @@ def compress(recipe: Recipe, *, data: Iterable[Pair] | None = None, eval_data: I
             timing = measure_files([recipe.model, written], prepared.source.input, size=preprocess.size[0])
         outcome = Outcome(
             recipe, prepared, classes, learned, emitted, equivalence, comparison, timing, bytes_written,
-            evaluated=judged is not None,
+            given=images is not None, evaluated=judged is not None,
         )  # fmt: skip
         report = summarise(outcome, watch.seconds)
-        (workshop / REPORT).write_text(to_json(report), encoding="utf-8")
-        (workshop / RECIPE).write_text(recipe_text(recipe), encoding="utf-8")
-        _write_page(report, workshop / PAGE)
-        _move_into_place(workshop, recipe.folder)
+        (bench / REPORT).write_text(to_json(report), encoding="utf-8")
+        (bench / RECIPE).write_text(recipe_text(recipe), encoding="utf-8")
+        _write_page(report, bench / PAGE)
+        move_into_place(bench, recipe.folder, last=MODEL, stale=(MODEL + ".data", PAGE))
     return report
 
 
-@contextmanager
-def _workshop(folder: Path) -> Iterator[Path]:
-    """A hidden folder beside the target, removed at the end whatever happens.
-
-    Raises:
-        CrispError: the target cannot be written, found out before the long stages; or the disk is full.
-    """
-    parent = folder.absolute().parent
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-        if folder.exists() and not (folder.is_dir() and os.access(folder, os.W_OK)):
-            raise PermissionError(13, "not a folder that can be written")
-        workshop = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=parent))
-    except OSError as error:
-        raise CrispError(f"Cannot write to {folder}: {error.strerror}. Choose another folder with --output.") from error
-    try:
-        yield workshop
-    except OSError as error:
-        raise CrispError(f"Cannot write to {folder}: {error.strerror or error}. Free some space there.") from error
-    finally:
-        shutil.rmtree(workshop, ignore_errors=True)
-
-
-def _move_into_place(workshop: Path, folder: Path) -> None:
-    """Put every finished file into the folder, the model last; what an earlier run left beside them goes."""
-    folder.mkdir(exist_ok=True)
-    fresh = {file.name for file in workshop.iterdir()}
-    for name in sorted(fresh, key=lambda name: (name == MODEL, name)):
-        (workshop / name).replace(folder / name)
-    for name in {MODEL + ".data", PAGE} - fresh:
-        (folder / name).unlink(missing_ok=True)
+def _check_input(recipe: Recipe, source: Model) -> None:
+    """Refuse what is compressed already, and an output folder in which a result would replace a file of the input."""
+    if any(node.domain == DOMAIN for node in source.proto.graph.node):
+        raise CrispError(f"{recipe.model} is compressed already. Compress the model that it was made from.")
+    results = {(recipe.folder / name).resolve() for name in (MODEL, MODEL + ".data", REPORT, RECIPE, PAGE)}
+    for file in (recipe.model, *source.data_files):
+        if file.resolve() in results:
+            raise CrispError(f"The result would overwrite {file}. Choose another folder with --output.")
 
 
 def _write_page(report: Report, path: Path) -> None:

@@ -55,7 +55,7 @@ def inspect(model: Path) -> Inspection:
     """
     source = load(model)
     graph = source.graph()
-    layers = tuple(_layer(node) for node in graph.nodes if node.op in HYBRID_OPS)
+    layers = recount(graph)
     if not layers:
         raise CrispError(
             f"{model} holds no hybrid operator. It was not written by `crisp-onnx compress`, or with --emit dense."
@@ -66,17 +66,32 @@ def inspect(model: Path) -> Inspection:
     return Inspection(model, layers, dense_bytes, source.file_bytes)
 
 
+def recount(graph: gs.Graph) -> tuple[HybridLayer, ...]:
+    """Every hybrid operator of the graph, recounted; none where there is none.
+
+    Raises:
+        VerificationFailed: as `inspect`.
+    """
+    return tuple(_layer(node) for node in graph.nodes if node.op in HYBRID_OPS)
+
+
 def _layer(node: gs.Node) -> HybridLayer:
     attrs = node.attrs
     try:
         pattern = Pattern(attrs["n"], attrs["m"], attrs["block"], attrs["vector_rows"])
         shape = tuple(int(side) for side in attrs["weight_shape"])
         tensors = HybridTensors(*(np.asarray(tensor.values) for tensor in list(node.inputs)[1:4]))
-    except (KeyError, AttributeError, TypeError) as error:
+        stated_bits = int(attrs["index_bits"])
+    except (KeyError, AttributeError, TypeError, ValueError) as error:
         raise VerificationFailed(f"{node.op} {node.name!r} lacks {error}; the file is damaged.") from error
     except CrispError as error:
         raise VerificationFailed(f"{node.op} {node.name!r}: {error}") from error
-    _recount(node.name, tensors, shape, pattern)
+    if stated_bits != pattern.index_bits or len(shape) != 4 or min(shape) < 1:
+        raise VerificationFailed(
+            f"{node.op} {node.name!r} states {stated_bits} index bits and weight shape {shape}, which cannot be with "
+            f"pattern {pattern}; the file is damaged."
+        )
+    _check_tensors(node.name, tensors, shape, pattern)
     non_zeros = int(np.count_nonzero(decode(tensors, shape, pattern)))
     kept = tensors.blocks.shape[1]
     return HybridLayer(
@@ -85,8 +100,14 @@ def _layer(node: gs.Node) -> HybridLayer:
     )  # fmt: skip
 
 
-def _recount(name: str, tensors: HybridTensors, shape: tuple[int, ...], pattern: Pattern) -> None:
+def _check_tensors(name: str, tensors: HybridTensors, shape: tuple[int, ...], pattern: Pattern) -> None:
     rows, columns = pattern.block_rows(shape), pattern.block_columns(shape)
+    types = [str(part.dtype) for part in (tensors.values, tensors.indices, tensors.blocks)]
+    if types != ["float32", "uint8", "int32"] or tensors.blocks.ndim != 2 or not tensors.blocks.size:
+        raise VerificationFailed(
+            f"{name!r}: values, indices and blocks are {', '.join(types)} with blocks "
+            f"{tensors.blocks.shape}, not float32, uint8 and int32 with at least one block in each block row."
+        )
     kept = tensors.blocks.shape[-1]
     index_bytes = -(-pattern.kept_columns * pattern.index_bits // 8)
     wanted = {

@@ -82,7 +82,7 @@ def learn(
         )
     elif _can_hold_out(images):
         images, held_out = hold_out(images, HELD_OUT, seed=recipe.seed)
-    notes += images.left_out
+    notes += [f"Left out of {images.source}: {reason}." for reason in images.left_out]
     epochs = recipe.epochs if recipe.epochs is not None else (EPOCHS_WITH_IMAGES if given is not None else 0)
     if epochs and batch < 2:
         notes.append("The file fixes the batch at one image, so it is not fine-tuned. Export it with a dynamic batch.")
@@ -153,15 +153,12 @@ def _can_hold_out(images: Images) -> bool:
 
 
 def _with_batch_norm(
-    model: Model, module: GraphModule, prepared: Prepared, images: Images, batch: int, device: torch.device
+    model: Model, module: GraphModule, images: Images, *, classifier: str, batch: int
 ) -> tuple[Model, GraphModule]:
     """The same function with an identity BatchNorm behind every convolution but the classifier."""
     graph = model.graph()
-    outputs = {
-        node.name: node.outputs[0].name
-        for node in graph.nodes
-        if node.op == "Conv" and node.name != prepared.classifier
-    }
+    convolutions = [node for node in graph.nodes if node.op == "Conv" and node.name != classifier]
+    outputs = {node.name: node.outputs[0].name for node in convolutions}
     if not outputs:
         return model, module
     moments = output_moments(module, outputs, images, batch_size=min(batch, 16))

@@ -60,7 +60,7 @@ def prepare(path: Path, *, size: int = 224) -> Prepared:
         CrispError: the file is broken, has several inputs, or cannot be upgraded.
     """
     source = load(path)
-    upgraded = upgrade(source)
+    upgraded = with_value_info(upgrade(source))  # the padding that auto_pad means depends on shapes
     graph = upgraded.graph()
     declined = run_passes(SIMPLIFY, graph, Plan())
     model = with_value_info(upgraded.with_graph(graph))

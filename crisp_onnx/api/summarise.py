@@ -27,7 +27,10 @@ STOCK_RUNTIME = "stock ONNX Runtime: the function bodies run at dense speed"
 
 @dataclass(frozen=True)
 class Outcome:
-    """Everything a run of `compress` has found. `evaluated`: the comparison is on the user's evaluation images."""
+    """Everything a run of `compress` has found.
+
+    `given`: there were images to learn from. `evaluated`: the comparison is on the user's evaluation images.
+    """
 
     recipe: Recipe
     prepared: Prepared
@@ -38,6 +41,7 @@ class Outcome:
     comparison: Comparison | None
     timing: Timing
     bytes_written: int
+    given: bool
     evaluated: bool
 
 
@@ -84,14 +88,14 @@ def formula_bytes(model: Model, plan: Plan, *, hybrid: bool) -> int:
     packed = {f"{s.layer.weight}.{part}" for s in plan.sparse() for part in ("values", "indices", "blocks")}
     constants = {t.name: t for t in model.graph().tensors().values() if isinstance(t, gs.Constant)}
     rest = sum(t.values.nbytes for t in constants.values() if not (hybrid and t.name in packed))
-    return rest + (sum(s.bytes for s in plan.sparse()) if hybrid else 0)
+    return int(rest) + (sum(s.bytes for s in plan.sparse()) if hybrid else 0)
 
 
 def _accuracy(outcome: Outcome) -> schema.Accuracy:
     if outcome.comparison is None:
         reason = (
             "no images were given"
-            if outcome.recipe.data is None
+            if not outcome.given
             else "no evaluation images were given and there are too few a class to hold some out"
         )
         return schema.Accuracy(reason=reason)

@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
 
+from crisp_onnx.api.inspect import recount
 from crisp_onnx.api.prepare import find_classes, find_labels, find_preprocess, prepare
 from crisp_onnx.data import Classes, open_images
 from crisp_onnx.errors import CrispError, VerificationFailed
 from crisp_onnx.format import DOMAIN
 from crisp_onnx.model import Model, load
-from crisp_onnx.runtime.evaluate import Comparison, compare_on, open_stock, outputs_of, worst_relative
+from crisp_onnx.runtime.evaluate import Comparison, Floats, compare_on, open_stock, outputs_of, worst_relative
 from crisp_onnx.runtime.latency import Timing, measure_files, seeded_input
 
 SEEDED_IMAGES = 8
@@ -48,13 +51,11 @@ def verify(
 
     Raises:
         CrispError: a file or an option is at fault.
-        VerificationFailed: the compressed model answers with values that are not finite, or with another shape.
+        VerificationFailed: the compressed file is damaged or does not run, answers with values that are not finite,
+            or takes or gives tensors of another shape.
     """
     first, second = load(original), load(compressed)
-    if first.input.shape != second.input.shape or first.input.dtype != second.input.dtype:
-        raise VerificationFailed(
-            f"{compressed} takes {second.input.shape} where {original} takes {first.input.shape}: it is another model."
-        )
+    _check_pair(first, second)
     way = find_preprocess(preprocess, first)
     prepared = prepare(original, size=way.size[0])
     known = find_labels(labels, prepared, data)
@@ -63,14 +64,17 @@ def verify(
     )
     if data is not None and chosen is None:
         raise CrispError(f"Say with --classes which classes to judge: {compressed} does not record any.")
-    sessions = (open_stock(original), open_stock(compressed))
-    answers = [outputs_of(session, seeded_input(first.input, batch=SEEDED_IMAGES)) for session in sessions]
-    worst = _worst(answers[0], answers[1], chosen, compressed)
+    seeded = seeded_input(first.input, batch=SEEDED_IMAGES, size=way.size[0])
+    dense = open_stock(original)
+    expected = outputs_of(dense, seeded)
+    hybrid, answers = _run(compressed, seeded)
+    sessions = (dense, hybrid)
+    worst = _worst(expected, answers, chosen, compressed)
     comparison = None
-    notes = list(filter(None, [way.assumed and way.assumed.capitalize() + "."]))
+    notes = list(filter(None, [way.assumed and way.assumed.capitalize() + ".", _origin_note(first, second)]))
     if data is not None and chosen is not None:
         images = open_images(data, chosen, known, way)
-        notes += images.left_out
+        notes += [f"Left out of {images.source}: {reason}." for reason in images.left_out]
         comparison = compare_on(sessions, images, chosen.indices)
     else:
         notes.append("Accuracy is not measured: no images were given. Pass --data.")
@@ -79,23 +83,48 @@ def verify(
     return Verification(chosen, comparison, worst, first.file_bytes, second.file_bytes, timing, tuple(notes))
 
 
+def _check_pair(first: Model, second: Model) -> None:
+    """Whether the compressed file is whole, and a form of the original at all."""
+    if first.input.shape != second.input.shape or first.input.dtype != second.input.dtype:
+        raise VerificationFailed(
+            f"{second.path} takes {second.input.shape} where {first.path} takes {first.input.shape}: "
+            "it is another model."
+        )
+    recount(second.graph())
+
+
+def _origin_note(first: Model, second: Model) -> str:
+    recorded = second.metadata.get(f"{DOMAIN}.source_sha256", first.sha256)
+    same = recorded == first.sha256
+    return "" if same else f"{second.path} was made from another file than {first.path}: the hashes differ."
+
+
+def _run(compressed: Path, inputs: npt.NDArray[np.float32]) -> tuple[ort.InferenceSession, Floats]:
+    try:
+        session = open_stock(compressed)
+        return session, outputs_of(session, inputs)
+    except CrispError as error:
+        raise VerificationFailed(f"{compressed} is damaged: {error}") from error
+
+
 def _recorded(compressed: Model, outputs: int) -> Classes | None:
     """The classes in the compressed file's metadata; a help to the user, never needed to run the file."""
     try:
         table = json.loads(compressed.metadata.get(f"{DOMAIN}.classes", ""))
         found = Classes(tuple(int(index) for index in table), tuple(map(str, table.values())))
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, TypeError, CrispError):
         return None
-    return found if max(found.indices) < outputs else None
+    return found if min(found.indices) >= 0 and max(found.indices) < outputs else None
 
 
-def _worst(first: np.ndarray, second: np.ndarray, classes: Classes | None, path: Path) -> float:  # type: ignore[type-arg]
+def _worst(first: np.ndarray, second: np.ndarray, classes: Classes | None, path: Path) -> float:
     if not np.isfinite(second).all():
         raise VerificationFailed(f"{path} answers with values that are not finite. Compress the model again.")
     if classes is not None:
         among = list(classes.indices)
+        sliced = second.shape[1] == len(among)
         first = first[:, among]
-        second = second if second.shape[1] == len(among) else second[:, among]
+        second = second if sliced or second.shape[1] <= max(among) else second[:, among]
     if first.shape != second.shape:
         raise VerificationFailed(
             f"{path} has {second.shape[1]} outputs where the original has {first.shape[1]}. Name the classes with "

@@ -50,6 +50,21 @@ def _divide(a: Any, b: Any) -> Any:
     return a // b if (a >= 0) == (b > 0) else -(-a // b)
 
 
+def _and(a: Any, b: Any) -> bool:
+    return bool(a and b)
+
+
+def _or(a: Any, b: Any) -> bool:
+    return bool(a or b)
+
+
+def extreme(function: Callable[[Any, Any], Any], node: Node, *parts: Host) -> Host | None:
+    result: Host | None = parts[0]
+    for part in parts[1:]:
+        result = None if result is None else _pair(function, None, node, result, part)
+    return result
+
+
 def cast(node: Node, x: Host) -> Host | None:
     dtype = onnx_type(node, "to")
     if dtype.is_floating_point:
@@ -76,6 +91,8 @@ def slice_(
     if x.rank != 1 or len(starts.values) != 1:
         return None
     step = steps.values[0] if steps is not None else 1
+    if step < 0:
+        return None
     return Host(x.values[starts.values[0] : ends.values[0] : step], 1, x.dtype)
 
 
@@ -88,7 +105,8 @@ def unsqueeze(node: Node, x: Host, axes: Host) -> Host | None:
 
 
 def reshape(node: Node, x: Host, shape: Host) -> Host | None:
-    return Host(x.values, len(shape.values), x.dtype) if shape.values in ((), (-1,), (len(x.values),)) else None
+    fits = shape.values in ((-1,), (len(x.values),)) or (not shape.values and len(x.values) == 1)
+    return Host(x.values, len(shape.values), x.dtype) if fits else None
 
 
 def identity(node: Node, x: Host) -> Host:
@@ -104,10 +122,15 @@ def where(node: Node, condition: Host, a: Host, b: Host) -> Host | None:
     return Host(values, max(condition.rank, a.rank, b.rank), a.dtype)
 
 
-def expand(node: Node, x: Host, shape: Host) -> Host | None:
-    if len(shape.values) != 1 or len(x.values) != 1:
+def split(node: Node, x: Host, lengths: Host | None = None) -> list[Host] | None:
+    if x.rank != 1 or (lengths is None and len(x.values) % len(node.outputs)):
         return None
-    return Host(x.values * shape.values[0], 1, x.dtype)
+    even = [len(x.values) // len(node.outputs)] * len(node.outputs)
+    result, start = [], 0
+    for length in even if lengths is None else lengths.values:
+        result.append(Host(x.values[start : start + length], 1, x.dtype))
+        start += length
+    return result
 
 
 def reduce(function: Callable[[Sequence[Any]], Any], node: Node, x: Host, axes: Host | None = None) -> Host | None:
@@ -121,8 +144,8 @@ _PAIRS: dict[str, tuple[Callable[[Any, Any], Any], torch.dtype | None]] = {
     "Sub": (operator.sub, None),
     "Mul": (operator.mul, None),
     "Div": (_divide, None),
-    "Max": (max, None),
-    "Min": (min, None),
+    "And": (_and, None),
+    "Or": (_or, None),
     "Equal": (operator.eq, torch.bool),
     "Less": (operator.lt, torch.bool),
     "LessOrEqual": (operator.le, torch.bool),
@@ -142,14 +165,18 @@ HOST_OPERATORS: dict[str, HostHandler] = {
     **{op: partial(_pair, function, result) for op, (function, result) in _PAIRS.items()},
     **{op: partial(_single, function) for op, function in _SINGLES.items()},
     "Cast": cast,
+    "Max": partial(extreme, max),
+    "Min": partial(extreme, min),
     "Concat": concat,
-    "Expand": expand,
     "Gather": gather,
     "Identity": identity,
+    "ReduceMax": partial(reduce, max),
+    "ReduceMin": partial(reduce, min),
     "ReduceProd": partial(reduce, math.prod),
     "ReduceSum": partial(reduce, sum),
     "Reshape": reshape,
     "Slice": slice_,
+    "Split": split,
     "Squeeze": squeeze,
     "Unsqueeze": unsqueeze,
     "Where": where,

@@ -138,7 +138,7 @@ class GraphModule(nn.Module):
     ) -> Sequence[Value]:
         if self.training and node.op == "BatchNormalization" and not node.integer("training_mode", 0):
             tensors = [t for t in inputs if isinstance(t, Tensor)]
-            return (train_batch_norm(node, *tensors, momentum=momentum),)
+            return (train_batch_norm(node, momentum, *tensors),)
         return run_node(node, inputs, device)
 
     def _run_guarded(
@@ -148,7 +148,7 @@ class GraphModule(nn.Module):
             return self._run(node, inputs, momentum, device)
         except torch.OutOfMemoryError:
             raise
-        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        except (RuntimeError, ValueError, IndexError, TypeError, ArithmeticError) as error:
             shapes = ", ".join(str(tuple(t.shape)) for t in inputs if isinstance(t, Tensor))
             first = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise node.refusal(f"torch fails on inputs of shapes {shapes} ({first})") from error

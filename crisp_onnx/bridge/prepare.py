@@ -94,16 +94,27 @@ def _become_constants(node: gs.Node, results: Any) -> None:
 
 
 def _untie_statistics(graph: gs.Graph) -> None:
-    """Give BatchNorm statistics that also serve as a weight (equal values, stored once) a constant of their own."""
-    roles: dict[str, set[bool]] = {}
+    """Give a BatchNorm statistic that has other uses a constant of its own.
+
+    Exporters store equal constants once, so that a running mean may also be a bias, or that of another BatchNorm.
+    The name stays with the first use unless the constant is a weight too.
+    """
     uses = [(node, slot) for node in graph.nodes for slot, t in enumerate(node.inputs) if isinstance(t, gs.Constant)]
+    weights = {node.inputs[slot].name for node, slot in uses if not _is_statistic(node, slot)}
+    taken = set(graph.tensors())
+    owned: set[str] = set()
     for node, slot in uses:
-        roles.setdefault(node.inputs[slot].name, set()).add(_is_statistic(node, slot))
-    for node, slot in uses:
-        shared = node.inputs[slot]
-        if roles[shared.name] == {True, False} and _is_statistic(node, slot):
+        stored = node.inputs[slot]
+        if not _is_statistic(node, slot):
+            continue
+        if stored.name in weights or stored.name in owned:
             own = "running_mean" if slot == BN_STATISTICS[0] else "running_var"
-            node.inputs[slot] = gs.Constant(f"{node.name}.{own}", shared.values.copy())
+            name = f"{node.outputs[0].name}.{own}"
+            while name in taken:
+                name += "_"
+            taken.add(name)
+            node.inputs[slot] = gs.Constant(name, stored.values.copy())
+        owned.add(stored.name)
 
 
 def _is_statistic(node: gs.Node, slot: int) -> bool:

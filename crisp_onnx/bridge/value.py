@@ -66,10 +66,12 @@ def to_numpy(tensor: Tensor, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     tensor = tensor.detach().cpu().contiguous()
     if tensor.dtype == torch.bfloat16 and dtype.name == "bfloat16":
         bits: npt.NDArray[Any] = tensor.view(torch.int16).numpy().view(dtype)
-        return bits.copy()
+        copied: npt.NDArray[Any] = bits.copy()
+        return copied
     if tensor.dtype == torch.bfloat16:
         tensor = tensor.float()
-    return tensor.numpy().astype(dtype, copy=True)
+    array: npt.NDArray[Any] = tensor.numpy().astype(dtype, copy=True)
+    return array
 
 
 def to_host(value: Tensor | npt.NDArray[Any]) -> Host:

@@ -69,7 +69,8 @@ def unpack(indices: npt.NDArray[np.uint8], count: int, bits: int) -> npt.NDArray
     """(..., bytes) -> (..., count) places, low bits first."""
     shifts = np.arange(8 // bits, dtype=np.uint8) * bits
     places = (indices[..., None] >> shifts) & (2**bits - 1)
-    return places.reshape(*indices.shape[:-1], -1)[..., :count].astype(np.int64)
+    cut: npt.NDArray[np.int64] = places.reshape(*indices.shape[:-1], -1)[..., :count].astype(np.int64)
+    return cut
 
 
 def _kept_groups(
@@ -81,11 +82,13 @@ def _kept_groups(
     blocks = matrix.reshape(rows // B, B, columns // B, B).transpose(0, 2, 1, 3)
     blocks = np.take_along_axis(blocks, kept[:, :, None, None].astype(np.int64), 1)
     R, S = kept.shape
-    return blocks.reshape(R, S, B // V, V, B // M, M).transpose(0, 1, 2, 4, 5, 3)
+    groups: npt.NDArray[np.generic] = blocks.reshape(R, S, B // V, V, B // M, M).transpose(0, 1, 2, 4, 5, 3)
+    return groups
 
 
 def _pack(places: npt.NDArray[np.integer], bits: int) -> npt.NDArray[np.uint8]:
     per_byte = 8 // bits
     padded = np.pad(places, [(0, 0)] * 3 + [(0, -places.shape[-1] % per_byte)])
     grouped = padded.reshape(*places.shape[:3], -1, per_byte)
-    return (grouped << (np.arange(per_byte) * bits)).sum(-1).astype(np.uint8)
+    packed: npt.NDArray[np.uint8] = (grouped << (np.arange(per_byte) * bits)).sum(-1).astype(np.uint8)
+    return packed

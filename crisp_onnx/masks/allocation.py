@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, inf
 
 import numpy as np
 import numpy.typing as npt
@@ -33,18 +33,22 @@ def rank_columns(scores: npt.NDArray[np.floating], cost: npt.NDArray[np.floating
     )
 
 
-def allocate(layers: Sequence[RankColumns], target: float, *, floor: float = 0.5) -> list[int]:
+def allocate(layers: Sequence[RankColumns], target: float, *, floor: float = 0.5, tolerance: float = inf) -> list[int]:
     """Blocks kept per block row of each layer, so that the cost kept comes nearest to `target`.
 
     `floor`: no layer keeps less than this share of the blocks that a uniform allocation gives it, and never less than
-    one. Where the floor forbids the target, the least that the floor allows is returned.
+    one. Where the floor forbids the target, the least that the floor allows is returned. `tolerance`: a cost further
+    than this from the target, as wide rank columns leave it, is brought nearer with columns of other layers.
     """
     total = sum(float(layer.cost.sum()) for layer in layers)
     uniform = min(1.0, target / total) if total else 1.0
-    owner, position, ratio, freed = [], [], [], []
+    least = [max(1, min(len(layer.cost), ceil(floor * uniform * len(layer.cost)))) for layer in layers]
+    owner: list[int] = []
+    position: list[int] = []
+    ratio: list[float] = []
+    freed: list[float] = []
     for number, layer in enumerate(layers):
-        columns = len(layer.cost)
-        removable = columns - max(1, min(columns, ceil(floor * uniform * columns)))
+        removable = len(layer.cost) - least[number]
         # Partly padded blocks free less; the running maximum keeps the removed columns a prefix all the same.
         worth = np.maximum.accumulate(layer.saliency / np.maximum(layer.cost, 1e-12))
         owner += [number] * removable
@@ -55,4 +59,26 @@ def allocate(layers: Sequence[RankColumns], target: float, *, floor: float = 0.5
     kept_after = total - np.concatenate([[0.0], np.cumsum(np.asarray(freed)[order])]) if freed else np.array([total])
     removed = int(np.argmin(np.abs(kept_after - target)))
     gone = np.bincount(np.asarray(owner, int)[order[:removed]], minlength=len(layers)) if removed else [0] * len(layers)
-    return [len(layer.cost) - int(count) for layer, count in zip(layers, gone, strict=True)]
+    keep = [len(layer.cost) - int(count) for layer, count in zip(layers, gone, strict=True)]
+    return _settle(layers, keep, least, float(kept_after[removed]) - target, tolerance)
+
+
+def _settle(
+    layers: Sequence[RankColumns], keep: Sequence[int], least: Sequence[int], excess: float, tolerance: float
+) -> list[int]:
+    """Remove or restore one rank column at a time while that brings the `excess` of kept cost nearer to zero."""
+    settled = list(keep)
+    while abs(excess) > tolerance:
+        step = -1 if excess > 0 else 1
+        moves = []
+        for number, layer in enumerate(layers):
+            after = settled[number] + step
+            if least[number] <= after <= len(layer.cost):
+                moved = float(layer.cost[len(layer.cost) - max(settled[number], after)])
+                moves.append((abs(excess + step * moved), number, moved))
+        distance, number, moved = min(moves, default=(inf, 0, 0.0))
+        if distance >= abs(excess):
+            break
+        settled[number] += step
+        excess += step * moved
+    return settled

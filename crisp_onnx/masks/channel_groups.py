@@ -1,12 +1,13 @@
 """Groups of layers that share a channel dimension: what one of them loses, all of them must lose.
 
 The rows of a producer, the columns of its consumers, and everything element-wise in between have one common width.
-A residual Add ties two producers together; Concat, a Reshape that mixes axes and unknown operators end a group.
+A residual Add ties two producers together, and so does a weight that two nodes share; Concat, a Reshape that mixes
+axes, grouped convolutions and unknown operators end a group.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx_graphsurgeon as gs
@@ -51,15 +52,18 @@ def channel_groups(
         layer = by_name.get(node.name)
         if layer is not None and layer.groups == 1:
             continue
-        ties = layer is not None or node.op in _TYING or node.op in _SAME_WIDTH
-        for out in node.outputs[:1]:
-            for name in data:
-                if ties and _width(shapes, name) == _width(shapes, out.name):
-                    root[find(name)] = find(out.name)
-                elif not ties or _width(shapes, name) != 1:
-                    reason = f"{node.op} {node.name!r}"
-                    bounds.setdefault(name, []).append(reason)
-                    bounds.setdefault(out.name, []).append(reason)
+        outs = [out.name for out in node.outputs if not out.is_empty()]
+        depthwise = layer is not None and layer.groups == layer.shape[0] and layer.shape[1] == 1
+        ties = depthwise or node.op in _TYING or node.op in _SAME_WIDTH
+        for name in data:
+            if ties and _same_channels(shapes, name, outs[0]):
+                root[find(name)] = find(outs[0])
+            elif not ties or _width(shapes, name) != 1:
+                for bound in (name, *outs):
+                    bounds.setdefault(bound, []).append(f"{node.op} {node.name!r}")
+    for first, second in _twins(graph, by_name):
+        for one, other in zip((first.inputs[0], first.outputs[0]), (second.inputs[0], second.outputs[0]), strict=True):
+            root[find(other.name)] = find(one.name)
     for tensor in (*graph.inputs, *graph.outputs):
         kind = "input" if tensor in graph.inputs else "output"
         bounds.setdefault(tensor.name, []).append(f"graph {kind} {tensor.name!r}")
@@ -96,6 +100,25 @@ def _collect(
         )
         for group, width in widths.items()
     )
+
+
+def _twins(graph: gs.Graph, by_name: Mapping[str, WeightLayer]) -> Iterator[tuple[gs.Node, gs.Node]]:
+    """Pairs of nodes that read the same weight."""
+    first: dict[str, gs.Node] = {}
+    for node in graph.nodes:
+        layer = by_name.get(node.name)
+        if layer is not None and layer.weight in first:
+            yield first[layer.weight], node
+        elif layer is not None:
+            first[layer.weight] = node
+
+
+def _same_channels(shapes: Mapping[str, tuple[int, ...]], one: str, other: str) -> bool:
+    """Equal known widths on the same axis; images and token sequences keep their channels on different ones."""
+    ranks = {len(shapes.get(name, ())) for name in (one, other)}
+    if 3 in ranks and max(ranks) > 3:
+        return False
+    return _width(shapes, one) == _width(shapes, other) > 0
 
 
 def _width(shapes: Mapping[str, tuple[int, ...]], name: str) -> int:

@@ -17,6 +17,8 @@ from crisp_onnx.masks.plan import DenseLayer, Plan, SparseLayer
 from crisp_onnx.model import WeightLayer
 
 FLOOR = 0.5
+# A budget counts as met within 0.005; columns of a few wide layers may be coarser than that.
+SLACK = 0.0025
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def choose(
         dense_reasons: reason by layer name for those that stay dense.
 
     Raises:
-        CrispError: no prunable layer, or a budget above what N:M alone already removes.
+        CrispError: no prunable layer, a budget above what N:M alone already removes, or a saliency that is not finite.
     """
     scored = [
         _score(layer, saliency[layer.weight], pattern, macs=budget.kept_macs is not None)
@@ -70,12 +72,18 @@ def choose(
         reasons = "; ".join(sorted({reason for reason in dense_reasons.values() if reason})) or "no weight layers"
         raise CrispError(f"No prunable layer: {reasons}. `crisp-onnx check` shows every layer.")
     target = _target(scored, layers, pattern, budget)
-    keep = allocate([item.columns for item in scored], target, floor=floor)
+    whole = sum(i.layer.weights for i in scored) if budget.kept_macs is None else sum(i.macs for i in layers)
+    keep = allocate([item.columns for item in scored], target, floor=floor, tolerance=SLACK * whole)
     chosen = {item.layer.name: _apply(item, pattern, s) for item, s in zip(scored, keep, strict=True)}
     return Plan(tuple(chosen.get(layer.name) or DenseLayer(layer, dense_reasons[layer.name]) for layer in layers))
 
 
 def _score(layer: WeightLayer, saliency: npt.NDArray[np.floating], pattern: Pattern, *, macs: bool) -> _Scored:
+    if not np.isfinite(saliency).all():
+        raise CrispError(
+            f"The saliency of layer {layer.name!r} is not finite: the model overflows on these images. "
+            "Check --preprocess, or keep the layer dense with --keep-dense."
+        )
     matrix = padded_matrix(saliency, pattern.block)
     nm = nm_mask(matrix, pattern)
     real = padded_matrix(np.ones(layer.shape, bool), pattern.block)
@@ -90,7 +98,8 @@ def _target(scored: Sequence[_Scored], layers: Sequence[WeightLayer], pattern: P
     after_nm = sum(float(item.columns.cost.sum()) for item in scored)
     if budget.kept_weights is not None:
         target = budget.kept_weights * sum(item.layer.weights for item in scored)
-        asked, least = f"--sparsity {1 - budget.kept_weights:g}", f"{1 - pattern.density:.3g}"
+        after_share = after_nm / sum(item.layer.weights for item in scored)
+        asked, least = f"--sparsity {1 - budget.kept_weights:g}", f"at least {1 - after_share:.3g}"
     else:
         share = budget.kept_macs or 0.0
         sparse = {item.layer.name for item in scored}

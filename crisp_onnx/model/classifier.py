@@ -17,23 +17,37 @@ def classifier_chain(graph: gs.Graph) -> tuple[gs.Node, ...]:
     """Nodes from the classifier (first) to the graph's first output (last); empty when there is no plain chain.
 
     The classifier is the first Conv, Gemm or MatMul with a stored weight met on the way back, and every node between it
-    and the output has one data input and one consumer.
+    and the output has one data input and one consumer. A Shape beside the chain that only tells a Reshape of the chain
+    its target does not count: the opset converter wraps Softmax in such a pair.
     """
     chain: list[gs.Node] = []
     tensor = graph.outputs[0]
     while tensor.inputs:
         node = tensor.inputs[0]
-        if tensor is not graph.outputs[0] and len(tensor.outputs) != 1:
+        readers = [reader for reader in tensor.outputs if not _tells_a_shape_to(reader, chain)]
+        if tensor is not graph.outputs[0] and len(readers) != 1:
             return ()
         chain.append(node)
         if node.op in WEIGHT_OPS:
             stored = len(node.inputs) > 1 and isinstance(node.inputs[1], gs.Constant)
             return tuple(reversed(chain)) if stored else ()
         data = [i for i in node.inputs if not isinstance(i, gs.Constant) and not i.is_empty()]
+        data = [i for i in data if not (i.inputs and _tells_a_shape_to(i.inputs[0], [node]))]
         if node.op not in _CLASS_KEEPING or len(data) != 1:
             return ()
         tensor = data[0]
     return ()
+
+
+def _tells_a_shape_to(node: gs.Node, chain: list[gs.Node]) -> bool:
+    """Whether `node` is a Shape read by nothing but the target input of Reshapes in `chain`."""
+    if node.op != "Shape":
+        return False
+    readers = node.outputs[0].outputs
+    return bool(readers) and all(
+        reader.op == "Reshape" and reader.inputs[0] is not node.outputs[0] and any(reader is link for link in chain)
+        for reader in readers
+    )
 
 
 def ends_in_softmax(graph: gs.Graph) -> bool:

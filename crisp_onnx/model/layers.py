@@ -56,17 +56,13 @@ class WeightLayer:
 def weight_layers(model: Model, shapes: Mapping[str, tuple[int, ...]] | None = None) -> tuple[WeightLayer, ...]:
     """Every weight layer in the order of the graph. `shapes`: tensor shapes of one image (see `model.shapes`)."""
     graph = model.graph()
-    uses: dict[str, int] = {}
-    for node in graph.nodes:
-        for tensor in node.inputs:
-            if isinstance(tensor, gs.Constant):
-                uses[tensor.name] = uses.get(tensor.name, 0) + 1
     layers = []
     first_conv = True
     for node in graph.nodes:
         if node.op not in WEIGHT_OPS or node.domain not in (None, "", "ai.onnx"):
             continue
-        layer = _layer(node, shapes or {}, uses, first_conv=first_conv and node.op == "Conv")
+        sees_image = node.op == "Conv" and (first_conv or any(node.inputs[0] is image for image in graph.inputs))
+        layer = _layer(node, shapes or {}, sees_image=sees_image)
         if node.op == "Conv":
             first_conv = False
         if layer is not None:
@@ -74,9 +70,7 @@ def weight_layers(model: Model, shapes: Mapping[str, tuple[int, ...]] | None = N
     return tuple(layers)
 
 
-def _layer(
-    node: gs.Node, shapes: Mapping[str, tuple[int, ...]], uses: Mapping[str, int], *, first_conv: bool
-) -> WeightLayer | None:
+def _layer(node: gs.Node, shapes: Mapping[str, tuple[int, ...]], *, sees_image: bool) -> WeightLayer | None:
     if len(node.inputs) < 2 or not isinstance(node.inputs[1], gs.Constant):
         return None
     weight = node.inputs[1]
@@ -84,30 +78,53 @@ def _layer(
     groups = int(node.attrs.get("group", 1)) if node.op == "Conv" else 1
     transposed = node.op == "MatMul" or (node.op == "Gemm" and not node.attrs.get("transB", 0))
     out = shapes.get(node.outputs[0].name)
-    obstacle = ""
     if node.op == "Conv":
-        rank = len(dims) - 2
-        shape = (dims[0], dims[1], prod(dims[2:-1]), dims[-1]) if rank else (dims[0], dims[1], 1, 1)
+        shape = (dims[0], dims[1], prod(dims[2:-1]), dims[-1]) if len(dims) > 2 else (dims[0], dims[1], 1, 1)
         positions = prod(out[2:]) if out else None
-        if rank != 2:
-            obstacle = f"a {rank}-D convolution"
-        elif groups > 1:
-            obstacle = "depthwise convolution" if dims[1] == 1 else f"grouped convolution ({groups} groups)"
-        elif first_conv:
-            obstacle = "first convolution: its few input channels see the image itself"
-        elif node.attrs.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
-            obstacle = f"auto_pad={node.attrs['auto_pad']}: the padding depends on the input's size"
+        obstacle = _conv_obstacle(node, dims, groups, sees_image=sees_image)
+    elif len(dims) != 2:
+        return None
     else:
-        if len(dims) != 2:
-            return None
         shape = (dims[1], dims[0], 1, 1) if transposed else (dims[0], dims[1], 1, 1)
-        positions = prod(out[1:-1]) if out else None
-        if node.op == "Gemm":
-            positions = 1
-            if node.attrs.get("transA", 0) or node.attrs.get("alpha", 1.0) != 1.0 or node.attrs.get("beta", 1.0) != 1.0:
-                obstacle = "Gemm with transA, alpha or beta"
-    if not obstacle and weight.dtype != np.float32:
-        obstacle = f"weight is {np.dtype(weight.dtype).name}, not float32"
-    if not obstacle and uses[weight.name] > 1:
-        obstacle = f"weight {weight.name!r} is shared by {uses[weight.name]} nodes"
+        positions = 1 if node.op == "Gemm" else prod(out[1:-1]) if out else None
+        obstacle = _gemm_obstacle(node)
+    obstacle = obstacle or _weight_obstacle(weight)
+    if not obstacle and len(node.inputs) > 2 and not node.inputs[2].is_empty():
+        obstacle = _bias_obstacle(node.inputs[2], shape[0])
     return WeightLayer(node.name, node.op, weight.name, shape, groups, transposed, positions, obstacle)
+
+
+def _conv_obstacle(node: gs.Node, dims: tuple[int, ...], groups: int, *, sees_image: bool) -> str:
+    """Why a convolution cannot be pruned whatever the pattern, or empty."""
+    if len(dims) != 4:
+        return f"a {len(dims) - 2}-D convolution"
+    if groups > 1:
+        return "depthwise convolution" if dims[1] == 1 else f"grouped convolution ({groups} groups)"
+    if sees_image:
+        return "first convolution: its few input channels see the image itself"
+    if node.attrs.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
+        return f"auto_pad={node.attrs['auto_pad']}: the padding depends on the input's size"
+    return ""
+
+
+def _gemm_obstacle(node: gs.Node) -> str:
+    attrs = node.attrs
+    scaled = attrs.get("transA", 0) or attrs.get("alpha", 1.0) != 1.0 or attrs.get("beta", 1.0) != 1.0
+    return "Gemm with transA, alpha or beta" if node.op == "Gemm" and scaled else ""
+
+
+def _weight_obstacle(weight: gs.Constant) -> str:
+    if weight.dtype != np.float32:
+        return f"weight is {np.dtype(weight.dtype).name}, not float32"
+    if len(weight.outputs) > 1:
+        return f"weight {weight.name!r} is shared by {len(weight.outputs)} nodes"
+    return ""
+
+
+def _bias_obstacle(bias: gs.Tensor, rows: int) -> str:
+    """Why a bias is not one stored number per output, or empty."""
+    if not isinstance(bias, gs.Constant):
+        return f"bias {bias.name!r} is computed, not stored"
+    dims = tuple(int(side) for side in bias.shape)
+    plain = all(side == 1 for side in dims[:-1]) and (not dims or dims[-1] in (1, rows))
+    return "" if plain else f"bias {bias.name!r} {dims} is not one number per output"

@@ -21,6 +21,8 @@ def load(path: str | Path) -> Model:
             weights stored as `sparse_initializer`, or a graph that the ONNX checker refuses.
     """
     path = Path(path)
+    if path.is_dir():
+        raise CrispError(f"{path} is a folder. Give the path of the ONNX file in it.")
     if not path.is_file():
         raise CrispError(f"No such file: {path}. Give the path of an ONNX model.")
     digest = hashlib.sha256()
@@ -44,15 +46,17 @@ def load(path: str | Path) -> Model:
             "Write them as ordinary initializers first."
         )
     file_bytes = len(content)
-    for file in _external_files(proto, path.parent):
-        digest.update(file.read_bytes())
-        file_bytes += file.stat().st_size
+    data_files: tuple[Path, ...] = ()
     try:
+        data_files = tuple(_external_files(proto, path.parent))
+        for file in data_files:
+            digest.update(file.read_bytes())
+            file_bytes += file.stat().st_size
         external_data_helper.load_external_data_for_model(proto, str(path.parent))
     except (OSError, ValueError, onnx.checker.ValidationError) as error:
         raise CrispError(f"The external data of {path} cannot be read: {_first_line(error)}.") from error
     _check(proto, path)
-    return Model(proto, path, digest.hexdigest(), file_bytes)
+    return Model(proto, path, digest.hexdigest(), file_bytes, data_files)
 
 
 def _external_files(proto: onnx.ModelProto, folder: Path) -> list[Path]:
@@ -63,6 +67,8 @@ def _external_files(proto: onnx.ModelProto, folder: Path) -> list[Path]:
         if not external_data_helper.uses_external_data(tensor):
             continue
         info = external_data_helper.ExternalDataInfo(tensor)
+        if (info.offset or 0) < 0 or (info.length or 0) < 0:
+            raise ValueError(f"tensor {tensor.name!r} names a negative offset or length")
         file = (folder / info.location).resolve()
         if Path(info.location).is_absolute() or not file.is_relative_to(root):
             raise CrispError(
@@ -84,7 +90,7 @@ def _check(proto: onnx.ModelProto, path: Path) -> None:
         return
     try:
         onnx.checker.check_model(proto)
-    except onnx.checker.ValidationError as error:
+    except (onnx.checker.ValidationError, UnicodeDecodeError) as error:  # damaged names cannot even be reported
         raise CrispError(f"{path} is not a valid ONNX model: {_first_line(error)}") from error
 
 

@@ -62,7 +62,7 @@ def _known(proto: onnx.ModelProto) -> Shapes:
     return shapes
 
 
-def _run(proto: onnx.ModelProto, wanted: list[str], name: str, image: np.ndarray) -> Shapes:  # type: ignore[type-arg]
+def _run(proto: onnx.ModelProto, wanted: list[str], name: str, image: np.ndarray) -> Shapes:
     named = {o.name for o in proto.graph.output}
     proto.graph.output.extend(onnx.ValueInfoProto(name=tensor) for tensor in wanted if tensor not in named)
     options = ort.SessionOptions()

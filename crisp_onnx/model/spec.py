@@ -10,8 +10,12 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 from onnx import helper
+from onnx_graphsurgeon.logger import G_LOGGER
 
 from crisp_onnx.errors import CrispError
+
+# Graphsurgeon prints its warnings to stdout, where only results belong; its errors arrive as exceptions.
+G_LOGGER.severity = G_LOGGER.CRITICAL + 1
 
 DEFAULT_DOMAIN = ("", "ai.onnx")
 
@@ -33,17 +37,18 @@ class TensorSpec:
 class Model:
     """A loaded classifier. `proto` holds all weights in memory.
 
-    `sha256` and `file_bytes` are those of the file as it was read, its external data included.
+    `sha256` and `file_bytes` are those of the file as it was read, its external data (`data_files`) included.
     """
 
     proto: onnx.ModelProto
     path: Path
     sha256: str
     file_bytes: int = 0
+    data_files: tuple[Path, ...] = ()
 
     @property
     def opset(self) -> int:
-        return next(o.version for o in self.proto.opset_import if o.domain in DEFAULT_DOMAIN)
+        return int(next(o.version for o in self.proto.opset_import if o.domain in DEFAULT_DOMAIN))
 
     @property
     def input(self) -> TensorSpec:
@@ -70,27 +75,46 @@ class Model:
         return {p.key: p.value for p in self.proto.metadata_props}
 
     def graph(self) -> gs.Graph:
-        """A fresh editable copy of the graph; changing it leaves this model as it is."""
-        graph = gs.import_onnx(self.proto)
-        for number, node in enumerate(graph.nodes):
-            node.name = node.name or f"{node.op}_{number}"
+        """A fresh editable copy of the graph; changing it leaves this model as it is.
+
+        Raises:
+            CrispError: the graph holds types or names that graphsurgeon cannot represent.
+        """
+        try:
+            graph = gs.import_onnx(self.proto)
+        except Exception as error:  # graphsurgeon raises many types without a common base
+            raise self._unreadable(error) from error
+        _name_nodes(graph)
         stored = {t.name for t in self.proto.graph.initializer}
         graph.inputs = [tensor for tensor in graph.inputs if tensor.name not in stored]
         return graph
 
     def with_graph(self, graph: gs.Graph) -> Model:
         """The same model with another graph; metadata and functions of the file are kept."""
-        # export_onnx drops metadata and functions in some versions, so both are put back here.
-        proto = gs.export_onnx(graph, do_type_check=False)
+        # export_onnx keeps functions and drops the rest of what a file says of itself.
+        try:
+            proto = gs.export_onnx(graph, do_type_check=False)
+        except (ValueError, TypeError) as error:  # names and dimensions that are no text
+            raise self._unreadable(error) from error
         proto.ir_version = max(self.proto.ir_version, 8)
         del proto.metadata_props[:]
         proto.metadata_props.extend(self.proto.metadata_props)
         proto.producer_name, proto.producer_version = self.proto.producer_name, self.proto.producer_version
         proto.doc_string = self.proto.doc_string
+        proto.domain, proto.model_version = self.proto.domain, self.proto.model_version
         return replace(self, proto=proto)
 
+    def _unreadable(self, error: Exception) -> CrispError:
+        reason = (str(error).strip().splitlines() or [""])[0]
+        return CrispError(
+            f"{self.path.name} holds what cannot be read as a graph ({type(error).__name__}: {reason}): an unknown "
+            "element type or a damaged name. Export it again."
+        )
+
     def with_functions(self, functions: Sequence[onnx.FunctionProto], domain: str, version: int) -> Model:
-        """The same model carrying local functions of `domain`."""
+        """The same model carrying local functions of `domain`; without any it need not know the domain."""
+        if not functions:
+            return self
         proto = _copy(self.proto)
         proto.functions.extend(functions)
         if not any(o.domain == domain for o in proto.opset_import):
@@ -104,6 +128,20 @@ class Model:
         del proto.metadata_props[:]
         helper.set_model_props(proto, kept)
         return replace(self, proto=proto)
+
+
+def _name_nodes(graph: gs.Graph) -> None:
+    """Give every node a name of its own: plans and reports speak of nodes by name, and ONNX lets names repeat."""
+    taken = {node.name for node in graph.nodes}
+    seen: set[str] = set()
+    for number, node in enumerate(graph.nodes):
+        if not node.name or node.name in seen:
+            wanted = f"{node.name or node.op}_{number}"
+            while wanted in taken:
+                wanted += "_"
+            node.name = wanted
+            taken.add(wanted)
+        seen.add(node.name)
 
 
 def _copy(proto: onnx.ModelProto) -> onnx.ModelProto:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Mapping
@@ -54,6 +55,8 @@ def write_files(files: Mapping[Path, bytes]) -> None:
     path = Path()
     try:
         for path, content in files.items():
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, "it is a folder")
             handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
             staged[path] = Path(temporary)
             with os.fdopen(handle, "wb") as file:
@@ -84,12 +87,13 @@ def _move_out(proto: onnx.ModelProto, location: str) -> bytes:
     for tensor in proto.graph.initializer:
         if tensor.data_type == TensorProto.STRING or tensor.ByteSize() < 1024:
             continue
-        raw = tensor.raw_data or onnx.numpy_helper.to_array(tensor).tobytes()
+        # from_array packs types of less than a byte as the file wants them; tobytes() would not.
+        raw = tensor.raw_data or onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor)).raw_data
         parts += b"\0" * (-len(parts) % ALIGNMENT_BYTES)
         offset = len(parts)
         parts += raw
         for field in ("float_data", "int32_data", "int64_data", "double_data", "uint64_data"):
-            tensor.ClearField(field)  # type: ignore[arg-type]
+            tensor.ClearField(field)
         tensor.raw_data = raw  # set_external_data refuses a tensor without raw data
         external_data_helper.set_external_data(tensor, location, offset=offset, length=len(raw))
         tensor.ClearField("raw_data")

@@ -29,6 +29,8 @@ class Schedule:
 
     def kept(self, step: int, start: float, end: float) -> float:
         """Kept share: falls as a cube from `start` to `end` over the ramp (Zhu and Gupta, arXiv 1710.01878)."""
+        if step >= int(self.freeze * self.steps):
+            return end
         left = max(0.0, 1 - step / max(1.0, self.ramp * self.steps))
         return end + (start - end) * left**3
 

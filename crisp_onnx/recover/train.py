@@ -80,6 +80,8 @@ class _Trainer:
     plan: Plan = field(default_factory=Plan)
 
     def __post_init__(self) -> None:
+        # A convolution of channels-last images reorders weights that lie otherwise, at every step.
+        self.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         teacher = copy.deepcopy(self.module).eval().requires_grad_(False)
         teacher.clear_masks()
         self.generator = torch.Generator().manual_seed(self.training.seed)

@@ -89,7 +89,7 @@ def dropout(
     node: Node, x: Tensor, ratio: Tensor | None = None, training: Tensor | None = None
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Dropout of an inference graph: the input itself, and a mask that keeps everything."""
-    if training is not None and bool(training):
+    if training is not None and bool(training) and (ratio is None or float(ratio) != 0.0):
         raise node.refusal("training_mode is set; export the model for inference")
     return (x, torch.ones_like(x, dtype=torch.bool)) if node.wants(1) else x
 

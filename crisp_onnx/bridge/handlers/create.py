@@ -4,12 +4,26 @@ from __future__ import annotations
 
 import math
 
-import onnx
 import torch
+from onnx import TensorProto
 from torch import Tensor
 
 from crisp_onnx.bridge.node import Node, Operator
-from crisp_onnx.bridge.value import HOST_SIZE, Host, Value, torch_dtype
+from crisp_onnx.bridge.value import HOST_SIZE, Host, Value
+
+# A plain dict, because torch.compile cannot trace through protobuf's own tables.
+_TYPES = {
+    int(TensorProto.FLOAT16): torch.float16,
+    int(TensorProto.BFLOAT16): torch.bfloat16,
+    int(TensorProto.FLOAT): torch.float32,
+    int(TensorProto.DOUBLE): torch.float64,
+    int(TensorProto.INT8): torch.int8,
+    int(TensorProto.INT16): torch.int16,
+    int(TensorProto.INT32): torch.int32,
+    int(TensorProto.INT64): torch.int64,
+    int(TensorProto.UINT8): torch.uint8,
+    int(TensorProto.BOOL): torch.bool,
+}
 
 
 def constant(node: Node, *, device: torch.device) -> Tensor:
@@ -51,9 +65,10 @@ def cast(node: Node, x: Tensor) -> Tensor:
 
 def onnx_type(node: Node, key: str) -> torch.dtype:
     """The torch type that the attribute `key` names."""
-    name = onnx.TensorProto.DataType.Name(node.integer(key, 0))
-    known = {"FLOAT": "float32", "DOUBLE": "float64"}
-    return torch_dtype(known.get(name, name.lower()), f"Node {node.name!r}")
+    number = node.integer(key, 0)
+    if number not in _TYPES:
+        raise node.refusal(f"{key}={number}, an element type that the bridge cannot compute with")
+    return _TYPES[number]
 
 
 def cast_like(node: Node, x: Tensor, like: Tensor) -> Tensor:

@@ -60,7 +60,7 @@ def clip(node: Node, x: Tensor, low: Tensor | Number | None = None, high: Tensor
     return torch.clamp(x, low, high)
 
 
-_UNARY = {
+_UNARY: dict[str, Callable[..., Tensor]] = {
     "Abs": torch.abs,
     "Acos": torch.acos,
     "Acosh": torch.acosh,
@@ -98,7 +98,7 @@ _BINARY = {
     "GreaterOrEqual": operator.ge,
 }
 _LOGICAL = {"And": torch.logical_and, "Or": torch.logical_or, "Xor": torch.logical_xor}
-_VARIADIC = {"Max": torch.maximum, "Min": torch.minimum, "Sum": torch.add}
+_VARIADIC: dict[str, Callable[..., Tensor]] = {"Max": torch.maximum, "Min": torch.minimum, "Sum": torch.add}
 
 ELEMENTWISE = {
     **{op: Operator(partial(_unary, function)) for op, function in _UNARY.items()},

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from crisp_onnx.bridge.node import Node, Operator
-from crisp_onnx.bridge.value import Host, Value
+from crisp_onnx.bridge.value import Host
 
 
 def slice_(
@@ -19,18 +19,22 @@ def slice_(
         if step > 0:
             x = x[(slice(None),) * axis + (slice(start, end, step),)]
         else:
-            picked = list(range(*slice(start, end, step).indices(x.shape[axis])))
-            x = x.index_select(axis, torch.tensor(picked, dtype=torch.int64, device=x.device))
+            x = x.index_select(axis, _backwards(start, end, step, x.shape[axis]).to(x.device))
     return x
 
 
-def gather(node: Node, x: Tensor, indices: Value | int) -> Tensor:
+def _backwards(start: int, end: int, step: int, length: int) -> Tensor:
+    """Positions of a slice with a negative step; unlike Python's, one that starts before the first takes the first."""
+    first = min(max(start + length if start < 0 else start, 0), length - 1)
+    last = min(max(end + length if end < 0 else end, -1), length - 1)
+    return torch.arange(first, min(last, first), step)
+
+
+def gather(node: Node, x: Tensor, indices: Tensor) -> Tensor:
     axis = node.integer("axis", 0) % x.ndim
-    if not isinstance(indices, Tensor):
-        return x.select(axis, int(indices))  # type: ignore[arg-type]
     rows = _wrapped(indices, x.shape[axis]).reshape(-1)
     picked = x.index_select(axis, rows)
-    return picked.reshape(*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
+    return picked.reshape([*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]])
 
 
 def gather_elements(node: Node, x: Tensor, indices: Tensor) -> Tensor:

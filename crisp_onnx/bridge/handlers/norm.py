@@ -24,13 +24,7 @@ def batch_norm(
 
 
 def train_batch_norm(
-    node: Node,
-    x: Tensor,
-    scale: Tensor,
-    bias: Tensor,
-    mean: Tensor,
-    variance: Tensor,
-    momentum: float | Tensor,
+    node: Node, momentum: float | Tensor, x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, variance: Tensor
 ) -> Tensor:
     """Normalise by the batch and move the running `mean` and `variance` in place, as `torch.nn.BatchNorm2d` does.
 

@@ -68,7 +68,8 @@ def _l1(x: Tensor, dims: tuple[int, ...], keep: bool) -> Tensor:
 
 
 def _l2(x: Tensor, dims: tuple[int, ...], keep: bool) -> Tensor:
-    return torch.linalg.vector_norm(x, 2, dims, keepdim=keep)
+    norm: Tensor = torch.linalg.vector_norm(x, 2, dims, keepdim=keep)
+    return norm
 
 
 def _log_sum(x: Tensor, dims: tuple[int, ...], keep: bool) -> Tensor:

@@ -1,7 +1,7 @@
 """Resize, one axis after the other: every output position is a weighted sum of a few input positions (taps).
 
 Nearest has one tap, linear two, cubic four. Coordinates are computed in float32, as ONNX Runtime does, so that ties
-fall to the same side. Antialiasing and cropping to a region of interest are refused.
+fall to the same side. Antialiasing is refused.
 """
 
 from __future__ import annotations
@@ -19,16 +19,24 @@ from crisp_onnx.bridge.value import Host
 
 
 class _Axis(NamedTuple):
+    """One axis to resize: the factor, the new length, and the region to crop to as fractions of the old one."""
+
     axis: int
     scale: float
     length: int
+    start: float
+    end: float
 
 
 def resize(
     node: Node, x: Tensor, roi: Host | None = None, scales: Host | None = None, sizes: Host | None = None
 ) -> Tensor:
     mode, transform = node.text("mode", "nearest"), node.text("coordinate_transformation_mode", "half_pixel")
-    plan = [a for a in _plan(node, x, scales, sizes) if a.scale != 1.0 or a.length != x.shape[a.axis]]
+    plan = [
+        a
+        for a in _plan(node, x, roi if transform == _CROP else None, scales, sizes)
+        if a.scale != 1.0 or a.length != x.shape[a.axis] or (a.start, a.end) != (0.0, 1.0)
+    ]
     if node.integer("antialias", 0) and mode != "nearest" and any(a.scale < 1.0 for a in plan):
         raise node.refusal("antialias=1 while shrinking")
     if transform not in _COORDINATES:
@@ -44,20 +52,31 @@ def resize(
     return x
 
 
-def _plan(node: Node, x: Tensor, scales: Host | None, sizes: Host | None) -> list[_Axis]:
+def _plan(node: Node, x: Tensor, roi: Host | None, scales: Host | None, sizes: Host | None) -> list[_Axis]:
     axes = [a % x.ndim for a in node.integers("axes", tuple(range(x.ndim)))]
+    region = [0.0] * len(axes) + [1.0] * len(axes) if roi is None or not roi.values else list(roi.values)
+    starts, ends = region[: len(axes)], region[len(axes) :]
     if scales is not None and scales.values:
-        return [_Axis(a, float(s), int(x.shape[a] * s)) for a, s in zip(axes, scales.values, strict=True)]
-    if sizes is None or not sizes.values:
+        factors = [float(s) for s in scales.values]
+        old = [x.shape[a] * (end - start) for a, start, end in zip(axes, starts, ends, strict=True)]
+        lengths = [int(n * s) for n, s in zip(old, factors, strict=True)]
+    elif sizes is not None and sizes.values:
+        factors, lengths = _from_sizes(node, [x.shape[a] for a in axes], sizes.values)
+    else:
         raise node.refusal("neither scales nor sizes are given")
+    return [_Axis(*row) for row in zip(axes, factors, lengths, starts, ends, strict=True)]
+
+
+def _from_sizes(node: Node, old: Sequence[int], sizes: Sequence[int]) -> tuple[list[float], list[int]]:
+    """Factors and new lengths for the wanted sizes."""
     policy = node.text("keep_aspect_ratio_policy", "stretch")
-    ratios = [size / x.shape[a] for a, size in zip(axes, sizes.values, strict=True)]
+    ratios = [size / length for length, size in zip(old, sizes, strict=True)]
     if policy == "stretch":
-        return [_Axis(a, r, s) for a, r, s in zip(axes, ratios, sizes.values, strict=True)]
+        return ratios, list(sizes)
     if policy not in ("not_larger", "not_smaller"):
         raise node.refusal(f"keep_aspect_ratio_policy={policy}")
     scale = min(ratios) if policy == "not_larger" else max(ratios)
-    return [_Axis(a, scale, int(scale * x.shape[a] + 0.5)) for a in axes]
+    return [scale] * len(old), [int(scale * length + 0.5) for length in old]
 
 
 def _torch_has(x: Tensor, plan: Sequence[_Axis]) -> bool:
@@ -69,25 +88,27 @@ def _torch_has(x: Tensor, plan: Sequence[_Axis]) -> bool:
 def _along(node: Node, x: Tensor, axis: _Axis, mode: str, transform: str) -> Tensor:
     length = x.shape[axis.axis]
     places = torch.arange(axis.length, dtype=torch.float32, device=x.device)
-    where = _COORDINATES[transform](places, axis.scale, length, axis.length)
+    where = _COORDINATES[transform](places, axis, length)
     if mode == "nearest":
-        return x.index_select(axis.axis, _nearest(node, where).long().clamp(0, length - 1))
-    if mode == "linear":
+        taps, weights = [_nearest(node, where)], []
+    elif mode == "linear":
         taps, weights = _linear(where.clamp(0, length - 1))
     elif mode == "cubic":
         taps, weights = _cubic(where, node.number("cubic_coeff_a", -0.75))
     else:
         raise node.refusal(f"mode={mode}")
-    if node.integer("exclude_outside", 0):
+    if node.integer("exclude_outside", 0) and mode == "cubic":
         weights = [torch.where((t < 0) | (t >= length), 0.0, w) for t, w in zip(taps, weights, strict=True)]
         total = reduce(torch.add, weights)
         weights = [w / total for w in weights]
     shape = [-1 if a == axis.axis else 1 for a in range(x.ndim)]
-    terms = [
-        x.index_select(axis.axis, t.long().clamp(0, length - 1)) * w.to(x.dtype).reshape(shape)
-        for t, w in zip(taps, weights, strict=True)
-    ]
-    return reduce(torch.add, terms)
+    sources = [x.index_select(axis.axis, t.long().clamp(0, length - 1)) for t in taps]
+    scaled = [s * w.to(x.dtype).reshape(shape) for s, w in zip(sources, weights, strict=False)]
+    y = reduce(torch.add, scaled) if scaled else sources[0]
+    if transform != _CROP:
+        return y
+    outside = ((where < 0) | (where > length - 1)).reshape(shape)
+    return torch.where(outside, node.number("extrapolation_value", 0.0), y)
 
 
 def _nearest(node: Node, where: Tensor) -> Tensor:
@@ -121,33 +142,41 @@ def _cubic(where: Tensor, a: float) -> tuple[list[Tensor], list[Tensor]]:
     return [low - 1, low, low + 1, low + 2], weights
 
 
-def _half_pixel(places: Tensor, scale: float, length: int, resized: int) -> Tensor:
-    return (places + 0.5) / scale - 0.5
+def _half_pixel(places: Tensor, axis: _Axis, length: int) -> Tensor:
+    return (places + 0.5) / axis.scale - 0.5
 
 
-def _half_pixel_symmetric(places: Tensor, scale: float, length: int, resized: int) -> Tensor:
-    adjustment = resized / (scale * length)
-    return length / 2 * (1 - adjustment) + (places + 0.5) / scale - 0.5
+def _half_pixel_symmetric(places: Tensor, axis: _Axis, length: int) -> Tensor:
+    adjustment = axis.length / (axis.scale * length)
+    return length / 2 * (1 - adjustment) + (places + 0.5) / axis.scale - 0.5
 
 
-def _pytorch_half_pixel(places: Tensor, scale: float, length: int, resized: int) -> Tensor:
-    return (places + 0.5) / scale - 0.5 if resized > 1 else torch.zeros_like(places)
+def _pytorch_half_pixel(places: Tensor, axis: _Axis, length: int) -> Tensor:
+    return (places + 0.5) / axis.scale - 0.5 if axis.length > 1 else torch.zeros_like(places)
 
 
-def _align_corners(places: Tensor, scale: float, length: int, resized: int) -> Tensor:
-    return places * (length - 1) / (resized - 1) if resized > 1 else torch.zeros_like(places)
+def _align_corners(places: Tensor, axis: _Axis, length: int) -> Tensor:
+    return places * (length - 1) / (axis.length - 1) if axis.length > 1 else torch.zeros_like(places)
 
 
-def _asymmetric(places: Tensor, scale: float, length: int, resized: int) -> Tensor:
-    return places / scale
+def _asymmetric(places: Tensor, axis: _Axis, length: int) -> Tensor:
+    return places / axis.scale
 
 
+def _crop_and_resize(places: Tensor, axis: _Axis, length: int) -> Tensor:
+    if axis.length == 1:
+        return torch.full_like(places, (axis.start + axis.end) * (length - 1) / 2)
+    return axis.start * (length - 1) + places * (axis.end - axis.start) * (length - 1) / (axis.length - 1)
+
+
+_CROP = "tf_crop_and_resize"
 _COORDINATES = {
     "half_pixel": _half_pixel,
     "half_pixel_symmetric": _half_pixel_symmetric,
     "pytorch_half_pixel": _pytorch_half_pixel,
     "align_corners": _align_corners,
     "asymmetric": _asymmetric,
+    _CROP: _crop_and_resize,
 }
 
 RESIZE = {"Resize": Operator(resize, host=(1, 2, 3))}

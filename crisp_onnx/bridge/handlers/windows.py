@@ -67,10 +67,9 @@ def windows(node: Node, lengths: Sequence[int], kernel: Sequence[int]) -> Window
     if mode == "VALID":
         before, after = [0] * rank, [0] * rank
     elif mode in ("SAME_UPPER", "SAME_LOWER"):
-        total = [
-            max(0, (-(-n // s) - 1) * s + (k - 1) * d + 1 - n)
-            for n, s, k, d in zip(lengths, stride, kernel, dilation, strict=True)
-        ]
+        if set(dilation) != {1}:
+            raise node.refusal(f"auto_pad={mode} with dilations, which runtimes read differently")
+        total = [max(0, (-(-n // s) - 1) * s + k - n) for n, s, k in zip(lengths, stride, kernel, strict=True)]
         small, large = [t // 2 for t in total], [t - t // 2 for t in total]
         before, after = (small, large) if mode == "SAME_UPPER" else (large, small)
         ceil = False

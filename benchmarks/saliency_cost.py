@@ -1,0 +1,103 @@
+"""What saliency costs: wall time against a bare torch forward and backward, peak memory against the number of images.
+
+    python benchmarks/saliency_cost.py
+
+Time: both go over the same decoded images in turn, A B A B; the ratio is taken pair by pair. Memory: each count of
+images runs in a process of its own, on images that lie in one file on disk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from real_data import CIFAR_PREPROCESS, RESNET, CifarImages, class_set, data_folder
+from record import record
+from torch.nn import functional
+
+from crisp_onnx.api.prepare import find_preprocess, prepare
+from crisp_onnx.bridge import to_torch
+from crisp_onnx.data import Classes, open_images
+from crisp_onnx.report.machine import peak_memory_bytes
+from crisp_onnx.saliency import gradient_means
+
+COUNTS = (256, 2560)
+
+
+def pieces(path: Path, classes: tuple[int, ...]):  # type: ignore[no-untyped-def]
+    """Module, names of the convolutions' weights, and the images of an .npz."""
+    folder = data_folder()
+    model = folder / "models" / RESNET
+    prepared = prepare(model, size=32)
+    chosen = Classes(classes, tuple(map(str, classes)))
+    images = open_images(path, chosen, None, find_preprocess(CIFAR_PREPROCESS, prepared.source))
+    return to_torch(prepared.model), [layer.weight for layer in prepared.layers], images
+
+
+def bare(module, names, images, classes):  # type: ignore[no-untyped-def]
+    """What any user of torch would write: forward, loss, backward, over the same batches."""
+    parameters = dict(module.named_parameters())
+    wanted = torch.tensor(classes)
+    for inputs, labels in images.batches(64):
+        logits = module(torch.from_numpy(inputs))
+        target = (torch.from_numpy(labels)[:, None] == wanted[None]).int().argmax(1)
+        loss = functional.cross_entropy(logits[:, wanted], target)
+        torch.autograd.grad(loss, [parameters[name] for name in names])
+
+
+def measure_time(path: Path, classes: tuple[int, ...], rounds: int) -> dict[str, object]:
+    """Median seconds of both, and the median ratio of neighbouring runs."""
+    module, names, images = pieces(path, classes)
+    module.eval()
+    ratios, ours, theirs = [], [], []
+    for _ in range(rounds + 1):
+        start = time.perf_counter()
+        bare(module, names, images, classes)
+        middle = time.perf_counter()
+        gradient_means(module, names, images, classes)
+        end = time.perf_counter()
+        theirs.append(middle - start)
+        ours.append(end - middle)
+        ratios.append((end - middle) / (middle - start))
+    return {
+        "images": len(images),
+        "bare forward and backward, s": statistics.median(theirs[1:]),
+        "saliency, s": statistics.median(ours[1:]),
+        "ratio": statistics.median(ratios[1:]),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--memory-of", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    classes = class_set(0)
+    if options.memory_of:
+        module, names, images = pieces(options.memory_of, classes)
+        gradient_means(module, names, images, classes)
+        print(peak_memory_bytes())
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        peaks = []
+        for count in COUNTS:
+            path = Path(temporary) / f"{count}.npz"
+            pairs = list(CifarImages(data_folder(), "train", classes, count // len(classes) + 1))[:count]
+            np.savez(path, x=np.stack([x for x, _ in pairs]), y=np.array([y for _, y in pairs]))
+            command = [sys.executable, __file__, "--memory-of", str(path)]
+            peaks.append(int(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+        row = measure_time(Path(temporary) / f"{COUNTS[-1]}.npz", classes, options.rounds)
+    row |= {f"peak memory with {n}, MB": peak / 1e6 for n, peak in zip(COUNTS, peaks, strict=True)}
+    row["memory ratio"] = peaks[1] / peaks[0]
+    record("saliency_cost", "Cost of saliency on resnet18w32_cifar100", [row])
+
+
+if __name__ == "__main__":
+    main()

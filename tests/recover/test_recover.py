@@ -1,0 +1,165 @@
+"""Recovery on a small model: masks hold to the end, the budget is met, accuracy comes back, and runs repeat."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from small_models import coloured_images, residual_classifier
+
+from crisp_onnx.bridge import GraphModule, to_torch, write_back
+from crisp_onnx.data import Classes, Images, open_images, parse_preprocess
+from crisp_onnx.masks import Budget, Pattern, Plan, reason_to_stay_dense
+from crisp_onnx.model import Model, load, tensor_shapes, weight_layers
+from crisp_onnx.recover import (
+    Task,
+    Training,
+    mirror_safe,
+    output_moments,
+    plan_from,
+    put_masks,
+    recover,
+    reestimate,
+)  # fmt: skip
+from crisp_onnx.saliency import collect, criterion_named
+
+CLASSES = (0, 2, 5)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """The small classifier, trained until it knows its colours."""
+    fresh = load(residual_classifier(tmp_path_factory.mktemp("model") / "small.onnx"))
+    module = to_torch(fresh)
+    everything = Classes(tuple(range(6)), tuple("abcdef"))
+    images = open_images(coloured_images(40), everything, None, parse_preprocess("signed", fresh.input))
+    optimizer = torch.optim.Adam(module.parameters(), 3e-3)
+    module.train()
+    for epoch in range(4):
+        for inputs, labels in images.batches(24, order=np.random.default_rng(epoch).permutation(len(images))):
+            loss = torch.nn.functional.cross_entropy(module(torch.from_numpy(inputs)), torch.from_numpy(labels))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    module.eval()
+    return write_back(module, fresh)
+
+
+@pytest.fixture(scope="module")
+def images(model: Model) -> Images:
+    classes = Classes(CLASSES, tuple(map(str, CLASSES)))
+    return open_images(coloured_images(32, seed=1), classes, None, parse_preprocess("signed", model.input))
+
+
+def make_task(model: Model, saliency: str = "crisp", kept: float = 0.15) -> Task:
+    layers = weight_layers(model, tensor_shapes(model))
+    reasons = {layer.name: reason_to_stay_dense(layer, Pattern(), classifier="fc") for layer in layers}
+    return Task(
+        layers, Pattern(), Budget(kept_weights=kept), reasons, criterion_named(saliency), CLASSES, all_outputs=True
+    )
+
+
+def run(model: Model, images: Images, task: Task, training: Training) -> tuple[GraphModule, Plan]:
+    torch.manual_seed(0)
+    module = to_torch(model)
+    chosen = [layer for layer in task.layers if not task.dense_reasons[layer.name]]
+    statistics = collect(task.criterion, module, model, chosen, images=images, classes=CLASSES)
+    if not training.epochs:
+        plan = plan_from(module, statistics, task, task.budget)
+        put_masks(module, plan)
+        return module.eval(), plan
+    return module, recover(module, images, statistics, task, training)
+
+
+def accuracy(module: GraphModule, images: Images) -> float:
+    right = 0
+    with torch.no_grad():
+        for inputs, labels in images.batches(32):
+            right += int(
+                (
+                    module(torch.from_numpy(inputs))[:, CLASSES].argmax(1).numpy() == np.searchsorted(CLASSES, labels)
+                ).sum()
+            )
+    return right / len(images)
+
+
+@pytest.mark.parametrize("saliency", ["crisp", "fisher", "magnitude", "wanda", "random"])
+def test_the_exported_zeros_are_the_masks_after_momentum_and_weight_decay(
+    model: Model, images: Images, saliency: str
+) -> None:
+    task = make_task(model, saliency)
+    module, plan = run(model, images, task, Training(epochs=5, batch_size=16, peak_rate=0.02))
+    written = write_back(module, model)
+    constants = written.graph().tensors()
+    assert len(list(plan.sparse())) == 2
+    for sparse in plan.sparse():
+        weight = sparse.layer.matrix(constants[sparse.layer.weight].values)
+        assert not weight[~sparse.mask].any()
+        assert np.count_nonzero(weight) == sparse.kept_weights
+    assert abs(plan.sparsity - 0.85) < 0.03
+
+
+def test_recovery_brings_back_what_pruning_took(model: Model, images: Images) -> None:
+    before, _ = run(model, images, make_task(model, "random"), Training(epochs=0))
+    after, _ = run(model, images, make_task(model), Training(epochs=8, batch_size=16, peak_rate=0.02))
+    assert accuracy(to_torch(model).eval(), images) > 0.95
+    assert accuracy(before, images) < 0.9
+    assert accuracy(after, images) > 0.95
+
+
+def test_recovery_works_without_labels(model: Model, images: Images) -> None:
+    unlabelled = replace(images, labels=None)
+    module, _ = run(model, unlabelled, make_task(model), Training(epochs=8, batch_size=16, peak_rate=0.02))
+    assert accuracy(module, images) > 0.9
+
+
+def test_the_same_seed_gives_the_same_weights(model: Model, images: Images) -> None:
+    training = Training(epochs=2, batch_size=16, peak_rate=0.02, seed=3)
+    first, _ = run(model, images, make_task(model), training)
+    second, _ = run(model, images, make_task(model), training)
+    for (name, a), b in zip(first.named_parameters(), second.parameters(), strict=True):
+        assert torch.equal(a, b), name
+
+
+def test_a_budget_in_macs_is_met_at_the_end(model: Model, images: Images) -> None:
+    task = replace(make_task(model), budget=Budget(kept_macs=0.25))
+    _, plan = run(model, images, task, Training(epochs=3, batch_size=16))
+    assert abs(plan.kept_macs / plan.dense_macs - 0.25) < 0.03
+
+
+def test_statistics_after_reestimation_are_those_of_the_masked_weights(model: Model, images: Images) -> None:
+    module, _ = run(model, images, make_task(model), Training(epochs=0))
+    assert reestimate(module, images, batch_size=len(images))
+    moments = output_moments(module, {"stem": "stem_out", "conv2": "conv2_out"}, images, batch_size=len(images))
+    np.testing.assert_allclose(module.get_statistic("stem.bn.mean").numpy(), moments["stem"][0], rtol=1e-4, atol=1e-5)
+    # Behind another BatchNorm the batches' own statistics leave a trace.
+    for key, found in zip(("mean", "var"), moments["conv2"], strict=True):
+        statistic = module.get_statistic(f"conv2.bn.{key}").numpy()
+        assert np.abs(statistic - found).max() < 0.05 * np.abs(found).max()
+
+
+def test_a_model_without_batch_norm_has_nothing_to_reestimate(tmp_path, images: Images) -> None:  # type: ignore[no-untyped-def]
+    plain = load(residual_classifier(tmp_path / "plain.onnx", batch_norm=False))
+    assert not reestimate(to_torch(plain), images)
+
+
+def test_colours_survive_a_mirror_and_left_from_right_does_not(model: Model, images: Images) -> None:
+    assert mirror_safe(to_torch(model), images, make_task(model))
+
+    class Sided(torch.nn.Module):
+        """Answers by which half of the image is brighter."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.one = torch.nn.Parameter(torch.ones(()))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            left = x[..., : x.shape[-1] // 2].mean((1, 2, 3))
+            right = x[..., x.shape[-1] // 2 :].mean((1, 2, 3))
+            zero = torch.zeros_like(left)
+            return self.one * torch.stack([left, zero, right, zero, zero, zero - 9], 1)
+
+    unlabelled = replace(images, labels=None)
+    assert not mirror_safe(Sided(), unlabelled, make_task(model))  # type: ignore[arg-type]

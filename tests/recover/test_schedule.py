@@ -1,0 +1,37 @@
+"""The schedule: where the rate peaks, how sparsity rises, when masks are chosen for the last time."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crisp_onnx.recover.schedule import Schedule
+
+
+@given(st.integers(2, 500), st.integers(1, 50))
+def test_the_rate_rises_to_its_peak_and_falls_to_nearly_zero(steps: int, warmup: int) -> None:
+    schedule = Schedule(steps + warmup, warmup, 0.1)
+    rates = [schedule.rate(step) for step in range(schedule.steps)]
+    assert max(rates) == pytest.approx(0.1) == rates[warmup - 1]
+    assert all(a >= b for a, b in pairwise(rates[warmup:]))
+    assert rates[-1] < 0.1 * 2.5 / steps + 1e-9 or steps < 4
+
+
+@given(st.integers(1, 1000), st.floats(0.01, 0.5), st.floats(0.5, 1))
+def test_the_kept_share_falls_from_start_to_end_and_stays(steps: int, end: float, start: float) -> None:
+    schedule = Schedule(steps, 1, 0.1)
+    kept = [schedule.kept(step, start, end) for step in range(steps + 1)]
+    assert kept[0] == pytest.approx(start if steps > 2 else end)
+    assert all(a >= b for a, b in pairwise(kept))
+    assert abs(kept[-1] - end) < 1e-9
+
+
+@given(st.integers(1, 3000))
+def test_the_last_choice_is_made_at_the_freeze_under_the_full_budget(steps: int) -> None:
+    schedule = Schedule(steps, 1, 0.1)
+    last = max(step for step in range(steps) if schedule.chooses(step))
+    assert last == int(schedule.freeze * steps)
+    assert schedule.kept(last, 0.5, 0.1) == 0.1

@@ -1,0 +1,74 @@
+"""Recipes: what is written repeats the run from anywhere, and what is wrong is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from crisp_onnx.errors import CrispError
+from crisp_onnx.recipe import Recipe, make_recipe, read_recipe, recipe_text
+
+GIVEN = {"model": Path("m.onnx"), "classes": (1, "cat"), "keep_dense": ("stem",)}
+
+
+def test_a_written_recipe_reads_back_as_the_same_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    recipe = make_recipe(GIVEN | {"sparsity": 0.9, "preprocess": "own.yaml", "output": Path("out")})
+    (tmp_path / "run.yaml").write_text(recipe_text(recipe))
+    monkeypatch.chdir("/")
+    again = make_recipe(read_recipe(tmp_path / "run.yaml"))
+    assert again.model == tmp_path / "m.onnx"
+    assert again.preprocess == str(tmp_path / "own.yaml")
+    assert again.output == tmp_path / "out"
+    same = {"model", "preprocess", "output"}
+    assert again.model_dump(exclude=same) == recipe.model_dump(exclude=same)
+
+
+def test_relative_paths_in_a_recipe_are_relative_to_it(tmp_path):
+    (tmp_path / "run.yaml").write_text("model: m.onnx\nclasses: cls.txt\ndata: /abs/data\npreprocess: p.yml\n")
+    options = read_recipe(tmp_path / "run.yaml")
+    assert options["model"] == tmp_path / "m.onnx"
+    assert options["classes"] == tmp_path / "cls.txt"
+    assert options["data"] == Path("/abs/data")
+    assert options["preprocess"] == str(tmp_path / "p.yml")
+
+
+def test_presets_and_explicit_numbers_are_no_paths(tmp_path):
+    (tmp_path / "run.yaml").write_text("preprocess: mean=0.5/0.5/0.5,std=1/1/1,size=32\n")
+    assert read_recipe(tmp_path / "run.yaml")["preprocess"] == "mean=0.5/0.5/0.5,std=1/1/1,size=32"
+    assert "preprocess: imagenet" in recipe_text(make_recipe(GIVEN | {"preprocess": "imagenet"}))
+
+
+@pytest.mark.parametrize("key", ["sparsty", "epoch", "keepdense", "vector_row", "mac"])
+def test_an_unknown_key_names_the_nearest(key):
+    known = {
+        "sparsty": "sparsity",
+        "epoch": "epochs",
+        "keepdense": "keep_dense",
+        "vector_row": "vector_rows",
+        "mac": "macs",
+    }
+    with pytest.raises(CrispError, match=rf"Unknown key '{key}' in options\. Did you mean '{known[key]}'"):
+        make_recipe(GIVEN | {key: 1})
+
+
+@pytest.mark.parametrize("share", [0, 1, -0.5, 1.2])
+@pytest.mark.parametrize("budget", ["sparsity", "macs"])
+def test_shares_outside_0_and_1_are_refused(budget, share):
+    with pytest.raises(CrispError, match=f"'{budget}' in options: .* is out of range"):
+        make_recipe(GIVEN | {budget: share})
+
+
+def test_two_budgets_are_refused_and_none_is_allowed():
+    with pytest.raises(CrispError, match="one budget decides"):
+        make_recipe(GIVEN | {"sparsity": 0.8, "macs": 0.2})
+    assert make_recipe(GIVEN).sparsity is None
+
+
+def test_a_recipe_cannot_be_changed_and_knows_where_results_go():
+    recipe = make_recipe(GIVEN)
+    assert recipe.folder == Path("m-crisp")
+    with pytest.raises(ValueError, match="frozen"):
+        recipe.seed = 3  # type: ignore[misc]
+    assert set(Recipe.model_fields) >= {"model", "classes", "pattern", "block", "vector_rows", "seed"}
