@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from crisp_onnx.format import CONV, CONV_ADD, DOMAIN, GEMM, VERSION, HybridTensors, decode, operator_function
 from crisp_onnx.masks.pattern import Pattern
+from crisp_onnx.runtime.layer_case import random_tensors
 
 OPSET = 17
 Floats = npt.NDArray[np.float32]
@@ -62,7 +63,7 @@ class Network:
         name = f"conv{number}"
         shape = (cout, cin // groups, kernel, kernel)
         window = {"strides": [stride] * 2, "pads": [kernel // 2] * 4, "dilations": [1, 1]}
-        tensors = random_hybrid(rng, shape, self.sparsity) if sparse else None
+        tensors = self.random(rng, shape) if sparse else None
         bias = self.add(f"{name}.bias", rng.standard_normal(cout, dtype=np.float32) * 0.1)
         if tensors is not None and self.hybrid:
             bounds = {"lower": -math.inf if upper is None else 0.0, "upper": math.inf if upper is None else upper}
@@ -84,7 +85,7 @@ class Network:
         """X (N, cin) times a sparse weight, plus bias, then Relu if asked for."""
         number, rng = self.next_layer()
         name, shape = f"fc{number}", (cout, cin, 1, 1)
-        tensors = random_hybrid(rng, shape, self.sparsity)
+        tensors = self.random(rng, shape)
         bias = self.add(f"{name}.bias", rng.standard_normal(cout, dtype=np.float32) * 0.1)
         if self.hybrid:
             bounds = {"lower": 0.0 if relu else -math.inf, "upper": math.inf}
@@ -92,6 +93,11 @@ class Network:
         weight = self.add(f"{name}.weight", self.dense(rng, shape, tensors)[:, :, 0, 0])
         self.node("Gemm", [x, weight, bias], name, transB=1)
         return self.node("Relu", [name], f"{name}.relu") if relu else name
+
+    def random(self, rng: np.random.Generator, shape: tuple[int, int, int, int]) -> HybridTensors:
+        columns = self.sparsity.pattern.block_columns(shape)
+        kept = max(1, round(columns * self.sparsity.block_share))
+        return random_tensors(rng, shape, self.sparsity.pattern, kept)
 
     def node(self, op: str, inputs: list[str], output: str, **attributes: object) -> str:
         domain = DOMAIN if op in (CONV, CONV_ADD, GEMM) else ""
@@ -128,21 +134,3 @@ class Network:
         used = {node.op_type for node in self.nodes if node.domain == DOMAIN}
         functions = [operator_function(op, OPSET) for op in sorted(used)]
         return helper.make_model(graph, opset_imports=opsets, functions=functions, ir_version=8)
-
-
-def random_hybrid(rng: np.random.Generator, shape: tuple[int, ...], sparsity: Sparsity) -> HybridTensors:
-    """Random values and places of a weight (Cout, Cin, kh, kw), scaled so that activations keep their size."""
-    p, depth = sparsity.pattern, int(np.prod(shape[1:]))
-    R, C = p.block_rows(shape), p.block_columns(shape)
-    S = max(1, round(C * sparsity.block_share))
-    blocks = np.sort(np.argsort(rng.random((R, C)))[:, :S], axis=1).astype(np.int32)
-    places = np.sort(np.argsort(rng.random((R, S, p.row_groups, p.block // p.m, p.m)))[..., : p.n], axis=-1)
-    places = places.reshape(R, S, p.row_groups, p.kept_columns)
-    scale = math.sqrt(2 / (S * p.kept_columns))
-    values = rng.standard_normal((*places.shape, p.vector_rows), dtype=np.float32) * np.float32(scale)
-    column = blocks[:, :, None, None].astype(np.int64) * p.block + places
-    values[column + np.arange(p.kept_columns) // p.n * p.m >= depth] = 0
-    per_byte = 8 // p.index_bits
-    padded = np.pad(places, [(0, 0)] * 3 + [(0, -p.kept_columns % per_byte)])
-    shifted = padded.reshape(*places.shape[:3], -1, per_byte) << (np.arange(per_byte) * p.index_bits)
-    return HybridTensors(values, shifted.sum(-1).astype(np.uint8), blocks)

@@ -136,15 +136,18 @@ void compute_panel(const ConvCall& call, int64_t panel, const float* packed, int
   const Weight& w = *call.weight;
   const bool last = panel % p.panels_per_image == p.panels_per_image - 1;
   const std::vector<Strip>& strips = last ? p.last_strips : p.strips;
-  for (int64_t i = first_strip; i < end_strip; ++i) {
-    const StripCall base = strip_call(call, strips[i], panel, packed);
-    const bool at_once = p.blocks_per_call >= w.kept || strips[i].kernel->tail > 0 ||
-                         w.block * strips[i].kernel->vectors * p.kernels->lanes > kPartialFloats;
-    alignas(64) float partial[kPartialFloats];
+  alignas(64) float partial[kPartialFloats];
+  for (int64_t chunk = first_strip; chunk < end_strip; chunk += p.strips_per_chunk) {
+    const int64_t chunk_end = std::min(chunk + p.strips_per_chunk, end_strip);
     for (int64_t r = first_block_row; r < end_block_row; ++r) {
-      const int64_t step = at_once ? w.kept : p.blocks_per_call;
-      for (int64_t s = 0; s < w.kept; s += step) {
-        block_row_calls(call, strips[i], base, r, {s, std::min(s + step, w.kept)}, partial);
+      for (int64_t i = chunk; i < chunk_end; ++i) {
+        const StripCall base = strip_call(call, strips[i], panel, packed);
+        const bool at_once = p.blocks_per_call >= w.kept || strips[i].kernel->tail > 0 ||
+                             w.block * strips[i].kernel->vectors * p.kernels->lanes > kPartialFloats;
+        const int64_t step = at_once ? w.kept : p.blocks_per_call;
+        for (int64_t s = 0; s < w.kept; s += step) {
+          block_row_calls(call, strips[i], base, r, {s, std::min(s + step, w.kept)}, partial);
+        }
       }
     }
   }

@@ -54,52 +54,65 @@ std::vector<int64_t> integers(const ort::Api* api, const ort::ShapeContext* cont
   return values;
 }
 
-std::vector<int64_t> input_shape(const ort::Api* api, const ort::ShapeContext* context) {
+// A dimension is a size, or -1 and a name (empty when the file gives none).
+struct Shape {
+  std::vector<int64_t> sizes;
+  std::vector<const char*> names;
+};
+
+Shape input_shape(const ort::Api* api, const ort::ShapeContext* context) {
   ort::TensorInfo* info = nullptr;  // stays the context's
   size_t rank = 0;
   ort::check(api, api->ShapeInferContext_GetInputTypeShape(context, 0, &info));
   ort::check(api, api->GetDimensionsCount(info, &rank));
-  std::vector<int64_t> shape(rank);
-  ort::check(api, api->GetDimensions(info, shape.data(), rank));
+  Shape shape{std::vector<int64_t>(rank), std::vector<const char*>(rank, "")};
+  ort::check(api, api->GetDimensions(info, shape.sizes.data(), rank));
+  ort::check(api, api->GetSymbolicDimensions(info, shape.names.data(), rank));
   return shape;
 }
 
-std::vector<int64_t> conv_output(const ort::Api* api, const ort::ShapeContext* context, std::vector<int64_t> x) {
+void conv_output(const ort::Api* api, const ort::ShapeContext* context, Shape* shape) {
   const std::vector<int64_t> weight = integers(api, context, "weight_shape");
   ConvAttributes a;
   const std::vector<int64_t> strides = integers(api, context, "strides"), pads = integers(api, context, "pads"),
                              dilations = integers(api, context, "dilations");
+  std::vector<int64_t>& x = shape->sizes;
   require(x.size() == 4 && weight.size() == 4 && strides.size() == 2 && pads.size() == 4 && dilations.size() == 2,
           "shapes do not fit");
+  require(x[2] > 0 && x[3] > 0, "the input's height and width are open");
   std::copy(strides.begin(), strides.end(), a.strides);
   std::copy(pads.begin(), pads.end(), a.pads);
   std::copy(dilations.begin(), dilations.end(), a.dilations);
   check_attributes(a);
-  x[1] = weight[0];
-  for (int axis = 0; axis < 2; ++axis) {
-    if (x[2 + axis] < 0) continue;
-    const ConvShape s = axis == 0 ? conv_shape(a, 1, 1, weight[2], 1, 1, x[2], int64_t{1} << 30)
-                                  : conv_shape(a, 1, 1, 1, weight[3], 1, int64_t{1} << 30, x[3]);
-    x[2 + axis] = axis == 0 ? s.out_height : s.out_width;
-  }
-  return x;
+  const ConvShape s = conv_shape(a, weight[0], 1, weight[2], weight[3], 1, x[2], x[3]);
+  x[1] = s.cout;
+  x[2] = s.out_height;
+  x[3] = s.out_width;
 }
 
 // The runtime ignores the returned status; without an inferred shape it goes by the file's value_info.
 ort::Status* infer_shape(const ort::CustomOp* op, ort::ShapeContext* context) {
   const ort::Api* api = shape_api.load();
   return ort::guarded(api, self(op).name, [&] {
-    std::vector<int64_t> shape = input_shape(api, context);
+    Shape shape = input_shape(api, context);
     if (self(op).kind != Kind::kGemm) {
-      shape = conv_output(api, context, shape);
+      conv_output(api, context, &shape);
     } else {
-      require(!shape.empty(), "X has no dimensions");
-      shape.back() = integers(api, context, "weight_shape").at(0);
+      require(!shape.sizes.empty(), "X has no dimensions");
+      shape.sizes.back() = integers(api, context, "weight_shape").at(0);
+    }
+    for (size_t i = 0; i < shape.sizes.size(); ++i) {
+      if (shape.sizes[i] >= 0) {
+        shape.names[i] = "";
+      } else {
+        require(*shape.names[i], "an open dimension has no name to pass on");
+      }
     }
     ort::TensorInfo* info = nullptr;
     ort::check(api, api->CreateTensorTypeAndShapeInfo(&info));
     ort::Status* status = api->SetTensorElementType(info, ort::kFloat);
-    if (!status) status = api->SetDimensions(info, shape.data(), shape.size());
+    if (!status) status = api->SetDimensions(info, shape.sizes.data(), shape.sizes.size());
+    if (!status) status = api->SetSymbolicDimensions(info, shape.names.data(), shape.names.size());
     if (!status) status = api->ShapeInferContext_SetOutputTypeShape(context, 0, info);
     api->ReleaseTensorTypeAndShapeInfo(info);
     ort::check(api, status);

@@ -67,7 +67,8 @@ struct Api {
   Status* (*GetTensorElementType)(const TensorInfo*, int*);
   Status* (*GetDimensionsCount)(const TensorInfo*, size_t*);
   Status* (*GetDimensions)(const TensorInfo*, int64_t*, size_t);
-  Gap slots_63_64[2];
+  Status* (*GetSymbolicDimensions)(const TensorInfo*, const char** names, size_t);  // owned by the info
+  Gap slot_64;
   Status* (*GetTensorTypeAndShape)(const Value*, TensorInfo**);
   Gap slots_66_68[3];
   Status* (*CreateCpuMemoryInfo)(int allocator_type, int memory_type, MemoryInfo**);
@@ -107,7 +108,7 @@ struct Api {
   Status* (*ShapeInferContext_GetInputTypeShape)(const ShapeContext*, size_t, TensorInfo**);  // owned by the context
   Status* (*ShapeInferContext_GetAttribute)(const ShapeContext*, const char*, const Attribute**);
   Status* (*ShapeInferContext_SetOutputTypeShape)(const ShapeContext*, size_t, const TensorInfo*);
-  Gap slot_271;
+  Status* (*SetSymbolicDimensions)(TensorInfo*, const char** names, size_t);
   Status* (*ReadOpAttr)(const Attribute*, int type, void* data, size_t bytes, size_t* written_bytes);
   Gap slot_273;
   Status* (*KernelContext_ParallelFor)(const KernelContext*, void (*)(void*, size_t), size_t total, size_t batches,

@@ -18,6 +18,7 @@ ENTRY(SetDimensions, 59);
 ENTRY(GetTensorElementType, 60);
 ENTRY(GetDimensionsCount, 61);
 ENTRY(GetDimensions, 62);
+ENTRY(GetSymbolicDimensions, 63);
 ENTRY(GetTensorTypeAndShape, 65);
 ENTRY(CreateCpuMemoryInfo, 69);
 ENTRY(KernelInfoGetAttribute_float, 85);
@@ -41,6 +42,7 @@ ENTRY(ShapeInferContext_GetInputCount, 267);
 ENTRY(ShapeInferContext_GetInputTypeShape, 268);
 ENTRY(ShapeInferContext_GetAttribute, 269);
 ENTRY(ShapeInferContext_SetOutputTypeShape, 270);
+ENTRY(SetSymbolicDimensions, 271);
 ENTRY(ReadOpAttr, 272);
 ENTRY(KernelContext_ParallelFor, 274);
 

@@ -15,6 +15,8 @@ constexpr int64_t kManyPanels = 4;             // from here on a work item packs
 constexpr int64_t kMostItems = 32;
 constexpr int64_t kItemMacs = 600000;          // about ten microseconds of one core
 constexpr int64_t kFirstLevelBytes = 24 << 10;  // of the first-level cache, for the activations of a few block columns
+constexpr int64_t kChunkBytes = 192 << 10;      // of activations, for the strips of a chunk
+constexpr int64_t kMostStripsPerChunk = 16;
 constexpr double kMacsPerByte = 2.5;           // multiply-adds in the time that packing writes one byte
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -101,6 +103,13 @@ int64_t blocks_per_call(const Weight& w, const Plan& p) {
   return std::clamp<int64_t>(kFirstLevelBytes / (strip_bytes * w.block), 1, w.kept);
 }
 
+// Neighbouring strips of one block row write neighbouring outputs and reuse its weights; the activations under them must
+// stay in the second-level cache until the last block row has had them.
+int64_t strips_per_chunk(const Weight& w, const Plan& p) {
+  const int64_t strip_bytes = 4 * p.kernels->lanes * std::max(p.strips.front().kernel->vectors, 1);
+  return std::clamp<int64_t>(kChunkBytes / (strip_bytes * w.cin), 1, kMostStripsPerChunk);
+}
+
 void divide_work(const Weight& w, Plan* p) {
   const int64_t positions = p->shape.batch * p->shape.out_height * p->shape.out_width;
   const int64_t wanted = std::clamp<int64_t>(positions * w.macs_per_position() / kItemMacs, 1, kMostItems);
@@ -132,6 +141,7 @@ Plan make_plan(const Weight& weight, const ConvShape& shape, const KernelSet& ke
   p.strips = panel_strips(p, p.panel_rows);
   const int64_t last_rows = shape.out_height - (p.panels_per_image - 1) * p.panel_rows;
   p.last_strips = last_rows == p.panel_rows ? p.strips : panel_strips(p, last_rows);
+  p.strips_per_chunk = strips_per_chunk(weight, p);
   p.blocks_per_call = blocks_per_call(weight, p);
   divide_work(weight, &p);
   return p;

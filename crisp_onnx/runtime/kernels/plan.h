@@ -25,6 +25,7 @@ struct Plan {
   int64_t panels_per_image;
   int64_t panel_floats;             // scratch of a packed panel
   int64_t blocks_per_call;          // block columns a call does before the next group of rows gets its turn
+  int64_t strips_per_chunk;         // strips that a block row does before the next block row gets its turn
   std::vector<int32_t> offsets;     // (C * block)
   std::vector<Strip> strips;        // of a full panel
   std::vector<Strip> last_strips;   // of an image's last panel, when it has fewer rows
