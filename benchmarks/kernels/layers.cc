@@ -1,4 +1,4 @@
-// ResNet-50's convolutions and random hybrid weights.
+// The networks' convolutions and random hybrid weights.
 #include "layers.h"
 
 #include <algorithm>
@@ -18,6 +18,16 @@ const std::vector<BenchLayer>& resnet50_layers() {
       {"conv5 1x1 1024-512", 1024, 512, 14, 1, 1},  {"conv5 3x3 512 /2", 512, 512, 14, 3, 2},
       {"conv5 1x1 1024-2048 /2", 1024, 2048, 14, 1, 2}, {"conv5 1x1 512-2048", 512, 2048, 7, 1, 1},
       {"conv5 1x1 2048-512", 2048, 512, 7, 1, 1},   {"conv5 3x3 512", 512, 512, 7, 3, 1},
+  };
+  return layers;
+}
+
+const std::vector<BenchLayer>& vgg16_layers() {
+  static const std::vector<BenchLayer> layers = {
+      {"224x224 64", 64, 64, 224, 3, 1},      {"112x112 64-128", 64, 128, 112, 3, 1},
+      {"112x112 128", 128, 128, 112, 3, 1},   {"56x56 128-256", 128, 256, 56, 3, 1},
+      {"56x56 256", 256, 256, 56, 3, 1},      {"28x28 256-512", 256, 512, 28, 3, 1},
+      {"28x28 512", 512, 512, 28, 3, 1},      {"14x14 512", 512, 512, 14, 3, 1},
   };
   return layers;
 }

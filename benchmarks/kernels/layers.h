@@ -13,8 +13,9 @@ struct BenchLayer {
   int64_t cin, cout, side, kernel, stride;
 };
 
-// The distinct convolutions of ResNet-50 at 224x224 (all but the first).
+// The distinct convolutions of ResNet-50 and VGG-16 at 224x224 (all but the first).
 const std::vector<BenchLayer>& resnet50_layers();
+const std::vector<BenchLayer>& vgg16_layers();
 
 struct RandomWeight {
   std::vector<float> values;

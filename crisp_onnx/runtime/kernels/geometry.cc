@@ -43,9 +43,8 @@ ConvShape conv_shape(const ConvAttributes& a, int64_t cout, int64_t cin, int64_t
 
 int64_t Layout::channel_stride(int64_t panel_rows) const {
   const int64_t floats = planes() * (panel_rows + extra_rows) * pitch + kPackSlack;
-  int64_t stride = (floats + 15) / 16 * 16;
-  if (stride % 1024 == 0) stride += 16;  // channels a page apart would fight for the same lines of the first-level cache
-  return stride;
+  // An odd number of cache lines: channels then spread over all sets of a cache instead of fighting for a few.
+  return ((floats + 15) / 16 | 1) * 16;
 }
 
 Layout conv_layout(const ConvShape& s, bool copy_columns) {

@@ -21,13 +21,20 @@ constexpr double kMacsPerByte = 2.5;           // multiply-adds in the time that
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+// Output rows of a panel in this layout: equal shares of the image that fit.
+int64_t panel_rows(const ConvShape& s, const Layout& l) {
+  const int64_t fit = kPanelBytes / (4 * s.cin * l.planes() * l.pitch) - l.extra_rows;
+  return ceil_div(s.out_height, ceil_div(s.out_height, std::clamp<int64_t>(fit, 1, s.out_height)));
+}
+
 // Copies waste no lane but write the activations kernel_w times; phases write them once.
 bool copies_are_cheaper(const Weight& w, const ConvShape& s) {
   const Layout copies = conv_layout(s, true), phases = conv_layout(s, false);
   if (copies.pitch == phases.pitch) return false;
   const auto cost = [&](const Layout& l) {
+    const int64_t rows = panel_rows(s, l), panels = ceil_div(s.out_height, rows);
     const double positions = static_cast<double>(s.out_height * l.pitch);
-    const double bytes = 4.0 * static_cast<double>(s.cin * l.channel_stride(s.out_height));
+    const double bytes = 4.0 * static_cast<double>(panels * s.cin * l.channel_stride(rows));
     return positions * static_cast<double>(w.macs_per_position()) + bytes * kMacsPerByte;
   };
   return cost(copies) < cost(phases);
@@ -73,10 +80,7 @@ void choose_panels(const Weight& w, Plan* p) {
     p->channel_stride = s.height * s.width;
     p->panel_floats = 0;
   } else {
-    const int64_t row_bytes = 4 * w.cin * p->layout.planes() * p->layout.pitch;
-    const int64_t fit = kPanelBytes / row_bytes - p->layout.extra_rows;
-    const int64_t count = ceil_div(s.out_height, std::clamp<int64_t>(fit, 1, s.out_height));
-    p->panel_rows = ceil_div(s.out_height, count);
+    p->panel_rows = panel_rows(s, p->layout);
     p->channel_stride = p->layout.channel_stride(p->panel_rows);
     p->panel_floats = p->channel_stride * w.cin + kPackSlack;
   }
