@@ -10,10 +10,10 @@ import torch
 
 from crisp_onnx.api.prepare import Prepared
 from crisp_onnx.api.stopwatch import Stopwatch
-from crisp_onnx.bridge import GraphModule, compare_with_runtime, to_torch, usable_batch, write_back
+from crisp_onnx.bridge import GraphModule, compare_with_runtime, prepared_for, to_torch, usable_batch, write_back
 from crisp_onnx.data import Classes, Images, Preprocess, hold_out
 from crisp_onnx.errors import CrispError
-from crisp_onnx.masks import Budget, Plan, check_keep_dense, parse_pattern, reason_to_stay_dense
+from crisp_onnx.masks import Budget, Plan, check_keep_dense, choose, parse_pattern, reason_to_stay_dense
 from crisp_onnx.model import Model
 from crisp_onnx.passes import InsertBatchNorm, run_passes
 from crisp_onnx.recipe import DEFAULT_SPARSITY, Recipe
@@ -23,6 +23,7 @@ from crisp_onnx.saliency import collect, criterion_named
 log = logging.getLogger(__name__)
 
 BATCH = 64
+BATCH_OF_LARGE_IMAGES, LARGE_PIXELS = 32, 128 * 128
 HELD_OUT = 0.1
 EPOCHS_WITH_IMAGES = 20
 RATE, RATE_WITHOUT_BATCH_NORM = 0.05, 0.005
@@ -68,8 +69,10 @@ def learn(
     with watch("bridge"):
         model, module = prepared.model, to_torch(prepared.model)
         compare_with_runtime(module, model, size=preprocess.size[0])
-        module.to(device)
-    batch = usable_batch(module, model.input, BATCH, size=preprocess.size[0])
+        prepared_for(device, module)
+    large = preprocess.size[0] * preprocess.size[1] > LARGE_PIXELS
+    wanted = BATCH_OF_LARGE_IMAGES if large else BATCH
+    batch = usable_batch(module, model.input, wanted, size=preprocess.size[0])
     images, held_out = given, None
     if images is None:
         from crisp_onnx.data.synthesis import synthesise
@@ -127,8 +130,12 @@ def make_task(recipe: Recipe, prepared: Prepared, classes: Classes) -> Task:
     if all(reasons.values()):
         listed = "; ".join(sorted(set(reasons.values()))) or "it holds no Conv, Gemm or MatMul with a stored weight"
         raise CrispError(f"No prunable layer in {recipe.model.name}: {listed}. `crisp-onnx check` shows every layer.")
+    budget = budget_of(recipe)
+    # A dry run under a saliency that prefers nothing: a budget that cannot be met is refused now, not after an hour.
+    flat = {layer.weight: np.ones(layer.shape, np.float32) for layer in prepared.layers if not reasons[layer.name]}
+    choose(flat, prepared.layers, pattern, budget, dense_reasons=reasons)
     return Task(
-        prepared.layers, pattern, budget_of(recipe), reasons, criterion_named(recipe.saliency), classes.indices,
+        prepared.layers, pattern, budget, reasons, criterion_named(recipe.saliency), classes.indices,
         all_outputs=recipe.head == "keep", probabilities=prepared.probabilities,
     )  # fmt: skip
 
@@ -164,4 +171,4 @@ def _with_batch_norm(
     moments = output_moments(module, outputs, images, batch_size=min(batch, 16))
     run_passes((InsertBatchNorm(moments),), graph, Plan())
     extended = model.with_graph(graph)
-    return extended, to_torch(extended).to(next(module.parameters()).device)
+    return extended, prepared_for(next(module.parameters()).device, to_torch(extended))

@@ -1,9 +1,18 @@
 """Stage 3, cross over: an ONNX graph as a torch module that can be trained, and its weights back into the graph."""
 
-from crisp_onnx.bridge.batch import usable_batch
+from crisp_onnx.bridge.batch import prepared_for, to_batch, usable_batch
 from crisp_onnx.bridge.build import missing_operators, to_torch
 from crisp_onnx.bridge.compare import compare_with_runtime
 from crisp_onnx.bridge.module import GraphModule
 from crisp_onnx.bridge.write_back import write_back
 
-__all__ = ["GraphModule", "compare_with_runtime", "missing_operators", "to_torch", "usable_batch", "write_back"]
+__all__ = [
+    "GraphModule",
+    "compare_with_runtime",
+    "missing_operators",
+    "prepared_for",
+    "to_batch",
+    "to_torch",
+    "usable_batch",
+    "write_back",
+]

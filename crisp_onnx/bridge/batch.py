@@ -1,12 +1,26 @@
-"""How many images the torch module takes at once: a file exported for one image often runs on more, sometimes not."""
+"""Batches for the torch module: how many images it takes at once, and how they lie in memory."""
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from crisp_onnx.bridge.module import GraphModule
 from crisp_onnx.errors import CrispError
 from crisp_onnx.model import TensorSpec
+
+
+def prepared_for(device: torch.device, module: GraphModule) -> GraphModule:
+    """Move `module` there, its convolution weights channels-last: the layout in which torch runs them fastest."""
+    return module.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def to_batch(images: npt.NDArray[np.float32], device: torch.device) -> Tensor:
+    """A batch of images (n, ., ., .) on `device`, laid out as `prepared_for` lays out the weights."""
+    batch = torch.from_numpy(images).to(device)
+    return batch.contiguous(memory_format=torch.channels_last) if batch.ndim == 4 else batch
 
 
 def usable_batch(module: GraphModule, spec: TensorSpec, wanted: int, *, size: int = 224) -> int:

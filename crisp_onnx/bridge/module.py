@@ -14,7 +14,9 @@ from crisp_onnx.bridge.node import Node
 from crisp_onnx.bridge.value import Host, Value, to_tensor
 from crisp_onnx.errors import CrispError
 
+# Keys of buffers that no ONNX tensor stands for.
 MASK_SUFFIX = "::mask"
+BATCHES = "::batches"
 
 
 class GraphModule(nn.Module):
@@ -49,7 +51,7 @@ class GraphModule(nn.Module):
             self._parameters[name] = nn.Parameter(value)
         for name, value in (*statistics.items(), *fixed.items()):
             self._buffers[name] = value
-        self._buffers["::batches"] = torch.zeros(())
+        self._buffers[BATCHES] = torch.zeros(())
         self._bn_momentum: float | None = 0.1
 
     @property
@@ -59,7 +61,7 @@ class GraphModule(nn.Module):
     @bn_momentum.setter
     def bn_momentum(self, momentum: float | None) -> None:
         self._bn_momentum = momentum
-        self._buffer("::batches").zero_()
+        self._buffer(BATCHES).zero_()
 
     def forward(self, x: Tensor) -> Tensor:
         """The first output for the one input `x`, in the layout of the file (images: (batch, channels, h, w))."""
@@ -112,7 +114,7 @@ class GraphModule(nn.Module):
         return {name: self._buffer(key) for name, key in self._mask_keys.items()}
 
     def get_statistic(self, name: str) -> Tensor:
-        """The running mean or variance of that initializer name."""
+        """The running mean or variance of that initializer name, one of `statistics`."""
         return self._buffer(name)
 
     def _execute(self, values: Mapping[str, Value], wanted: Sequence[str]) -> dict[str, Tensor]:
@@ -156,7 +158,7 @@ class GraphModule(nn.Module):
     def _next_momentum(self) -> float | Tensor:
         if self._bn_momentum is not None:
             return self._bn_momentum
-        batches = self._buffer("::batches")
+        batches = self._buffer(BATCHES)
         batches.add_(1)
         return batches.reciprocal()
 
@@ -197,9 +199,9 @@ class GraphModule(nn.Module):
         return weight + (weight * mask - weight).detach()
 
     def _buffer(self, key: str) -> Tensor:
-        buffer = self._buffers[key]
+        buffer = self._buffers.get(key)
         if buffer is None:
-            raise CrispError(f"The buffer {key!r} was removed from the module.")
+            raise CrispError(f"The module has no buffer {key!r}.")
         return buffer
 
 

@@ -13,12 +13,18 @@ from torch import Tensor, nn
 log = logging.getLogger(__name__)
 
 MIN_STEPS = 400
+MAX_PIXELS = 128 * 128
 Forward = Callable[[Tensor], Tensor]
 
 
-def compiled(module: nn.Module, *, steps: int, device: torch.device) -> Forward:
-    """`module`, compiled when `steps` runs of it are worth it; eager with a warning where there is no compiler."""
-    if steps < MIN_STEPS:
+def compiled(module: nn.Module, *, steps: int, pixels: int, device: torch.device) -> Forward:
+    """`module`, compiled when `steps` runs of it on images of `pixels` are worth it.
+
+    Compiling takes a minute or two. It saves the traffic between small operators: five times the speed on 32x32 images,
+    a tenth more on 224x224 ones, where the convolutions themselves take the time. Eager with a warning where there is
+    no compiler.
+    """
+    if steps < MIN_STEPS or pixels > MAX_PIXELS:
         return module
     compiler = os.environ.get("CXX", "g++")
     if device.type == "cpu" and shutil.which(compiler) is None:

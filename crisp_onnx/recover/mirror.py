@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from crisp_onnx.bridge import GraphModule
+from crisp_onnx.bridge import GraphModule, to_batch
 from crisp_onnx.data import Images
 from crisp_onnx.recover.task import Task
 from crisp_onnx.saliency.loss import as_tensor, logits_of, pseudo_labels
@@ -27,7 +27,7 @@ def mirror_safe(
     module.eval()
     with torch.no_grad():
         for inputs, labels in images.batches(batch_size, order=places):
-            plain = torch.from_numpy(inputs).to(device)
+            plain = to_batch(inputs, device)
             answers = []
             for batch in (plain, plain.flip(2 if channels_last else 3)):
                 logits = logits_of(module(batch), probabilities=task.probabilities)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from crisp_onnx.bridge import GraphModule
+from crisp_onnx.bridge import GraphModule, to_batch
 from crisp_onnx.data import Images
 
 IMAGES = 512
@@ -25,7 +25,7 @@ def output_moments(
     module.eval()
     with torch.no_grad():
         for inputs, _ in images.batches(batch_size, order=places):
-            tensors = module.run({module.input_names[0]: torch.from_numpy(inputs).to(device)}, list(outputs.values()))
+            tensors = module.run({module.input_names[0]: to_batch(inputs, device)}, list(outputs.values()))
             for key, name in outputs.items():
                 values = tensors[name].double()
                 axes = [axis for axis in range(values.ndim) if axis != 1]

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from crisp_onnx.bridge import GraphModule
+from crisp_onnx.bridge import GraphModule, prepared_for
 from crisp_onnx.data import Images
 from crisp_onnx.masks import Budget, Plan
 from crisp_onnx.progress import bar
@@ -50,7 +50,9 @@ def recover(
     per_epoch = max(1, len(images) // training.batch_size)
     steps = training.epochs * per_epoch
     schedule = Schedule(steps, warmup=per_epoch, peak_rate=training.peak_rate)
-    trainer = _Trainer(module, task, training, {name: statistics[name].clone() for name in task.weights}, steps, device)
+    height, width = images.preprocess.size
+    running = {name: statistics[name].clone() for name in task.weights}
+    trainer = _Trainer(module, task, training, running, steps=steps, pixels=height * width, device=device)
     random = np.random.default_rng(training.seed)
     step = 0
     with bar("recovery", steps) as advance:
@@ -76,12 +78,12 @@ class _Trainer:
     training: Training
     running: dict[str, Tensor]
     steps: int
+    pixels: int
     device: torch.device
     plan: Plan = field(default_factory=Plan)
 
     def __post_init__(self) -> None:
-        # A convolution of channels-last images reorders weights that lie otherwise, at every step.
-        self.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        prepared_for(self.device, self.module)
         teacher = copy.deepcopy(self.module).eval().requires_grad_(False)
         teacher.clear_masks()
         self.generator = torch.Generator().manual_seed(self.training.seed)
@@ -91,8 +93,8 @@ class _Trainer:
         # Masks are set before the first run, so that the compiled graph reads them from the start.
         self.plan = plan_from(self.module, self.running, self.task, self._budget(self.task.pattern.density))
         put_masks(self.module, self.plan)
-        self.forward: Forward = compiled(self.module, steps=self.steps, device=self.device)
-        self.teach: Forward = compiled(teacher, steps=self.steps, device=self.device)
+        self.forward: Forward = compiled(self.module, steps=self.steps, pixels=self.pixels, device=self.device)
+        self.teach: Forward = compiled(teacher, steps=self.steps, pixels=self.pixels, device=self.device)
         self.optimizer = _optimizer(self.module, self.training)
 
     def _budget(self, kept: float) -> Budget:

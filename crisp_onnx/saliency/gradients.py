@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from crisp_onnx.bridge import GraphModule
+from crisp_onnx.bridge import GraphModule, to_batch
 from crisp_onnx.data import Images
 from crisp_onnx.progress import bar
 from crisp_onnx.saliency.loss import as_tensor, class_loss, logits_of, pseudo_labels
@@ -47,7 +47,7 @@ def gradient_means(
     wanted = as_tensor(classes, device)
     with _only(module, chosen), bar("saliency", len(images)) as advance:
         for inputs, labels in images.batches(batch_size):
-            logits = logits_of(module(torch.from_numpy(inputs).to(device)), probabilities=probabilities)
+            logits = logits_of(module(to_batch(inputs, device)), probabilities=probabilities)
             target = pseudo_labels(logits.detach(), wanted) if labels is None else torch.from_numpy(labels).to(device)
             gradients = torch.autograd.grad(class_loss(logits, target, wanted), chosen)
             share = len(inputs) / len(images)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from crisp_onnx.bridge import GraphModule
+from crisp_onnx.bridge import GraphModule, to_batch
 from crisp_onnx.data import Images
 from crisp_onnx.model import WeightLayer
 from crisp_onnx.progress import bar
@@ -27,7 +27,7 @@ def input_norms(
     module.eval()
     with torch.no_grad(), bar("saliency", len(images)) as advance:
         for inputs, _ in images.batches(batch_size):
-            tensors = {graph.inputs[0].name: torch.from_numpy(inputs).to(device)}
+            tensors = {graph.inputs[0].name: to_batch(inputs, device)}
             seen = module.run(tensors, sorted(set(feeds.values())))
             for layer in layers:
                 squares = _squares(seen[feeds[layer.weight]], layer, nodes[layer.name].attrs)

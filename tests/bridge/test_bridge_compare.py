@@ -35,6 +35,21 @@ def test_a_wrong_handler_is_a_defect_that_names_the_first_node(parse: Parse, mon
         compare_with_runtime(to_torch(model), model)
 
 
+def test_16_bit_sums_may_differ_in_their_last_places_but_not_more(
+    parse: Parse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = ",".join(str(0x3000 + 37 * n) for n in range(64))
+    model = parse(f"""g (float[N,64] x) => (float16[N,1] y) <float16[64,1] w = {{{weights}}}> {{
+        h = Cast<to = 10>(x)
+        [product] m = MatMul(h, w)
+        y = Softsign(m)
+    }}""")
+    assert compare_with_runtime(to_torch(model), model) < 1e-2
+    monkeypatch.setitem(OPERATORS, "MatMul", Operator(lambda node, a, b: 1.1 * (a @ b)))
+    with pytest.raises(Defect, match=r"'product' \(MatMul"):
+        compare_with_runtime(to_torch(model), model)
+
+
 def test_a_fixed_batch_is_compared_at_that_batch(parse: Parse) -> None:
     model = parse("g (float[2,3] x) => (float[3,2] y) <int64[2] s = {3,2}> { y = Reshape(x, s) }")
     assert compare_with_runtime(to_torch(model), model) == 0.0

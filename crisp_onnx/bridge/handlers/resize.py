@@ -90,7 +90,8 @@ def _along(node: Node, x: Tensor, axis: _Axis, mode: str, transform: str) -> Ten
     places = torch.arange(axis.length, dtype=torch.float32, device=x.device)
     where = _COORDINATES[transform](places, axis, length)
     if mode == "nearest":
-        taps, weights = [_nearest(node, where)], []
+        taps = [_nearest(node, where)]
+        weights: list[Tensor] = []
     elif mode == "linear":
         taps, weights = _linear(where.clamp(0, length - 1))
     elif mode == "cubic":
