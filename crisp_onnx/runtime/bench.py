@@ -100,13 +100,17 @@ def _compare(sides: tuple[ort.InferenceSession, ort.InferenceSession], batch: in
     try:
         return side_by_side(sides, feeds, budget_s=budget_s)
     except Exception as error:  # onnxruntime raises a type per error code, without a common base
-        raise CrispError(f"ONNX Runtime cannot run the models at batch {batch}: {str(error).splitlines()[0]}") from error
+        raise CrispError(
+            f"ONNX Runtime cannot run the models at batch {batch}: {str(error).splitlines()[0]}"
+        ) from error
 
 
 def _input(side: ort.InferenceSession, batch: int) -> npt.NDArray[np.float32]:
     """Seeded standard normal values; an open batch counts as `batch`, any other open side as 224."""
     spec = side.get_inputs()[0]
-    shape = [extent if isinstance(extent, int) else batch if axis == 0 else 224 for axis, extent in enumerate(spec.shape)]
+    shape = [
+        extent if isinstance(extent, int) else batch if axis == 0 else 224 for axis, extent in enumerate(spec.shape)
+    ]
     if spec.type != "tensor(float)":
         raise CrispError(f"Input {spec.name} is {spec.type}; the comparison feeds float images only.")
     return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)

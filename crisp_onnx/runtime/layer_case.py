@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -81,17 +82,17 @@ def _dense(case: LayerCase, tensors: HybridTensors, bias: np.ndarray) -> bytes:
 def _hybrid(case: LayerCase, tensors: HybridTensors, bias: np.ndarray) -> bytes:
     p, gemm = case.pattern, len(case.input_shape) == 2
     op = GEMM if gemm else CONV
-    attributes = {
+    attributes: dict[str, Any] = {
         "n": p.n, "m": p.m, "block": p.block, "vector_rows": p.vector_rows, "index_bits": p.index_bits,
         "weight_shape": list(case.weight_shape), "lower": 0.0, "upper": math.inf,
     }  # fmt: skip
-    window = {} if gemm else _window(case)
+    window: dict[str, Any] = {} if gemm else _window(case)
     arrays = {"values": tensors.values, "indices": tensors.indices, "blocks": tensors.blocks, "b": bias}
     node = helper.make_node(op, ["x", *arrays], ["y"], name="layer", domain=DOMAIN, **attributes, **window)
     return _model(case, [node], arrays, [operator_function(op, OPSET)])
 
 
-def _window(case: LayerCase) -> dict[str, list[int]]:
+def _window(case: LayerCase) -> dict[str, Any]:
     return {"strides": list(case.strides), "pads": list(case.pads), "dilations": list(case.dilations)}
 
 

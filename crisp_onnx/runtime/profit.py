@@ -45,9 +45,7 @@ def judge(times: LayerTimes, *, dense_neighbours: int = 0) -> Verdict:
     return Verdict(sparse, times, f"Measured here: {comparison}{'' if sparse else ', so it stays dense'}.")
 
 
-def profitable(
-    case: LayerCase, *, threads: int = 1, dense_neighbours: int = 0, cache: Path | None = None
-) -> Verdict:
+def profitable(case: LayerCase, *, threads: int = 1, dense_neighbours: int = 0, cache: Path | None = None) -> Verdict:
     """Measure `case` on this machine, or recall it from `cache` (by default `cache_file()`), and judge it.
 
     Raises:
@@ -103,5 +101,3 @@ def _write(file: Path, known: dict[str, dict[str, float]]) -> None:
         Path(out.name).replace(file)
     except OSError as error:
         log.warning("Layer times cannot be kept in %s: %s.", file.parent, error)
-
-

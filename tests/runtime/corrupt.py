@@ -1,7 +1,7 @@
 """Feed the kernels corrupted layers: every one must run or fail with an error that names the node. Also a script:
 
-    python corrupt.py LIBRARY ROUNDS SEED
-    (under AddressSanitizer: LD_PRELOAD="libasan.so libstdc++.so.6" ASAN_OPTIONS=detect_leaks=0)
+python corrupt.py LIBRARY ROUNDS SEED
+(under AddressSanitizer: LD_PRELOAD="libasan.so libstdc++.so.6" ASAN_OPTIONS=detect_leaks=0)
 """
 
 from __future__ import annotations

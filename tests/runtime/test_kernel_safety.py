@@ -93,7 +93,12 @@ def test_ten_thousand_corruptions_pass_the_sanitizers(tmp_path: Path) -> None:
     subprocess.run(["cmake", "--build", build, "-j", "2"], check=True, capture_output=True)
     library = next(build.rglob("libcrisp_onnx_kernels.so"))
     for isa, rounds in (("", 8000), ("avx2", 1500), ("portable", 1000)):
-        environment = {**os.environ, "LD_PRELOAD": " ".join(preload), "ASAN_OPTIONS": "detect_leaks=0", "CRISP_ONNX_ISA": isa}
+        environment = {
+            **os.environ,
+            "LD_PRELOAD": " ".join(preload),
+            "ASAN_OPTIONS": "detect_leaks=0",
+            "CRISP_ONNX_ISA": isa,
+        }
         script = [sys.executable, str(Path(__file__).with_name("corrupt.py")), str(library), str(rounds), "7"]
         done = subprocess.run(script, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[-4000:]
