@@ -1,9 +1,9 @@
-"""Time the kernels alone, one core: the share of the multiply-add peak per layer, counting useful non-zeros and positions.
+"""Time the kernels alone, one core: per layer the share of the peak, counting useful non-zeros and positions.
 
     python -m benchmarks.kernels [--network resnet50] [--vector-rows 8] [--block 16] [--block-share 0.25]
 
-Builds the C++ benchmark, runs it, and writes results/kernels_*.json and a table beside it. Layers from conv3 on count for the
-mean: those before are bound by memory.
+Builds the C++ benchmark, runs it, and writes results/kernels_*.json and a table beside it. Layers from conv3 on
+count for the mean: those before are bound by memory.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ def _table(rows: list[dict[str, Any]]) -> str:
     ]
     for row in rows:
         lines.append(
-            f"| {row['layer']} | {row['kernel']} | {row['layout']} | {row['compute_share']:.0%} | {row['call_share']:.0%} "
-            f"| {row['call_ms']:.3f} | {row['times_perfect_dense']:.2f} |"
+            f"| {row['layer']} | {row['kernel']} | {row['layout']} | {row['compute_share']:.0%} "
+            f"| {row['call_share']:.0%} | {row['call_ms']:.3f} | {row['times_perfect_dense']:.2f} |"
         )
     late = [row for row in rows if not row["layer"].startswith("conv2")]
     worst = sorted(rows, key=lambda row: row["call_share"])[:WORST]

@@ -1,4 +1,4 @@
-"""Write convolutional networks as ONNX, dense with zeros in place or with hybrid operators, from the same seeded weights."""
+"""Write networks as ONNX, dense with zeros in place or with hybrid operators, from the same seeded weights."""
 
 from __future__ import annotations
 

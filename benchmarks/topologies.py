@@ -1,4 +1,4 @@
-"""ResNet-50, VGG-16 and MobileNetV2 at 224x224 with seeded weights: the shapes of the published networks, BatchNorm folded."""
+"""ResNet-50, VGG-16 and MobileNetV2 at 224x224: the published shapes, seeded weights, BatchNorm folded."""
 
 from __future__ import annotations
 

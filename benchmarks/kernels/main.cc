@@ -1,4 +1,5 @@
-// Times the kernels alone, one core: per layer of a network the inner loops and the packing, against the multiply-add peak.
+// Times the kernels alone, one core: per layer of a network the inner loops and the packing, against the multiply-add
+// peak.
 //   kernel_bench resnet50|vgg16 VECTOR_ROWS BLOCK BLOCK_SHARE        prints one JSON object a line
 #include <algorithm>
 #include <chrono>

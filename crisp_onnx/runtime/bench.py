@@ -1,4 +1,4 @@
-"""Compare a compressed model with its dense self, or with any other file, on this machine: interleaved, and layer by layer."""
+"""Compare a compressed model with its dense self or another file on this machine, whole and layer by layer."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def bench(
     per_layer: bool = False,
     budget_s: float = 3.0,
 ) -> Bench:
-    """Measure `model` with the native kernels against `against` (None: the model's own dense form) in stock ONNX Runtime.
+    """Measure `model` with the native kernels against `against` in stock ONNX Runtime (None: its own dense form).
 
     Runs alternate A B A B for about `budget_s` seconds a side and setting. `per_layer` also times every hybrid layer
     alone, sparse and dense, at the first thread count and batch.

@@ -1,4 +1,4 @@
-"""One layer as two small models with random weights: hybrid, and dense with zeros in place. Its time does not depend on them."""
+"""One layer as two small models with the same random weights: hybrid, and dense with zeros in place."""
 
 from __future__ import annotations
 

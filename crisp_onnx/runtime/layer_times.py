@@ -23,8 +23,8 @@ REORDERS = ("ReorderInput", "ReorderOutput")
 class LayerTimes:
     """Milliseconds of one call.
 
-    `dense_ms`, `hybrid_ms`: the operator with its activation. `seam_ms`: converting the input from the runtime's blocked
-    layout and the output back, which a hybrid layer between two dense ones pays.
+    `dense_ms`, `hybrid_ms`: the operator with its activation. `seam_ms`: converting the input from the runtime's
+    blocked layout and the output back, which a hybrid layer between two dense ones pays.
     """
 
     dense_ms: float

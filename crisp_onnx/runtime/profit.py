@@ -1,4 +1,4 @@
-"""The one rule that decides whether a layer is worth running sparse on this machine: measured once, remembered on disk."""
+"""The one rule that decides whether a layer runs sparse on this machine: measured once, remembered on disk."""
 
 from __future__ import annotations
 

@@ -106,6 +106,9 @@ def test_ten_thousand_corruptions_pass_the_sanitizers(tmp_path: Path) -> None:
 
 
 def _compiler_file(name: str) -> str:
-    compiler = shutil.which("c++") or ""
-    found = compiler and subprocess.run([compiler, f"-print-file-name={name}"], capture_output=True, text=True).stdout
-    return found.strip() if found and Path(found.strip()).is_absolute() else ""
+    compiler = shutil.which("c++")
+    if compiler is None:
+        return ""
+    command = [compiler, f"-print-file-name={name}"]
+    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    return found if Path(found).is_absolute() else ""

@@ -6,6 +6,7 @@ import logging
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -137,13 +138,13 @@ def test_installing_without_a_compiler_gives_a_pure_python_package_and_a_warning
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-v", "-w", str(tmp_path)]
     command.append(f"--config-settings=build-dir={tmp_path / 'build'}")
     environment = {**os.environ, "CXX": "/nonexistent/c++", "CC": "/nonexistent/cc"}
-    done = subprocess.run([*command, str(root)], env=environment, capture_output=True, text=True)
+    done = subprocess.run([*command, str(root)], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "native kernels" in done.stdout + done.stderr
     wheel = next(tmp_path.glob("*.whl"))
-    listing = subprocess.run([sys.executable, "-m", "zipfile", "-l", str(wheel)], capture_output=True, text=True).stdout
-    assert "crisp_onnx/runtime/session.py" in listing
-    assert "libcrisp_onnx_kernels" not in listing
+    files = zipfile.ZipFile(wheel).namelist()
+    assert "crisp_onnx/runtime/session.py" in files
+    assert not any("libcrisp_onnx_kernels" in name for name in files)
 
 
 def test_the_library_is_loaded_once() -> None:

@@ -26,8 +26,8 @@ void check_attributes(const ConvAttributes& attributes);
 ConvShape conv_shape(const ConvAttributes& attributes, int64_t cout, int64_t cin, int64_t kernel_h, int64_t kernel_w,
                      int64_t batch, int64_t height, int64_t width);
 
-// A channel's activations as planes: per column start, one per row phase (rows that a stride visits together). A tap of the
-// kernel is then one offset, and neighbouring output positions are neighbours in memory.
+// A channel's activations as planes: per column start, one per row phase (rows that a stride visits together). A tap
+// of the kernel is then one offset, and neighbouring output positions are neighbours in memory.
 struct Layout {
   bool in_place = false;          // a 1x1 kernel with stride 1 reads the input as it lies
   int64_t pitch = 0;              // columns of a plane; equals the output's width, or exceeds it by the kernel's reach
@@ -39,8 +39,8 @@ struct Layout {
   int64_t channel_stride(int64_t panel_rows) const;
 };
 
-// `copy_columns`: a plane for every kernel column, exactly as wide as the output (no lane is wasted), instead of one for
-// every column phase, wider by the kernel's reach (less to copy).
+// `copy_columns`: a plane for every kernel column, exactly as wide as the output (no lane is wasted), instead of one
+// for every column phase, wider by the kernel's reach (less to copy).
 Layout conv_layout(const ConvShape& shape, bool copy_columns);
 
 }  // namespace crisp

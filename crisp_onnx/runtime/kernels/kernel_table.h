@@ -1,4 +1,5 @@
-// The table of microkernels: what one call computes, and one row per kernel. It drives dispatch, tests and benchmarks.
+// The table of microkernels: what one call computes, and one row per kernel. It drives dispatch, tests and
+// benchmarks.
 #pragma once
 
 #include <cstdint>
@@ -8,8 +9,9 @@ namespace crisp {
 constexpr int kMaxVectors = 16;  // widest strip of any kernel, in vectors
 constexpr int kPackSlack = 32;   // floats a kernel may read or a packer may write past the end of packed planes
 
-// Where a strip's positions lie. A strip is `kernel.vectors` vectors of neighbouring positions, then `kernel.tail` single
-// positions. In padded planes some lanes fall between two output rows: `keep` has a bit per lane that is an output.
+// Where a strip's positions lie. A strip is `kernel.vectors` vectors of neighbouring positions, then `kernel.tail`
+// single positions. In padded planes some lanes fall between two output rows: `keep` has a bit per lane that is an
+// output.
 struct StripShape {
   int32_t start;                   // first position, in floats from the panel's first
   int32_t loaded_last;             // lanes of the last vector that may be read (1 .. lanes)
@@ -19,7 +21,8 @@ struct StripShape {
   int32_t out[kMaxVectors];        // where a vector's kept lanes are stored
 };
 
-// `rows` output channels of one row group, over one strip. Shapes in the terms of the format: Z columns of V rows a block.
+// `rows` output channels of one row group, over one strip. Shapes in the terms of the format: Z columns of V rows a
+// block.
 struct StripCall {
   const float* x;                  // activations at the strip's first position
   const int32_t* offsets;          // (C * block): from x to the activations of every column of the matrix

@@ -1,8 +1,9 @@
-// The microkernels for AVX2 with FMA: 8 positions a vector, 16 registers. Groups of more than four rows run as several
-// calls of four: with eight rows there is no room for three vectors of positions.
+// The microkernels for AVX2 with FMA: 8 positions a vector, 16 registers. Groups of more than four rows run as
+// several calls of four: with eight rows there is no room for three vectors of positions.
 #include <immintrin.h>
 
 #include "microkernel.h"
+#include "pack_planes.h"
 
 namespace crisp {
 namespace {

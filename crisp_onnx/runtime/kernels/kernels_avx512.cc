@@ -2,6 +2,7 @@
 #include <immintrin.h>
 
 #include "microkernel.h"
+#include "pack_planes.h"
 
 namespace crisp {
 namespace {
@@ -49,7 +50,8 @@ struct Avx512 {
 
   static CRISP_INLINE Span span(int from, int to) {
     const uint32_t even = to == 0 ? 0 : (0xFFFFFFFFu >> (33 - 2 * to)) & (0xFFFFFFFFu << (2 * from)) & 0x55555555u;
-    return {from, to, static_cast<Mask>(mask(to) & ~mask(from)), static_cast<Mask>(even), static_cast<Mask>(even >> 16)};
+    const Mask lanes = static_cast<Mask>(mask(to) & ~mask(from));
+    return {from, to, lanes, static_cast<Mask>(even), static_cast<Mask>(even >> 16)};
   }
 
   static CRISP_INLINE Vec load_span(const float* p, const Span& s) { return _mm512_maskz_loadu_ps(s.lanes, p); }

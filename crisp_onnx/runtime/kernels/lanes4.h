@@ -2,6 +2,7 @@
 #pragma once
 
 #include "microkernel.h"
+#include "pack_planes.h"
 
 namespace crisp {
 namespace {

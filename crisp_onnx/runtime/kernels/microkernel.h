@@ -1,7 +1,7 @@
 // The inner loops, written once over an instruction set `I` (its vector type and a dozen operations).
 //
-// Every translation unit that includes this is compiled for one instruction set, so everything here has internal linkage:
-// a shared inline function compiled for AVX-512 must never be picked by the linker for an older machine.
+// Every translation unit that includes this is compiled for one instruction set, so everything here has internal
+// linkage: a shared inline function compiled for AVX-512 must never be picked by the linker for an older machine.
 #pragma once
 
 #include "kernel_table.h"
@@ -23,8 +23,8 @@
 namespace crisp {
 namespace {
 
-// Chains of multiply-adds below this number wait for each other's results: neighbouring columns get accumulators of their
-// own then, summed at the end.
+// Chains of multiply-adds below this number wait for each other's results: neighbouring columns get accumulators of
+// their own then, summed at the end.
 constexpr int kChains = 8;
 
 constexpr int column_sets(int rows, int vectors, int tail) {
@@ -102,8 +102,8 @@ CRISP_INLINE void store_whole_vectors(const StripCall& call, const typename I::V
   }
 }
 
-// Strips that end inside a vector or cross the gap between two padded rows. Out of line, once per instruction set: it runs
-// once a strip and would otherwise be most of every kernel's code.
+// Strips that end inside a vector or cross the gap between two padded rows. Out of line, once per instruction set: it
+// runs once a strip and would otherwise be most of every kernel's code.
 template <class I>
 CRISP_NOINLINE void store_partial_vectors(const StripCall& call, const float* sums, int vectors) {
   const StripShape& shape = *call.shape;
@@ -207,90 +207,6 @@ void run_strip(const StripCall& call) {
     accumulate<I, V, J, T, false>(call);
   } else {
     accumulate<I, V, J, T, true>(call);
-  }
-}
-
-constexpr int kKnownSpans = 8;  // vectors of a row whose covered lanes are worked out once per plane
-
-// The part of a packed row that the input covers: columns low..high; the rest is padding.
-struct Covered {
-  int64_t low, high, start;
-};
-
-CRISP_INLINE Covered covered_columns(const PackCall& call, int column_plane) {
-  const int64_t start = call.column_starts[column_plane], stride = call.stride_w;
-  return {start >= 0 ? 0 : (-start + stride - 1) / stride,
-          call.width > start ? (call.width - start + stride - 1) / stride : 0, start};
-}
-
-CRISP_INLINE int lane_of(int64_t column, int64_t first, int lanes) {
-  return static_cast<int>(column <= first ? 0 : column - first < lanes ? column - first : lanes);
-}
-
-template <class I>
-CRISP_INLINE typename I::Span span_at(const Covered& covered, int64_t first) {
-  const int from = lane_of(covered.low, first, I::kLanes), to = lane_of(covered.high, first, I::kLanes);
-  return I::span(from < to ? from : 0, from < to ? to : 0);
-}
-
-// One vector of a packed row: the lanes of `span` come from the input, `Stride` columns apart (0: any other stride).
-template <class I, int Stride>
-CRISP_INLINE typename I::Vec pack_vector(const float* from, const typename I::Span& span, int64_t stride) {
-  if (Stride == 1) return I::load_span(from, span);
-  if (Stride == 2) return I::load_even(from, span);
-  float lanes[I::kLanes] = {};
-  for (int lane = span.from; lane < span.to; ++lane) lanes[lane] = from[lane * stride];
-  return I::load(lanes);
-}
-
-// Writes whole vectors: up to a vector past the row, which the next row overwrites (or the slack after the last plane takes).
-template <class I, int Stride>
-CRISP_INLINE void pack_plane(float* packed, const float* plane, int64_t y, const Covered& covered,
-                             const typename I::Span* spans, const PackCall& call) {
-  for (int64_t i = 0; i < call.plane_rows; ++i, y += call.stride_h, packed += call.pitch) {
-    const float* row = plane + y * call.width + covered.start;
-    if (y < 0 || y >= call.height) {
-      for (int64_t j = 0; j < call.pitch; j += I::kLanes) I::store(packed + j, I::zero());
-    } else if (call.pitch <= I::kLanes) {
-      I::store(packed, pack_vector<I, Stride>(row, spans[0], call.stride_w));
-    } else if (call.pitch <= kKnownSpans * I::kLanes) {
-      for (int64_t j = 0, n = 0; j < call.pitch; j += I::kLanes, ++n) {
-        I::store(packed + j, pack_vector<I, Stride>(row + j * call.stride_w, spans[n], call.stride_w));
-      }
-    } else {
-      for (int64_t j = 0; j < call.pitch; j += I::kLanes) {
-        I::store(packed + j,
-                 pack_vector<I, Stride>(row + j * call.stride_w, span_at<I>(covered, j), call.stride_w));
-      }
-    }
-  }
-}
-
-template <class I, int Stride>
-CRISP_INLINE void pack_channels_by(const PackCall& call) {
-  const int64_t plane_floats = call.plane_rows * call.pitch;
-  for (int cp = 0; cp < call.column_planes; ++cp) {
-    const Covered covered = covered_columns(call, cp);
-    typename I::Span spans[kKnownSpans];
-    for (int n = 0; n < kKnownSpans; ++n) spans[n] = span_at<I>(covered, n * I::kLanes);
-    for (int64_t channel = call.first_channel; channel < call.end_channel; ++channel) {
-      const float* plane = call.x + channel * call.height * call.width;
-      float* packed = call.packed + channel * call.channel_stride + cp * call.row_planes * plane_floats;
-      for (int rp = 0; rp < call.row_planes; ++rp, packed += plane_floats) {
-        pack_plane<I, Stride>(packed, plane, call.first_row + call.row_starts[rp], covered, spans, call);
-      }
-    }
-  }
-}
-
-template <class I>
-void pack_channels(const PackCall& call) {
-  if (call.stride_w == 1) {
-    pack_channels_by<I, 1>(call);
-  } else if (call.stride_w == 2) {
-    pack_channels_by<I, 2>(call);
-  } else {
-    pack_channels_by<I, 0>(call);
   }
 }
 

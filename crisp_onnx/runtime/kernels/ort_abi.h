@@ -1,7 +1,8 @@
-// The part of ONNX Runtime's C interface that the operators use, declared by its binary layout (interface version 17).
+// The part of ONNX Runtime's C interface that the operators use, declared by its binary layout (interface version
+// 17).
 //
-// The runtime's wheels ship no headers. Its table of functions is append-only, so the number of an entry never changes;
-// gaps stand for entries that are not used here. `ort_abi_check.cc` proves every offset at compile time.
+// The runtime's wheels ship no headers. Its table of functions is append-only, so the number of an entry never
+// changes; gaps stand for entries that are not used here. `ort_abi_check.cc` proves every offset at compile time.
 #pragma once
 
 #include <cstddef>

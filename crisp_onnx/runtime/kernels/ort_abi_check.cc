@@ -1,4 +1,5 @@
-// Compile-time proof that ort_abi.h lays its structures out as ONNX Runtime does (entry numbers of interface version 17).
+// Compile-time proof that ort_abi.h lays its structures out as ONNX Runtime does (entry numbers of interface version
+// 17).
 #include "ort_abi.h"
 
 namespace crisp::ort {

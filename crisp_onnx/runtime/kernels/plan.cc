@@ -1,5 +1,5 @@
-// Decides layout, panels, strips and the division of work from the shapes alone, never from the number of threads: the
-// order in which an output is summed is then the same on every machine with the same instruction set.
+// Decides layout, panels, strips and the division of work from the shapes alone, never from the number of threads:
+// the order in which an output is summed is then the same on every machine with the same instruction set.
 #include "plan.h"
 
 #include <algorithm>
@@ -100,15 +100,16 @@ void fill_offsets(const Weight& w, Plan* p) {
   }
 }
 
-// With few rows per load the first-level cache decides: a few block columns serve all groups of a block row before the next.
+// With few rows per load the first-level cache decides: a few block columns serve all groups of a block row before
+// the next.
 int64_t blocks_per_call(const Weight& w, const Plan& p) {
   if (p.kernel_rows > 2 || w.groups < 4) return w.kept;
   const int64_t strip_bytes = 4 * p.kernels->lanes * p.strips.front().kernel->vectors;
   return std::clamp<int64_t>(kFirstLevelBytes / (strip_bytes * w.block), 1, w.kept);
 }
 
-// Neighbouring strips of one block row write neighbouring outputs and reuse its weights; the activations under them must
-// stay in the second-level cache until the last block row has had them.
+// Neighbouring strips of one block row write neighbouring outputs and reuse its weights; the activations under them
+// must stay in the second-level cache until the last block row has had them.
 int64_t strips_per_chunk(const Weight& w, const Plan& p) {
   const int64_t strip_bytes = 4 * p.kernels->lanes * std::max(p.strips.front().kernel->vectors, 1);
   return std::clamp<int64_t>(kChunkBytes / (strip_bytes * w.cin), 1, kMostStripsPerChunk);

@@ -67,7 +67,8 @@ CRISP_EXPORT const char* crisp_onnx_kernel_name(int index) {
   }
 }
 
-// The kernel that does most of a layer whose groups have `vector_rows` rows and whose output has `positions` positions.
+// The kernel that does most of a layer whose groups have `vector_rows` rows and whose output has `positions`
+// positions.
 CRISP_EXPORT const char* crisp_onnx_kernel_for(int64_t vector_rows, int64_t positions) {
   if (vector_rows < 1 || positions < 1) return nullptr;
   try {

@@ -7,8 +7,8 @@
 namespace crisp {
 namespace {
 
-// Relative time of one kept column: multiply-adds, or loads where few rows share them, and a little for the loop. A single
-// position computed across the rows is half a vector's work.
+// Relative time of one kept column: multiply-adds, or loads where few rows share them, and a little for the loop. A
+// single position computed across the rows is half a vector's work.
 double column_cost(const Kernel& k) {
   const double multiply_adds = k.rows * k.vectors + 0.5 * k.tail;
   const double loads = k.vectors + 0.5 * k.rows + 0.5 * k.tail + 1;

@@ -79,7 +79,8 @@ void check_blocks(const Weight& w) {
   }
 }
 
-// Columns that pad K up to whole blocks stand for no activation: the kernels give them any, so their weights must be zero.
+// Columns that pad K up to whole blocks stand for no activation: the kernels give them any, so their weights must be
+// zero.
 void check_padding(const Weight& w) {
   const int64_t used = w.depth - (w.block_columns - 1) * w.block;
   for (int64_t r = 0; r < w.block_rows; ++r) {
