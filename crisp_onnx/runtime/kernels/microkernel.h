@@ -27,6 +27,9 @@ namespace {
 // their own then, summed at the end.
 constexpr int kChains = 8;
 
+// Weights are asked for this many blocks ahead: time enough to come from the last cache.
+constexpr int kBlocksAhead = 4;
+
 constexpr int column_sets(int rows, int vectors, int tail) {
   int chains = rows * vectors + tail;
   return chains * 2 > kChains ? 1 : chains * 4 > kChains ? 2 : 4;
@@ -180,7 +183,7 @@ CRISP_INLINE void accumulate(const StripCall& call) {
     int z = 0;
     for (; z + kSets <= count; z += kSets) {
       CRISP_UNROLL for (int u = 0; u < kSets; ++u) {
-        I::prefetch(w + call.block_stride);
+        I::prefetch(w + kBlocksAhead * call.block_stride);
         sum[u].template column<Partial>(call.x + offsets[columns[z + u]], w, last);
         w += call.vector_rows;
       }
