@@ -14,7 +14,7 @@ log = logging.getLogger("crisp_onnx")
 def bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
     """Yield `advance(steps)`. Draws only when stderr is a terminal and the log level lets INFO through."""
     if not sys.stderr.isatty() or not log.isEnabledFor(logging.INFO):
-        log.info("%s", what)
+        log.debug("%s: %d steps", what, total)
         yield lambda steps: None
         return
     from rich.console import Console

@@ -85,6 +85,12 @@ def check(model: Path, *, pattern: Pattern | None = None, preprocess: str | None
     if unknown:
         notes.append(f"MACs of {len(unknown)} layers are unknown, because their output shapes cannot be inferred.")
     return Check(
-        model, source.opset, source.input.shape, layers, dict(Counter(node.op for node in graph.nodes).most_common()),
-        {op: len(nodes) for op, nodes in missing_operators(prepared.model).items()}, channel_groups(graph, prepared.layers, prepared.shapes), tuple(notes),
-    )  # fmt: skip
+        path=model,
+        opset=source.opset,
+        input_shape=source.input.shape,
+        layers=layers,
+        operators=dict(Counter(node.op for node in graph.nodes).most_common()),
+        missing={op: len(nodes) for op, nodes in missing_operators(prepared.model).items()},
+        groups=channel_groups(graph, prepared.layers, prepared.shapes),
+        notes=tuple(notes),
+    )

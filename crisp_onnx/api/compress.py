@@ -7,10 +7,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from crisp_onnx.api.emit import emit, prove
-from crisp_onnx.api.learn import learn, make_task
+from crisp_onnx.api.learn import learn
 from crisp_onnx.api.prepare import find_classes, find_labels, find_preprocess, prepare
 from crisp_onnx.api.stopwatch import Stopwatch
 from crisp_onnx.api.summarise import Outcome, summarise
+from crisp_onnx.api.task import make_task
 from crisp_onnx.api.workshop import move_into_place, workshop
 from crisp_onnx.data import Source, open_images
 from crisp_onnx.data.pairs import Pair
@@ -60,7 +61,7 @@ def compress(recipe: Recipe, *, data: Iterable[Pair] | None = None, eval_data: I
             written = bench / MODEL
             bytes_written = save(emitted.model, written)
         with watch("prove"):
-            equivalence = prove(emitted, written, judged or learned.held_out or learned.images)
+            equivalence = prove(emitted, written, learned.images if judged is None else judged)
         with watch("accuracy"):
             seen = judged or learned.held_out
             pair = (open_stock(recipe.model), open_stock(written))

@@ -10,11 +10,10 @@ from crisp_onnx.data import Classes, Images
 from crisp_onnx.errors import CrispError, VerificationFailed
 from crisp_onnx.format import DOMAIN, HYBRID_OPS, VERSION, operator_function
 from crisp_onnx.masks import Plan
-from crisp_onnx.model import Model, load, save
+from crisp_onnx.model import Model, save
 from crisp_onnx.passes import EMIT_DENSE, EMIT_HYBRID, ApplyMasks, Declined, Pass, SliceHead, run_passes
 from crisp_onnx.recipe import PATH_KEYS, Recipe
 from crisp_onnx.runtime.evaluate import open_stock, outputs_of, worst_relative
-from crisp_onnx.runtime.latency import seeded_input
 
 TOLERANCE = 1e-5
 PROOF_IMAGES = 8
@@ -45,22 +44,25 @@ def emit(trained: Model, plan: Plan, recipe: Recipe, classes: Classes, source: M
     return Emitted(model.with_metadata(_metadata(recipe, classes, source)), masked, declined)
 
 
-def prove(emitted: Emitted, path: Path, images: Images | None) -> tuple[float, int]:
+def prove(emitted: Emitted, path: Path, images: Images) -> tuple[float, int]:
     """Load the written file in stock ONNX Runtime; return the worst relative difference and the images compared.
 
     Raises:
-        VerificationFailed: the file's answers differ from those of the masked dense graph by more than 1e-5.
+        VerificationFailed: the file's answers differ from those of the masked dense graph by more than 1e-5, and by
+            more than ONNX Runtime's own rewriting changes that graph's answers.
     """
-    reloaded = load(path)
     dense = path.with_name("masked-dense.onnx")
     save(emitted.masked, dense)
-    inputs = seeded_input(reloaded.input, batch=PROOF_IMAGES)
-    if images is not None:
-        inputs = next(iter(images.batches(PROOF_IMAGES)))[0]
-    worst = worst_relative(outputs_of(open_stock(dense), inputs), outputs_of(open_stock(path), inputs))
+    inputs = next(iter(images.batches(PROOF_IMAGES)))[0]
+    reference = outputs_of(open_stock(dense), inputs)
+    worst = worst_relative(reference, outputs_of(open_stock(path), inputs))
+    # A very deep float32 graph may round by more than the tolerance; the runtime's own folding shows by how much.
+    rounding = 0.0
+    if worst > TOLERANCE:
+        rounding = worst_relative(reference, outputs_of(open_stock(dense, optimised=False), inputs))
     dense.unlink()
     dense.with_name(dense.name + ".data").unlink(missing_ok=True)
-    if worst > TOLERANCE:
+    if worst > max(TOLERANCE, 2 * rounding):
         raise VerificationFailed(
             f"The written model differs from the masked dense graph by {worst:.1e} (relative; at most {TOLERANCE:g} is "
             "allowed), so nothing was kept. Please report it with the model; --emit dense avoids the hybrid operators."

@@ -10,15 +10,24 @@ import torch
 
 from crisp_onnx.api.prepare import Prepared
 from crisp_onnx.api.stopwatch import Stopwatch
+from crisp_onnx.api.task import find_device, make_task
 from crisp_onnx.bridge import GraphModule, compare_with_runtime, prepared_for, to_torch, usable_batch, write_back
 from crisp_onnx.data import Classes, Images, Preprocess, hold_out
-from crisp_onnx.errors import CrispError
-from crisp_onnx.masks import Budget, Plan, check_keep_dense, choose, parse_pattern, reason_to_stay_dense
+from crisp_onnx.masks import Plan
 from crisp_onnx.model import Model
 from crisp_onnx.passes import InsertBatchNorm, run_passes
-from crisp_onnx.recipe import DEFAULT_SPARSITY, Recipe
-from crisp_onnx.recover import Task, Training, mirror_safe, output_moments, plan_from, put_masks, recover, reestimate
-from crisp_onnx.saliency import collect, criterion_named
+from crisp_onnx.recipe import Recipe
+from crisp_onnx.recover import (
+    Task,
+    Training,
+    mirror_safe,
+    output_moments,
+    plan_from,
+    put_masks,
+    recover,
+    reestimate,
+)
+from crisp_onnx.saliency import collect
 
 log = logging.getLogger(__name__)
 
@@ -41,11 +50,22 @@ class Learned:
     notes: tuple[str, ...]
 
 
-def budget_of(recipe: Recipe) -> Budget:
-    """The recipe's budget, 80 % sparsity when it names none."""
-    if recipe.macs is not None:
-        return Budget(kept_macs=recipe.macs)
-    return Budget(kept_weights=1 - (DEFAULT_SPARSITY if recipe.sparsity is None else recipe.sparsity))
+@dataclass(frozen=True)
+class _Crossed:
+    """The model on both sides of the bridge, and the images it takes at once."""
+
+    model: Model
+    module: GraphModule
+    batch: int
+
+
+@dataclass(frozen=True)
+class _Sight:
+    """What is learnt from, what is kept back, and what the user should know of it."""
+
+    images: Images
+    held_out: Images | None
+    notes: tuple[str, ...]
 
 
 def learn(
@@ -64,111 +84,101 @@ def learn(
     """
     task = make_task(recipe, prepared, classes)
     torch.manual_seed(recipe.seed)
-    device = find_device(recipe.device)
-    notes: list[str] = [preprocess.assumed.capitalize() + "."] if preprocess.assumed else []
     with watch("bridge"):
-        model, module = prepared.model, to_torch(prepared.model)
-        compare_with_runtime(module, model, size=preprocess.size[0])
-        prepared_for(device, module)
-    large = preprocess.size[0] * preprocess.size[1] > LARGE_PIXELS
-    wanted = BATCH_OF_LARGE_IMAGES if large else BATCH
-    batch = usable_batch(module, model.input, wanted, size=preprocess.size[0])
-    images, held_out = given, None
-    if images is None:
-        from crisp_onnx.data.synthesis import synthesise
-
-        with watch("synthesis"):
-            images = synthesise(module, model, classes, preprocess, seed=recipe.seed)
-        notes.append(
-            f"No images were given: {len(images)} were synthesised from the model itself. Saliency follows what the "
-            "model believes of its classes, and accuracy is not measured. Pass --data to learn from real images."
-        )
-    elif _can_hold_out(images):
-        images, held_out = hold_out(images, HELD_OUT, seed=recipe.seed)
-    notes += [f"Left out of {images.source}: {reason}." for reason in images.left_out]
-    epochs = recipe.epochs if recipe.epochs is not None else (EPOCHS_WITH_IMAGES if given is not None else 0)
-    if epochs and batch < 2:
-        notes.append("The file fixes the batch at one image, so it is not fine-tuned. Export it with a dynamic batch.")
-        epochs = 0
-    if "BatchNormalization" not in {node.op for node in module.nodes}:
+        crossed = _cross(prepared, preprocess, find_device(recipe.device))
+    with watch("images"):
+        sight = _see(recipe, crossed, classes, preprocess, given)
+    epochs, notes = _epochs(recipe, crossed, given)
+    if not crossed.module.statistics:
         with watch("statistics"):
-            model, module = _with_batch_norm(model, module, images, classifier=prepared.classifier, batch=batch)
+            crossed = _with_batch_norm(crossed, sight.images, classifier=prepared.classifier)
     chosen = [layer for layer in prepared.layers if not task.dense_reasons.get(layer.name)]
     with watch("saliency"):
         statistics = collect(
-            task.criterion, module, model, chosen, images=images, classes=classes.indices,
-            batch_size=batch, probabilities=prepared.probabilities, seed=recipe.seed,
+            task.criterion, crossed.module, crossed.model, chosen, images=sight.images, classes=classes.indices,
+            batch_size=crossed.batch, probabilities=prepared.probabilities, seed=recipe.seed,
         )  # fmt: skip
-    with watch("masks"):
-        plan = plan_from(module, statistics, task, task.budget)
-    if epochs:
-        nhwc = preprocess.layout == "NHWC"
-        flip = mirror_safe(module, held_out or images, task, batch_size=batch, channels_last=nhwc)
-        notes.append(f"Recovery {'mirrors' if flip else 'does not mirror'} images: the model's answers decide that.")
-        with watch("recovery"):
-            training = Training(
-                epochs, min(batch, max(2, len(images) // 4)), RATE if module.statistics else RATE_WITHOUT_BATCH_NORM,
-                flip=flip, channels_last_input=nhwc, seed=recipe.seed,
-            )  # fmt: skip
-            plan = recover(module, images, statistics, task, training)
-    put_masks(module, plan)
-    if not epochs and batch > 1:
+    with watch("recovery" if epochs else "masks"):
+        if epochs:
+            training, told = _training(recipe, crossed, task, sight, epochs)
+            notes += told
+            plan = recover(crossed.module, sight.images, statistics, task, training)
+        else:
+            plan = plan_from(crossed.module, statistics, task, task.budget)
+        put_masks(crossed.module, plan)
+    if not epochs and crossed.batch > 1:
         with watch("statistics"):
-            reestimate(module, images, batch_size=batch)
-    module.eval()
-    return Learned(write_back(module.cpu(), model), plan, images, held_out, epochs, tuple(notes))
+            reestimate(crossed.module, sight.images, batch_size=crossed.batch)
+    trained = write_back(crossed.module.eval().cpu(), crossed.model)
+    return Learned(trained, plan, sight.images, sight.held_out, epochs, sight.notes + notes)
 
 
-def make_task(recipe: Recipe, prepared: Prepared, classes: Classes) -> Task:
-    """What masks are chosen for. Cheap, and finds most faults of the options before any long stage starts."""
-    pattern = parse_pattern(recipe.pattern, block=recipe.block, vector_rows=recipe.vector_rows)
-    check_keep_dense(recipe.keep_dense, prepared.layers)
-    reasons = {
-        layer.name: reason_to_stay_dense(layer, pattern, keep_dense=recipe.keep_dense, classifier=prepared.classifier)
-        for layer in prepared.layers
-    }
-    if all(reasons.values()):
-        listed = "; ".join(sorted(set(reasons.values()))) or "it holds no Conv, Gemm or MatMul with a stored weight"
-        raise CrispError(f"No prunable layer in {recipe.model.name}: {listed}. `crisp-onnx check` shows every layer.")
-    budget = budget_of(recipe)
-    # A dry run under a saliency that prefers nothing: a budget that cannot be met is refused now, not after an hour.
-    flat = {layer.weight: np.ones(layer.shape, np.float32) for layer in prepared.layers if not reasons[layer.name]}
-    choose(flat, prepared.layers, pattern, budget, dense_reasons=reasons)
-    return Task(
-        prepared.layers, pattern, budget, reasons, criterion_named(recipe.saliency), classes.indices,
-        all_outputs=recipe.head == "keep", probabilities=prepared.probabilities,
-    )  # fmt: skip
+def _cross(prepared: Prepared, preprocess: Preprocess, device: torch.device) -> _Crossed:
+    height, width = preprocess.size
+    module = to_torch(prepared.model)
+    compare_with_runtime(module, prepared.model, size=height)
+    prepared_for(device, module)
+    wanted = BATCH_OF_LARGE_IMAGES if height * width > LARGE_PIXELS else BATCH
+    return _Crossed(prepared.model, module, usable_batch(module, prepared.model.input, wanted, size=height))
 
 
-def find_device(name: str) -> torch.device:
-    """The torch device of that name.
+def _see(recipe: Recipe, crossed: _Crossed, classes: Classes, preprocess: Preprocess, given: Images | None) -> _Sight:
+    """The images to learn from, synthesised where none are given, and those held out of them."""
+    assumed = (f"{preprocess.assumed.capitalize()}.",) if preprocess.assumed else ()
+    if given is None:
+        from crisp_onnx.data.synthesis import synthesise
 
-    Raises:
-        CrispError: unknown, or not on this machine.
-    """
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise CrispError(f"--device {name} is not to be had here: {reason}. Use --device cpu.") from None
-    return device
+        images = synthesise(crossed.module, classes, preprocess, seed=recipe.seed)
+        note = (
+            f"No images were given: {len(images)} were synthesised from the model itself. Saliency follows what the "
+            "model believes of its classes, and accuracy is not measured. Pass --data to learn from real images."
+        )
+        return _Sight(images, None, (*assumed, note))
+    notes = (*assumed, *(f"Left out of {given.source}: {reason}." for reason in given.left_out))
+    if given.labels is not None and np.unique(given.labels, return_counts=True)[1].min() < 2:
+        return _Sight(given, None, notes)
+    images, held_out = hold_out(given, HELD_OUT, seed=recipe.seed)
+    return _Sight(images, held_out, notes)
 
 
-def _can_hold_out(images: Images) -> bool:
-    return images.labels is None or bool(np.unique(images.labels, return_counts=True)[1].min() > 1)
+def _epochs(recipe: Recipe, crossed: _Crossed, given: Images | None) -> tuple[int, tuple[str, ...]]:
+    """Passes of training, and why there are none where the file forbids it."""
+    epochs = recipe.epochs
+    if epochs is None:
+        epochs = 0 if given is None else EPOCHS_WITH_IMAGES
+    if epochs and crossed.batch < 2:
+        note = "The file fixes the batch at one image, so it is not fine-tuned. Export it with a dynamic batch."
+        return 0, (note,)
+    return epochs, ()
 
 
-def _with_batch_norm(
-    model: Model, module: GraphModule, images: Images, *, classifier: str, batch: int
-) -> tuple[Model, GraphModule]:
+def _training(
+    recipe: Recipe, crossed: _Crossed, task: Task, sight: _Sight, epochs: int
+) -> tuple[Training, tuple[str, ...]]:
+    nhwc = sight.images.preprocess.layout == "NHWC"
+    asked = sight.held_out or sight.images
+    flip = mirror_safe(crossed.module, asked, task, batch_size=crossed.batch, channels_last=nhwc)
+    training = Training(
+        epochs,
+        batch_size=min(crossed.batch, max(2, len(sight.images) // 4)),
+        peak_rate=RATE if crossed.module.statistics else RATE_WITHOUT_BATCH_NORM,
+        flip=flip,
+        channels_last_input=nhwc,
+        seed=recipe.seed,
+    )
+    verb = "mirrors" if flip else "does not mirror"
+    return training, (f"Recovery {verb} images: the model's own answers to mirrored images decided that.",)
+
+
+def _with_batch_norm(crossed: _Crossed, images: Images, *, classifier: str) -> _Crossed:
     """The same function with an identity BatchNorm behind every convolution but the classifier."""
-    graph = model.graph()
+    graph = crossed.model.graph()
     convolutions = [node for node in graph.nodes if node.op == "Conv" and node.name != classifier]
+    if not convolutions:
+        return crossed
     outputs = {node.name: node.outputs[0].name for node in convolutions}
-    if not outputs:
-        return model, module
-    moments = output_moments(module, outputs, images, batch_size=min(batch, 16))
+    moments = output_moments(crossed.module, outputs, images, batch_size=min(crossed.batch, 16))
     run_passes((InsertBatchNorm(moments),), graph, Plan())
-    extended = model.with_graph(graph)
-    return extended, prepared_for(next(module.parameters()).device, to_torch(extended))
+    extended = crossed.model.with_graph(graph)
+    device = next(crossed.module.parameters()).device
+    return _Crossed(extended, prepared_for(device, to_torch(extended)), crossed.batch)

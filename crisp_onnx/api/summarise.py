@@ -9,8 +9,9 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from crisp_onnx.api.emit import Emitted
-from crisp_onnx.api.learn import Learned, budget_of
+from crisp_onnx.api.learn import Learned
 from crisp_onnx.api.prepare import Prepared
+from crisp_onnx.api.task import budget_of
 from crisp_onnx.data import Classes
 from crisp_onnx.masks import DenseLayer, Plan, SparseLayer
 from crisp_onnx.model import Model

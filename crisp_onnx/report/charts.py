@@ -94,7 +94,7 @@ def _figure(height: float, salt: str) -> Iterator[tuple[Any, io.StringIO]]:
             "The report page needs matplotlib, which is not installed: pip install 'crisp-onnx[report]'."
         ) from error
     svg = io.StringIO()
-    with mpl.rc_context({**_style(), "svg.hashsalt": salt}):
+    with mpl.rc_context(rc={**_style(), "svg.hashsalt": salt}):  # type: ignore[dict-item]  # text keys are right
         figure = Figure(figsize=(WIDTH_INCHES, height), layout="constrained")
         yield figure, svg
         drawn = io.StringIO()

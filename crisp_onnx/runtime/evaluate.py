@@ -35,8 +35,8 @@ class Comparison:
     n: int
 
 
-def open_stock(path: Path, *, threads: int = 0) -> ort.InferenceSession:
-    """A session without any library of ours; `threads` 0 takes all cores.
+def open_stock(path: Path, *, threads: int = 0, optimised: bool = True) -> ort.InferenceSession:
+    """A session without any library of ours; `threads` 0 takes all cores, `optimised` lets it rewrite the graph.
 
     Raises:
         CrispError: ONNX Runtime cannot load the file.
@@ -44,6 +44,8 @@ def open_stock(path: Path, *, threads: int = 0) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = threads
+    if not optimised:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises a type per error code, without a common base

@@ -29,7 +29,7 @@ def test_an_interruption_in_the_middle_leaves_nothing(workplace, tmp_path, stage
         seen = []
         for line in process.stderr:
             seen.append(line)
-            if line.startswith("read " if stage == "read" else "masks "):
+            if line.startswith("read " if stage == "read" else "saliency "):
                 process.send_signal(sent)
                 break
         rest = process.stderr.read()
