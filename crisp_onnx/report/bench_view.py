@@ -39,8 +39,8 @@ def bench_view(found: Bench) -> tuple[RenderableType, ...]:
              f"{layer.times.seam_ms:.3f}", f"{layer.times.speedup:.2f}")
             for layer in found.layers
         ]  # fmt: skip
-        columns = ("layer", "kernel", "dense, ms", "sparse, ms", "conversions, ms", "times faster")
-        shown += [Text(), rows_table("Layers alone", columns, layers, right=(2, 3, 4, 5)), Text(worst_layers(found))]
+        heads = ("layer", "kernel", "dense, ms", "sparse, ms", "conversions, ms", "times faster")
+        shown += [Text(), rows_table("Layers alone", heads, layers, right=(2, 3, 4, 5)), Text(worst_layers(found))]
     shown += [Text(comparison.timing.note) for comparison in found.comparisons if comparison.timing.noisy]
     return tuple(shown)
 
