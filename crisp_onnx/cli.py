@@ -149,6 +149,43 @@ def doctor(as_json: bool, verbosity: int) -> None:
     tell(run(), doctor_view, as_json)
 
 
+@cli.command()
+@click.argument("model", type=FILE)
+@click.option("--against", type=FILE, help="Another model to compare with.  [default: MODEL itself, dense]")
+@click.option("--threads", default="1", show_default=True, help="Thread counts, separated by commas.")
+@click.option("--batch", default="1", show_default=True, help="Batch sizes, separated by commas.")
+@click.option("--per-layer", is_flag=True, help="Also time every sparse layer alone, against its dense self.")
+@click.option("--plot", type=FILE, help="Write a bar chart of the layers, .svg or .png.")
+@common
+def bench(
+    model: Path,
+    against: Path | None,
+    threads: str,
+    batch: str,
+    per_layer: bool,
+    plot: Path | None,
+    as_json: bool,
+    verbosity: int,
+) -> None:
+    """Measure a compressed MODEL on this machine, side by side with its dense self or another model."""
+    talk(verbosity)
+    from crisp_onnx.report.bench_view import bench_view, write_layer_plot
+    from crisp_onnx.runtime.bench import bench as run
+
+    counts = [_numbers(text, name) for text, name in ((threads, "--threads"), (batch, "--batch"))]
+    found = run(model, against, threads=counts[0], batch=counts[1], per_layer=per_layer or plot is not None)
+    if plot is not None:
+        write_layer_plot(found, plot)
+    tell(found, bench_view, as_json)
+
+
+def _numbers(text: str, option: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise CrispError(f"{option} {text} is not a list of numbers such as 1,2.") from None
+
+
 for _command in COMMANDS:
     cli.add_command(_command)
 

@@ -1,5 +1,17 @@
-"""Stage 9, run: measure models in ONNX Runtime."""
+"""Stage 9, run: open models with the native kernels, and measure them."""
 
 from crisp_onnx.runtime.latency import Spread, Timing, measure_files, side_by_side
+from crisp_onnx.runtime.library import available_isas, layers_prepared, library_path, which_kernel
+from crisp_onnx.runtime.session import session
 
-__all__ = ["Spread", "Timing", "measure_files", "side_by_side"]
+__all__ = [
+    "Spread",
+    "Timing",
+    "available_isas",
+    "layers_prepared",
+    "library_path",
+    "measure_files",
+    "session",
+    "side_by_side",
+    "which_kernel",
+]

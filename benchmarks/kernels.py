@@ -1,0 +1,84 @@
+"""Time the kernels alone, one core: per layer the share of the peak, counting useful non-zeros and positions.
+
+    python -m benchmarks.kernels [--network resnet50] [--vector-rows 8] [--block 16] [--block-share 0.25]
+
+Builds the C++ benchmark, runs it, and writes results/kernels_*.json and a table beside it. Layers from conv3 on
+count for the mean: those before are bound by memory.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import click
+
+ROOT = Path(__file__).parents[1]
+RESULTS = Path(__file__).parent / "results"
+WORST = 3
+
+
+@click.command()
+@click.option("--network", type=click.Choice(["resnet50", "vgg16"]), default="resnet50")
+@click.option("--vector-rows", default=8, show_default=True)
+@click.option("--block", default=16, show_default=True)
+@click.option("--block-share", default=0.25, show_default=True, help="Share of the blocks that every block row keeps.")
+def main(network: str, vector_rows: int, block: int, block_share: float) -> None:
+    """Measure, print and write the table."""
+    command = [str(_build()), network, str(vector_rows), str(block), str(block_share)]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    rows = [_with_shares(json.loads(line)) for line in printed.splitlines()]
+    name = f"kernels_{network}_v{vector_rows}_b{block}_{block_share:g}"
+    table = _table(rows)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    (RESULTS / f"{name}.md").write_text(table, encoding="utf-8")
+    sys.stdout.write(table)
+
+
+def _build() -> Path:
+    folder = ROOT / "build" / "bench"
+    configure = ["cmake", "-S", str(ROOT), "-B", str(folder), "-DCRISP_ONNX_BENCH=ON", "-DCMAKE_BUILD_TYPE=Release"]
+    for command in (configure, ["cmake", "--build", str(folder), "-j", "2"]):
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return folder / "benchmarks" / "kernels" / "kernel_bench"
+
+
+def _with_shares(row: dict[str, Any]) -> dict[str, Any]:
+    """Add shares of the peak: of the inner loops, and of the whole call with its packing."""
+    useful_ms = row["macs"] / row["peak_macs_per_s"] * 1e3
+    return {
+        **row,
+        "compute_share": useful_ms / row["compute_ms"],
+        "call_share": useful_ms / row["call_ms"],
+        "times_perfect_dense": row["dense_macs"] / row["peak_macs_per_s"] * 1e3 / row["call_ms"],
+    }
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    lines = [
+        "| layer | kernel | activations | inner loops, % of peak | with packing | ms | times a perfect dense kernel |",
+        "|---|---|---|---:|---:|---:|---:|",
+    ]
+    for row in rows:
+        lines.append(
+            f"| {row['layer']} | {row['kernel']} | {row['layout']} | {row['compute_share']:.0%} "
+            f"| {row['call_share']:.0%} | {row['call_ms']:.3f} | {row['times_perfect_dense']:.2f} |"
+        )
+    late = [row for row in rows if not row["layer"].startswith("conv2")]
+    worst = sorted(rows, key=lambda row: row["call_share"])[:WORST]
+    peak = max(row["peak_macs_per_s"] for row in rows) * 2 / 1e9
+    lines.append("")
+    lines.append(
+        f"Peak {peak:.0f} GFLOP/s. Mean share of the inner loops: {fmean(r['compute_share'] for r in late):.0%}."
+    )
+    lines.append("Furthest from the peak with packing: " + ", ".join(row["layer"] for row in worst) + ".")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+// Measures the multiply-add peak: twelve independent chains in registers, nothing else.
+#include "peak.h"
+
+#include <algorithm>
+#include <chrono>
+
+namespace {
+
+constexpr long kSteps = 20000;
+constexpr int kChains = 12;
+
+double now_s() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+#if defined(CRISP_X86)
+// Written out in assembly: what a compiler makes of an array of accumulators is not the peak.
+#define FMA(reg, n) "vfmadd231ps %%" reg "12, %%" reg "13, %%" reg #n "\n"
+#define CHAINS(reg)                                                                                             \
+  long steps = kSteps;                                                                                          \
+  asm volatile("vpxor %%xmm12, %%xmm12, %%xmm12\nvpxor %%xmm13, %%xmm13, %%xmm13\n1:\n" FMA(reg, 0) FMA(reg, 1) FMA( \
+                   reg, 2) FMA(reg, 3) FMA(reg, 4) FMA(reg, 5) FMA(reg, 6) FMA(reg, 7) FMA(reg, 8) FMA(reg, 9)  \
+                   FMA(reg, 10) FMA(reg, 11) "dec %0\njnz 1b\nvzeroupper\n"                                    \
+               : "+r"(steps)                                                                                    \
+               :                                                                                                \
+               : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10",       \
+                 "xmm11", "xmm12", "xmm13")
+
+__attribute__((noinline)) void chains_avx512() { CHAINS("zmm"); }
+__attribute__((noinline)) void chains_avx2() { CHAINS("ymm"); }
+#endif
+
+__attribute__((noinline)) void chains_scalar() {
+  float c[kChains] = {};
+  for (long i = 0; i < kSteps; ++i) {
+    for (float& x : c) {
+      x = x * 0.5f + 1.0f;
+      asm volatile("" : "+m"(x));
+    }
+  }
+}
+
+}  // namespace
+
+double measured_peak_macs_per_s(double seconds) {
+  void (*chains)() = chains_scalar;
+  int lanes = 1;
+#if defined(CRISP_X86)
+  if (__builtin_cpu_supports("avx512f")) {
+    chains = chains_avx512, lanes = 16;
+  } else if (__builtin_cpu_supports("fma")) {
+    chains = chains_avx2, lanes = 8;
+  }
+#endif
+  double best_s = 1e9;
+  for (const double end = now_s() + seconds; now_s() < end;) {
+    const double start = now_s();
+    chains();
+    best_s = std::min(best_s, now_s() - start);
+  }
+  return static_cast<double>(kSteps) * kChains * lanes / best_s;
+}

@@ -1,0 +1,171 @@
+// Drives the microkernels: packs panels, walks strips and block rows, divides the work among the host's threads.
+#include "convolve.h"
+
+#include <algorithm>
+
+namespace crisp {
+namespace {
+
+constexpr int64_t kPartialFloats = 16384;  // accumulators kept between two calls of a block row's groups
+
+struct Range {
+  int64_t first, end;
+};
+
+Range share(int64_t total, int64_t parts, int64_t part) { return {total * part / parts, total * (part + 1) / parts}; }
+
+StripCall strip_call(const ConvCall& call, const Strip& strip, int64_t panel, const float* packed) {
+  const Plan& p = *call.plan;
+  const Weight& w = *call.weight;
+  const int64_t image = panel / p.panels_per_image;
+  const int64_t first_row = panel % p.panels_per_image * p.panel_rows;
+  const int64_t positions = p.shape.out_height * p.shape.out_width;
+  const int64_t y_at = image * w.cout * positions + first_row * p.shape.out_width;
+  StripCall s{};
+  s.x = (p.layout.in_place ? call.x + image * w.cin * positions : packed) + strip.shape.start;
+  s.offsets = p.offsets.data();
+  s.block_stride = w.groups * w.columns * w.vector_rows;
+  s.block = static_cast<int32_t>(w.block);
+  s.columns_per_block = static_cast<int32_t>(w.columns);
+  s.vector_rows = static_cast<int32_t>(w.vector_rows);
+  s.shape = &strip.shape;
+  s.residual = call.residual ? call.residual + y_at : nullptr;
+  s.y = call.y + y_at;
+  s.row_stride = positions;
+  s.lower = call.lower;
+  s.upper = call.upper;
+  return s;
+}
+
+// All groups of one block row over the kept blocks first..end of it.
+void block_row_calls(const ConvCall& call, const Strip& strip, const StripCall& base, int64_t r, Range blocks,
+                     float* partial) {
+  const Plan& p = *call.plan;
+  const Weight& w = *call.weight;
+  const int64_t partial_floats = p.kernel_rows * strip.kernel->vectors * p.kernels->lanes;
+  StripCall s = base;
+  s.blocks = w.blocks + r * w.kept + blocks.first;
+  s.block_count = static_cast<int32_t>(blocks.end - blocks.first);
+  s.first = blocks.first == 0;
+  s.last = blocks.end == w.kept;
+  s.partial = partial;
+  for (int64_t g = 0; g < w.groups; ++g) {
+    s.columns = w.places.data() + ((r * w.groups + g) * w.kept + blocks.first) * w.columns;
+    const float* values = w.values + ((r * w.kept + blocks.first) * w.groups + g) * w.columns * w.vector_rows;
+    for (int64_t v = 0; v < w.vector_rows; v += p.kernel_rows) {
+      const int64_t row = r * w.block + g * w.vector_rows + v;
+      if (row >= w.cout) return;
+      s.values = values + v;
+      s.rows = static_cast<int32_t>(std::min(p.kernel_rows, w.cout - row));
+      s.bias = w.bias.data() + row;
+      s.y = base.y + row * base.row_stride;
+      s.residual = base.residual ? base.residual + row * base.row_stride : nullptr;
+      strip.kernel->run(s);
+      s.partial += partial_floats;
+    }
+  }
+}
+
+struct Work {
+  const ConvCall* call;
+  int64_t pack_items;
+};
+
+void pack_item(void* user, size_t i) {
+  const Work& work = *static_cast<const Work*>(user);
+  const Plan& p = *work.call->plan;
+  const int64_t item = static_cast<int64_t>(i), panel = item / work.pack_items;
+  const Range channels = share(work.call->weight->cin, work.pack_items, item % work.pack_items);
+  pack_panel(*work.call, panel, channels.first, channels.end, work.call->scratch + panel * p.panel_floats);
+}
+
+void compute_item(void* user, size_t i) {
+  const Work& work = *static_cast<const Work*>(user);
+  const Plan& p = *work.call->plan;
+  const int64_t item = static_cast<int64_t>(i), panel = item / (p.strip_items * p.row_items);
+  const bool last = panel % p.panels_per_image == p.panels_per_image - 1;
+  const int64_t strips = static_cast<int64_t>((last ? p.last_strips : p.strips).size());
+  const Range strip = share(strips, p.strip_items, item / p.row_items % p.strip_items);
+  const Range rows = share(work.call->weight->block_rows, p.row_items, item % p.row_items);
+  const float* packed = p.layout.in_place ? nullptr : work.call->scratch + panel * p.panel_floats;
+  compute_panel(*work.call, panel, packed, strip.first, strip.end, rows.first, rows.end);
+}
+
+void pack_and_compute_item(void* user, size_t i) {
+  const Work& work = *static_cast<const Work*>(user);
+  const Plan& p = *work.call->plan;
+  float* packed = work.call->scratch + static_cast<int64_t>(i) * p.panel_floats;
+  const Range panels = share(p.panels(), p.items, static_cast<int64_t>(i));
+  for (int64_t panel = panels.first; panel < panels.end; ++panel) {
+    const bool last = panel % p.panels_per_image == p.panels_per_image - 1;
+    pack_panel(*work.call, panel, 0, work.call->weight->cin, packed);
+    compute_panel(*work.call, panel, packed, 0, static_cast<int64_t>((last ? p.last_strips : p.strips).size()), 0,
+                  work.call->weight->block_rows);
+  }
+}
+
+}  // namespace
+
+void pack_panel(const ConvCall& call, int64_t panel, int64_t first_channel, int64_t end_channel, float* packed) {
+  const Plan& p = *call.plan;
+  const ConvShape& s = p.shape;
+  const int64_t image = panel / p.panels_per_image;
+  PackCall pack{};
+  pack.x = call.x + image * s.cin * s.height * s.width;
+  pack.packed = packed;
+  pack.first_channel = first_channel;
+  pack.end_channel = end_channel;
+  pack.channel_stride = p.channel_stride;
+  pack.height = s.height;
+  pack.width = s.width;
+  pack.stride_h = s.attributes.strides[0];
+  pack.stride_w = s.attributes.strides[1];
+  pack.plane_rows = p.panel_rows + p.layout.extra_rows;
+  pack.pitch = p.layout.pitch;
+  pack.first_row = panel % p.panels_per_image * p.panel_rows * pack.stride_h - s.attributes.pads[0];
+  pack.row_planes = static_cast<int>(p.layout.row_starts.size());
+  pack.column_planes = static_cast<int>(p.layout.column_starts.size());
+  pack.row_starts = p.layout.row_starts.data();
+  pack.column_starts = p.layout.column_starts.data();
+  p.kernels->pack(pack);
+}
+
+void compute_panel(const ConvCall& call, int64_t panel, const float* packed, int64_t first_strip, int64_t end_strip,
+                   int64_t first_block_row, int64_t end_block_row) {
+  const Plan& p = *call.plan;
+  const Weight& w = *call.weight;
+  const bool last = panel % p.panels_per_image == p.panels_per_image - 1;
+  const std::vector<Strip>& strips = last ? p.last_strips : p.strips;
+  alignas(64) float partial[kPartialFloats];
+  for (int64_t chunk = first_strip; chunk < end_strip; chunk += p.strips_per_chunk) {
+    const int64_t chunk_end = std::min(chunk + p.strips_per_chunk, end_strip);
+    for (int64_t r = first_block_row; r < end_block_row; ++r) {
+      for (int64_t i = chunk; i < chunk_end; ++i) {
+        const StripCall base = strip_call(call, strips[i], panel, packed);
+        const bool at_once = p.blocks_per_call >= w.kept || strips[i].kernel->tail > 0 ||
+                             w.block * strips[i].kernel->vectors * p.kernels->lanes > kPartialFloats;
+        const int64_t step = at_once ? w.kept : p.blocks_per_call;
+        for (int64_t s = 0; s < w.kept; s += step) {
+          block_row_calls(call, strips[i], base, r, {s, std::min(s + step, w.kept)}, partial);
+        }
+      }
+    }
+  }
+}
+
+void convolve(const ConvCall& call, const Parallel& parallel) {
+  const Plan& p = *call.plan;
+  if (p.panels() == 0) return;
+  Work work{&call, 1};
+  if (p.pack_per_item) {
+    parallel.run(parallel.pool, static_cast<size_t>(p.items), pack_and_compute_item, &work);
+    return;
+  }
+  if (!p.layout.in_place) {
+    work.pack_items = std::clamp<int64_t>(4 * p.panel_floats / (64 << 10), 1, call.weight->cin);
+    parallel.run(parallel.pool, static_cast<size_t>(work.pack_items * p.panels()), pack_item, &work);
+  }
+  parallel.run(parallel.pool, static_cast<size_t>(p.items), compute_item, &work);
+}
+
+}  // namespace crisp

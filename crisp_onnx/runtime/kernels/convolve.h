@@ -1,0 +1,35 @@
+// Runs a planned layer on one input.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "plan.h"
+#include "weight.h"
+
+namespace crisp {
+
+// Calls fn(user, i) for every i below total, on the host's threads.
+struct Parallel {
+  void* pool;
+  void (*run)(void* pool, size_t total, void (*fn)(void* user, size_t i), void* user);
+};
+
+struct ConvCall {
+  const Plan* plan;
+  const Weight* weight;
+  const float* x;          // (batch, Cin, height, width)
+  const float* residual;   // (batch, Cout, out_height, out_width) or null
+  float* y;                // likewise
+  float* scratch;          // (plan.scratch_floats), aligned to 64 bytes; null when that is zero
+  float lower, upper;      // bounds of the fused Clip
+};
+
+void convolve(const ConvCall& call, const Parallel& parallel);
+
+// The two halves of `convolve`, for measuring them apart.
+void pack_panel(const ConvCall& call, int64_t panel, int64_t first_channel, int64_t end_channel, float* packed);
+void compute_panel(const ConvCall& call, int64_t panel, const float* packed, int64_t first_strip, int64_t end_strip,
+                   int64_t first_block_row, int64_t end_block_row);
+
+}  // namespace crisp

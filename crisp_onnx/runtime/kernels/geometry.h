@@ -1,0 +1,46 @@
+// The shape of one convolution call and where packed activations lie.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace crisp {
+
+struct ConvAttributes {
+  int64_t strides[2] = {1, 1};
+  int64_t pads[4] = {0, 0, 0, 0};  // top, left, bottom, right
+  int64_t dilations[2] = {1, 1};
+};
+
+struct ConvShape {
+  int64_t batch, cin, height, width;
+  int64_t cout, kernel_h, kernel_w;
+  int64_t out_height, out_width;
+  ConvAttributes attributes;
+};
+
+// Throws Failure unless every attribute is in range.
+void check_attributes(const ConvAttributes& attributes);
+
+// Throws Failure when the input is smaller than the kernel.
+ConvShape conv_shape(const ConvAttributes& attributes, int64_t cout, int64_t cin, int64_t kernel_h, int64_t kernel_w,
+                     int64_t batch, int64_t height, int64_t width);
+
+// A channel's activations as planes: per column start, one per row phase (rows that a stride visits together). A tap
+// of the kernel is then one offset, and neighbouring output positions are neighbours in memory.
+struct Layout {
+  bool in_place = false;          // a 1x1 kernel with stride 1 reads the input as it lies
+  int64_t pitch = 0;              // columns of a plane; equals the output's width, or exceeds it by the kernel's reach
+  int64_t extra_rows = 0;         // rows of a plane beyond the panel's output rows
+  std::vector<int32_t> row_starts, column_starts;
+  std::vector<int32_t> tap_plane, tap_shift_rows, tap_shift_columns;  // (kernel_h * kernel_w)
+
+  int64_t planes() const { return static_cast<int64_t>(row_starts.size() * column_starts.size()); }
+  int64_t channel_stride(int64_t panel_rows) const;
+};
+
+// `copy_columns`: a plane for every kernel column, exactly as wide as the output (no lane is wasted), instead of one
+// for every column phase, wider by the kernel's reach (less to copy).
+Layout conv_layout(const ConvShape& shape, bool copy_columns);
+
+}  // namespace crisp

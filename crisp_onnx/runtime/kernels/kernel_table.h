@@ -1,0 +1,90 @@
+// The table of microkernels: what one call computes, and one row per kernel. It drives dispatch, tests and
+// benchmarks.
+#pragma once
+
+#include <cstdint>
+
+namespace crisp {
+
+constexpr int kMaxVectors = 16;  // widest strip of any kernel, in vectors
+constexpr int kPackSlack = 32;   // floats a kernel may read or a packer may write past the end of packed planes
+
+// Where a strip's positions lie. A strip is `kernel.vectors` vectors of neighbouring positions, then `kernel.tail`
+// single positions. In padded planes some lanes fall between two output rows: `keep` has a bit per lane that is an
+// output.
+struct StripShape {
+  int32_t start;                   // first position, in floats from the panel's first
+  int32_t loaded_last;             // lanes of the last vector that may be read (1 .. lanes)
+  bool whole;                      // every lane of every vector is an output, and the outputs follow each other
+  int32_t tail_out;                // where the first tail position is stored, in floats from the panel's first output
+  uint32_t keep[kMaxVectors];
+  int32_t out[kMaxVectors];        // where a vector's kept lanes are stored
+};
+
+// `rows` output channels of one row group, over one strip. Shapes in the terms of the format: Z columns of V rows a
+// block.
+struct StripCall {
+  const float* x;                  // activations at the strip's first position
+  const int32_t* offsets;          // (C * block): from x to the activations of every column of the matrix
+  const int32_t* blocks;           // (block_count): kept block columns
+  const uint8_t* columns;          // (block_count, columns_per_block): places kept inside each block
+  const float* values;             // first weight of this group and half
+  int64_t block_stride;            // floats from the weights of one block to those of the next
+  int32_t block_count;
+  int32_t block;
+  int32_t columns_per_block;       // Z
+  int32_t vector_rows;             // V: floats from one column's weights to the next
+  int32_t rows;                    // rows to store, the kernel's rows or fewer at the bottom edge
+  const StripShape* shape;
+  const float* bias;               // (kernel rows), never null
+  const float* residual;           // at the panel's first output of the first row, or null
+  float* y;                        // likewise
+  int64_t row_stride;              // floats from one output channel to the next, in y and in residual
+  float lower, upper;
+  float* partial;                  // accumulators between two calls of one strip; null when one call does all blocks
+  bool first, last;                // whether this call starts from the bias, and whether it stores to y
+};
+
+// One image's activations, packed for a panel of output rows: planes by row phase and by column offset.
+struct PackCall {
+  const float* x;                  // (channels, height, width)
+  float* packed;
+  int64_t first_channel, end_channel, channel_stride;
+  int64_t height, width;
+  int64_t stride_h, stride_w;
+  int64_t plane_rows, pitch;       // rows and columns of a packed plane
+  int64_t first_row;               // input row of the panel's first output row at kernel row 0, before the phases
+  int row_planes, column_planes;
+  const int32_t* row_starts;       // (row_planes): input row of a plane's first row, from first_row
+  const int32_t* column_starts;    // (column_planes): input column of a plane's first column (negative in the padding)
+};
+
+enum class Isa : int { kPortable = 0, kNeon = 1, kAvx2 = 2, kAvx512 = 3 };
+
+using StripFunction = void (*)(const StripCall&);
+using PackFunction = void (*)(const PackCall&);
+
+struct Kernel {
+  const char* name;                // type_operation_VxSTRIP__isa; STRIP counts positions
+  int rows;                        // output channels of one call
+  int vectors;                     // strip: vectors of `lanes` positions,
+  int tail;                        // then single positions, computed across the rows
+  StripFunction run;
+};
+
+struct KernelSet {
+  Isa isa;
+  const char* isa_name;
+  int lanes;
+  const Kernel* kernels;
+  int count;
+  PackFunction pack;
+};
+
+// Sets compiled into this library; null where the compiler does not target them.
+const KernelSet* portable_kernels();
+const KernelSet* neon_kernels();
+const KernelSet* avx2_kernels();
+const KernelSet* avx512_kernels();
+
+}  // namespace crisp

@@ -1,0 +1,133 @@
+// Prepares a node when its session loads and runs it.
+#include "layer.h"
+
+#include <limits>
+
+#include "isa.h"
+#include "operators.h"
+#include "ort_call.h"
+
+namespace crisp {
+namespace {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+Weight read_weight(const ort::Api* api, const ort::KernelInfo* info) {
+  Encoding e{};
+  e.n = ort::attribute(api, info, "n");
+  e.m = ort::attribute(api, info, "m");
+  e.block = ort::attribute(api, info, "block");
+  e.vector_rows = ort::attribute(api, info, "vector_rows");
+  e.index_bits = ort::attribute(api, info, "index_bits");
+  ort::attribute(api, info, "weight_shape", e.weight_shape, 4);
+  return prepare_weight(e, ort::constant_input(api, info, 1, "values", ort::kFloat, false),
+                        ort::constant_input(api, info, 2, "indices", ort::kUint8, false),
+                        ort::constant_input(api, info, 3, "blocks", ort::kInt32, false),
+                        ort::constant_input(api, info, 4, "bias", ort::kFloat, true));
+}
+
+struct PoolCall {
+  const ort::Api* api;
+  const ort::KernelContext* context;
+  ort::Status* status;
+};
+
+// One item runs at once: the runtime would call it directly too, after a few more steps.
+void run_on_session_pool(void* pool, size_t total, void (*fn)(void*, size_t), void* user) {
+  PoolCall* call = static_cast<PoolCall*>(pool);
+  if (total == 1) {
+    fn(user, 0);
+    return;
+  }
+  ort::Status* status = call->api->KernelContext_ParallelFor(call->context, fn, total, 0, user);
+  if (status && !call->status) call->status = status;
+}
+
+void transpose(const float* from, int64_t rows, int64_t columns, float* to) {
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t c = 0; c < columns; ++c) to[c * rows + r] = from[r * columns + c];
+  }
+}
+
+}  // namespace
+
+Layer::Layer(const ort::Api* api, const ort::KernelInfo* info, bool convolution)
+    : api_(api), name_(ort::node_name(api, info)), kernels_(&active_kernels()) {
+  weight_ = read_weight(api, info);
+  if (convolution) {
+    ort::attribute_or_keep(api, info, "strides", attributes_.strides, 2);
+    ort::attribute_or_keep(api, info, "pads", attributes_.pads, 4);
+    ort::attribute_or_keep(api, info, "dilations", attributes_.dilations, 2);
+    check_attributes(attributes_);
+  } else {
+    require(weight_.kernel_h == 1 && weight_.kernel_w == 1, "attribute weight_shape of a HybridGemm must end in 1, 1");
+  }
+  lower_ = ort::attribute_or(api, info, "lower", -kInfinity);
+  upper_ = ort::attribute_or(api, info, "upper", kInfinity);
+  require(lower_ == lower_ && upper_ == upper_, "attributes lower and upper must be numbers");
+  ort::check(api, api->CreateCpuMemoryInfo(1, 0, &memory_));
+  ort::log_line(api, info, ort::kInfo,
+                "crisp_onnx: node '" + name_ + "' runs f32_hybrid kernels of " + std::to_string(weight_.vector_rows) +
+                    " rows, " + kernels_->isa_name);
+  count_prepared_layer();
+}
+
+Layer::~Layer() {
+  if (memory_) api_->ReleaseMemoryInfo(memory_);
+}
+
+std::shared_ptr<const Plan> Layer::plan_for(int64_t batch, int64_t height, int64_t width) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (!plan_ || plan_->shape.batch != batch || plan_->shape.height != height || plan_->shape.width != width) {
+    const ConvShape shape = conv_shape(attributes_, weight_.cout, weight_.cin, weight_.kernel_h, weight_.kernel_w,
+                                       batch, height, width);
+    plan_ = std::make_shared<const Plan>(make_plan(weight_, shape, *kernels_));
+  }
+  return plan_;
+}
+
+void Layer::run_convolution(ort::KernelContext* context, bool add) {
+  const TensorView x = ort::input(api_, context, 0);
+  require(x.shape.size() == 4 && x.shape[1] == weight_.cin, "X must be (batch, Cin, height, width) of weight_shape");
+  const std::shared_ptr<const Plan> plan = plan_for(x.shape[0], x.shape[2], x.shape[3]);
+  const std::vector<int64_t> shape = {x.shape[0], weight_.cout, plan->shape.out_height, plan->shape.out_width};
+  TensorView residual;
+  if (add) {
+    residual = ort::input(api_, context, 5);
+    require(residual.shape == shape, "Z must have the output's shape");
+  }
+  float* y = ort::output(api_, context, shape);
+  const ort::Scratch scratch(api_, context, memory_, plan->scratch_floats);
+  PoolCall pool{api_, context, nullptr};
+  convolve({plan.get(), &weight_, static_cast<const float*>(x.data), static_cast<const float*>(residual.data), y,
+            scratch.data(), lower_, upper_},
+           {&pool, run_on_session_pool});
+  ort::check(api_, pool.status);
+}
+
+// Several rows of X run as the positions of a 1x1 convolution, for which they must be neighbours in memory.
+void Layer::run_gemm(ort::KernelContext* context) {
+  const TensorView x = ort::input(api_, context, 0);
+  require(!x.shape.empty() && x.shape.back() == weight_.cin, "the last dimension of X must be Cin of weight_shape");
+  int64_t rows = 1;
+  for (size_t i = 0; i + 1 < x.shape.size(); ++i) rows *= x.shape[i];
+  std::vector<int64_t> shape = x.shape;
+  shape.back() = weight_.cout;
+  float* y = ort::output(api_, context, shape);
+  if (rows == 0) return;
+  const std::shared_ptr<const Plan> plan = plan_for(1, 1, rows);
+  const int64_t x_floats = rows == 1 ? 0 : (rows * weight_.cin + 15) / 16 * 16;
+  const int64_t y_floats = rows == 1 ? 0 : rows * weight_.cout;
+  const ort::Scratch scratch(api_, context, memory_, x_floats + y_floats + plan->scratch_floats);
+  const float* source = static_cast<const float*>(x.data);
+  if (rows > 1) transpose(source, rows, weight_.cin, scratch.data());
+  float* result = rows > 1 ? scratch.data() + x_floats : y;
+  PoolCall pool{api_, context, nullptr};
+  convolve({plan.get(), &weight_, rows > 1 ? scratch.data() : source, nullptr, result,
+            scratch.data() + x_floats + y_floats, lower_, upper_},
+           {&pool, run_on_session_pool});
+  ort::check(api_, pool.status);
+  if (rows > 1) transpose(result, weight_.cout, rows, y);
+}
+
+}  // namespace crisp

@@ -1,0 +1,217 @@
+// The inner loops, written once over an instruction set `I` (its vector type and a dozen operations).
+//
+// Every translation unit that includes this is compiled for one instruction set, so everything here has internal
+// linkage: a shared inline function compiled for AVX-512 must never be picked by the linker for an older machine.
+#pragma once
+
+#include "kernel_table.h"
+
+#if defined(__clang__)
+#define CRISP_UNROLL _Pragma("unroll")
+#define CRISP_INLINE inline __attribute__((always_inline))
+#define CRISP_NOINLINE __attribute__((noinline))
+#elif defined(__GNUC__)
+#define CRISP_UNROLL _Pragma("GCC unroll 16")
+#define CRISP_INLINE inline __attribute__((always_inline))
+#define CRISP_NOINLINE __attribute__((noinline))
+#else
+#define CRISP_UNROLL
+#define CRISP_INLINE __forceinline
+#define CRISP_NOINLINE __declspec(noinline)
+#endif
+
+namespace crisp {
+namespace {
+
+// Chains of multiply-adds below this number wait for each other's results: neighbouring columns get accumulators of
+// their own then, summed at the end.
+constexpr int kChains = 8;
+
+// Weights are asked for this many blocks ahead: time enough to come from the last cache.
+constexpr int kBlocksAhead = 4;
+
+constexpr int column_sets(int rows, int vectors, int tail) {
+  int chains = rows * vectors + tail;
+  return chains * 2 > kChains ? 1 : chains * 4 > kChains ? 2 : 4;
+}
+
+template <class I, int V, int J, int T>
+struct Accumulators {
+  typename I::Vec lanes[V][J > 0 ? J : 1];
+  typename I::template Rows<V> tail[T > 0 ? T : 1];
+
+  CRISP_INLINE void clear() {
+    CRISP_UNROLL for (int v = 0; v < V; ++v) CRISP_UNROLL for (int j = 0; j < J; ++j) lanes[v][j] = I::zero();
+    CRISP_UNROLL for (int t = 0; t < T; ++t) tail[t] = I::template Rows<V>::zero();
+  }
+
+  CRISP_INLINE void start(const float* bias) {
+    CRISP_UNROLL for (int v = 0; v < V; ++v) CRISP_UNROLL for (int j = 0; j < J; ++j) lanes[v][j] = I::set1(bias + v);
+    CRISP_UNROLL for (int t = 0; t < T; ++t) tail[t] = I::template Rows<V>::load(bias);
+  }
+
+  CRISP_INLINE void resume(const float* from) {
+    CRISP_UNROLL for (int v = 0; v < V; ++v) CRISP_UNROLL for (int j = 0; j < J; ++j) {
+      lanes[v][j] = I::load(from + (v * J + j) * I::kLanes);
+    }
+    CRISP_UNROLL for (int t = 0; t < T; ++t) tail[t] = I::template Rows<V>::load(from + V * J * I::kLanes + t * V);
+  }
+
+  CRISP_INLINE void suspend(float* to) const {
+    CRISP_UNROLL for (int v = 0; v < V; ++v) CRISP_UNROLL for (int j = 0; j < J; ++j) {
+      I::store(to + (v * J + j) * I::kLanes, lanes[v][j]);
+    }
+    CRISP_UNROLL for (int t = 0; t < T; ++t) tail[t].store(to + V * J * I::kLanes + t * V);
+  }
+
+  CRISP_INLINE void add(const Accumulators& other) {
+    CRISP_UNROLL for (int v = 0; v < V; ++v) CRISP_UNROLL for (int j = 0; j < J; ++j) {
+      lanes[v][j] = I::add(lanes[v][j], other.lanes[v][j]);
+    }
+    CRISP_UNROLL for (int t = 0; t < T; ++t) tail[t].add(other.tail[t]);
+  }
+
+  // One kept column: its activations stay in registers while V weights are broadcast one at a time.
+  template <bool Partial>
+  CRISP_INLINE void column(const float* x, const float* w, typename I::Mask last) {
+    typename I::Vec strip[J > 0 ? J : 1];
+    CRISP_UNROLL for (int j = 0; j < J; ++j) {
+      strip[j] = Partial && j == J - 1 ? I::load_masked(x + j * I::kLanes, last) : I::load(x + j * I::kLanes);
+    }
+    CRISP_UNROLL for (int v = 0; v < (J > 0 ? V : 0); ++v) {
+      typename I::Vec weight = I::set1(w + v);
+      I::keep_in_register(weight);
+      CRISP_UNROLL for (int j = 0; j < J; ++j) lanes[v][j] = I::fma(weight, strip[j], lanes[v][j]);
+    }
+    if (T > 0) {
+      auto weights = I::template Rows<V>::load(w);
+      CRISP_UNROLL for (int t = 0; t < T; ++t) tail[t].fma(weights, x + J * I::kLanes + t);
+    }
+  }
+};
+
+template <class I, int V, int J, bool WithResidual>
+CRISP_INLINE void store_whole_vectors(const StripCall& call, const typename I::Vec (&lanes)[V][J]) {
+  const typename I::Vec lower = I::set1(&call.lower), upper = I::set1(&call.upper);
+  const int64_t first = call.shape->out[0];
+  CRISP_UNROLL for (int v = 0; v < V; ++v) {
+    if (v >= call.rows) break;
+    const int64_t row = v * call.row_stride + first;
+    CRISP_UNROLL for (int j = 0; j < J; ++j) {
+      typename I::Vec value = lanes[v][j];
+      if (WithResidual) value = I::add(value, I::load(call.residual + row + j * I::kLanes));
+      I::store(call.y + row + j * I::kLanes, I::min(upper, I::max(lower, value)));
+    }
+  }
+}
+
+// Strips that end inside a vector or cross the gap between two padded rows. Out of line, once per instruction set: it
+// runs once a strip and would otherwise be most of every kernel's code.
+template <class I>
+CRISP_NOINLINE void store_partial_vectors(const StripCall& call, const float* sums, int vectors) {
+  const StripShape& shape = *call.shape;
+  const typename I::Vec lower = I::set1(&call.lower), upper = I::set1(&call.upper);
+  for (int j = 0; j < vectors; ++j) {
+    const uint32_t keep = shape.keep[j];
+    int64_t at = shape.out[j];
+    for (int v = 0; v < call.rows; ++v, at += call.row_stride) {
+      typename I::Vec value = I::load(sums + (v * vectors + j) * I::kLanes);
+      if (keep == I::kFull) {
+        if (call.residual) value = I::add(value, I::load(call.residual + at));
+        I::store(call.y + at, I::min(upper, I::max(lower, value)));
+      } else {
+        int count = 0;
+        value = I::compress(value, keep, &count);
+        if (call.residual) value = I::add(value, I::load_first(call.residual + at, count));
+        I::store_first(call.y + at, I::min(upper, I::max(lower, value)), count);
+      }
+    }
+  }
+}
+
+template <class I>
+CRISP_NOINLINE void store_tail(const StripCall& call, const float* sums, int kernel_rows, int positions) {
+  for (int v = 0; v < call.rows; ++v) {
+    const int64_t at = v * call.row_stride + call.shape->tail_out;
+    for (int t = 0; t < positions; ++t) {
+      float value = sums[t * kernel_rows + v];
+      if (call.residual) value += call.residual[at + t];
+      value = value < call.lower ? call.lower : value;
+      call.y[at + t] = value > call.upper ? call.upper : value;
+    }
+  }
+}
+
+template <class I, int V, int J, int T>
+CRISP_INLINE void store_strip(const StripCall& call, const Accumulators<I, V, J, T>& sum) {
+  constexpr int kTailAt = V * J * I::kLanes;
+  constexpr int kWidth = J > 0 ? J : 1;
+  alignas(64) float sums[kTailAt + T * V + I::kLanes];
+  if (J > 0 && call.shape->whole) {
+    if (call.residual) {
+      store_whole_vectors<I, V, kWidth, true>(call, sum.lanes);
+    } else {
+      store_whole_vectors<I, V, kWidth, false>(call, sum.lanes);
+    }
+  } else if (J > 0) {
+    sum.suspend(sums);
+    store_partial_vectors<I>(call, sums, J);
+  }
+  if (T > 0) {
+    CRISP_UNROLL for (int t = 0; t < T; ++t) sum.tail[t].store(sums + kTailAt + t * V);
+    store_tail<I>(call, sums + kTailAt, V, T);
+  }
+}
+
+template <class I, int V, int J, int T, bool Partial>
+CRISP_INLINE void accumulate(const StripCall& call) {
+  constexpr int kSets = column_sets(V, J, T);
+  const typename I::Mask last = I::mask(call.shape->loaded_last);
+  Accumulators<I, V, J, T> sum[kSets];
+  CRISP_UNROLL for (int u = 1; u < kSets; ++u) sum[u].clear();
+  if (call.first) {
+    sum[0].start(call.bias);
+  } else {
+    sum[0].resume(call.partial);
+  }
+  const float* block_values = call.values;
+  const uint8_t* columns = call.columns;
+  const int count = call.columns_per_block;
+  for (int s = 0; s < call.block_count; ++s) {
+    const int32_t* offsets = call.offsets + static_cast<int64_t>(call.blocks[s]) * call.block;
+    const float* w = block_values;
+    int z = 0;
+    for (; z + kSets <= count; z += kSets) {
+      CRISP_UNROLL for (int u = 0; u < kSets; ++u) {
+        I::prefetch(w + kBlocksAhead * call.block_stride);
+        sum[u].template column<Partial>(call.x + offsets[columns[z + u]], w, last);
+        w += call.vector_rows;
+      }
+    }
+    if (kSets > 1) {
+      for (; z < count; ++z, w += call.vector_rows) {
+        sum[0].template column<Partial>(call.x + offsets[columns[z]], w, last);
+      }
+    }
+    columns += count;
+    block_values += call.block_stride;
+  }
+  CRISP_UNROLL for (int u = 1; u < kSets; ++u) sum[0].add(sum[u]);
+  if (call.last) {
+    store_strip<I, V, J, T>(call, sum[0]);
+  } else {
+    sum[0].suspend(call.partial);
+  }
+}
+
+template <class I, int V, int J, int T>
+void run_strip(const StripCall& call) {
+  if (J == 0 || call.shape->loaded_last == I::kLanes) {
+    accumulate<I, V, J, T, false>(call);
+  } else {
+    accumulate<I, V, J, T, true>(call);
+  }
+}
+
+}  // namespace
+}  // namespace crisp

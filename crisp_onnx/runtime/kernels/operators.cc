@@ -1,0 +1,167 @@
+// The three operators' tables of functions, and their shape inference.
+#include "operators.h"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <vector>
+
+#include "geometry.h"
+#include "layer.h"
+#include "ort_call.h"
+
+namespace crisp {
+namespace {
+
+enum class Kind { kConv, kConvAdd, kGemm };
+
+struct Operator : ort::CustomOp {
+  Kind kind;
+  const char* name;
+  size_t inputs;
+};
+
+const Operator& self(const ort::CustomOp* op) { return *static_cast<const Operator*>(op); }
+
+std::atomic<const ort::Api*> shape_api{nullptr};
+std::atomic<int64_t> prepared_layers{0};
+
+ort::Status* create_kernel(const ort::CustomOp* op, const ort::Api* api, const ort::KernelInfo* info, void** kernel) {
+  *kernel = nullptr;
+  return ort::guarded(api, ort::node_name(api, info),
+                      [&] { *kernel = new Layer(api, info, self(op).kind != Kind::kGemm); });
+}
+
+template <Kind K>
+ort::Status* compute(void* kernel, ort::KernelContext* context) {
+  Layer* layer = static_cast<Layer*>(kernel);
+  return ort::guarded(layer->api(), layer->name(), [&] {
+    if (K == Kind::kGemm) {
+      layer->run_gemm(context);
+    } else {
+      layer->run_convolution(context, K == Kind::kConvAdd);
+    }
+  });
+}
+
+std::vector<int64_t> integers(const ort::Api* api, const ort::ShapeContext* context, const char* name) {
+  const ort::Attribute* attribute = nullptr;
+  std::vector<int64_t> values(8);
+  size_t bytes = 0;
+  ort::check(api, api->ShapeInferContext_GetAttribute(context, name, &attribute));
+  ort::check(api, api->ReadOpAttr(attribute, ort::kAttributeInts, values.data(), values.size() * 8, &bytes));
+  values.resize(bytes / 8);
+  return values;
+}
+
+// A dimension is a size, or -1 and a name (empty when the file gives none).
+struct Shape {
+  std::vector<int64_t> sizes;
+  std::vector<const char*> names;
+};
+
+Shape input_shape(const ort::Api* api, const ort::ShapeContext* context) {
+  ort::TensorInfo* info = nullptr;  // stays the context's
+  size_t rank = 0;
+  ort::check(api, api->ShapeInferContext_GetInputTypeShape(context, 0, &info));
+  ort::check(api, api->GetDimensionsCount(info, &rank));
+  Shape shape{std::vector<int64_t>(rank), std::vector<const char*>(rank, "")};
+  ort::check(api, api->GetDimensions(info, shape.sizes.data(), rank));
+  ort::check(api, api->GetSymbolicDimensions(info, shape.names.data(), rank));
+  return shape;
+}
+
+void conv_output(const ort::Api* api, const ort::ShapeContext* context, Shape* shape) {
+  const std::vector<int64_t> weight = integers(api, context, "weight_shape");
+  ConvAttributes a;
+  const std::vector<int64_t> strides = integers(api, context, "strides"), pads = integers(api, context, "pads"),
+                             dilations = integers(api, context, "dilations");
+  std::vector<int64_t>& x = shape->sizes;
+  require(x.size() == 4 && weight.size() == 4 && strides.size() == 2 && pads.size() == 4 && dilations.size() == 2,
+          "shapes do not fit");
+  require(x[2] > 0 && x[3] > 0, "the input's height and width are open");
+  std::copy(strides.begin(), strides.end(), a.strides);
+  std::copy(pads.begin(), pads.end(), a.pads);
+  std::copy(dilations.begin(), dilations.end(), a.dilations);
+  check_attributes(a);
+  const ConvShape s = conv_shape(a, weight[0], 1, weight[2], weight[3], 1, x[2], x[3]);
+  x[1] = s.cout;
+  x[2] = s.out_height;
+  x[3] = s.out_width;
+}
+
+// The runtime ignores the returned status; without an inferred shape it goes by the file's value_info.
+ort::Status* infer_shape(const ort::CustomOp* op, ort::ShapeContext* context) {
+  const ort::Api* api = shape_api.load();
+  return ort::guarded(api, self(op).name, [&] {
+    Shape shape = input_shape(api, context);
+    if (self(op).kind != Kind::kGemm) {
+      conv_output(api, context, &shape);
+    } else {
+      require(!shape.sizes.empty(), "X has no dimensions");
+      shape.sizes.back() = integers(api, context, "weight_shape").at(0);
+    }
+    for (size_t i = 0; i < shape.sizes.size(); ++i) {
+      if (shape.sizes[i] >= 0) {
+        shape.names[i] = "";
+      } else {
+        require(*shape.names[i], "an open dimension has no name to pass on");
+      }
+    }
+    ort::TensorInfo* info = nullptr;
+    ort::check(api, api->CreateTensorTypeAndShapeInfo(&info));
+    ort::Status* status = api->SetTensorElementType(info, ort::kFloat);
+    if (!status) status = api->SetDimensions(info, shape.sizes.data(), shape.sizes.size());
+    if (!status) status = api->SetSymbolicDimensions(info, shape.names.data(), shape.names.size());
+    if (!status) status = api->ShapeInferContext_SetOutputTypeShape(context, 0, info);
+    api->ReleaseTensorTypeAndShapeInfo(info);
+    ort::check(api, status);
+  });
+}
+
+Operator make_operator(Kind kind, const char* name, size_t inputs) {
+  Operator op{};
+  op.kind = kind;
+  op.name = name;
+  op.inputs = inputs;
+  op.version = ort::kApiVersion;
+  op.GetName = [](const ort::CustomOp* o) { return self(o).name; };
+  op.GetExecutionProviderType = [](const ort::CustomOp*) -> const char* { return nullptr; };
+  op.GetInputType = [](const ort::CustomOp*, size_t) -> int { return ort::kUndefined; };
+  op.GetInputTypeCount = [](const ort::CustomOp* o) { return self(o).inputs; };
+  op.GetOutputType = [](const ort::CustomOp*, size_t) -> int { return ort::kFloat; };
+  op.GetOutputTypeCount = [](const ort::CustomOp*) -> size_t { return 1; };
+  op.KernelDestroy = [](void* kernel) { delete static_cast<Layer*>(kernel); };
+  op.GetInputCharacteristic = [](const ort::CustomOp*, size_t i) -> int { return i ? ort::kOptional : ort::kRequired; };
+  op.GetOutputCharacteristic = [](const ort::CustomOp*, size_t) -> int { return ort::kRequired; };
+  op.GetInputMemoryType = [](const ort::CustomOp*, size_t) { return 0; };
+  op.GetVariadicInputMinArity = [](const ort::CustomOp*) { return 0; };
+  op.GetVariadicInputHomogeneity = [](const ort::CustomOp*) { return 0; };
+  op.GetVariadicOutputMinArity = [](const ort::CustomOp*) { return 0; };
+  op.GetVariadicOutputHomogeneity = [](const ort::CustomOp*) { return 0; };
+  op.CreateKernelV2 = create_kernel;
+  op.KernelComputeV2 = kind == Kind::kConv      ? compute<Kind::kConv>
+                       : kind == Kind::kConvAdd ? compute<Kind::kConvAdd>
+                                                : compute<Kind::kGemm>;
+  op.InferOutputShapeFn = infer_shape;
+  return op;
+}
+
+}  // namespace
+
+const ort::CustomOp* const* operators(int* count) {
+  static const Operator conv = make_operator(Kind::kConv, "HybridConv", 5);
+  static const Operator conv_add = make_operator(Kind::kConvAdd, "HybridConvAdd", 6);
+  static const Operator gemm = make_operator(Kind::kGemm, "HybridGemm", 5);
+  static const std::array<const ort::CustomOp*, 3> all = {&conv, &conv_add, &gemm};
+  *count = static_cast<int>(all.size());
+  return all.data();
+}
+
+void set_shape_api(const ort::Api* api) { shape_api.store(api); }
+
+int64_t layers_prepared() { return prepared_layers.load(); }
+
+void count_prepared_layer() { prepared_layers.fetch_add(1); }
+
+}  // namespace crisp

@@ -1,0 +1,20 @@
+// The operators of the domain pkg.crisp_onnx as ONNX Runtime sees them.
+#pragma once
+
+#include <cstdint>
+
+#include "ort_abi.h"
+
+namespace crisp {
+
+// Tables of HybridConv, HybridConvAdd and HybridGemm; they live as long as the library.
+const ort::CustomOp* const* operators(int* count);
+
+// Shape inference gets no interface argument from the runtime: registration leaves it here.
+void set_shape_api(const ort::Api* api);
+
+// Layers that this process has prepared natively, over all sessions.
+int64_t layers_prepared();
+void count_prepared_layer();
+
+}  // namespace crisp

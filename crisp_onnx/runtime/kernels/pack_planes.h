@@ -1,0 +1,96 @@
+// Packing of activations into padded planes, written once over an instruction set. Internal linkage, as in
+// microkernel.h.
+#pragma once
+
+#include "microkernel.h"
+
+namespace crisp {
+namespace {
+
+constexpr int kKnownSpans = 8;  // vectors of a row whose covered lanes are worked out once per plane
+
+// The part of a packed row that the input covers: columns low..high; the rest is padding.
+struct Covered {
+  int64_t low, high, start;
+};
+
+CRISP_INLINE Covered covered_columns(const PackCall& call, int column_plane) {
+  const int64_t start = call.column_starts[column_plane], stride = call.stride_w;
+  return {start >= 0 ? 0 : (-start + stride - 1) / stride,
+          call.width > start ? (call.width - start + stride - 1) / stride : 0, start};
+}
+
+CRISP_INLINE int lane_of(int64_t column, int64_t first, int lanes) {
+  return static_cast<int>(column <= first ? 0 : column - first < lanes ? column - first : lanes);
+}
+
+template <class I>
+CRISP_INLINE typename I::Span span_at(const Covered& covered, int64_t first) {
+  const int from = lane_of(covered.low, first, I::kLanes), to = lane_of(covered.high, first, I::kLanes);
+  return I::span(from < to ? from : 0, from < to ? to : 0);
+}
+
+// One vector of a packed row: the lanes of `span` come from the input, `Stride` columns apart (0: any other stride).
+template <class I, int Stride>
+CRISP_INLINE typename I::Vec pack_vector(const float* from, const typename I::Span& span, int64_t stride) {
+  if (Stride == 1) return I::load_span(from, span);
+  if (Stride == 2) return I::load_even(from, span);
+  float lanes[I::kLanes] = {};
+  for (int lane = span.from; lane < span.to; ++lane) lanes[lane] = from[lane * stride];
+  return I::load(lanes);
+}
+
+// Writes whole vectors: up to a vector past the row, which the next row overwrites (or the slack after the last plane
+// takes).
+template <class I, int Stride>
+CRISP_INLINE void pack_plane(float* packed, const float* plane, int64_t y, const Covered& covered,
+                             const typename I::Span* spans, const PackCall& call) {
+  for (int64_t i = 0; i < call.plane_rows; ++i, y += call.stride_h, packed += call.pitch) {
+    const float* row = plane + y * call.width + covered.start;
+    if (y < 0 || y >= call.height) {
+      for (int64_t j = 0; j < call.pitch; j += I::kLanes) I::store(packed + j, I::zero());
+    } else if (call.pitch <= I::kLanes) {
+      I::store(packed, pack_vector<I, Stride>(row, spans[0], call.stride_w));
+    } else if (call.pitch <= kKnownSpans * I::kLanes) {
+      for (int64_t j = 0, n = 0; j < call.pitch; j += I::kLanes, ++n) {
+        I::store(packed + j, pack_vector<I, Stride>(row + j * call.stride_w, spans[n], call.stride_w));
+      }
+    } else {
+      for (int64_t j = 0; j < call.pitch; j += I::kLanes) {
+        I::store(packed + j,
+                 pack_vector<I, Stride>(row + j * call.stride_w, span_at<I>(covered, j), call.stride_w));
+      }
+    }
+  }
+}
+
+template <class I, int Stride>
+CRISP_INLINE void pack_channels_by(const PackCall& call) {
+  const int64_t plane_floats = call.plane_rows * call.pitch;
+  for (int cp = 0; cp < call.column_planes; ++cp) {
+    const Covered covered = covered_columns(call, cp);
+    typename I::Span spans[kKnownSpans];
+    for (int n = 0; n < kKnownSpans; ++n) spans[n] = span_at<I>(covered, n * I::kLanes);
+    for (int64_t channel = call.first_channel; channel < call.end_channel; ++channel) {
+      const float* plane = call.x + channel * call.height * call.width;
+      float* packed = call.packed + channel * call.channel_stride + cp * call.row_planes * plane_floats;
+      for (int rp = 0; rp < call.row_planes; ++rp, packed += plane_floats) {
+        pack_plane<I, Stride>(packed, plane, call.first_row + call.row_starts[rp], covered, spans, call);
+      }
+    }
+  }
+}
+
+template <class I>
+void pack_channels(const PackCall& call) {
+  if (call.stride_w == 1) {
+    pack_channels_by<I, 1>(call);
+  } else if (call.stride_w == 2) {
+    pack_channels_by<I, 2>(call);
+  } else {
+    pack_channels_by<I, 0>(call);
+  }
+}
+
+}  // namespace
+}  // namespace crisp

@@ -1,0 +1,155 @@
+// Decides layout, panels, strips and the division of work from the shapes alone, never from the number of threads:
+// the order in which an output is summed is then the same on every machine with the same instruction set.
+#include "plan.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "failure.h"
+
+namespace crisp {
+namespace {
+
+constexpr int64_t kPanelBytes = 768 << 10;     // packed activations of a panel: most of a usual second-level cache
+constexpr int64_t kManyPanels = 4;             // from here on a work item packs its own panels
+constexpr int64_t kMostItems = 32;
+constexpr int64_t kItemMacs = 600000;          // about ten microseconds of one core
+constexpr int64_t kFirstLevelBytes = 24 << 10;  // of the first-level cache, for the activations of a few block columns
+constexpr int64_t kChunkBytes = 192 << 10;      // of activations, for the strips of a chunk
+constexpr int64_t kMostStripsPerChunk = 16;
+constexpr double kMacsPerByte = 2.5;           // multiply-adds in the time that packing writes one byte
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Output rows of a panel in this layout: equal shares of the image that fit.
+int64_t panel_rows(const ConvShape& s, const Layout& l) {
+  const int64_t fit = kPanelBytes / (4 * s.cin * l.planes() * l.pitch) - l.extra_rows;
+  return ceil_div(s.out_height, ceil_div(s.out_height, std::clamp<int64_t>(fit, 1, s.out_height)));
+}
+
+// Copies waste no lane but write the activations kernel_w times; phases write them once.
+bool copies_are_cheaper(const Weight& w, const ConvShape& s) {
+  const Layout copies = conv_layout(s, true), phases = conv_layout(s, false);
+  if (copies.pitch == phases.pitch) return false;
+  const auto cost = [&](const Layout& l) {
+    const int64_t rows = panel_rows(s, l), panels = ceil_div(s.out_height, rows);
+    const double positions = static_cast<double>(s.out_height * l.pitch);
+    const double bytes = 4.0 * static_cast<double>(panels * s.cin * l.channel_stride(rows));
+    return positions * static_cast<double>(w.macs_per_position()) + bytes * kMacsPerByte;
+  };
+  return cost(copies) < cost(phases);
+}
+
+void place_outputs(const Plan& p, int64_t rows, std::vector<Strip>* strips) {
+  const int64_t width = p.shape.out_width, pitch = p.layout.in_place ? width : p.layout.pitch;
+  const int64_t lanes = p.kernels->lanes;
+  const auto output_at = [&](int64_t q) { return q / pitch * width + q % pitch; };
+  for (Strip& strip : *strips) {
+    StripShape& s = strip.shape;
+    s.whole = pitch == width;
+    for (int64_t j = 0; j < strip.kernel->vectors; ++j) {
+      s.keep[j] = 0;
+      s.out[j] = 0;
+      for (int64_t lane = lanes - 1; lane >= 0; --lane) {
+        const int64_t q = s.start + j * lanes + lane;
+        if (q / pitch >= rows || q % pitch >= width) continue;
+        s.keep[j] |= 1u << lane;
+        s.out[j] = static_cast<int32_t>(output_at(q));
+      }
+      s.whole = s.whole && s.keep[j] == (uint32_t{1} << lanes) - 1;
+    }
+    const int64_t tail = s.start + strip.kernel->vectors * lanes;
+    s.tail_out = static_cast<int32_t>(output_at(tail));
+    // Packed planes have slack behind them; the input itself may end at the last position.
+    if (!p.layout.in_place) s.loaded_last = static_cast<int32_t>(lanes);
+  }
+}
+
+std::vector<Strip> panel_strips(const Plan& p, int64_t rows) {
+  const int64_t width = p.shape.out_width, pitch = p.layout.in_place ? width : p.layout.pitch;
+  const int64_t positions = rows * pitch - (pitch - width);
+  std::vector<Strip> strips = choose_strips(*p.kernels, p.kernel_rows, positions, pitch == width);
+  place_outputs(p, rows, &strips);
+  return strips;
+}
+
+void choose_panels(const Weight& w, Plan* p) {
+  const ConvShape& s = p->shape;
+  if (p->layout.in_place) {
+    p->panel_rows = s.out_height;
+    p->channel_stride = s.height * s.width;
+    p->panel_floats = 0;
+  } else {
+    p->panel_rows = panel_rows(s, p->layout);
+    p->channel_stride = p->layout.channel_stride(p->panel_rows);
+    p->panel_floats = p->channel_stride * w.cin + kPackSlack;
+  }
+  p->panels_per_image = ceil_div(s.out_height, p->panel_rows);
+  require(p->channel_stride <= std::numeric_limits<int32_t>::max() / (w.cin + 1), "the input is too large");
+}
+
+void fill_offsets(const Weight& w, Plan* p) {
+  const Layout& l = p->layout;
+  const int64_t plane = (p->panel_rows + l.extra_rows) * l.pitch;
+  p->offsets.resize(static_cast<size_t>(w.block_columns * w.block), 0);
+  for (int64_t k = 0; k < w.depth; ++k) {
+    const int64_t tap = k / w.cin, channel = k % w.cin;
+    int64_t offset = channel * p->channel_stride;
+    if (!l.in_place) offset += l.tap_plane[tap] * plane + l.tap_shift_rows[tap] * l.pitch + l.tap_shift_columns[tap];
+    p->offsets[k] = static_cast<int32_t>(offset);
+  }
+}
+
+// With few rows per load the first-level cache decides: a few block columns serve all groups of a block row before
+// the next.
+int64_t blocks_per_call(const Weight& w, const Plan& p) {
+  if (p.kernel_rows > 2 || w.groups < 4) return w.kept;
+  const int64_t strip_bytes = 4 * p.kernels->lanes * p.strips.front().kernel->vectors;
+  return std::clamp<int64_t>(kFirstLevelBytes / (strip_bytes * w.block), 1, w.kept);
+}
+
+// Neighbouring strips of one block row write neighbouring outputs and reuse its weights; the activations under them
+// must stay in the second-level cache until the last block row has had them.
+int64_t strips_per_chunk(const Weight& w, const Plan& p) {
+  const int64_t strip_bytes = 4 * p.kernels->lanes * std::max(p.strips.front().kernel->vectors, 1);
+  return std::clamp<int64_t>(kChunkBytes / (strip_bytes * w.cin), 1, kMostStripsPerChunk);
+}
+
+void divide_work(const Weight& w, Plan* p) {
+  const int64_t positions = p->shape.batch * p->shape.out_height * p->shape.out_width;
+  const int64_t wanted = std::clamp<int64_t>(positions * w.macs_per_position() / kItemMacs, 1, kMostItems);
+  p->pack_per_item = !p->layout.in_place && p->panels() >= kManyPanels;
+  p->row_items = p->strip_items = 1;
+  if (p->pack_per_item) {
+    p->items = std::min(p->panels(), kMostItems);
+    p->scratch_floats = p->items * p->panel_floats;
+    return;
+  }
+  const int64_t per_panel = ceil_div(wanted, std::max<int64_t>(p->panels(), 1));  // none in an empty batch
+  const int64_t strips = static_cast<int64_t>(p->strips.size());
+  p->strip_items = std::min(strips, per_panel);
+  p->row_items = std::min(w.block_rows, ceil_div(per_panel, p->strip_items));
+  p->items = p->panels() * p->strip_items * p->row_items;
+  p->scratch_floats = p->panels() * p->panel_floats;
+}
+
+}  // namespace
+
+Plan make_plan(const Weight& weight, const ConvShape& shape, const KernelSet& kernels) {
+  Plan p{};
+  p.shape = shape;
+  p.kernels = &kernels;
+  p.layout = conv_layout(shape, copies_are_cheaper(weight, shape));
+  p.kernel_rows = kernel_rows(kernels, weight.vector_rows);
+  choose_panels(weight, &p);
+  fill_offsets(weight, &p);
+  p.strips = panel_strips(p, p.panel_rows);
+  const int64_t last_rows = shape.out_height - (p.panels_per_image - 1) * p.panel_rows;
+  p.last_strips = last_rows == p.panel_rows ? p.strips : panel_strips(p, last_rows);
+  p.strips_per_chunk = strips_per_chunk(weight, p);
+  p.blocks_per_call = blocks_per_call(weight, p);
+  divide_work(weight, &p);
+  return p;
+}
+
+}  // namespace crisp

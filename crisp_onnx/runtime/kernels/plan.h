@@ -1,0 +1,51 @@
+// How one layer runs at one input shape: layout, panels, strips and the division of work. Built once, then only read.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "geometry.h"
+#include "kernel_table.h"
+#include "weight.h"
+
+namespace crisp {
+
+struct Strip {
+  const Kernel* kernel;
+  StripShape shape;
+};
+
+struct Plan {
+  ConvShape shape;
+  Layout layout;
+  const KernelSet* kernels;
+  int64_t kernel_rows;              // rows of one microkernel call; divides V
+  int64_t channel_stride;           // floats between two channels of a panel (or of the input, in place)
+  int64_t panel_rows;               // output rows of a panel; a panel is packed and computed as one
+  int64_t panels_per_image;
+  int64_t panel_floats;             // scratch of a packed panel
+  int64_t blocks_per_call;          // block columns a call does before the next group of rows gets its turn
+  int64_t strips_per_chunk;         // strips that a block row does before the next block row gets its turn
+  std::vector<int32_t> offsets;     // (C * block)
+  std::vector<Strip> strips;        // of a full panel
+  std::vector<Strip> last_strips;   // of an image's last panel, when it has fewer rows
+  bool pack_per_item;               // many panels: each work item packs its own; few: all are packed first
+  int64_t items, row_items, strip_items;  // work items: items = panels (grouped) * strip_items * row_items
+  int64_t scratch_floats;
+
+  int64_t panels() const { return shape.batch * panels_per_image; }
+};
+
+// Throws Failure when the input is so large that an offset would not fit.
+Plan make_plan(const Weight& weight, const ConvShape& shape, const KernelSet& kernels);
+
+// Rows of one microkernel call for groups of `vector_rows` rows.
+int64_t kernel_rows(const KernelSet& kernels, int64_t vector_rows);
+
+// The kernel of a layer's first strip.
+const Kernel* main_kernel(const KernelSet& kernels, int64_t vector_rows, int64_t positions);
+
+// The cheapest sequence of strips over `positions` neighbouring positions. `dense`: every position is an output.
+std::vector<Strip> choose_strips(const KernelSet& kernels, int64_t kernel_rows, int64_t positions, bool dense);
+
+}  // namespace crisp

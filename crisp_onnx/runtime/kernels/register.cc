@@ -1,0 +1,79 @@
+// What the library exports: registration for ONNX Runtime, and what tools ask about the kernels.
+#include <mutex>
+
+#include "isa.h"
+#include "operators.h"
+#include "ort_call.h"
+#include "plan.h"
+
+namespace {
+
+// One domain for all sessions of the process; it must outlive them, so it is never released.
+crisp::ort::CustomOpDomain* shared_domain(const crisp::ort::Api* api) {
+  static std::mutex mutex;
+  static crisp::ort::CustomOpDomain* domain = nullptr;
+  const std::lock_guard<std::mutex> lock(mutex);
+  if (domain) return domain;
+  crisp::ort::CustomOpDomain* made = nullptr;
+  crisp::ort::check(api, api->CreateCustomOpDomain("pkg.crisp_onnx", &made));
+  int count = 0;
+  const crisp::ort::CustomOp* const* ops = crisp::operators(&count);
+  for (int i = 0; i < count; ++i) crisp::ort::check(api, api->CustomOpDomain_Add(made, ops[i]));
+  domain = made;
+  return domain;
+}
+
+}  // namespace
+
+CRISP_EXPORT crisp::ort::Status* RegisterCustomOps(crisp::ort::SessionOptions* options,
+                                                   const crisp::ort::ApiBase* base) {
+  const crisp::ort::Api* api = base->GetApi(crisp::ort::kApiVersion);
+  if (!api) {
+    const crisp::ort::Api* oldest = base->GetApi(1);
+    return oldest->CreateStatus(crisp::ort::kFail, "pkg.crisp_onnx needs ONNX Runtime 1.17 or newer");
+  }
+  return crisp::ort::guarded(api, "(registration)", [&] {
+    crisp::active_kernels();
+    crisp::set_shape_api(api);
+    crisp::ort::check(api, api->AddCustomOpDomain(options, shared_domain(api)));
+  });
+}
+
+// Layers prepared natively by this process so far: tells a caller whether a session took the kernels or the body.
+CRISP_EXPORT int64_t crisp_onnx_layers_prepared() { return crisp::layers_prepared(); }
+
+// Instruction sets that run here, best first; null past the last.
+CRISP_EXPORT const char* crisp_onnx_isa(int index) {
+  const crisp::KernelSet* set = crisp::available_kernels(index);
+  return set ? set->isa_name : nullptr;
+}
+
+// The instruction set in use, or null when CRISP_ONNX_ISA names one that does not run here.
+CRISP_EXPORT const char* crisp_onnx_active_isa() {
+  try {
+    return crisp::active_kernels().isa_name;
+  } catch (const crisp::Failure&) {
+    return nullptr;
+  }
+}
+
+// Names in the table of the instruction set in use; null past the last.
+CRISP_EXPORT const char* crisp_onnx_kernel_name(int index) {
+  try {
+    const crisp::KernelSet& set = crisp::active_kernels();
+    return index >= 0 && index < set.count ? set.kernels[index].name : nullptr;
+  } catch (const crisp::Failure&) {
+    return nullptr;
+  }
+}
+
+// The kernel that does most of a layer whose groups have `vector_rows` rows and whose output has `positions`
+// positions.
+CRISP_EXPORT const char* crisp_onnx_kernel_for(int64_t vector_rows, int64_t positions) {
+  if (vector_rows < 1 || positions < 1) return nullptr;
+  try {
+    return crisp::main_kernel(crisp::active_kernels(), vector_rows, positions)->name;
+  } catch (const std::exception&) {
+    return nullptr;
+  }
+}

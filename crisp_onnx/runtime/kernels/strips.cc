@@ -1,0 +1,89 @@
+// Chooses the widths of the strips that cover a panel: mixed widths leave no lane idle.
+#include <algorithm>
+#include <limits>
+
+#include "plan.h"
+
+namespace crisp {
+namespace {
+
+// Relative time of one kept column: multiply-adds, or loads where few rows share them, and a little for the loop. A
+// single position computed across the rows is half a vector's work.
+double column_cost(const Kernel& k) {
+  const double multiply_adds = k.rows * k.vectors + 0.5 * k.tail;
+  const double loads = k.vectors + 0.5 * k.rows + 0.5 * k.tail + 1;
+  const double latency = k.vectors == 0 ? 2.0 : 0.0;
+  return std::max({multiply_adds, loads, latency}) + 0.5;
+}
+
+struct Choice {
+  double cost = std::numeric_limits<double>::infinity();
+  const Kernel* kernel = nullptr;
+};
+
+// best[v]: the cheapest way to cover v vectors with kernels that have no tail; its last kernel.
+std::vector<Choice> best_covers(const KernelSet& set, int64_t rows, int64_t vectors) {
+  std::vector<Choice> best(vectors + 1);
+  best[0].cost = 0;
+  for (int64_t v = 1; v <= vectors; ++v) {
+    for (int i = 0; i < set.count; ++i) {
+      const Kernel& k = set.kernels[i];
+      if (k.rows != rows || k.tail != 0 || k.vectors > v) continue;
+      const double cost = best[v - k.vectors].cost + column_cost(k);
+      if (cost < best[v].cost) best[v] = {cost, &k};
+    }
+  }
+  return best;
+}
+
+Choice best_with_tail(const KernelSet& set, int64_t rows, int64_t vectors, int64_t tail,
+                      const std::vector<Choice>& covers) {
+  Choice best;
+  for (int i = 0; i < set.count; ++i) {
+    const Kernel& k = set.kernels[i];
+    if (k.rows != rows || k.tail != tail || k.vectors > vectors) continue;
+    const double cost = covers[vectors - k.vectors].cost + column_cost(k);
+    if (cost < best.cost) best = {cost, &k};
+  }
+  return best;
+}
+
+}  // namespace
+
+int64_t kernel_rows(const KernelSet& set, int64_t vector_rows) {
+  int64_t rows = 1;
+  for (int i = 0; i < set.count; ++i) {
+    if (vector_rows % set.kernels[i].rows == 0) rows = std::max<int64_t>(rows, set.kernels[i].rows);
+  }
+  return rows;
+}
+
+const Kernel* main_kernel(const KernelSet& set, int64_t vector_rows, int64_t positions) {
+  return choose_strips(set, kernel_rows(set, vector_rows), positions, true).front().kernel;
+}
+
+std::vector<Strip> choose_strips(const KernelSet& set, int64_t rows, int64_t positions, bool dense) {
+  const int64_t whole = positions / set.lanes, rest = positions % set.lanes;
+  const std::vector<Choice> covers = best_covers(set, rows, whole + (rest ? 1 : 0));
+  Choice tail;
+  if (rest && dense) tail = best_with_tail(set, rows, whole, rest, covers);
+  const bool use_tail = tail.kernel && tail.cost < covers.back().cost;
+  std::vector<const Kernel*> kernels;
+  int64_t left = use_tail ? whole - tail.kernel->vectors : static_cast<int64_t>(covers.size()) - 1;
+  for (; left > 0; left -= covers[left].kernel->vectors) kernels.push_back(covers[left].kernel);
+  std::sort(kernels.begin(), kernels.end(), [](const Kernel* a, const Kernel* b) { return a->vectors > b->vectors; });
+  if (use_tail) kernels.push_back(tail.kernel);
+  std::vector<Strip> strips;
+  int64_t start = 0;
+  for (const Kernel* k : kernels) {
+    Strip strip{k, {}};
+    strip.shape.start = static_cast<int32_t>(start);
+    const int64_t end = start + k->vectors * set.lanes;
+    strip.shape.loaded_last = static_cast<int32_t>(end > positions ? set.lanes - (end - positions) : set.lanes);
+    strips.push_back(strip);
+    start = end + k->tail;
+  }
+  return strips;
+}
+
+}  // namespace crisp

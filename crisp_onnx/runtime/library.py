@@ -1,0 +1,124 @@
+"""The native kernel library: where it is, whether it runs here, and which kernel it would use."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from crisp_onnx.errors import CrispError
+
+ISA_VARIABLE = "CRISP_ONNX_ISA"
+BODY = "body"
+_SUFFIX = {"win32": ".dll", "darwin": ".so"}.get(sys.platform, ".so")
+_FILE = f"libcrisp_onnx_kernels{_SUFFIX}"
+
+
+@dataclass(frozen=True)
+class Library:
+    """The loaded library, or the reason (a sentence) why there is none."""
+
+    path: Path | None
+    handle: ctypes.CDLL | None
+    reason: str = ""
+
+
+def library_path() -> Path:
+    """The file that any ONNX Runtime registers: `options.register_custom_ops_library(str(library_path()))`.
+
+    Raises:
+        CrispError: this installation has no library, or this machine cannot load it.
+    """
+    library = load_library()
+    if library.path is None:
+        raise CrispError(library.reason)
+    return library.path
+
+
+def which_kernel(vector_rows: int = 8, positions: int = 784) -> str:
+    """The kernel for layers of `vector_rows` rows a group and `positions` output positions (height times width).
+
+    Names read type_operation_ROWSxPOSITIONS__isa, for example `f32_hybrid_8x48__avx512`; `body` where the library
+    does not load and models run their function bodies.
+
+    Raises:
+        CrispError: the environment variable CRISP_ONNX_ISA names an instruction set that does not run here.
+    """
+    handle = load_library().handle
+    if handle is None:
+        return BODY
+    require_isa()
+    name = handle.crisp_onnx_kernel_for(vector_rows, positions)
+    if name is None:
+        raise CrispError(f"No kernel has {vector_rows} rows and {positions} positions. Both must be at least 1.")
+    return str(name.decode())
+
+
+def require_isa() -> str:
+    """The instruction set in use: the best of this machine, or the one that CRISP_ONNX_ISA names.
+
+    Raises:
+        CrispError: there is no library, or the variable names an instruction set that does not run here.
+    """
+    library = load_library()
+    if library.handle is None:
+        raise CrispError(library.reason)
+    active = library.handle.crisp_onnx_active_isa()
+    if active is None:
+        known = ", ".join(available_isas())
+        raise CrispError(f"{ISA_VARIABLE} is '{os.environ.get(ISA_VARIABLE, '')}'; this machine runs {known}.")
+    return str(active.decode())
+
+
+def available_isas() -> tuple[str, ...]:
+    """Instruction sets that the library has kernels for and this machine runs, best first; empty without a library."""
+    handle = load_library().handle
+    return () if handle is None else tuple(_names(handle.crisp_onnx_isa))
+
+
+def kernel_names() -> tuple[str, ...]:
+    """All kernels of the instruction set in use; empty without a library."""
+    handle = load_library().handle
+    return () if handle is None else tuple(_names(handle.crisp_onnx_kernel_name))
+
+
+def layers_prepared() -> int:
+    """Layers that sessions of this process have prepared natively so far; 0 without a library."""
+    handle = load_library().handle
+    return 0 if handle is None else int(handle.crisp_onnx_layers_prepared())
+
+
+@functools.cache
+def load_library() -> Library:
+    """Find and load the library, once a process. Never raises."""
+    path = _find()
+    if path is None:
+        return Library(None, None, "This installation has no native kernels: it was built without a C++ compiler.")
+    try:
+        handle = ctypes.CDLL(str(path))
+    except OSError as error:
+        return Library(None, None, f"The native kernels at {path} do not load here: {error}.")
+    handle.crisp_onnx_layers_prepared.restype = ctypes.c_int64
+    handle.crisp_onnx_active_isa.restype = ctypes.c_char_p
+    for function in (handle.crisp_onnx_isa, handle.crisp_onnx_kernel_name):
+        function.restype, function.argtypes = ctypes.c_char_p, [ctypes.c_int]
+    handle.crisp_onnx_kernel_for.restype = ctypes.c_char_p
+    handle.crisp_onnx_kernel_for.argtypes = [ctypes.c_int64, ctypes.c_int64]
+    return Library(path, handle)
+
+
+def _find() -> Path | None:
+    """Beside this file, or where an editable install puts what it builds: the package's folder in site-packages."""
+    places = [Path(__file__).parent, *(Path(entry) / "crisp_onnx" / "runtime" for entry in sys.path if entry)]
+    return next((place / _FILE for place in places if (place / _FILE).is_file()), None)
+
+
+def _names(function: object) -> Iterator[str]:
+    index = 0
+    while (name := function(index)) is not None:  # type: ignore[operator]
+        yield name.decode()
+        index += 1

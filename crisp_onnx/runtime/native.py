@@ -1,0 +1,74 @@
+"""Whether a model may run with the native kernels: the library takes every node of an operator it knows, or none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+from onnx import TensorProto
+
+from crisp_onnx.errors import CrispError
+from crisp_onnx.format import DOMAIN, HYBRID_OPS
+
+LARGEST_BLOCK = 256  # a place inside a block is one byte in the kernels
+_TYPES = {1: TensorProto.FLOAT, 2: TensorProto.UINT8, 3: TensorProto.INT32, 4: TensorProto.FLOAT}
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What a file holds: hybrid nodes, and why the kernels cannot take them (a sentence; empty when they can)."""
+
+    hybrid_nodes: int
+    reason: str
+
+
+def scan(path: Path) -> Scan:
+    """Look at the operators and types of a model, not at its weights.
+
+    Raises:
+        CrispError: the file is missing or cannot be read as ONNX.
+    """
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+    except FileNotFoundError as error:
+        raise CrispError(f"There is no file {path}.") from error
+    except Exception as error:  # protobuf raises a type of its own for every kind of damage
+        raise CrispError(f"{path} is not an ONNX model: {str(error).splitlines()[0]}") from error
+    nodes = [node for node in _nodes(model.graph) if node.domain == DOMAIN and node.op_type in HYBRID_OPS]
+    types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    stored = frozenset(types)
+    types |= {
+        info.name: info.type.tensor_type.elem_type
+        for info in (*model.graph.input, *model.graph.value_info, *model.graph.output)
+    }
+    return Scan(len(nodes), next((reason for node in nodes if (reason := _against_node(node, types, stored))), ""))
+
+
+def _against_node(node: onnx.NodeProto, types: dict[str, int], stored: frozenset[str]) -> str:
+    for index, name in enumerate(node.input):
+        found = types.get(name, 0) if name else 0
+        wanted = _TYPES.get(index, TensorProto.FLOAT)
+        if found and found != wanted:
+            kind = TensorProto.DataType.Name(found).lower()
+            return f"Node {node.name}: input {index} is {kind}, for which there is no kernel."
+        if index in _TYPES and index > 0 and name and name not in stored:
+            return f"Node {node.name}: input {index} is computed at run time, the kernels need it stored."
+    output = types.get(node.output[0], 0)
+    if output and output != TensorProto.FLOAT:
+        return f"Node {node.name}: its output is {TensorProto.DataType.Name(output).lower()}, the kernels give float."
+    block = next((attribute.i for attribute in node.attribute if attribute.name == "block"), 0)
+    if block > LARGEST_BLOCK:
+        return f"Node {node.name}: block {block} is over {LARGEST_BLOCK}, the largest that the kernels take."
+    return ""
+
+
+def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from _nodes(attribute.g)
+            for inner in attribute.graphs:
+                yield from _nodes(inner)

@@ -1,0 +1,148 @@
+"""The kernels against the function body in a stock runtime, on random layers of every shape the format allows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+from hybrid_layer import Layer, model_of, open_session, random_layer
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from crisp_onnx.runtime.library import available_isas
+
+ISAS = available_isas() or ("none",)
+TOLERANCE = 1e-5
+PATTERNS = ((1, 4), (2, 4), (3, 4), (2, 8), (4, 4), (1, 2), (1, 16))
+SLOW_START = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]}
+
+
+@st.composite
+def patterns(draw: st.DrawFn) -> dict[str, int]:
+    n, m = draw(st.sampled_from(PATTERNS))
+    block = draw(st.sampled_from([b for b in (8, 16, 32, 64) if b % m == 0]))
+    rows = draw(st.sampled_from([v for v in (1, 2, 4, 8, 16) if block % v == 0]))
+    return {"n": n, "m": m, "block": block, "vector_rows": rows}
+
+
+@st.composite
+def conv_cases(draw: st.DrawFn) -> tuple[Layer, dict[str, np.ndarray], int]:
+    """A layer, its feed, and a thread count."""
+    pattern = draw(patterns())
+    cout, cin = draw(st.integers(1, 80)), draw(st.integers(1, 70))
+    kernel = draw(st.sampled_from([(1, 1), (3, 3), (5, 5), (1, 3), (7, 1)]))
+    strides = draw(st.sampled_from([(1, 1), (2, 2), (1, 2), (3, 2)]))
+    dilations = draw(st.sampled_from([(1, 1), (2, 2), (1, 3)]))
+    pads = draw(st.tuples(*[st.integers(0, 3)] * 4))
+    batch, height, width = draw(st.integers(1, 5)), draw(st.integers(1, 40)), draw(st.integers(1, 40))
+    room = [
+        side + pads[axis] + pads[axis + 2] - dilations[axis] * (kernel[axis] - 1) - 1
+        for axis, side in enumerate((height, width))
+    ]
+    assume(min(room) >= 0)
+    out = [space // stride + 1 for space, stride in zip(room, strides, strict=True)]
+    columns = -(-cin * kernel[0] * kernel[1] // pattern["block"])
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    layer = random_layer(
+        rng,
+        (cout, cin, *kernel),
+        **pattern,
+        kept=draw(st.integers(1, columns)),
+        op=draw(st.sampled_from(["HybridConv", "HybridConvAdd"])),
+        strides=strides,
+        pads=pads,
+        dilations=dilations,
+        lower=draw(st.sampled_from([-np.inf, 0.0, -3.0])),
+        upper=draw(st.sampled_from([np.inf, 6.0])),
+    )
+    feed = {"X": rng.standard_normal((batch, cin, height, width), dtype=np.float32)}
+    if layer.op == "HybridConvAdd":
+        feed["Z"] = rng.standard_normal((batch, cout, *out), dtype=np.float32)
+    return layer, feed, draw(st.sampled_from([1, 2, 3]))
+
+
+def sizes_of_sums(layer: Layer, feed: dict[str, np.ndarray]) -> float:
+    """Largest sum of absolute products: what a float32 rounding error is relative to."""
+    bound = np.abs(layer.tensors["values"]).sum(axis=(1, 3)).max() * np.abs(feed["X"]).max()
+    return max(1.0, float(bound) / 4)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@settings(max_examples=60, **SLOW_START)
+@given(case=conv_cases())
+def test_convolutions_give_the_answers_of_the_function_body(
+    isa: str, case: tuple[Layer, dict[str, np.ndarray], int], library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CRISP_ONNX_ISA", isa)
+    layer, feed, threads = case
+    model = model_of(layer)
+    expected = open_session(model, None).run(None, feed)[0]
+    answer = open_session(model, library, threads).run(None, feed)[0]
+    assert answer.shape == expected.shape
+    assert np.abs(answer - expected).max() <= TOLERANCE * sizes_of_sums(layer, feed)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@settings(max_examples=25, **SLOW_START)
+@given(pattern=patterns(), cout=st.integers(1, 90), cin=st.integers(1, 300), lead=st.sampled_from([(1,), (7,), (2, 5)]))
+def test_gemm_gives_the_answers_of_the_function_body(
+    isa: str, pattern: dict[str, int], cout: int, cin: int, lead: tuple[int, ...], library: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("CRISP_ONNX_ISA", isa)
+    rng = np.random.default_rng(cin)
+    layer = random_layer(rng, (cout, cin, 1, 1), **pattern, op="HybridGemm", lower=-2.0)
+    model = model_of(layer, rank=len(lead) + 1)
+    feed = {"X": rng.standard_normal((*lead, cin), dtype=np.float32)}
+    expected = open_session(model, None).run(None, feed)[0]
+    answer = open_session(model, library).run(None, feed)[0]
+    assert np.abs(answer - expected).max() <= TOLERANCE * sizes_of_sums(layer, feed)
+
+
+def test_results_do_not_depend_on_the_number_of_threads(library: Path) -> None:
+    rng = np.random.default_rng(0)
+    layer = random_layer(rng, (256, 64, 3, 3), pads=(1, 1, 1, 1))
+    feed = {"X": rng.standard_normal((2, 64, 28, 28), dtype=np.float32)}
+    answers = [open_session(model_of(layer), library, threads).run(None, feed)[0] for threads in (1, 2, 4)]
+    assert np.array_equal(answers[0], answers[1])
+    assert np.array_equal(answers[0], answers[2])
+
+
+def test_one_session_serves_inputs_of_changing_size(library: Path) -> None:
+    rng = np.random.default_rng(1)
+    layer = random_layer(rng, (32, 16, 3, 3), pads=(1, 1, 1, 1))
+    stock, native = open_session(model_of(layer), None), open_session(model_of(layer), library)
+    for side in (9, 30, 9, 17):
+        feed = {"X": rng.standard_normal((1, 16, side, side), dtype=np.float32)}
+        expected, answer = (s.run(None, feed)[0] for s in (stock, native))
+        assert np.abs(answer - expected).max() <= TOLERANCE * sizes_of_sums(layer, feed)
+
+
+def test_an_empty_batch_gives_an_empty_answer(library: Path) -> None:
+    layer = random_layer(np.random.default_rng(2), (16, 16, 3, 3))
+    answer = open_session(model_of(layer), library).run(None, {"X": np.zeros((0, 16, 8, 8), np.float32)})[0]
+    assert answer.shape == (0, 16, 6, 6)
+
+
+def test_a_missing_bias_counts_as_zero(library: Path) -> None:
+    rng = np.random.default_rng(3)
+    layer = random_layer(rng, (16, 16, 1, 1), op="HybridConvAdd")
+    zero = Layer(layer.op, layer.attrs, {**layer.tensors, "bias": np.zeros(16, np.float32)})
+    without = model_of(layer)
+    without.graph.node[0].input[4] = ""
+    feed = {name: rng.standard_normal((1, 16, 4, 4), dtype=np.float32) for name in ("X", "Z")}
+    expected, answer = (open_session(model, library).run(None, feed)[0] for model in (model_of(zero), without))
+    assert np.array_equal(answer, expected)
+
+
+def test_the_shape_of_a_layer_is_known_to_the_operators_after_it(library: Path, tmp_path: Path) -> None:
+    layer = random_layer(np.random.default_rng(4), (24, 8, 3, 3), strides=(2, 2), pads=(1, 0, 1, 0))
+    model = model_of(layer)
+    for axis, extent in enumerate((1, 8, 20, 21)):
+        model.graph.input[0].type.tensor_type.shape.dim[axis].dim_value = extent
+    model.graph.output[0].type.ClearField("tensor_type")
+    model.graph.output[0].type.tensor_type.elem_type = 1
+    session: ort.InferenceSession = open_session(model, library)
+    assert session.get_outputs()[0].shape == [1, 24, 10, 10]

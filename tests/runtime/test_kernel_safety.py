@@ -1,0 +1,114 @@
+"""Corrupted layers, sanitizers, many threads and many sessions."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from corrupt import corrupted_runs
+from hybrid_layer import Layer, model_of, open_session, random_layer
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_corrupted_layers_are_refused_by_node_name(library: Path) -> None:
+    outcomes = corrupted_runs(library, 400, seed=0)
+    assert outcomes["refused at load"] > 100
+    assert outcomes["ran"] > 0
+
+
+@pytest.mark.parametrize(
+    ("tensor", "index", "value", "text"),
+    [
+        ("blocks", (0, 0), 1000, "beyond the weight"),
+        ("blocks", (0, 0), -1, "ascending"),
+        ("indices", (0, 0, 0, 0), 0, "ascending inside a group"),
+        ("values", (0, 0, 0, 0, 0), np.nan, "not finite"),
+    ],
+)
+def test_the_error_says_which_tensor_is_wrong(
+    tensor: str, index: tuple[int, ...], value: float, text: str, library: Path
+) -> None:
+    layer = random_layer(np.random.default_rng(0), (32, 32, 3, 3))
+    damaged = layer.tensors[tensor].copy()
+    damaged[index] = value
+    with pytest.raises(Exception, match=f"layer0.*{text}"):
+        open_session(model_of(Layer(layer.op, layer.attrs, {**layer.tensors, tensor: damaged})), library)
+
+
+def test_weights_in_the_padding_of_the_last_block_are_refused(library: Path) -> None:
+    layer = random_layer(np.random.default_rng(0), (16, 20, 1, 1), kept=2)
+    damaged = layer.tensors["values"].copy()
+    damaged[0, 1, :, -1] = 1.0
+    with pytest.raises(Exception, match=r"layer0.*pad the last block"):
+        open_session(model_of(Layer(layer.op, layer.attrs, {**layer.tensors, "values": damaged})), library)
+
+
+def test_an_unknown_instruction_set_is_refused_at_registration(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CRISP_ONNX_ISA", "abacus")
+    with pytest.raises(Exception, match="CRISP_ONNX_ISA is 'abacus'"):
+        open_session(model_of(random_layer(np.random.default_rng(0), (16, 16, 1, 1))), library)
+
+
+def test_one_session_may_run_on_eight_threads_at_once(library: Path) -> None:
+    rng = np.random.default_rng(0)
+    session = open_session(model_of(random_layer(rng, (64, 32, 3, 3), pads=(1, 1, 1, 1))), library, threads=2)
+    feeds = [{"X": rng.standard_normal((1, 32, 8 + i % 3, 12), dtype=np.float32)} for i in range(8)]
+    expected = [session.run(None, feed)[0] for feed in feeds]
+
+    def repeated(i: int) -> bool:
+        return all(np.array_equal(session.run(None, feeds[i])[0], expected[i]) for _ in range(50))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(repeated, range(8)))
+
+
+def test_opening_and_closing_many_sessions_does_not_grow_the_process(library: Path) -> None:
+    model = model_of(random_layer(np.random.default_rng(0), (128, 128, 3, 3)))
+    feed = {"X": np.zeros((1, 128, 6, 6), np.float32)}
+
+    def open_and_close(times: int) -> int:
+        for _ in range(times):
+            open_session(model, library).run(None, feed)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    settled_kib = open_and_close(200)
+    assert open_and_close(800) - settled_kib < 4096
+
+
+@pytest.mark.slow
+def test_ten_thousand_corruptions_pass_the_sanitizers(tmp_path: Path) -> None:
+    preload = [_compiler_file(name) for name in ("libasan.so", "libstdc++.so.6")]
+    if not all(preload) or not shutil.which("cmake"):
+        pytest.skip("needs cmake and a compiler with AddressSanitizer")
+    build = tmp_path / "build"
+    subprocess.run(["cmake", "-S", ROOT, "-B", build, "-DCRISP_ONNX_SANITIZE=ON"], check=True, capture_output=True)
+    subprocess.run(["cmake", "--build", build, "-j", "2"], check=True, capture_output=True)
+    library = next(build.rglob("libcrisp_onnx_kernels.so"))
+    for isa, rounds in (("", 8000), ("avx2", 1500), ("portable", 1000)):
+        environment = {
+            **os.environ,
+            "LD_PRELOAD": " ".join(preload),
+            "ASAN_OPTIONS": "detect_leaks=0",
+            "CRISP_ONNX_ISA": isa,
+        }
+        script = [sys.executable, str(Path(__file__).with_name("corrupt.py")), str(library), str(rounds), "7"]
+        done = subprocess.run(script, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-4000:]
+        assert "refused at load" in done.stdout
+
+
+def _compiler_file(name: str) -> str:
+    compiler = shutil.which("c++")
+    if compiler is None:
+        return ""
+    command = [compiler, f"-print-file-name={name}"]
+    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    return found if Path(found).is_absolute() else ""

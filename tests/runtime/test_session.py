@@ -1,0 +1,151 @@
+"""Opening models: with the kernels, without them, and what happens when they cannot work."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from hybrid_layer import model_of, random_layer
+from onnx import TensorProto, helper
+
+from crisp_onnx.errors import CrispError
+from crisp_onnx.runtime import layers_prepared, library_path, session, which_kernel
+from crisp_onnx.runtime import library as library_module
+from crisp_onnx.runtime import session as session_function
+from crisp_onnx.runtime.library import BODY, Library, kernel_names, load_library
+
+session_module = sys.modules[session_function.__module__]
+FEED = {"X": np.ones((1, 16, 5, 5), np.float32)}
+
+
+@pytest.fixture
+def hybrid(tmp_path: Path) -> Path:
+    path = tmp_path / "hybrid.onnx"
+    onnx.save(model_of(random_layer(np.random.default_rng(0), (16, 16, 3, 3))), path)
+    return path
+
+
+@pytest.fixture
+def no_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    absent = Library(None, None, "This installation has no native kernels: it was built without a C++ compiler.")
+    for module in (library_module, session_module):
+        monkeypatch.setattr(module, "load_library", lambda: absent)
+    session_module._warn_once.cache_clear()
+
+
+def test_a_hybrid_model_takes_the_kernels(hybrid: Path, library: Path) -> None:
+    before = layers_prepared()
+    native = session(hybrid, threads=1)
+    assert layers_prepared() == before + 1
+    stock = session(hybrid, native=False)
+    assert layers_prepared() == before + 1
+    assert np.allclose(native.run(None, FEED)[0], stock.run(None, FEED)[0], atol=1e-4)
+
+
+def test_without_the_library_a_model_runs_its_bodies_and_warns_once(
+    hybrid: Path, no_library: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        answers = [session(hybrid).run(None, FEED)[0] for _ in range(3)]
+    assert np.array_equal(answers[0], answers[2])
+    assert [record.message for record in caplog.records if "no native kernels" in record.message] == [
+        "This installation has no native kernels: it was built without a C++ compiler. "
+        "Compressed models run through their function bodies, at dense speed."
+    ]
+
+
+def test_insisting_on_kernels_that_are_absent_is_an_error(hybrid: Path, no_library: None) -> None:
+    with pytest.raises(CrispError, match="cannot run with the native kernels"):
+        session(hybrid, native=True)
+    with pytest.raises(CrispError, match="without a C\\+\\+ compiler"):
+        library_path()
+    assert which_kernel() == BODY
+
+
+def test_a_type_without_a_kernel_runs_its_body(tmp_path: Path, library: Path) -> None:
+    layer = random_layer(np.random.default_rng(0), (16, 16, 3, 3))
+    half = {name: a.astype(np.float16) if a.dtype == np.float32 else a for name, a in layer.tensors.items()}
+    node = helper.make_node("HybridConv", ["Xh", *half], ["Yh"], name="layer0", domain="pkg.crisp_onnx", **layer.attrs)
+    model = model_of(layer)
+    # A body of half precision: Conv and the expansion as usual, the bounds cast to the type of the sums.
+    body = model.functions[0]
+    for constant in body.node:
+        if constant.op_type == "ConstantOfShape":
+            constant.attribute.append(
+                helper.make_attribute("value", helper.make_tensor("v", TensorProto.FLOAT16, [1], [0]))
+            )
+    body.node[-1].CopyFrom(helper.make_node("Identity", ["sums"], ["Y"]))
+    casts = [
+        helper.make_node("Cast", ["X"], ["Xh"], to=TensorProto.FLOAT16),
+        node,
+        helper.make_node("Cast", ["Yh"], ["Y"], to=TensorProto.FLOAT),
+    ]
+    del model.graph.node[:], model.graph.initializer[:]
+    model.graph.node.extend(casts)
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(a, name) for name, a in half.items())
+    path = tmp_path / "half.onnx"
+    onnx.save(model, path)
+    before = layers_prepared()
+    assert session(path).run(None, FEED)[0].shape == (1, 16, 3, 3)
+    assert layers_prepared() == before
+    with pytest.raises(CrispError, match="float16, for which there is no kernel"):
+        session(path, native=True)
+
+
+def test_a_dense_model_opens_as_any_other(tmp_path: Path) -> None:
+    text = "<ir_version: 8, opset_import: ['' : 17]> g (float[1,2] X) => (float[1,2] Y) { Y = Relu (X) }"
+    path = tmp_path / "dense.onnx"
+    onnx.save(onnx.parser.parse_model(text.replace("'", '"')), path)
+    opened = session(path, threads=1)
+    assert isinstance(opened, ort.InferenceSession)
+    with pytest.raises(CrispError, match="no hybrid operators"):
+        session(path, native=True)
+
+
+def test_a_missing_file_and_a_broken_one_are_named(tmp_path: Path) -> None:
+    with pytest.raises(CrispError, match=r"no file .*gone\.onnx"):
+        session(tmp_path / "gone.onnx")
+    (tmp_path / "broken.onnx").write_bytes(b"\xff\x00broken")
+    with pytest.raises(CrispError, match="not an ONNX model"):
+        session(tmp_path / "broken.onnx")
+
+
+def test_kernel_names_follow_the_convention(library: Path) -> None:
+    assert kernel_names()
+    assert all(name.startswith("f32_hybrid_") and "__" in name for name in kernel_names())
+    assert which_kernel(vector_rows=8, positions=49) in kernel_names()
+
+
+def test_the_variable_forces_an_instruction_set(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CRISP_ONNX_ISA", "portable")
+    assert which_kernel().endswith("__portable")
+    monkeypatch.setenv("CRISP_ONNX_ISA", "abacus")
+    with pytest.raises(CrispError, match="this machine runs"):
+        which_kernel()
+
+
+@pytest.mark.slow
+def test_installing_without_a_compiler_gives_a_pure_python_package_and_a_warning(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-v", "-w", str(tmp_path)]
+    command.append(f"--config-settings=build-dir={tmp_path / 'build'}")
+    environment = {**os.environ, "CXX": "/nonexistent/c++", "CC": "/nonexistent/cc"}
+    done = subprocess.run([*command, str(root)], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "native kernels" in done.stdout + done.stderr
+    wheel = next(tmp_path.glob("*.whl"))
+    files = zipfile.ZipFile(wheel).namelist()
+    assert "crisp_onnx/runtime/session.py" in files
+    assert not any("libcrisp_onnx_kernels" in name for name in files)
+
+
+def test_the_library_is_loaded_once() -> None:
+    assert load_library() is load_library()
