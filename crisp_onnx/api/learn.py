@@ -13,6 +13,7 @@ from crisp_onnx.api.stopwatch import Stopwatch
 from crisp_onnx.api.task import find_device, make_task
 from crisp_onnx.bridge import GraphModule, compare_with_runtime, prepared_for, to_torch, usable_batch, write_back
 from crisp_onnx.data import Classes, Images, Preprocess, hold_out
+from crisp_onnx.data.synthesis import synthesise
 from crisp_onnx.masks import Plan
 from crisp_onnx.model import Model
 from crisp_onnx.passes import InsertBatchNorm, run_passes
@@ -126,12 +127,10 @@ def _see(recipe: Recipe, crossed: _Crossed, classes: Classes, preprocess: Prepro
     """The images to learn from, synthesised where none are given, and those held out of them."""
     assumed = (f"{preprocess.assumed.capitalize()}.",) if preprocess.assumed else ()
     if given is None:
-        from crisp_onnx.data.synthesis import synthesise
-
         images = synthesise(crossed.module, classes, preprocess, seed=recipe.seed)
         note = (
-            f"No images were given: {len(images)} were synthesised from the model itself. Saliency follows what the "
-            "model believes of its classes, and accuracy is not measured. Pass --data to learn from real images."
+            f"No images to learn from were given: {len(images)} were synthesised from the model itself. Saliency "
+            "follows what the model believes of its classes. Pass --data to learn from real images."
         )
         return _Sight(images, None, (*assumed, note))
     notes = (*assumed, *(f"Left out of {given.source}: {reason}." for reason in given.left_out))
