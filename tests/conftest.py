@@ -16,7 +16,6 @@ from onnx import helper, numpy_helper, parser
 
 from crisp_onnx.model import Model
 
-
 # How long an example takes says more about what else a shared machine does than about the code.
 settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")
