@@ -22,6 +22,7 @@ from crisp_onnx.recipe import Recipe, recipe_text
 from crisp_onnx.report.schema import Report, to_json
 from crisp_onnx.runtime.evaluate import compare_on, open_stock
 from crisp_onnx.runtime.latency import measure_files
+from crisp_onnx.runtime.session import runtime_text
 
 log = logging.getLogger(__name__)
 
@@ -68,9 +69,10 @@ def compress(recipe: Recipe, *, data: Iterable[Pair] | None = None, eval_data: I
             comparison = compare_on(pair, seen, classes.indices) if seen is not None else None
         with watch("latency"):
             timing = measure_files([recipe.model, written], prepared.source.input, size=preprocess.size[0])
+            runtime = runtime_text(written)
         outcome = Outcome(
-            recipe, prepared, classes, learned, emitted, equivalence, comparison, timing, bytes_written,
-            given=images is not None, evaluated=judged is not None,
+            recipe, prepared, classes, learned, emitted, equivalence, comparison, timing, runtime,
+            bytes_written, given=images is not None, evaluated=judged is not None,
         )  # fmt: skip
         report = summarise(outcome, watch.seconds)
         (bench / REPORT).write_text(to_json(report), encoding="utf-8")

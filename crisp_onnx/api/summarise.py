@@ -23,14 +23,14 @@ from crisp_onnx.runtime.evaluate import Comparison, Counts
 from crisp_onnx.runtime.latency import Timing
 
 BUDGET_TOLERANCE = 0.005
-STOCK_RUNTIME = "stock ONNX Runtime: the function bodies run at dense speed"
 
 
 @dataclass(frozen=True)
 class Outcome:
     """Everything a run of `compress` has found.
 
-    `given`: there were images to learn from. `evaluated`: the comparison is on the user's evaluation images.
+    `runtime`: what ran the compressed file in `timing`. `given`: there were images to learn from. `evaluated`: the
+    comparison is on the user's evaluation images.
     """
 
     recipe: Recipe
@@ -41,6 +41,7 @@ class Outcome:
     equivalence: tuple[float, int]
     comparison: Comparison | None
     timing: Timing
+    runtime: str
     bytes_written: int
     given: bool
     evaluated: bool
@@ -69,7 +70,7 @@ def summarise(outcome: Outcome, seconds: Mapping[str, float]) -> schema.Report:
             bytes_formula=formula_bytes(outcome.emitted.model, plan, hybrid=recipe.emit == "hybrid"),
         ),
         equivalence=schema.Equivalence(worst_relative=worst, images=images),
-        latency=schema.latency_entry(outcome.timing, threads=1, batch=1, runtime=STOCK_RUNTIME),
+        latency=schema.latency_entry(outcome.timing, threads=1, batch=1, runtime=outcome.runtime),
         timings_s={stage: round(spent, 3) for stage, spent in seconds.items()},
         peak_memory_bytes=peak_memory_bytes(),
         layers=tuple(_layer(decision, recipe) for decision in plan.layers),

@@ -17,6 +17,8 @@ from crisp_onnx.runtime.library import load_library, require_isa, which_kernel
 from crisp_onnx.runtime.native import scan
 
 CPU = "CPUExecutionProvider"
+STOCK = "stock ONNX Runtime"
+BODIES = f"{STOCK}: the function bodies run at dense speed"
 log = logging.getLogger(__name__)
 
 
@@ -58,6 +60,17 @@ def session(
         raise CrispError(f"ONNX Runtime cannot open {file}: {str(error).strip().splitlines()[0]}") from error
     return_free_memory()
     return opened
+
+
+def runtime_text(path: Path) -> str:
+    """What `session` runs `path` with: `native kernels, avx512`, or stock ONNX Runtime with or without bodies.
+
+    Raises:
+        CrispError: the file is missing or no model.
+    """
+    if scan(path).hybrid_nodes == 0:
+        return STOCK
+    return BODIES if _reason_against(path, (CPU,)) else f"native kernels, {require_isa()}"
 
 
 def return_free_memory() -> None:
