@@ -47,6 +47,7 @@ def cli() -> None:
 @click.option(
     "--emit", type=click.Choice(["hybrid", "dense"]), help="Packed operators, or zeros in place.  [default: hybrid]"
 )
+@click.option("--target", help="portable: pack every planned layer.  [default: this host, layers timed]")
 @click.option("--device", help="cpu or cuda.  [default: cpu]")
 @click.option("--seed", type=int, help="Seed of everything random.  [default: 0]")
 @click.option("--recipe", "recipe_file", type=FILE, help="YAML with these options; the command line wins over it.")

@@ -12,6 +12,7 @@ from crisp_onnx.errors import CrispError, nearest
 
 SALIENCIES = ("crisp", "fisher", "magnitude", "wanda", "random")
 PATH_KEYS = ("model", "classes", "data", "eval_data", "labels", "output")
+NAME_OR_FILE_KEYS = ("preprocess", "target")
 DEFAULT_SPARSITY = 0.8
 
 
@@ -46,10 +47,18 @@ class Recipe(BaseModel):
     keep_dense: tuple[str, ...] = ()
     """Regular expressions: layers whose node or weight name matches stay dense."""
     emit: Literal["hybrid", "dense"] = "hybrid"
+    target: str | None = None
+    """`portable`: every planned layer is packed. By default this host, on which each layer is timed: one that would not
+    be faster keeps its zeros in place."""
     device: str = "cpu"
     seed: Annotated[int, Field(ge=0)] = 0
     output: Path | None = None
     """Folder for model.onnx, report.json and recipe.yaml; by default `<model>-crisp` in the current folder."""
+
+    @field_validator("target", mode="before")
+    @classmethod
+    def _path_as_text(cls, value: object) -> object:
+        return str(value) if isinstance(value, Path) else value
 
     @field_validator("saliency")
     @classmethod
@@ -113,9 +122,16 @@ def read_recipe(path: Path) -> dict[str, Any]:
     for key in PATH_KEYS:
         if isinstance(options.get(key), str):
             options[key] = path.parent / options[key]
-    if _names_file(options.get("preprocess")):
-        options["preprocess"] = str(path.parent / options["preprocess"])
+    for key in NAME_OR_FILE_KEYS:
+        if _names_file(options.get(key)):
+            options[key] = str(path.parent / options[key])
     return options
+
+
+def options_without_paths(recipe: Recipe) -> dict[str, Any]:
+    """Plain values for the file's metadata. Paths differ between machines, and the same run must give the same file."""
+    files = {key for key in NAME_OR_FILE_KEYS if _names_file(getattr(recipe, key))}
+    return recipe.model_dump(mode="json", exclude={*PATH_KEYS, *files})
 
 
 def recipe_text(recipe: Recipe) -> str:
@@ -125,10 +141,11 @@ def recipe_text(recipe: Recipe) -> str:
         value = getattr(recipe, key)
         if isinstance(value, Path):
             options[key] = str(value.resolve())
-    if _names_file(recipe.preprocess):
-        options["preprocess"] = str(Path(recipe.preprocess or "").resolve())
+    for key in NAME_OR_FILE_KEYS:
+        if _names_file(options[key]):
+            options[key] = str(Path(options[key]).resolve())
     return yaml.safe_dump(options, sort_keys=False, allow_unicode=True)
 
 
-def _names_file(preprocess: object) -> bool:
-    return isinstance(preprocess, str) and Path(preprocess).suffix in (".yaml", ".yml")
+def _names_file(text: object) -> bool:
+    return isinstance(text, str) and Path(text).suffix in (".yaml", ".yml")

@@ -58,7 +58,7 @@ def compress(recipe: Recipe, *, data: Iterable[Pair] | None = None, eval_data: I
     with workshop(recipe.folder) as bench:
         learned = learn(recipe, prepared, classes=classes, preprocess=preprocess, given=images, watch=watch)
         with watch("emit"):
-            emitted = emit(learned.model, learned.plan, recipe, classes, prepared.source)
+            emitted = emit(learned.model, learned.plan, recipe, classes, prepared.source, size=preprocess.size[0])
             written = bench / MODEL
             bytes_written = save(emitted.model, written)
         with watch("prove"):
