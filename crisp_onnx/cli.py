@@ -14,7 +14,6 @@ from crisp_onnx.cli_options import FILE, common, talk, tell
 from crisp_onnx.cli_targets import COMMANDS
 from crisp_onnx.errors import BudgetMissed, CrispError
 
-BUDGETS = frozenset({"sparsity", "macs"})
 log = logging.getLogger(__name__)
 
 
@@ -40,6 +39,8 @@ def cli() -> None:
 @click.option("--vector-rows", type=int, help="Rows that share an N:M choice.  [default: 8]")
 @click.option("--sparsity", type=float, help="Zeros over the weights of the prunable layers.  [default: 0.8]")
 @click.option("--macs", type=float, help="MACs to keep, over those of the whole model; instead of --sparsity.")
+@click.option("--latency-ms", type=float, help="Estimated time on the hardware target; instead of --sparsity.")
+@click.option("--energy-mj", type=float, help="Estimated energy on the hardware target; instead of --sparsity.")
 @click.option("--saliency", help="crisp, fisher, magnitude, wanda or random.  [default: crisp]")
 @click.option("--epochs", type=int, help="Passes of fine-tuning.  [default: 20 with images, 0 without]")
 @click.option("--head", type=click.Choice(["keep", "slice"]), help="All outputs, or the user's alone.  [default: keep]")
@@ -47,7 +48,7 @@ def cli() -> None:
 @click.option(
     "--emit", type=click.Choice(["hybrid", "dense"]), help="Packed operators, or zeros in place.  [default: hybrid]"
 )
-@click.option("--target", help="portable: pack every planned layer.  [default: this host, layers timed]")
+@click.option("--target", help="Hardware NAME or FILE.yaml; portable: no timing.  [default: this host, layers timed]")
 @click.option("--device", help="cpu or cuda.  [default: cpu]")
 @click.option("--seed", type=int, help="Seed of everything random.  [default: 0]")
 @click.option("--recipe", "recipe_file", type=FILE, help="YAML with these options; the command line wins over it.")
@@ -57,14 +58,14 @@ def compress(recipe_file: Path | None, as_json: bool, verbosity: int, **options:
     """Compress MODEL for some classes; write model.onnx, report.json and recipe.yaml."""
     talk(verbosity)
     from crisp_onnx.api import compress as run
-    from crisp_onnx.recipe import make_recipe, read_recipe
+    from crisp_onnx.recipe import BUDGET_KEYS, make_recipe, read_recipe
     from crisp_onnx.report.schema import to_json
     from crisp_onnx.report.table import show, summary
 
     given = {key: value for key, value in options.items() if value not in (None, ())}
     written = read_recipe(recipe_file) if recipe_file else {}
-    if given.keys() & BUDGETS:  # one budget decides, and the command line's wins
-        written = {key: value for key, value in written.items() if key not in BUDGETS}
+    if given.keys() & set(BUDGET_KEYS):  # one budget decides, and the command line's wins
+        written = {key: value for key, value in written.items() if key not in BUDGET_KEYS}
     recipe = make_recipe({**written, **given}, where="the options")
     report = run(recipe)
     if as_json:

@@ -12,6 +12,8 @@ from crisp_onnx.errors import CrispError, nearest
 
 SALIENCIES = ("crisp", "fisher", "magnitude", "wanda", "random")
 PATH_KEYS = ("model", "classes", "data", "eval_data", "labels", "output")
+BUDGET_KEYS = ("sparsity", "macs", "latency_ms", "energy_mj")
+PORTABLE = "portable"
 NAME_OR_FILE_KEYS = ("preprocess", "target")
 DEFAULT_SPARSITY = 0.8
 
@@ -37,9 +39,13 @@ class Recipe(BaseModel):
     block: Annotated[int, Field(ge=1)] = 16
     vector_rows: Annotated[int, Field(ge=1)] = 8
     sparsity: float | None = None
-    """Zeros over all weights of the prunable layers; 0.8 when neither budget is given."""
+    """Zeros over all weights of the prunable layers; 0.8 when no budget is given."""
     macs: float | None = None
     """MACs kept, over those of the whole dense model."""
+    latency_ms: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Estimated milliseconds of one inference on the hardware target."""
+    energy_mj: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Estimated millijoules of one inference on the hardware target."""
     saliency: str = "crisp"
     epochs: Annotated[int, Field(ge=0)] | None = None
     """Passes over the images in recovery; by default 20 with real images and 0 without."""
@@ -48,8 +54,9 @@ class Recipe(BaseModel):
     """Regular expressions: layers whose node or weight name matches stay dense."""
     emit: Literal["hybrid", "dense"] = "hybrid"
     target: str | None = None
-    """`portable`: every planned layer is packed. By default this host, on which each layer is timed: one that would not
-    be faster keeps its zeros in place."""
+    """A hardware target (name, or YAML file), whose rewarded pattern is taken where none is given; `portable`: every
+    planned layer is packed. By default this host, on which each layer is timed: one that would not be faster keeps its
+    zeros in place."""
     device: str = "cpu"
     seed: Annotated[int, Field(ge=0)] = 0
     output: Path | None = None
@@ -97,8 +104,9 @@ def make_recipe(options: dict[str, Any], *, where: str = "options") -> Recipe:
             raise CrispError(f"{key!r} is missing in {where}. Give it on the command line or in the recipe.") from None
         message = first["msg"].removeprefix("Value error, ")
         raise CrispError(f"{key!r} in {where}: {message}.") from None
-    if recipe.sparsity is not None and recipe.macs is not None:
-        raise CrispError(f"{where} give both 'sparsity' and 'macs'; one budget decides. Remove one of them.")
+    budgets = [f"'{key}'" for key in BUDGET_KEYS if getattr(recipe, key) is not None]
+    if len(budgets) > 1:
+        raise CrispError(f"{where} give both {' and '.join(budgets)}; one budget decides. Keep one of them.")
     return recipe
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from crisp_onnx.api.emit import emit, prove
 from crisp_onnx.api.learn import learn
 from crisp_onnx.api.prepare import find_classes, find_labels, find_preprocess, prepare
+from crisp_onnx.api.steering import aim_of, with_rewarded_pattern
 from crisp_onnx.api.stopwatch import Stopwatch
 from crisp_onnx.api.summarise import Outcome, summarise
 from crisp_onnx.api.task import make_task
@@ -40,6 +41,7 @@ def compress(recipe: Recipe, *, data: Iterable[Pair] | None = None, eval_data: I
         VerificationFailed: the written model does not answer as the masked dense graph does; nothing is kept.
     """
     watch = Stopwatch()
+    recipe, told = with_rewarded_pattern(recipe)
     with watch("read"):
         source = load(recipe.model)
         _check_input(recipe, source)
@@ -51,12 +53,13 @@ def compress(recipe: Recipe, *, data: Iterable[Pair] | None = None, eval_data: I
         )
         labels = find_labels(recipe.labels, prepared, *sources)
         classes = find_classes(recipe.classes, labels, prepared.outputs)
-        make_task(recipe, prepared, classes)
+        aim = aim_of(recipe, prepared)
+        task = make_task(recipe, prepared, classes, aim)
         images, judged = (
             None if given is None else open_images(given, classes, labels, preprocess) for given in sources
         )
     with workshop(recipe.folder) as bench:
-        learned = learn(recipe, prepared, classes=classes, preprocess=preprocess, given=images, watch=watch)
+        learned = learn(recipe, prepared, task=task, classes=classes, preprocess=preprocess, given=images, watch=watch)
         with watch("emit"):
             emitted = emit(learned.model, learned.plan, recipe, classes, prepared.source, size=preprocess.size[0])
             written = bench / MODEL
@@ -71,7 +74,7 @@ def compress(recipe: Recipe, *, data: Iterable[Pair] | None = None, eval_data: I
             timing = measure_files([recipe.model, written], prepared.source.input, size=preprocess.size[0])
             runtime = runtime_text(written)
         outcome = Outcome(
-            recipe, prepared, classes, learned, emitted, equivalence, comparison, timing, runtime,
+            recipe, prepared, classes, learned, emitted, equivalence, comparison, timing, runtime, aim, told,
             bytes_written, given=images is not None, evaluated=judged is not None,
         )  # fmt: skip
         report = summarise(outcome, watch.seconds)

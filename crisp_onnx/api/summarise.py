@@ -12,6 +12,7 @@ from crisp_onnx.api.emit import Emitted
 from crisp_onnx.api.layer_entries import layer_entries
 from crisp_onnx.api.learn import Learned
 from crisp_onnx.api.prepare import Prepared
+from crisp_onnx.api.steering import Aim
 from crisp_onnx.api.task import budget_of
 from crisp_onnx.data import Classes
 from crisp_onnx.masks import Plan
@@ -43,6 +44,8 @@ class Outcome:
     comparison: Comparison | None
     timing: Timing
     runtime: str
+    aim: Aim | None
+    notes: tuple[str, ...]
     bytes_written: int
     given: bool
     evaluated: bool
@@ -79,8 +82,8 @@ def summarise(outcome: Outcome, seconds: Mapping[str, float]) -> schema.Report:
             schema.Declined(pass_name=d.pass_name, node=d.node, reason=d.reason)
             for d in (*prepared.declined, *outcome.emitted.declined)
         ),
-        budgets=(_budget(recipe, plan),),
-        notes=(*outcome.learned.notes, *outcome.emitted.notes),
+        budgets=(_budget(recipe, plan, outcome.aim),),
+        notes=(*outcome.notes, *outcome.learned.notes, *outcome.emitted.notes),
         versions=versions(),
         seed=recipe.seed,
     )
@@ -115,7 +118,11 @@ def _score(counts: Counts) -> schema.Score:
     return schema.Score(top1=counts.right / counts.n, top1_restricted=counts.right_restricted / counts.n)
 
 
-def _budget(recipe: Recipe, plan: Plan) -> schema.Budget:
+def _budget(recipe: Recipe, plan: Plan, aim: Aim | None) -> schema.Budget:
+    if aim is not None:
+        spent = aim.cost(plan)
+        met = spent <= aim.budget.limit * (1 + BUDGET_TOLERANCE)
+        return schema.Budget(name=aim.budget.objective, asked=aim.budget.limit, reached=spent, met=met)
     budget = budget_of(recipe)
     if budget.kept_macs is not None:
         name, asked, reached = "macs", budget.kept_macs, plan.kept_macs / plan.dense_macs
