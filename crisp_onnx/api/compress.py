@@ -72,15 +72,12 @@ def compress(recipe: Recipe, *, data: Iterable[Pair] | None = None, eval_data: I
             comparison = compare_on(pair, seen, classes.indices) if seen is not None else None
         with watch("latency"):
             timing = measure_files([recipe.model, written], prepared.source.input, size=preprocess.size[0])
-            runtime = runtime_text(written)
         outcome = Outcome(
-            recipe, prepared, classes, learned, emitted, equivalence, comparison, timing, runtime, aim, told,
+            recipe, prepared, classes, learned, emitted, equivalence, comparison, timing, runtime_text(written), aim, told,
             bytes_written, given=images is not None, evaluated=judged is not None,
         )  # fmt: skip
         report = summarise(outcome, watch.seconds)
-        (bench / REPORT).write_text(to_json(report), encoding="utf-8")
-        (bench / RECIPE).write_text(recipe_text(recipe), encoding="utf-8")
-        _write_page(report, bench / PAGE)
+        _write_about(report, recipe, bench)
         move_into_place(bench, recipe.folder, last=MODEL, stale=(MODEL + ".data", PAGE))
     return report
 
@@ -93,6 +90,12 @@ def _check_input(recipe: Recipe, source: Model) -> None:
     for file in (recipe.model, *source.data_files):
         if file.resolve() in results:
             raise CrispError(f"The result would overwrite {file}. Choose another folder with --output.")
+
+
+def _write_about(report: Report, recipe: Recipe, folder: Path) -> None:
+    (folder / REPORT).write_text(to_json(report), encoding="utf-8")
+    (folder / RECIPE).write_text(recipe_text(recipe), encoding="utf-8")
+    _write_page(report, folder / PAGE)
 
 
 def _write_page(report: Report, path: Path) -> None:
