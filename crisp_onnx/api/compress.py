@@ -73,8 +73,8 @@ def compress(recipe: Recipe, *, data: Iterable[Pair] | None = None, eval_data: I
         with watch("latency"):
             timing = measure_files([recipe.model, written], prepared.source.input, size=preprocess.size[0])
         outcome = Outcome(
-            recipe, prepared, classes, learned, emitted, equivalence, comparison, timing, runtime_text(written), aim, told,
-            bytes_written, given=images is not None, evaluated=judged is not None,
+            recipe, prepared, classes, learned, emitted, equivalence, comparison, timing, runtime_text(written),
+            aim, told, bytes_written, given=images is not None, evaluated=judged is not None,
         )  # fmt: skip
         report = summarise(outcome, watch.seconds)
         _write_about(report, recipe, bench)
