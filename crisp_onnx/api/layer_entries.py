@@ -7,6 +7,8 @@ from crisp_onnx.masks import DenseLayer, Plan, SparseLayer
 from crisp_onnx.report.schema import LayerEntry
 from crisp_onnx.runtime.profit import Verdict
 
+MS_DIGITS = 4  # the runtime's profile counts whole microseconds
+
 
 def layer_entries(plan: Plan, emitted: Emitted) -> tuple[LayerEntry, ...]:
     """An entry per layer of `plan`. A planned layer that is not faster here counts as dense, with its true density."""
@@ -18,7 +20,8 @@ def layer_entries(plan: Plan, emitted: Emitted) -> tuple[LayerEntry, ...]:
 
 def _entry(planned: SparseLayer | DenseLayer, stored: SparseLayer | DenseLayer, verdict: Verdict | None) -> LayerEntry:
     layer, bytes_dense = planned.layer, planned.layer.weights * 4
-    dense_ms, sparse_ms = (verdict.times.dense_ms, verdict.sparse_ms) if verdict else (None, None)
+    dense_ms = None if verdict is None else round(verdict.times.dense_ms, MS_DIGITS)
+    sparse_ms = None if verdict is None else round(verdict.sparse_ms, MS_DIGITS)
     not_faster = verdict is not None and not verdict.sparse
     if isinstance(planned, DenseLayer) or not_faster:
         return LayerEntry(

@@ -49,7 +49,7 @@ def session(
     if native and reason:
         raise CrispError(f"{file} cannot run with the native kernels. {reason}")
     if reason:
-        log.info("%s runs without the native kernels: %s", file, reason)
+        log.debug("%s runs without the native kernels: %s", file, reason)
     else:
         options.register_custom_ops_library(str(load_library().path))
         log.info("%s runs with the native kernels, instruction set %s", file, require_isa())
