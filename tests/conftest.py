@@ -11,9 +11,15 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from hypothesis import settings
 from onnx import helper, numpy_helper, parser
 
 from crisp_onnx.model import Model
+
+
+# How long an example takes says more about what else a shared machine does than about the code.
+settings.register_profile("shared machine", deadline=None)
+settings.load_profile("shared machine")
 
 
 @pytest.fixture(scope="session")
