@@ -106,7 +106,7 @@ def make_recipe(options: dict[str, Any], *, where: str = "options") -> Recipe:
         raise CrispError(f"{key!r} in {where}: {message}.") from None
     budgets = [f"'{key}'" for key in BUDGET_KEYS if getattr(recipe, key) is not None]
     if len(budgets) > 1:
-        raise CrispError(f"{where} give both {' and '.join(budgets)}; one budget decides. Keep one of them.")
+        raise CrispError(f"{where} give {' and '.join(budgets)}; one budget decides. Keep one of them.")
     return recipe
 
 
