@@ -14,7 +14,6 @@ from crisp_onnx.cli_options import FILE, common, talk, tell
 from crisp_onnx.cli_targets import COMMANDS
 from crisp_onnx.errors import BudgetMissed, CrispError
 
-BUDGETS = frozenset({"sparsity", "macs"})
 log = logging.getLogger(__name__)
 
 
@@ -35,11 +34,13 @@ def cli() -> None:
 @click.option("--eval-data", type=FILE, help="Images to judge by; never used to choose anything.")
 @click.option("--labels", type=FILE, help="Names of the outputs: plain lines, or index<TAB>wnid<TAB>names.")
 @click.option("--preprocess", help="imagenet, unit, signed, raw, FILE.yaml, or mean=R/G/B,std=R/G/B,size=N.")
-@click.option("--pattern", help="N:M, kept of every M input channels.  [default: 2:4]")
-@click.option("--block", type=int, help="Side of a block.  [default: 16]")
-@click.option("--vector-rows", type=int, help="Rows that share an N:M choice.  [default: 8]")
+@click.option("--pattern", help="N:M, kept of every M input channels.  [default: the target's, or 2:4]")
+@click.option("--block", type=int, help="Side of a block.  [default: the target's, or 16]")
+@click.option("--vector-rows", type=int, help="Rows that share an N:M choice.  [default: the target's, or 8]")
 @click.option("--sparsity", type=float, help="Zeros over the weights of the prunable layers.  [default: 0.8]")
 @click.option("--macs", type=float, help="MACs to keep, over those of the whole model; instead of --sparsity.")
+@click.option("--latency-ms", type=float, help="Estimated time on the hardware target; instead of --sparsity.")
+@click.option("--energy-mj", type=float, help="Estimated energy on the hardware target; instead of --sparsity.")
 @click.option("--saliency", help="crisp, fisher, magnitude, wanda or random.  [default: crisp]")
 @click.option("--epochs", type=int, help="Passes of fine-tuning.  [default: 20 with images, 0 without]")
 @click.option("--head", type=click.Choice(["keep", "slice"]), help="All outputs, or the user's alone.  [default: keep]")
@@ -47,6 +48,7 @@ def cli() -> None:
 @click.option(
     "--emit", type=click.Choice(["hybrid", "dense"]), help="Packed operators, or zeros in place.  [default: hybrid]"
 )
+@click.option("--target", help="Hardware NAME or FILE.yaml; portable: no timing.  [default: this host, layers timed]")
 @click.option("--device", help="cpu or cuda.  [default: cpu]")
 @click.option("--seed", type=int, help="Seed of everything random.  [default: 0]")
 @click.option("--recipe", "recipe_file", type=FILE, help="YAML with these options; the command line wins over it.")
@@ -56,14 +58,14 @@ def compress(recipe_file: Path | None, as_json: bool, verbosity: int, **options:
     """Compress MODEL for some classes; write model.onnx, report.json and recipe.yaml."""
     talk(verbosity)
     from crisp_onnx.api import compress as run
-    from crisp_onnx.recipe import make_recipe, read_recipe
+    from crisp_onnx.recipe import BUDGET_KEYS, make_recipe, read_recipe
     from crisp_onnx.report.schema import to_json
     from crisp_onnx.report.table import show, summary
 
     given = {key: value for key, value in options.items() if value not in (None, ())}
     written = read_recipe(recipe_file) if recipe_file else {}
-    if given.keys() & BUDGETS:  # one budget decides, and the command line's wins
-        written = {key: value for key, value in written.items() if key not in BUDGETS}
+    if given.keys() & set(BUDGET_KEYS):  # one budget decides, and the command line's wins
+        written = {key: value for key, value in written.items() if key not in BUDGET_KEYS}
     recipe = make_recipe({**written, **given}, where="the options")
     report = run(recipe)
     if as_json:

@@ -45,7 +45,7 @@ def show(name: str, as_json: bool, verbosity: int) -> None:
 @click.option("-o", "--output", type=FILE, required=True, help="Target file to write, for example mine.yaml.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of ONNX Runtime.")
 @click.option("--networks", type=click.IntRange(20), default=96, show_default=True, help="Networks to measure.")
-@click.option("--kernels", type=FILE, help="Library with the hybrid operators, to measure them too.")
+@click.option("--kernels", type=FILE, help="Library of hybrid operators.  [default: the installed one]")
 @common
 def calibrate(output: Path, threads: int, networks: int, kernels: Path | None, as_json: bool, verbosity: int) -> None:
     """Measure this machine (some minutes) and write a target of its own."""

@@ -12,6 +12,9 @@ from crisp_onnx.errors import CrispError, nearest
 
 SALIENCIES = ("crisp", "fisher", "magnitude", "wanda", "random")
 PATH_KEYS = ("model", "classes", "data", "eval_data", "labels", "output")
+BUDGET_KEYS = ("sparsity", "macs", "latency_ms", "energy_mj")
+PORTABLE = "portable"
+NAME_OR_FILE_KEYS = ("preprocess", "target")
 DEFAULT_SPARSITY = 0.8
 
 
@@ -36,9 +39,13 @@ class Recipe(BaseModel):
     block: Annotated[int, Field(ge=1)] = 16
     vector_rows: Annotated[int, Field(ge=1)] = 8
     sparsity: float | None = None
-    """Zeros over all weights of the prunable layers; 0.8 when neither budget is given."""
+    """Zeros over all weights of the prunable layers; 0.8 when no budget is given."""
     macs: float | None = None
     """MACs kept, over those of the whole dense model."""
+    latency_ms: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Estimated milliseconds of one inference on the hardware target."""
+    energy_mj: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Estimated millijoules of one inference on the hardware target."""
     saliency: str = "crisp"
     epochs: Annotated[int, Field(ge=0)] | None = None
     """Passes over the images in recovery; by default 20 with real images and 0 without."""
@@ -46,10 +53,19 @@ class Recipe(BaseModel):
     keep_dense: tuple[str, ...] = ()
     """Regular expressions: layers whose node or weight name matches stay dense."""
     emit: Literal["hybrid", "dense"] = "hybrid"
+    target: str | None = None
+    """A hardware target (name, or YAML file), whose rewarded pattern is taken where none is given; `portable`: every
+    planned layer is packed. By default this host, on which each layer is timed: one that would not be faster keeps its
+    zeros in place."""
     device: str = "cpu"
     seed: Annotated[int, Field(ge=0)] = 0
     output: Path | None = None
     """Folder for model.onnx, report.json and recipe.yaml; by default `<model>-crisp` in the current folder."""
+
+    @field_validator("target", mode="before")
+    @classmethod
+    def _path_as_text(cls, value: object) -> object:
+        return str(value) if isinstance(value, Path) else value
 
     @field_validator("saliency")
     @classmethod
@@ -88,8 +104,9 @@ def make_recipe(options: dict[str, Any], *, where: str = "options") -> Recipe:
             raise CrispError(f"{key!r} is missing in {where}. Give it on the command line or in the recipe.") from None
         message = first["msg"].removeprefix("Value error, ")
         raise CrispError(f"{key!r} in {where}: {message}.") from None
-    if recipe.sparsity is not None and recipe.macs is not None:
-        raise CrispError(f"{where} give both 'sparsity' and 'macs'; one budget decides. Remove one of them.")
+    budgets = [f"'{key}'" for key in BUDGET_KEYS if getattr(recipe, key) is not None]
+    if len(budgets) > 1:
+        raise CrispError(f"{where} give {' and '.join(budgets)}; one budget decides. Keep one of them.")
     return recipe
 
 
@@ -113,9 +130,16 @@ def read_recipe(path: Path) -> dict[str, Any]:
     for key in PATH_KEYS:
         if isinstance(options.get(key), str):
             options[key] = path.parent / options[key]
-    if _names_file(options.get("preprocess")):
-        options["preprocess"] = str(path.parent / options["preprocess"])
+    for key in NAME_OR_FILE_KEYS:
+        if _names_file(options.get(key)):
+            options[key] = str(path.parent / options[key])
     return options
+
+
+def options_without_paths(recipe: Recipe) -> dict[str, Any]:
+    """Plain values for the file's metadata. Paths differ between machines, and the same run must give the same file."""
+    files = {key for key in NAME_OR_FILE_KEYS if _names_file(getattr(recipe, key))}
+    return recipe.model_dump(mode="json", exclude={*PATH_KEYS, *files})
 
 
 def recipe_text(recipe: Recipe) -> str:
@@ -125,10 +149,11 @@ def recipe_text(recipe: Recipe) -> str:
         value = getattr(recipe, key)
         if isinstance(value, Path):
             options[key] = str(value.resolve())
-    if _names_file(recipe.preprocess):
-        options["preprocess"] = str(Path(recipe.preprocess or "").resolve())
+    for key in NAME_OR_FILE_KEYS:
+        if _names_file(options[key]):
+            options[key] = str(Path(options[key]).resolve())
     return yaml.safe_dump(options, sort_keys=False, allow_unicode=True)
 
 
-def _names_file(preprocess: object) -> bool:
-    return isinstance(preprocess, str) and Path(preprocess).suffix in (".yaml", ".yml")
+def _names_file(text: object) -> bool:
+    return isinstance(text, str) and Path(text).suffix in (".yaml", ".yml")

@@ -29,6 +29,7 @@ __all__ = [
     "SIMPLIFY",
     "ApplyMasks",
     "Declined",
+    "EmitHybrid",
     "InsertBatchNorm",
     "Pass",
     "PassResult",

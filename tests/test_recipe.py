@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from crisp_onnx.errors import CrispError
-from crisp_onnx.recipe import Recipe, make_recipe, read_recipe, recipe_text
+from crisp_onnx.recipe import Recipe, make_recipe, options_without_paths, read_recipe, recipe_text
 
 GIVEN = {"model": Path("m.onnx"), "classes": (1, "cat"), "keep_dense": ("stem",)}
 
@@ -64,6 +64,29 @@ def test_two_budgets_are_refused_and_none_is_allowed():
     with pytest.raises(CrispError, match="one budget decides"):
         make_recipe(GIVEN | {"sparsity": 0.8, "macs": 0.2})
     assert make_recipe(GIVEN).sparsity is None
+
+
+@pytest.mark.parametrize("budget", ["latency_ms", "energy_mj"])
+def test_budgets_on_a_target_are_above_0_and_alone(budget):
+    for value in (0, -1, float("inf"), float("nan")):
+        with pytest.raises(CrispError, match=f"'{budget}' in options"):
+            make_recipe(GIVEN | {budget: value})
+    with pytest.raises(CrispError, match=f"'macs' and '{budget}'; one budget decides"):
+        make_recipe(GIVEN | {budget: 1, "macs": 0.2})
+
+
+def test_a_target_file_is_found_from_anywhere_and_stays_out_of_the_metadata(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    recipe = make_recipe(GIVEN | {"target": Path("mine.yaml"), "preprocess": "imagenet"})
+    (tmp_path / "run.yaml").write_text(recipe_text(recipe))
+    monkeypatch.chdir("/")
+    again = make_recipe(read_recipe(tmp_path / "run.yaml"))
+    assert again.target == str(tmp_path / "mine.yaml")
+    assert not options_without_paths(again).keys() & {"target", "model", "output"}
+    assert options_without_paths(again)["preprocess"] == "imagenet"
+    named = make_recipe(GIVEN | {"target": "x86_avx512"})
+    assert options_without_paths(named)["target"] == "x86_avx512"
+    assert "target: x86_avx512" in recipe_text(named)
 
 
 def test_a_recipe_cannot_be_changed_and_knows_where_results_go():

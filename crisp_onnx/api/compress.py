@@ -9,6 +9,7 @@ from pathlib import Path
 from crisp_onnx.api.emit import emit, prove
 from crisp_onnx.api.learn import learn
 from crisp_onnx.api.prepare import find_classes, find_labels, find_preprocess, prepare
+from crisp_onnx.api.steering import aim_of, with_rewarded_pattern
 from crisp_onnx.api.stopwatch import Stopwatch
 from crisp_onnx.api.summarise import Outcome, summarise
 from crisp_onnx.api.task import make_task
@@ -22,6 +23,7 @@ from crisp_onnx.recipe import Recipe, recipe_text
 from crisp_onnx.report.schema import Report, to_json
 from crisp_onnx.runtime.evaluate import compare_on, open_stock
 from crisp_onnx.runtime.latency import measure_files
+from crisp_onnx.runtime.session import runtime_text
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +41,7 @@ def compress(recipe: Recipe, *, data: Iterable[Pair] | None = None, eval_data: I
         VerificationFailed: the written model does not answer as the masked dense graph does; nothing is kept.
     """
     watch = Stopwatch()
+    recipe, told = with_rewarded_pattern(recipe)
     with watch("read"):
         source = load(recipe.model)
         _check_input(recipe, source)
@@ -50,14 +53,15 @@ def compress(recipe: Recipe, *, data: Iterable[Pair] | None = None, eval_data: I
         )
         labels = find_labels(recipe.labels, prepared, *sources)
         classes = find_classes(recipe.classes, labels, prepared.outputs)
-        make_task(recipe, prepared, classes)
+        aim = aim_of(recipe, prepared)
+        task = make_task(recipe, prepared, classes, aim)
         images, judged = (
             None if given is None else open_images(given, classes, labels, preprocess) for given in sources
         )
     with workshop(recipe.folder) as bench:
-        learned = learn(recipe, prepared, classes=classes, preprocess=preprocess, given=images, watch=watch)
+        learned = learn(recipe, prepared, task=task, classes=classes, preprocess=preprocess, given=images, watch=watch)
         with watch("emit"):
-            emitted = emit(learned.model, learned.plan, recipe, classes, prepared.source)
+            emitted = emit(learned.model, learned.plan, recipe, classes, prepared.source, size=preprocess.size[0])
             written = bench / MODEL
             bytes_written = save(emitted.model, written)
         with watch("prove"):
@@ -69,13 +73,11 @@ def compress(recipe: Recipe, *, data: Iterable[Pair] | None = None, eval_data: I
         with watch("latency"):
             timing = measure_files([recipe.model, written], prepared.source.input, size=preprocess.size[0])
         outcome = Outcome(
-            recipe, prepared, classes, learned, emitted, equivalence, comparison, timing, bytes_written,
-            given=images is not None, evaluated=judged is not None,
+            recipe, prepared, classes, learned, emitted, equivalence, comparison, timing, runtime_text(written),
+            aim, told, bytes_written, given=images is not None, evaluated=judged is not None,
         )  # fmt: skip
         report = summarise(outcome, watch.seconds)
-        (bench / REPORT).write_text(to_json(report), encoding="utf-8")
-        (bench / RECIPE).write_text(recipe_text(recipe), encoding="utf-8")
-        _write_page(report, bench / PAGE)
+        _write_about(report, recipe, bench)
         move_into_place(bench, recipe.folder, last=MODEL, stale=(MODEL + ".data", PAGE))
     return report
 
@@ -88,6 +90,12 @@ def _check_input(recipe: Recipe, source: Model) -> None:
     for file in (recipe.model, *source.data_files):
         if file.resolve() in results:
             raise CrispError(f"The result would overwrite {file}. Choose another folder with --output.")
+
+
+def _write_about(report: Report, recipe: Recipe, folder: Path) -> None:
+    (folder / REPORT).write_text(to_json(report), encoding="utf-8")
+    (folder / RECIPE).write_text(recipe_text(recipe), encoding="utf-8")
+    _write_page(report, folder / PAGE)
 
 
 def _write_page(report: Report, path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,37 +12,87 @@ from crisp_onnx.errors import CrispError, VerificationFailed
 from crisp_onnx.format import DOMAIN, HYBRID_OPS, VERSION, operator_function
 from crisp_onnx.masks import Plan
 from crisp_onnx.model import Model, save
-from crisp_onnx.passes import EMIT_DENSE, EMIT_HYBRID, ApplyMasks, Declined, Pass, SliceHead, run_passes
-from crisp_onnx.recipe import PATH_KEYS, Recipe
+from crisp_onnx.passes import EMIT_DENSE, EMIT_HYBRID, ApplyMasks, Declined, EmitHybrid, Pass, SliceHead, run_passes
+from crisp_onnx.recipe import Recipe, options_without_paths
 from crisp_onnx.runtime.evaluate import open_stock, outputs_of, worst_relative
+from crisp_onnx.runtime.never_slower import HostChoice, judge_layers
+from crisp_onnx.runtime.profit import Verdict
 
 TOLERANCE = 1e-5
 PROOF_IMAGES = 8
+ZEROS_IN_PLACE = "stored with zeros in place, as asked (--emit dense)"
+NOT_FASTER = "it would not be faster sparse on this machine"
 
 
 @dataclass(frozen=True)
 class Emitted:
-    """`model` as it goes to the file, `masked` the dense graph with zeros in place that it must equal."""
+    """`model` as it goes to the file, `masked` the dense graph with zeros in place that it must equal.
+
+    `plan`: the planned layers less those that are stored with zeros in place, for the reasons given there. `verdicts`:
+    by layer name, where layers were timed on this host.
+    """
 
     model: Model
     masked: Model
+    plan: Plan
+    declined: tuple[Declined, ...]
+    verdicts: Mapping[str, Verdict]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Rewritten:
+    model: Model
     declined: tuple[Declined, ...]
 
 
-def emit(trained: Model, plan: Plan, recipe: Recipe, classes: Classes, source: Model) -> Emitted:
-    """Rewrite the trained model into the form that the recipe asks for, and stamp its metadata."""
+def emit(trained: Model, plan: Plan, recipe: Recipe, classes: Classes, source: Model, *, size: int) -> Emitted:
+    """Rewrite the trained model into the form that the recipe asks for, and stamp its metadata.
+
+    Hybrid operators for this host (no `target`) are timed there; a layer that would not be faster stays an ordinary
+    operator. Open image sides count as `size` pixels.
+    """
     head: tuple[Pass, ...] = (SliceHead(classes.indices),) if recipe.head == "slice" else ()
     masked_graph = trained.graph()
     head_declined = run_passes((*head, ApplyMasks()), masked_graph, plan)
     if recipe.head == "slice" and any(d.pass_name == SliceHead.name for d in head_declined):
         raise CrispError(f"--head slice is not possible: {head_declined[0].reason}. Use --head keep.")
     masked = trained.with_graph(masked_graph)
+    emitted = plan if recipe.emit == "hybrid" else plan.without({s.layer.name: ZEROS_IN_PLACE for s in plan.sparse()})
+    rewritten = _rewrite(masked, emitted)
+    choice = HostChoice()
+    if recipe.emit == "hybrid" and recipe.target is None:
+        choice = judge_layers(rewritten.model, size=size)
+    if choice.slower:
+        emitted = emitted.without(choice.slower)
+        rewritten = _rewrite(masked, emitted)
+    slower = tuple(Declined(EmitHybrid.name, name, NOT_FASTER) for name in choice.slower)
+    return Emitted(
+        rewritten.model.with_metadata(_metadata(recipe, classes, source)), masked, emitted,
+        (*rewritten.declined, *slower), choice.verdicts, _notes(choice),
+    )  # fmt: skip
+
+
+def _rewrite(masked: Model, plan: Plan) -> _Rewritten:
+    """The masked graph with the plan's sparse layers in hybrid operators; the other layers keep their zeros."""
     graph = masked.graph()
-    declined = run_passes(EMIT_HYBRID if recipe.emit == "hybrid" else EMIT_DENSE, graph, plan)
+    declined = run_passes(EMIT_HYBRID if any(plan.sparse()) else EMIT_DENSE, graph, plan)
     used = sorted({node.op for node in graph.nodes} & set(HYBRID_OPS))
     model = masked.with_graph(graph)
     model = model.with_functions([operator_function(name, model.opset) for name in used], DOMAIN, VERSION)
-    return Emitted(model.with_metadata(_metadata(recipe, classes, source)), masked, declined)
+    return _Rewritten(model, declined)
+
+
+def _notes(choice: HostChoice) -> tuple[str, ...]:
+    if choice.obstacle:
+        return (f"No layer was timed, so every planned layer is a hybrid operator: {choice.obstacle}",)
+    if not choice.slower:
+        return ()
+    share = f"{len(choice.slower)} of {len(choice.verdicts)}"
+    return (
+        f"{share} planned layers would not be faster sparse on this machine and are stored as ordinary operators with "
+        "zeros in place; the table of layers shows the times. --target portable packs every planned layer.",
+    )
 
 
 def prove(emitted: Emitted, path: Path, images: Images) -> tuple[float, int]:
@@ -72,8 +123,7 @@ def prove(emitted: Emitted, path: Path, images: Images) -> tuple[float, int]:
 
 def _metadata(recipe: Recipe, classes: Classes, source: Model) -> dict[str, str]:
     return {
-        # Paths stay out: they differ between machines, and the same run must give the same file.
-        f"{DOMAIN}.recipe": json.dumps(recipe.model_dump(mode="json", exclude=set(PATH_KEYS))),
+        f"{DOMAIN}.recipe": json.dumps(options_without_paths(recipe)),
         f"{DOMAIN}.classes": json.dumps(dict(zip(map(str, classes.indices), classes.names, strict=True))),
         f"{DOMAIN}.source_sha256": source.sha256,
     }

@@ -10,7 +10,7 @@ import torch
 
 from crisp_onnx.api.prepare import Prepared
 from crisp_onnx.api.stopwatch import Stopwatch
-from crisp_onnx.api.task import find_device, make_task
+from crisp_onnx.api.task import find_device
 from crisp_onnx.bridge import GraphModule, compare_with_runtime, prepared_for, to_torch, usable_batch, write_back
 from crisp_onnx.data import Classes, Images, Preprocess, hold_out
 from crisp_onnx.data.synthesis import synthesise
@@ -21,9 +21,9 @@ from crisp_onnx.recipe import Recipe
 from crisp_onnx.recover import (
     Task,
     Training,
+    final_plan,
     mirror_safe,
     output_moments,
-    plan_from,
     put_masks,
     recover,
     reestimate,
@@ -73,6 +73,7 @@ def learn(
     recipe: Recipe,
     prepared: Prepared,
     *,
+    task: Task,
     classes: Classes,
     preprocess: Preprocess,
     given: Images | None,
@@ -83,7 +84,6 @@ def learn(
     Raises:
         CrispError: nothing is prunable, the budget cannot be met, an operator has no bridge, or no such device.
     """
-    task = make_task(recipe, prepared, classes)
     torch.manual_seed(recipe.seed)
     with watch("bridge"):
         crossed = _cross(prepared, preprocess, find_device(recipe.device))
@@ -105,7 +105,7 @@ def learn(
             notes += told
             plan = recover(crossed.module, sight.images, statistics, task, training)
         else:
-            plan = plan_from(crossed.module, statistics, task, task.budget)
+            plan = final_plan(crossed.module, statistics, task)
         put_masks(crossed.module, plan)
     if not epochs and crossed.batch > 1:
         with watch("statistics"):

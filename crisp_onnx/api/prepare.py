@@ -30,7 +30,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Prepared:
-    """`source` is the file as given; `model` the simplified graph; `layers` its weight layers."""
+    """`source` is the file as given; `model` the simplified graph; `layers` its weight layers.
+
+    `size`: pixels that open image sides count as.
+    """
 
     source: Model
     model: Model
@@ -39,6 +42,7 @@ class Prepared:
     classifier: str
     probabilities: bool
     declined: tuple[Declined, ...]
+    size: int
 
     @property
     def outputs(self) -> int:
@@ -75,6 +79,7 @@ def prepare(path: Path, *, size: int = 224) -> Prepared:
         chain[0].name if chain else "",
         ends_in_softmax(simplified),
         declined,
+        size,
     )
 
 

@@ -9,11 +9,13 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from crisp_onnx.api.emit import Emitted
+from crisp_onnx.api.layer_entries import layer_entries
 from crisp_onnx.api.learn import Learned
 from crisp_onnx.api.prepare import Prepared
+from crisp_onnx.api.steering import Aim
 from crisp_onnx.api.task import budget_of
 from crisp_onnx.data import Classes
-from crisp_onnx.masks import DenseLayer, Plan, SparseLayer
+from crisp_onnx.masks import Plan
 from crisp_onnx.model import Model
 from crisp_onnx.recipe import Recipe
 from crisp_onnx.report import schema
@@ -23,14 +25,14 @@ from crisp_onnx.runtime.evaluate import Comparison, Counts
 from crisp_onnx.runtime.latency import Timing
 
 BUDGET_TOLERANCE = 0.005
-STOCK_RUNTIME = "stock ONNX Runtime: the function bodies run at dense speed"
 
 
 @dataclass(frozen=True)
 class Outcome:
     """Everything a run of `compress` has found.
 
-    `given`: there were images to learn from. `evaluated`: the comparison is on the user's evaluation images.
+    `runtime`: what ran the compressed file in `timing`. `given`: there were images to learn from. `evaluated`: the
+    comparison is on the user's evaluation images.
     """
 
     recipe: Recipe
@@ -41,6 +43,9 @@ class Outcome:
     equivalence: tuple[float, int]
     comparison: Comparison | None
     timing: Timing
+    runtime: str
+    aim: Aim | None
+    notes: tuple[str, ...]
     bytes_written: int
     given: bool
     evaluated: bool
@@ -66,30 +71,30 @@ def summarise(outcome: Outcome, seconds: Mapping[str, float]) -> schema.Report:
         file=schema.FileSizes(
             bytes_dense=prepared.source.file_bytes,
             bytes=outcome.bytes_written,
-            bytes_formula=formula_bytes(outcome.emitted.model, plan, hybrid=recipe.emit == "hybrid"),
+            bytes_formula=formula_bytes(outcome.emitted.model, outcome.emitted.plan),
         ),
         equivalence=schema.Equivalence(worst_relative=worst, images=images),
-        latency=schema.latency_entry(outcome.timing, threads=1, batch=1, runtime=STOCK_RUNTIME),
+        latency=schema.latency_entry(outcome.timing, threads=1, batch=1, runtime=outcome.runtime),
         timings_s={stage: round(spent, 3) for stage, spent in seconds.items()},
         peak_memory_bytes=peak_memory_bytes(),
-        layers=tuple(_layer(decision, recipe) for decision in plan.layers),
+        layers=layer_entries(plan, outcome.emitted),
         declined=tuple(
             schema.Declined(pass_name=d.pass_name, node=d.node, reason=d.reason)
             for d in (*prepared.declined, *outcome.emitted.declined)
         ),
-        budgets=(_budget(recipe, plan),),
-        notes=outcome.learned.notes,
+        budgets=(_budget(recipe, plan, outcome.aim),),
+        notes=(*outcome.notes, *outcome.learned.notes, *outcome.emitted.notes),
         versions=versions(),
         seed=recipe.seed,
     )
 
 
-def formula_bytes(model: Model, plan: Plan, *, hybrid: bool) -> int:
-    """The format's formula for the sparse layers plus every other stored tensor of the file."""
+def formula_bytes(model: Model, plan: Plan) -> int:
+    """The format's formula for the layers that `plan` has sparse plus every other stored tensor of the file."""
     packed = {f"{s.layer.weight}.{part}" for s in plan.sparse() for part in ("values", "indices", "blocks")}
     constants = {t.name: t for t in model.graph().tensors().values() if isinstance(t, gs.Constant)}
-    rest = sum(t.values.nbytes for t in constants.values() if not (hybrid and t.name in packed))
-    return int(rest) + (sum(s.bytes for s in plan.sparse()) if hybrid else 0)
+    rest = sum(t.values.nbytes for t in constants.values() if t.name not in packed)
+    return int(rest) + sum(s.bytes for s in plan.sparse())
 
 
 def _accuracy(outcome: Outcome) -> schema.Accuracy:
@@ -113,7 +118,11 @@ def _score(counts: Counts) -> schema.Score:
     return schema.Score(top1=counts.right / counts.n, top1_restricted=counts.right_restricted / counts.n)
 
 
-def _budget(recipe: Recipe, plan: Plan) -> schema.Budget:
+def _budget(recipe: Recipe, plan: Plan, aim: Aim | None) -> schema.Budget:
+    if aim is not None:
+        spent = aim.cost(plan)
+        met = spent <= aim.budget.limit * (1 + BUDGET_TOLERANCE)
+        return schema.Budget(name=aim.budget.objective, asked=aim.budget.limit, reached=spent, met=met)
     budget = budget_of(recipe)
     if budget.kept_macs is not None:
         name, asked, reached = "macs", budget.kept_macs, plan.kept_macs / plan.dense_macs
@@ -121,20 +130,3 @@ def _budget(recipe: Recipe, plan: Plan) -> schema.Budget:
         name, asked, reached = "sparsity", 1 - (budget.kept_weights or 0.0), plan.sparsity
     met = bool(abs(asked - reached) <= BUDGET_TOLERANCE)
     return schema.Budget(name=name, asked=float(np.round(asked, 9)), reached=reached, met=met)
-
-
-def _layer(decision: SparseLayer | DenseLayer, recipe: Recipe) -> schema.LayerEntry:
-    layer = decision.layer
-    bytes_dense = layer.weights * 4
-    if isinstance(decision, DenseLayer):
-        return schema.LayerEntry(
-            name=layer.name, op=layer.op, weight=layer.weight, shape=layer.shape, macs=layer.macs, decision="dense",
-            reason=decision.reason, density=1.0, bytes=bytes_dense, bytes_dense=bytes_dense,
-        )  # fmt: skip
-    pattern = decision.pattern
-    return schema.LayerEntry(
-        name=layer.name, op=layer.op, weight=layer.weight, shape=layer.shape, macs=layer.macs, decision="sparse",
-        n=pattern.n, m=pattern.m, block=pattern.block, vector_rows=pattern.vector_rows,
-        kept_blocks=decision.kept.shape[1], block_columns=pattern.block_columns(layer.shape), density=decision.density,
-        bytes=decision.bytes if recipe.emit == "hybrid" else bytes_dense, bytes_dense=bytes_dense,
-    )  # fmt: skip

@@ -18,6 +18,7 @@ from crisp_onnx.lower.dense_form import dense_form
 from crisp_onnx.lower.describe import TargetSummary, describe_target, summarize_target
 from crisp_onnx.model import load, save, write_files
 from crisp_onnx.report.roofline import write_layer_bars, write_roofline
+from crisp_onnx.runtime.library import load_library
 
 FIND_SPARSITY = ("gpu", "npu")
 
@@ -73,14 +74,15 @@ def show_target(name: str | Path) -> TargetText:
 def calibrate(output: Path, *, threads: int = 1, networks: int = NETWORKS, kernels: Path | None = None) -> Calibrated:
     """Measure this machine for some minutes and write `output`, a target whose provenance says measured.
 
-    `kernels`: the library with the hybrid operators; without it only dense layers are measured.
+    `kernels`: the library with the hybrid operators, by default the installed one; where there is none, only dense
+    layers are measured.
 
     Raises:
         CrispError: the file cannot be written, or its name is no name of a target.
     """
     if output.suffix not in (".yaml", ".yml"):
         raise CrispError(f"Cannot write a target to {output}: its name must end in .yaml.")
-    found = run_calibration(output.stem, threads=threads, networks=networks, kernels=kernels)
+    found = run_calibration(output.stem, threads=threads, networks=networks, kernels=kernels or load_library().path)
     write_files({output: target_text(found).encode()})
     load_target(output)
     return found

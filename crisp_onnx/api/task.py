@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from crisp_onnx.api.prepare import Prepared
+from crisp_onnx.api.steering import Aim
 from crisp_onnx.data import Classes
 from crisp_onnx.errors import CrispError
 from crisp_onnx.masks import Budget, check_keep_dense, choose, parse_pattern, reason_to_stay_dense
@@ -21,8 +22,8 @@ def budget_of(recipe: Recipe) -> Budget:
     return Budget(kept_weights=1 - (DEFAULT_SPARSITY if recipe.sparsity is None else recipe.sparsity))
 
 
-def make_task(recipe: Recipe, prepared: Prepared, classes: Classes) -> Task:
-    """What masks are chosen for.
+def make_task(recipe: Recipe, prepared: Prepared, classes: Classes, aim: Aim | None = None) -> Task:
+    """What masks are chosen for. `aim`: the budget on a hardware target, if that is what decides.
 
     Raises:
         CrispError: nothing is prunable, the options do not go together, or the budget cannot be met.
@@ -39,10 +40,14 @@ def make_task(recipe: Recipe, prepared: Prepared, classes: Classes) -> Task:
     budget = budget_of(recipe)
     # A dry run under a saliency that prefers nothing: a budget that cannot be met is refused now, not after an hour.
     flat = {layer.weight: np.ones(layer.shape, np.float32) for layer in prepared.layers if not reasons[layer.name]}
-    choose(flat, prepared.layers, pattern, budget, dense_reasons=reasons)
+    planner = None if aim is None else aim.planner(prepared, pattern, reasons)
+    if planner is None:
+        choose(flat, prepared.layers, pattern, budget, dense_reasons=reasons)
+    else:
+        planner(flat)
     return Task(
         prepared.layers, pattern, budget, reasons, criterion_named(recipe.saliency), classes.indices,
-        all_outputs=recipe.head == "keep", probabilities=prepared.probabilities,
+        all_outputs=recipe.head == "keep", probabilities=prepared.probabilities, planner=planner,
     )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from crisp_onnx.format import DOMAIN
 from crisp_onnx.model import Model, load
 from crisp_onnx.runtime.evaluate import Comparison, Floats, compare_on, open_stock, outputs_of, worst_relative
 from crisp_onnx.runtime.latency import Timing, measure_files, seeded_input
+from crisp_onnx.runtime.session import runtime_text
 
 SEEDED_IMAGES = 8
 
@@ -26,7 +27,8 @@ SEEDED_IMAGES = 8
 class Verification:
     """`comparison` is None without images. `worst_relative`: of the user's logits, over max |original|, seeded inputs.
 
-    `classes` is None where neither a list nor the compressed file's metadata names them; all outputs count then.
+    `runtime`: what ran the compressed file in `timing`. `classes` is None where neither a list nor the compressed
+    file's metadata names them; all outputs count then.
     """
 
     classes: Classes | None
@@ -35,6 +37,7 @@ class Verification:
     bytes_original: int
     bytes_compressed: int
     timing: Timing
+    runtime: str
     notes: tuple[str, ...]
 
 
@@ -80,7 +83,8 @@ def verify(
         notes.append("Accuracy is not measured: no images were given. Pass --data.")
     timing = measure_files([original, compressed], first.input, size=way.size[0])
     notes += [timing.note] if timing.note else []
-    return Verification(chosen, comparison, worst, first.file_bytes, second.file_bytes, timing, tuple(notes))
+    sizes = (first.file_bytes, second.file_bytes)
+    return Verification(chosen, comparison, worst, *sizes, timing, runtime_text(compressed), tuple(notes))
 
 
 def _check_pair(first: Model, second: Model) -> None:

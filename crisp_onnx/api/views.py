@@ -111,6 +111,7 @@ def verify_view(found: Verification) -> View:
     table = rows_table("", ("", "original", "compressed"), rows, right=(1, 2))
     lines = (
         f"Worst difference of the logits on seeded inputs: {found.worst_relative:.3g} of the largest.",
+        f"The compressed file's latency is that of {found.runtime}.",
         *found.notes,
     )
     return (table, Text(), *_lines(lines))

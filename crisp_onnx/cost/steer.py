@@ -25,6 +25,7 @@ from crisp_onnx.masks.plan import DenseLayer, Plan, SparseLayer
 from crisp_onnx.model import WeightLayer
 
 MOST_OPTIONS = 96
+ROUNDING = 1e-9
 BLOCK_SIDE = 16
 KERNEL_VECTOR_ROWS = 8
 Objective = Literal["latency_ms", "energy_mj"]
@@ -116,9 +117,11 @@ def steer(
     named = {item.layer.name for item in scored}
     movable = sum(_amount(layer, budget.objective) for layer in dense.layers if layer.name in named)
     whole = dense.latency_ms if budget.objective == "latency_ms" else (dense.nominal_uj or 0.0) / 1e3
+    fixed = whole - movable
+    _check_reachable(budget, options, fixed, f"{target.name}: pattern {pattern} in blocks of {pattern.block}")
     chosen = {
         item.layer.name: _decide(item, option, pattern, target)
-        for item, option in zip(scored, solve(options, budget.limit - (whole - movable)), strict=True)
+        for item, option in zip(scored, solve(options, budget.limit - fixed), strict=True)
     }
     return Plan(
         tuple(
@@ -127,6 +130,16 @@ def steer(
             for layer in layers
         )
     )
+
+
+def _check_reachable(budget: TargetBudget, options: Sequence[Sequence[Option]], fixed: float, what: str) -> None:
+    least = fixed + sum(min(option.cost for option in of_layer) for of_layer in options)
+    if least > budget.limit * (1 + ROUNDING):
+        name, unit = budget.objective.rsplit("_", 1)
+        raise CrispError(
+            f"--{name}-{unit} {budget.limit:.4g} cannot be met on {what} costs at least {least:.4g} {unit}, "
+            f"{fixed:.4g} of it in what stays dense. Ask for more."
+        )
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,6 +70,15 @@ class Plan:
             if isinstance(decision, SparseLayer)
             else decision.layer.macs
             for decision in self.layers
+        )
+
+    def without(self, reasons: Mapping[str, str]) -> Plan:
+        """The plan with the layers named in `reasons` (reason by layer name) dense."""
+        return Plan(
+            tuple(
+                DenseLayer(decision.layer, reasons[decision.layer.name]) if decision.layer.name in reasons else decision
+                for decision in self.layers
+            )
         )
 
     def masks(self) -> dict[str, npt.NDArray[np.bool_]]:

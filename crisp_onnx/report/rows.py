@@ -47,7 +47,10 @@ def before_after_rows(report: Report) -> Rows:
 
 def layer_rows(report: Report) -> Rows:
     """A row per weight layer: what was decided and why, pattern, density, MACs, bytes."""
-    columns = ("layer", "op", "shape", "MACs", "pattern", "blocks", "density", "before", "after", "why dense")
+    columns = (
+        *("layer", "op", "shape", "MACs", "pattern", "blocks", "density", "before", "after"),
+        *("dense ms", "sparse ms", "why dense"),
+    )
     cells = tuple(
         (
             layer.name,
@@ -59,11 +62,13 @@ def layer_rows(report: Report) -> Rows:
             share_text(layer.density),
             size_text(layer.bytes_dense),
             size_text(layer.bytes),
+            _layer_ms(layer.dense_ms),
+            _layer_ms(layer.sparse_ms),
             layer.reason,
         )
         for layer in report.layers
     )
-    return Rows("Layers", columns, cells, frozenset({3, 5, 6, 7, 8}))
+    return Rows("Layers", columns, cells, frozenset({3, 5, 6, 7, 8, 9, 10}))
 
 
 def note_sentences(report: Report) -> tuple[str, ...]:
@@ -115,6 +120,11 @@ def _accuracy_cells(report: Report) -> list[tuple[str, ...]]:
         change = "" if before is None or after is None else f"{100 * (after - before):+.1f} points"
         cells.append((name, share_text(before, accuracy.n), share_text(after, accuracy.n), change))
     return cells
+
+
+def _layer_ms(time_ms: float | None) -> str:
+    """Three digits after the point: single layers take microseconds."""
+    return "" if time_ms is None else f"{time_ms:.3f}"
 
 
 def _side_text(side: Side) -> str:

@@ -127,7 +127,9 @@ class LayerEntry(Part):
     """One weight layer. The pattern's fields are null in a dense layer, which says its reason instead.
 
     `shape` is (Cout, Cin per group, kh, kw). `density`: share of the weights kept. `bytes`: as stored in the
-    compressed file, metadata included; `bytes_dense`: in the source file.
+    compressed file, metadata included; `bytes_dense`: in the source file. `dense_ms`, `sparse_ms`: milliseconds of one
+    call alone on this host, one thread, batch 1, the sparse one with the layout conversions that its neighbours cause;
+    null where not measured.
     """
 
     name: str
@@ -146,6 +148,8 @@ class LayerEntry(Part):
     density: Share
     bytes: Count
     bytes_dense: Count
+    dense_ms: Duration | None = None
+    sparse_ms: Duration | None = None
 
     @model_validator(mode="after")
     def _pattern_or_reason(self) -> LayerEntry:

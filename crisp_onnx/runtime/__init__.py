@@ -2,7 +2,7 @@
 
 from crisp_onnx.runtime.latency import Spread, Timing, measure_files, side_by_side
 from crisp_onnx.runtime.library import available_isas, layers_prepared, library_path, which_kernel
-from crisp_onnx.runtime.session import session
+from crisp_onnx.runtime.session import runtime_text, session
 
 __all__ = [
     "Spread",
@@ -11,6 +11,7 @@ __all__ = [
     "layers_prepared",
     "library_path",
     "measure_files",
+    "runtime_text",
     "session",
     "side_by_side",
     "which_kernel",

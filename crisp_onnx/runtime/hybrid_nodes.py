@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,15 +32,25 @@ def hybrid_nodes(path: Path, *, batch: int = 1, size: int = 224) -> tuple[Hybrid
         CrispError: the shape of a layer's input cannot be inferred.
     """
     model = onnx.load(str(path), load_external_data=False)
-    weights = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
-    shapes = _shapes(model, batch, size)
+    return nodes_of(model.graph, _shapes(model, batch, size), where=str(path))
+
+
+def nodes_of(graph: onnx.GraphProto, shapes: Mapping[str, tuple[int, ...]], *, where: str) -> tuple[HybridNode, ...]:
+    """Every hybrid layer of `graph`, in order. `shapes` by tensor name; `where` names the model in errors.
+
+    Raises:
+        CrispError: the shape of a layer's input is not among `shapes`.
+    """
+    weights = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     found = []
-    for node in model.graph.node:
+    for node in graph.node:
         if node.domain != DOMAIN or node.op_type not in HYBRID_OPS:
             continue
         shape = shapes.get(node.input[0], ())
         if not shape or 0 in shape:
-            raise CrispError(f"The input shape of node {node.name} in {path} is not known; its layers cannot be timed.")
+            raise CrispError(
+                f"The input shape of node {node.name} in {where} is not known, so its layers cannot be timed."
+            )
         attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
         case = _case(node, attributes, shape, kept=weights[node.input[3]][1])
         found.append(HybridNode(node.name, case, _positions(case)))

@@ -20,6 +20,7 @@ import onnxruntime as ort
 
 from crisp_onnx.errors import CrispError
 from crisp_onnx.model import TensorSpec
+from crisp_onnx.runtime.session import session
 
 NOISY_SPREAD = 0.25
 log = logging.getLogger(__name__)
@@ -102,7 +103,7 @@ def side_by_side(
     budget_s: float = 3.0,
 ) -> Timing:
     """Run every session in turn on its feed and compare them with the first one."""
-    runs = [partial(session.run, None, feed) for session, feed in zip(sessions, feeds, strict=True)]
+    runs = [partial(opened.run, None, feed) for opened, feed in zip(sessions, feeds, strict=True)]
     return summarize(interleave(runs, repeats=repeats, warmup=warmup, budget_s=budget_s))
 
 
@@ -116,19 +117,20 @@ def measure_files(
     budget_s: float = 3.0,
     seed: int = 0,
 ) -> Timing:
-    """Open each file in a stock ONNX Runtime CPU session and measure them side by side on one seeded input.
+    """Open each file as `session` does, with the native kernels where they work, and measure them side by side.
 
-    `spec` is the models' common input; open image sides count as `size` pixels. A fixed batch in `spec` wins.
+    `spec` is the models' common input, fed with seeded noise; open image sides count as `size` pixels. A fixed batch in
+    `spec` wins.
 
     Raises:
         CrispError: ONNX Runtime cannot open or run one of the files.
     """
     image = seeded_input(spec, batch=batch, size=size, seed=seed)
     sessions = [_open(path, threads) for path in paths]
-    feeds = [{session.get_inputs()[0].name: image} for session in sessions]
-    for path, session, feed in zip(paths, sessions, feeds, strict=True):
+    feeds = [{opened.get_inputs()[0].name: image} for opened in sessions]
+    for path, opened, feed in zip(paths, sessions, feeds, strict=True):
         try:
-            session.run(None, feed)
+            opened.run(None, feed)
         except Exception as error:  # onnxruntime raises a type per error code, without a common base
             raise CrispError(f"ONNX Runtime cannot run {path}: {_first_line(error)}") from error
     timing = side_by_side(sessions, feeds, budget_s=budget_s)
@@ -152,10 +154,7 @@ def _open(path: Path, threads: int) -> ort.InferenceSession:
     options.log_severity_level = 3
     # Threads that spin on after a run would take cores from the other side's next run.
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    try:
-        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime raises a type per error code, without a common base
-        raise CrispError(f"ONNX Runtime cannot open {path}: {_first_line(error)}") from error
+    return session(path, options=options)
 
 
 def _spread(values: Times) -> Spread:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from crisp_onnx.runtime.layer_case import LayerCase, dense_and_hybrid
 from crisp_onnx.runtime.library import library_path
 
 REORDERS = ("ReorderInput", "ReorderOutput")
+FEWEST_ROUNDS = 5
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,10 @@ class LayerTimes:
         return self.dense_ms / self.hybrid_ms
 
 
-def measure_layer(case: LayerCase, *, threads: int = 1, rounds: int = 25) -> LayerTimes:
-    """Run the layer dense and hybrid in turn, `rounds` times each, and take the medians of the runtime's own profile.
+def measure_layer(case: LayerCase, *, threads: int = 1, rounds: int = 25, budget_s: float = 0.4) -> LayerTimes:
+    """Run the layer dense and hybrid in turn and take the medians of the runtime's own profile.
+
+    Ends after `rounds` of both, or when `budget_s` seconds are spent, but not under five rounds.
 
     Raises:
         CrispError: the native kernels do not load on this machine.
@@ -47,7 +51,10 @@ def measure_layer(case: LayerCase, *, threads: int = 1, rounds: int = 25) -> Lay
     x = np.random.default_rng(0).standard_normal(case.input_shape, dtype=np.float32)
     with tempfile.TemporaryDirectory(prefix="crisp-layer-") as folder:
         sessions = [_profiled(dense, threads, folder, None), _profiled(hybrid, threads, folder, library_path())]
-        for _ in range(rounds):
+        end = time.perf_counter() + budget_s
+        for count in range(rounds):
+            if count >= FEWEST_ROUNDS and time.perf_counter() > end:
+                break
             for session in sessions:
                 session.run(None, {"x": x})
         dense_events, hybrid_events = (_node_ms(Path(session.end_profiling())) for session in sessions)

@@ -36,6 +36,11 @@ def scan(path: Path) -> Scan:
         raise CrispError(f"There is no file {path}.") from error
     except Exception as error:  # protobuf raises a type of its own for every kind of damage
         raise CrispError(f"{path} is not an ONNX model: {str(error).splitlines()[0]}") from error
+    return scan_model(model)
+
+
+def scan_model(model: onnx.ModelProto) -> Scan:
+    """`scan` of a model in memory."""
     nodes = [node for node in _nodes(model.graph) if node.domain == DOMAIN and node.op_type in HYBRID_OPS]
     types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
     stored = frozenset(types)

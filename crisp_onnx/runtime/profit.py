@@ -25,10 +25,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether to run a layer sparse, the times behind it, and a sentence that says so."""
+    """Whether to run a layer sparse, the times behind it, and a sentence that says so.
+
+    `sparse_ms`: of one call, with the layout conversions that this layer's neighbours cause.
+    """
 
     sparse: bool
     times: LayerTimes
+    sparse_ms: float
     reason: str
 
 
@@ -42,7 +46,7 @@ def judge(times: LayerTimes, *, dense_neighbours: int = 0) -> Verdict:
     sparse = sparse_ms * MARGIN <= times.dense_ms
     seam = f", {seam_ms:.3f} ms of it layout conversions" if seam_ms else ""
     comparison = f"{sparse_ms:.3f} ms sparse{seam}, {times.dense_ms:.3f} ms dense"
-    return Verdict(sparse, times, f"Measured here: {comparison}{'' if sparse else ', so it stays dense'}.")
+    return Verdict(sparse, times, sparse_ms, f"Measured here: {comparison}{'' if sparse else ', so it stays dense'}.")
 
 
 def profitable(case: LayerCase, *, threads: int = 1, dense_neighbours: int = 0, cache: Path | None = None) -> Verdict:

@@ -17,6 +17,8 @@ from crisp_onnx.runtime.library import load_library, require_isa, which_kernel
 from crisp_onnx.runtime.native import scan
 
 CPU = "CPUExecutionProvider"
+STOCK = "stock ONNX Runtime"
+BODIES = f"{STOCK}: the function bodies run at dense speed"
 log = logging.getLogger(__name__)
 
 
@@ -47,7 +49,7 @@ def session(
     if native and reason:
         raise CrispError(f"{file} cannot run with the native kernels. {reason}")
     if reason:
-        log.info("%s runs without the native kernels: %s", file, reason)
+        log.debug("%s runs without the native kernels: %s", file, reason)
     else:
         options.register_custom_ops_library(str(load_library().path))
         log.info("%s runs with the native kernels, instruction set %s", file, require_isa())
@@ -58,6 +60,17 @@ def session(
         raise CrispError(f"ONNX Runtime cannot open {file}: {str(error).strip().splitlines()[0]}") from error
     return_free_memory()
     return opened
+
+
+def runtime_text(path: Path) -> str:
+    """What `session` runs `path` with: `native kernels, avx512`, or stock ONNX Runtime with or without bodies.
+
+    Raises:
+        CrispError: the file is missing or no model.
+    """
+    if scan(path).hybrid_nodes == 0:
+        return STOCK
+    return BODIES if _reason_against(path, (CPU,)) else f"native kernels, {require_isa()}"
 
 
 def return_free_memory() -> None:

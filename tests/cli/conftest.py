@@ -33,7 +33,7 @@ class Workplace:
     def options(self) -> list[str]:
         return [
             *("compress", str(self.model), "--classes", str(self.classes), "--data", str(self.data)),
-            *("--epochs", "0", "--sparsity", "0.75", "--preprocess", "unit"),
+            *("--epochs", "0", "--sparsity", "0.75", "--preprocess", "unit", "--target", "portable"),
         ]
 
 

@@ -166,7 +166,7 @@ def test_no_prunable_layer(workplace, refused):
         ({"sparsity": 1.2}, ["'sparsity'", "1.2 is out of range"]),
         ({"sparsity": -0.1}, ["'sparsity'", "out of range"]),
         ({"sparsity": 0.2}, ["--sparsity 0.2 keeps more than pattern 2:4", "at least 0.5"]),
-        ({"macs": 0.3}, ["'sparsity' and 'macs'", "Remove one"]),
+        ({"macs": 0.3}, ["'sparsity' and 'macs'", "Keep one"]),
         ({"sparsity": None, "macs": 0.001}, ["--macs 0.001 cannot be met", "crisp-onnx check"]),
         ({"pattern": "4:2"}, ["Pattern 4:2", "1 <= N <= M"]),
         ({"pattern": "half"}, ["'half'", "N:M"]),

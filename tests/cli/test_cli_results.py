@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from crisp_onnx.format import DOMAIN, HYBRID_OPS
+from crisp_onnx.runtime import runtime_text
 
 
 def test_compress_writes_model_report_and_recipe_and_nothing_else_stays(workplace, compressed):
@@ -48,6 +49,11 @@ def test_the_budget_is_met_and_the_bytes_are_those_of_the_formula(compressed):
     assert report["file"]["bytes"] == sum(f.stat().st_size for f in compressed.glob("model.onnx*"))
     assert report["file"]["bytes_dense"] > report["file"]["bytes"] > report["file"]["bytes_formula"]
     assert report["equivalence"]["worst_relative"] <= 1e-5
+
+
+def test_the_latency_says_what_ran_the_file(compressed):
+    report = json.loads((compressed / "report.json").read_text())
+    assert report["latency"]["runtime"] == runtime_text(compressed / "model.onnx")
 
 
 def test_the_file_passes_the_checker_and_says_what_it_is(compressed):

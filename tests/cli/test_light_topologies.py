@@ -27,6 +27,8 @@ def options(tmp_path):
         "imagenet",
         "--epochs",
         "0",
+        "--target",
+        "portable",
         "-o",
         tmp_path / "out",
         "-q",

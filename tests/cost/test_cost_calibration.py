@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crisp_onnx.api import targets as api_targets
 from crisp_onnx.api.targets import calibrate as write_calibration
 from crisp_onnx.cost import estimate
 from crisp_onnx.cost.calibrate.fit import fit_kinds, fit_runs, nonnegative, predict_us
@@ -17,10 +18,11 @@ from crisp_onnx.cost.calibrate.machine import Machine, this_machine
 from crisp_onnx.cost.calibrate.run import calibrate, fit_all
 from crisp_onnx.cost.calibrate.samples import Measured, Sample
 from crisp_onnx.cost.calibrate.synthetic import synthetic_network
-from crisp_onnx.cost.calibrate.write import target_text
+from crisp_onnx.cost.calibrate.write import Calibrated, target_text
 from crisp_onnx.errors import CrispError
 from crisp_onnx.lower import load_target, lower
 from crisp_onnx.lower.timing import timing_kind, work
+from crisp_onnx.runtime.library import Library
 
 MACHINE = Machine("a processor: made up", "performance", 16, 32 << 20)
 TRUE_US = np.array([3.0, 2e-5, 1e-5, 4e-6, 8e-6])
@@ -128,6 +130,23 @@ def test_a_short_calibration_of_this_machine_gives_a_target_that_loads(tmp_path:
 def test_a_target_is_only_written_to_yaml(tmp_path: Path) -> None:
     with pytest.raises(CrispError, match=r"end in \.yaml"):
         write_calibration(tmp_path / "mine.json")
+
+
+@pytest.mark.parametrize("installed", [Path("kernels.so"), None])
+def test_the_installed_kernels_are_measured_unless_others_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measured: list[Measured], installed: Path | None
+) -> None:
+    asked: list[Path | None] = []
+
+    def run_calibration(name: str, *, threads: int, networks: int, kernels: Path | None) -> Calibrated:
+        asked.append(kernels)
+        return fit_all(name, measured, MACHINE, threads=threads, bandwidth_bytes_s=1e10)
+
+    monkeypatch.setattr(api_targets, "run_calibration", run_calibration)
+    monkeypatch.setattr(api_targets, "load_library", lambda: Library(installed, None))
+    write_calibration(tmp_path / "mine.yaml")
+    write_calibration(tmp_path / "mine.yaml", kernels=Path("other.so"))
+    assert asked == [installed, Path("other.so")]
 
 
 @settings(max_examples=60, deadline=None)

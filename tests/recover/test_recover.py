@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
+from onnx import numpy_helper
 from small_models import coloured_images, residual_classifier
 
 from crisp_onnx.bridge import GraphModule, to_torch, write_back
 from crisp_onnx.data import Classes, Images, open_images, parse_preprocess
-from crisp_onnx.masks import Budget, Pattern, Plan, reason_to_stay_dense
+from crisp_onnx.masks import Budget, Pattern, Plan, choose, reason_to_stay_dense
 from crisp_onnx.model import Model, load, tensor_shapes, weight_layers
 from crisp_onnx.recover import (
     Task,
@@ -163,3 +166,22 @@ def test_colours_survive_a_mirror_and_left_from_right_does_not(model: Model, ima
 
     unlabelled = replace(images, labels=None)
     assert not mirror_safe(Sided(), unlabelled, make_task(model))  # type: ignore[arg-type]
+
+
+def test_a_planner_chooses_at_the_freeze_and_may_change_its_mind(model: Model, images: Images) -> None:
+    """Going towards its first choice, the ramp leaves `conv1` dense; in the end `conv1` is sparse and `conv2` whole."""
+    task = make_task(model)
+    asked: list[int] = []
+
+    def planner(saliency: Mapping[str, npt.NDArray[np.floating]]) -> Plan:
+        asked.append(len(saliency))
+        dense = "conv2" if len(asked) > 1 else "conv1"
+        reasons = {**task.dense_reasons, dense: "the planner says so"}
+        return choose(saliency, task.layers, task.pattern, Budget(kept_weights=0.2), dense_reasons=reasons)
+
+    module, plan = run(model, images, replace(task, planner=planner), Training(epochs=3, batch_size=16))
+    assert asked == [2, 2]
+    assert [sparse.layer.name for sparse in plan.sparse()] == ["conv1"]
+    stored = {t.name: numpy_helper.to_array(t) for t in write_back(module.eval(), model).proto.graph.initializer}
+    assert (stored["conv1.weight"] != 0).mean() == pytest.approx(0.2, abs=0.01)
+    assert (stored["conv2.weight"] != 0).all()

@@ -11,16 +11,19 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.parser
 import onnxruntime as ort
 import pytest
 from hybrid_layer import model_of, random_layer
 from onnx import TensorProto, helper
 
 from crisp_onnx.errors import CrispError
-from crisp_onnx.runtime import layers_prepared, library_path, session, which_kernel
+from crisp_onnx.model import TensorSpec
+from crisp_onnx.runtime import layers_prepared, library_path, runtime_text, session, which_kernel
 from crisp_onnx.runtime import library as library_module
 from crisp_onnx.runtime import session as session_function
-from crisp_onnx.runtime.library import BODY, Library, kernel_names, load_library
+from crisp_onnx.runtime.latency import measure_files
+from crisp_onnx.runtime.library import BODY, Library, kernel_names, load_library, require_isa
 
 session_module = sys.modules[session_function.__module__]
 FEED = {"X": np.ones((1, 16, 5, 5), np.float32)}
@@ -60,6 +63,24 @@ def test_without_the_library_a_model_runs_its_bodies_and_warns_once(
         "This installation has no native kernels: it was built without a C++ compiler. "
         "Compressed models run through their function bodies, at dense speed."
     ]
+
+
+def test_the_runtime_of_a_file_is_named(hybrid: Path, tmp_path: Path, library: Path) -> None:
+    assert runtime_text(hybrid) == f"native kernels, {require_isa()}"
+    relu = '<ir_version: 8, opset_import: ["" : 17]> g (float[1] x) => (float[1] y) { y = Relu(x) }'
+    onnx.save(onnx.parser.parse_model(relu), tmp_path / "relu.onnx")
+    assert runtime_text(tmp_path / "relu.onnx") == "stock ONNX Runtime"
+
+
+def test_without_the_library_the_named_runtime_is_dense(hybrid: Path, no_library: None) -> None:
+    assert runtime_text(hybrid) == "stock ONNX Runtime: the function bodies run at dense speed"
+
+
+def test_latency_is_measured_with_the_kernels(hybrid: Path, library: Path) -> None:
+    before = layers_prepared()
+    spec = TensorSpec("X", FEED["X"].shape, np.dtype(np.float32))
+    measure_files([hybrid, hybrid], spec, budget_s=0.05)
+    assert layers_prepared() == before + 2
 
 
 def test_insisting_on_kernels_that_are_absent_is_an_error(hybrid: Path, no_library: None) -> None:
