@@ -74,3 +74,22 @@ def answers() -> Callable[..., list[np.ndarray]]:
         return session.run(None, {session.get_inputs()[0].name: x})
 
     return run
+
+
+Export = Callable[[str, bool], tuple[Model, Any]]
+
+
+@pytest.fixture(scope="session")
+def torch_export(tmp_path_factory: pytest.TempPathFactory) -> Export:
+    """`export(kind, dynamo)`: a torch module and its export ("VisionTransformer" or "UNet"), made once."""
+    from torch_exports import exported
+
+    made: dict[tuple[str, bool], tuple[Model, Any]] = {}
+
+    def export(kind: str, dynamo: bool) -> tuple[Model, Any]:
+        if (kind, dynamo) not in made:
+            path = tmp_path_factory.mktemp("export") / f"{kind}.onnx"
+            made[kind, dynamo] = exported(kind, path, dynamo=dynamo)
+        return made[kind, dynamo]
+
+    return export
