@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from crisp_onnx.api.stopwatch import Stopwatch
 from crisp_onnx.api.task import find_device
 from crisp_onnx.bridge import GraphModule, compare_with_runtime, prepared_for, to_torch, usable_batch, write_back
 from crisp_onnx.data import Classes, Images, Preprocess, hold_out
-from crisp_onnx.data.synthesis import synthesise
+from crisp_onnx.data.synthesis import effort_for, synthesise
 from crisp_onnx.masks import Plan
 from crisp_onnx.model import Model
 from crisp_onnx.passes import InsertBatchNorm, run_passes
@@ -88,7 +88,7 @@ def learn(
     with watch("bridge"):
         crossed = _cross(prepared, preprocess, find_device(recipe.device))
     with watch("images"):
-        sight = _see(recipe, crossed, classes, preprocess, given)
+        sight = _see(recipe, crossed, classes, preprocess, given, probabilities=prepared.probabilities)
     epochs, notes = _epochs(recipe, crossed, given)
     if not crossed.module.statistics:
         with watch("statistics"):
@@ -123,11 +123,22 @@ def _cross(prepared: Prepared, preprocess: Preprocess, device: torch.device) -> 
     return _Crossed(prepared.model, module, usable_batch(module, prepared.model.input, wanted, size=height))
 
 
-def _see(recipe: Recipe, crossed: _Crossed, classes: Classes, preprocess: Preprocess, given: Images | None) -> _Sight:
+def _see(
+    recipe: Recipe,
+    crossed: _Crossed,
+    classes: Classes,
+    preprocess: Preprocess,
+    given: Images | None,
+    *,
+    probabilities: bool,
+) -> _Sight:
     """The images to learn from, synthesised where none are given, and those held out of them."""
     assumed = (f"{preprocess.assumed.capitalize()}.",) if preprocess.assumed else ()
     if given is None:
-        images = synthesise(crossed.module, classes, preprocess, seed=recipe.seed)
+        effort = replace(effort_for(preprocess.size, len(classes)), batch=crossed.batch)
+        images = synthesise(
+            crossed.module, classes, preprocess, seed=recipe.seed, effort=effort, probabilities=probabilities
+        )
         note = (
             f"No images to learn from were given: {len(images)} were synthesised from the model itself. Saliency "
             "follows what the model believes of its classes. Pass --data to learn from real images."

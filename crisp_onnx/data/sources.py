@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,8 @@ def open_images(source: Source, classes: Classes, labels: Labels | None, preproc
         CrispError: the source is missing, of no known kind or damaged, or holds no images of one of the classes.
     """
     if not isinstance(source, (str, Path)):
-        return read_pairs(source, classes, labels, preprocess).keep(classes, preprocess)
+        # The pairs are kept as fitted, so a short side before the crop must not be applied a second time.
+        return read_pairs(source, classes, labels, preprocess).keep(classes, replace(preprocess, resize=None))
     path = Path(source)
     cifar = find_cifar(path)
     if cifar is None and path.is_dir():

@@ -203,6 +203,14 @@ def test_a_generator_of_pairs_is_gone_through_once() -> None:
     gc.collect()
 
 
+def test_the_short_side_before_the_crop_is_applied_to_pairs_once() -> None:
+    preprocess = Preprocess((0.0,) * 3, (1.0,) * 3, (6, 6), scale=1.0, resize=9)
+    large = np.random.default_rng(1).integers(0, 256, (18, 18, 3), np.uint8)
+    x, _ = loaded([(large, 0), (large, 1)], preprocess)
+    expected = preprocess.fit(Image.fromarray(large))
+    np.testing.assert_array_equal(x[0].transpose(1, 2, 0), expected)
+
+
 def test_pairs_may_be_labelled_by_name() -> None:
     labels = labels_from_names(["dog", "cat", "cat"], "pets.txt")
     images = open_images([(PIXELS[0], "Dog"), (PIXELS[1], "cow")], Classes((0,), ("dog",)), labels, RAW)
