@@ -1,16 +1,20 @@
 """What images synthesised from the model are worth: their saliency against that of real images, beside noise.
 
-    python benchmarks/data_free.py [--models resnet18w32_cifar100,mobilenetv1_imagenet]
+    python benchmarks/data_free.py [--models resnet18w32_cifar100,mobilenetv1_imagenet,mobilenetv2_imagenet]
 
 For each weight layer, the Spearman rank correlation over all weights of the CRISP saliency with that from real images,
-from synthetic ones, from smoothed noise, and from other real images of the same classes, which bounds what can be had.
-Then the one-shot accuracy of the masks that each gives (BatchNorm statistics re-estimated on the same images), on
-evaluation images with the logits restricted to the ten classes.
+from other real images of the same classes (which bounds what can be had), from synthetic ones, and from the smooth
+noise that synthesis starts with, labelled in turn or by the model. Magnitude, which needs no images, stands beside
+them. Then the one-shot accuracy of the masks that each gives, with BatchNorm statistics re-estimated on the same images
+(for magnitude: on the synthetic ones), on evaluation images with the logits restricted to the ten classes.
 """
 
 from __future__ import annotations
 
 import argparse
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,52 +26,41 @@ from crisp_onnx import Recipe
 from crisp_onnx.api.prepare import Prepared, find_classes, find_labels, find_preprocess, prepare
 from crisp_onnx.api.task import make_task
 from crisp_onnx.bridge import GraphModule, prepared_for, to_torch
-from crisp_onnx.data import Classes, Images, open_images
-from crisp_onnx.data.synthesis import synthesise
+from crisp_onnx.data import Classes, Images, Preprocess, open_images
+from crisp_onnx.data.synthesis import effort_for, synthesise
 from crisp_onnx.model import load
 from crisp_onnx.recover import Task, plan_from, put_masks, reestimate
-from crisp_onnx.saliency import gradient_means
+from crisp_onnx.saliency import criterion_named, gradient_means
 
 CPU = torch.device("cpu")
+MODELS = "resnet18w32_cifar100,mobilenetv1_imagenet,mobilenetv2_imagenet"
+# Small batches: of few images they give a mean over more gradients.
+BATCH = 8
+Tensors = Mapping[str, torch.Tensor]
 
 
-def noise_like(images: Images, classes: Classes, seed: int = 0) -> list[tuple[np.ndarray, int]]:  # type: ignore[type-arg]
-    """As many images of smoothed noise, labelled in turn."""
-    rng = np.random.default_rng(seed)
-    height, width = images.preprocess.size
-    pairs = []
-    for number in range(len(images)):
-        coarse = rng.normal(0, 1, (height // 4 + 1, width // 4 + 1, images.preprocess.channels))
-        smooth = coarse.repeat(4, 0).repeat(4, 1)[:height, :width]
-        pairs.append((np.clip(128 + 50 * smooth, 0, 255).astype(np.uint8), classes.indices[number % len(classes)]))
-    return pairs
+@dataclass(frozen=True)
+class Case:
+    """A model with its ten classes. `real` are the training images, `judged` the evaluation images."""
+
+    name: str
+    prepared: Prepared
+    task: Task
+    classes: Classes
+    preprocess: Preprocess
+    real: Images
+    judged: Images
+
+    def module(self) -> GraphModule:
+        return prepared_for(CPU, to_torch(self.prepared.model))
+
+    def some(self, first: int, last: int) -> Images:
+        """Real images `first` to `last` of every class."""
+        places = [np.flatnonzero(self.real.labels == index)[first:last] for index in self.classes.indices]
+        return self.real.subset(np.concatenate(places))
 
 
-def spearman(first: torch.Tensor, second: torch.Tensor) -> float:
-    """Rank correlation over all weights of a layer (ties are rare and split by position)."""
-    ranks = [tensor.flatten().argsort().argsort().double() for tensor in (first, second)]
-    return float(torch.corrcoef(torch.stack(ranks))[0, 1])
-
-
-def one_shot(prepared: Prepared, task: Task, statistics: dict[str, torch.Tensor], own: Images, judged: Images) -> float:
-    """Share of `judged` answered rightly among the classes, with masks from `statistics`."""
-    module = prepared_for(CPU, to_torch(prepared.model))
-    put_masks(module, plan_from(module, statistics, task, task.budget))
-    reestimate(module, own, batch_size=32)
-    return accuracy(module, task, judged)
-
-
-def accuracy(module: GraphModule, task: Task, judged: Images) -> float:
-    right = 0
-    with torch.no_grad():
-        for inputs, labels in judged.batches(50):
-            among = module(torch.from_numpy(inputs)).flatten(1)[:, list(task.classes)].argmax(1).numpy()
-            right += int((np.asarray(task.classes)[among] == labels).sum())
-    return right / len(judged)
-
-
-def measure(folder: Path, name: str, per_class: int, sparsity: float) -> list[dict[str, object]]:
-    """A row per source of images."""
+def make_case(folder: Path, name: str, sparsity: float) -> Case:
     cifar = "cifar" in name
     path = folder / "models" / f"{name}.onnx"
     synsets = tuple(sorted(p.name for p in (folder / "imagenette" / "val").iterdir()))
@@ -76,49 +69,109 @@ def measure(folder: Path, name: str, per_class: int, sparsity: float) -> list[di
     prepared = prepare(path, size=preprocess.size[0])
     labels = None if cifar else find_labels(folder / "imagenet_labels.txt", prepared)
     classes = find_classes(recipe.classes, labels, prepared.outputs)
-    task = make_task(recipe, prepared, classes)
-    source = CifarImages(folder, "train", classes.indices) if cifar else folder / "imagenette" / "train"
-    judge = CifarImages(folder, "test", classes.indices) if cifar else folder / "imagenette" / "val"
-    real = open_images(source, classes, labels, preprocess)
-    judged = open_images(judge, classes, labels, preprocess)
-    assert real.labels is not None
-    places = [np.flatnonzero(real.labels == index) for index in classes.indices]
-    reference = real.subset(np.concatenate([p[:per_class] for p in places]))
-    other = real.subset(np.concatenate([p[per_class : 2 * per_class] for p in places]))
-    module = prepared_for(CPU, to_torch(prepared.model))
-    synthetic = synthesise(module, classes, preprocess)
-    noise = open_images(noise_like(synthetic, classes), classes, None, preprocess)
-    expected = gradient_means(module, task.weights, reference, classes.indices, batch_size=32).absolute
-    rows = []
-    for kind, images in (("other real images", other), ("synthesised", synthetic), ("smoothed noise", noise)):
-        found = gradient_means(module, task.weights, images, classes.indices, batch_size=32).absolute
-        weights = {key: value.detach().abs() for key, value in module.named_parameters()}
-        correlation = [spearman(found[key] * weights[key], expected[key] * weights[key]) for key in task.weights]
+    sources = (
+        (CifarImages(folder, split, classes.indices) for split in ("train", "test"))
+        if cifar
+        else (folder / "imagenette" / split for split in ("train", "val"))
+    )
+    real, judged = (open_images(source, classes, labels, preprocess) for source in sources)
+    return Case(name, prepared, make_task(recipe, prepared, classes), classes, preprocess, real, judged)
+
+
+def spearman(first: torch.Tensor, second: torch.Tensor) -> float:
+    """Rank correlation over all weights of a layer (ties are rare and split by position)."""
+    ranks = [tensor.flatten().argsort().argsort().double() for tensor in (first, second)]
+    return float(torch.corrcoef(torch.stack(ranks))[0, 1])
+
+
+def saliencies(case: Case, task: Task, images: Images) -> tuple[Tensors, Tensors]:
+    """Statistic and saliency by weight name."""
+    module = case.module()
+    weights = {key: value.detach() for key, value in module.named_parameters() if key in task.weights}
+    if task.criterion.from_gradients:
+        means = gradient_means(module, task.weights, images, case.classes.indices, batch_size=BATCH).absolute
+    else:
+        means = {key: torch.zeros(()) for key in weights}
+    return means, {key: task.criterion.score(weight, means[key]) for key, weight in weights.items()}
+
+
+def accuracy(module: GraphModule, case: Case) -> float:
+    """Share of the evaluation images answered rightly among the ten classes."""
+    right = 0
+    with torch.no_grad():
+        for inputs, labels in case.judged.batches(50):
+            among = module(torch.from_numpy(inputs)).flatten(1)[:, list(case.classes.indices)].argmax(1).numpy()
+            right += int((np.asarray(case.classes.indices)[among] == labels).sum())
+    return right / len(case.judged)
+
+
+def one_shot(case: Case, task: Task, statistics: Tensors, own: Images) -> float:
+    """Accuracy under the masks that `statistics` give, BatchNorm re-estimated on `own` images."""
+    module = case.module()
+    put_masks(module, plan_from(module, statistics, task, task.budget))
+    reestimate(module, own, batch_size=32)
+    return accuracy(module, case)
+
+
+def measure(case: Case, per_class: int) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
+    """A row per source of images, and a row per layer."""
+    start = time.perf_counter()
+    synthetic = synthesise(case.module(), case.classes, case.preprocess)
+    seconds = time.perf_counter() - start
+    effort = replace(effort_for(case.preprocess.size, len(case.classes)), steps=0)
+    noise = synthesise(case.module(), case.classes, case.preprocess, effort=effort)
+    _, expected = saliencies(case, case.task, case.some(0, per_class))
+    untouched = accuracy(case.module(), case)
+    rows: list[dict[str, object]] = []
+    layers: list[dict[str, object]] = [{"model": case.name, "weight": weight} for weight in case.task.weights]
+    for kind, images, criterion in (
+        ("other real images", case.some(per_class, 2 * per_class), "crisp"),
+        ("synthesised", synthetic, "crisp"),
+        ("noise, labels in turn", noise, "crisp"),
+        ("noise, labels of the model", replace(noise, labels=None), "crisp"),
+        ("magnitude, no images", synthetic, "magnitude"),
+    ):
+        task = replace(case.task, criterion=criterion_named(criterion))
+        statistics, found = saliencies(case, task, images)
+        correlation = [spearman(found[weight], expected[weight]) for weight in case.task.weights]
+        for layer, value in zip(layers, correlation, strict=True):
+            layer[kind] = value
         rows.append(
             {
-                "model": name,
+                "model": case.name,
                 "saliency from": kind,
-                "images": len(images),
+                "images": len(images) if criterion == "crisp" else 0,
                 "rank correlation, mean": float(np.mean(correlation)),
                 "worst layer": float(np.min(correlation)),
-                "one-shot accuracy": one_shot(prepared, task, found, images, judged),
-                "untouched": accuracy(module, task, judged),
-                "sparsity": sparsity,
+                "one-shot accuracy": one_shot(case, task, statistics, images),
+                "untouched": untouched,
+                "synthesis, s": seconds if images is synthetic and criterion == "crisp" else None,
             }
         )
-    return rows
+    return rows, layers
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", default="resnet18w32_cifar100,mobilenetv1_imagenet")
-    parser.add_argument("--per-class", type=int, default=32)
+    parser.add_argument("--models", default=MODELS)
+    parser.add_argument("--per-class", type=int, default=32, help="real images a class")
     parser.add_argument("--sparsity", type=float, default=0.6)
     options = parser.parse_args()
     rows: list[dict[str, object]] = []
+    layers: list[dict[str, object]] = []
     for name in options.models.split(","):
-        rows += measure(data_folder(), name, options.per_class, options.sparsity)
-        record("data_free", "Saliency without data", rows, notes=["2:4, block 16, V 8, no fine-tuning."])
+        case = make_case(data_folder(), name, options.sparsity)
+        more_rows, more_layers = measure(case, options.per_class)
+        rows, layers = rows + more_rows, layers + more_layers
+        notes = [
+            f"2:4, block 16, V 8, {options.sparsity:.0%} of the prunable weights removed, no fine-tuning.",
+            f"Reference: saliency from {options.per_class} real training images a class, batches of {BATCH}. Accuracy: "
+            "evaluation images, logits restricted to ten classes; chance is 0.1.",
+            "mobilenetv2_imagenet has its BatchNorm folded, so synthesis has no statistics to match and none are "
+            "re-estimated.",
+        ]
+        record("data_free", "Saliency without data", rows, notes=notes)
+        record("data_free_layers", "Saliency without data: rank correlation by layer", layers)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from crisp_onnx.data.images import Images
 from crisp_onnx.data.network import BatchNormSite, Network, batch_norm_sites, fixed_weights, moment_distance
 from crisp_onnx.data.pixels import Pixels
 from crisp_onnx.data.preprocess import Preprocess
-from crisp_onnx.data.spectrum import halved, random_frequencies, to_pixels
+from crisp_onnx.data.spectrum import halved, random_frequencies, shifted, to_pixels
 from crisp_onnx.errors import CrispError
 from crisp_onnx.progress import bar
 
@@ -66,6 +66,8 @@ class _Task:
     low: Tensor
     high: Tensor
     probabilities: bool
+    effort: Effort
+    generator: torch.Generator
 
     def inputs(self, images: Tensor) -> Tensor:
         """Images (b, c, h, w) between 0 and 1, red first, as the model's input."""
@@ -120,34 +122,27 @@ def synthesise(
     device = next(iter(network.parameters())).device
     low, high = (torch.from_numpy(bound).to(device)[:, None, None] for bound in preprocess.bounds())
     indices = torch.tensor(classes.indices, device=device)
-    task = _Task(network, batch_norm_sites(network), indices, preprocess, low, high, probabilities)
+    sites, generator = batch_norm_sites(network), torch.Generator().manual_seed(seed)
+    task = _Task(network, sites, indices, preprocess, low, high, probabilities, effort, generator)
     if not task.sites:
         log.info("the model keeps no BatchNorm statistics, so its images follow the class alone")
     height, width = preprocess.size
     places = torch.arange(effort.per_class * len(classes), device=device) % len(classes)
     batches = torch.split(places, max(1, min(effort.batch, BATCH_PIXELS // (height * width))))
-    generator = torch.Generator().manual_seed(seed)
     with fixed_weights(network), bar("synthesis", effort.steps * len(batches)) as advance:
-        pixels = _each_batch(task, batches, effort, generator, advance)
-        array = spooled(pixels, (height, width, preprocess.channels))
+        array = spooled(_each_batch(task, batches, advance), (height, width, preprocess.channels))
     fitted = replace(preprocess, resize=None)
     return Images(ArrayStore(array, SOURCE), np.arange(len(array)), indices[places].cpu().numpy(), fitted, SOURCE)
 
 
-def _each_batch(
-    task: _Task,
-    batches: tuple[Tensor, ...],
-    effort: Effort,
-    generator: torch.Generator,
-    advance: Callable[[int], None],
-) -> Iterator[Pixels]:
+def _each_batch(task: _Task, batches: tuple[Tensor, ...], advance: Callable[[int], None]) -> Iterator[Pixels]:
     """The pixels (b, h, w, c) of every batch, and a word on how many the model takes for what they shall be."""
     size, channels = task.preprocess.size, task.preprocess.channels
-    half = effort.steps > 0 and _runs_halved(task, len(batches[0]))
+    half = task.effort.steps > 0 and _runs_halved(task, len(batches[0]))
     recognised = 0
     for places in batches:
-        start = random_frequencies(len(places), channels, size, generator).to(places.device)
-        images = to_pixels(_descended(task, start, places, effort, half=half, advance=advance), size)
+        start = random_frequencies(len(places), channels, size, task.generator).to(places.device)
+        images = to_pixels(_descended(task, start, places, half, advance), size)
         with torch.no_grad():
             logits, _ = task.answer(images)
         recognised += int((logits.index_select(1, task.classes).argmax(1) == places).sum())
@@ -156,16 +151,18 @@ def _each_batch(
     log.info("of %d synthetic images the model takes %d for the class they are made for", total, recognised)
 
 
-def _descended(
-    task: _Task, start: Tensor, places: Tensor, effort: Effort, *, half: bool, advance: Callable[[int], None]
-) -> Tensor:
+def _descended(task: _Task, start: Tensor, places: Tensor, half: bool, advance: Callable[[int], None]) -> Tensor:
     """The coefficients after the steps of Adam, the first of them at half resolution where the network can."""
-    coefficients = start.requires_grad_(True)
+    coefficients, effort = start.requires_grad_(True), task.effort
     optimizer = torch.optim.Adam([coefficients], lr=effort.rate, betas=(0.9, 0.99))
     for step in range(effort.steps):
         optimizer.param_groups[0]["lr"] = effort.rate * _pace(step, effort.steps)
         images = to_pixels(coefficients, task.preprocess.size)
-        loss = task.loss(halved(images) if half and step < HALVED_SHARE * effort.steps else images, places)
+        if half and step < HALVED_SHARE * effort.steps:
+            images = halved(images)
+        if not task.sites:  # with statistics to match, images that stand still do better
+            images = shifted(images, task.generator)
+        loss = task.loss(images, places)
         (gradient,) = torch.autograd.grad(loss, coefficients)
         if not torch.isfinite(gradient).all():
             raise CrispError(
