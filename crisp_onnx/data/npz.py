@@ -47,7 +47,7 @@ def read_npz(path: Path) -> LabelledArrays:
             store = checked_store(_member(archive, "x", path), f"x of {path}")
             labels = np.array(_member(archive, "y", path))
             names = _names(np.array(_member(archive, "classes", path)), path) if "classes" in present else None
-    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, struct.error, NotImplementedError) as error:
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, struct.error, RuntimeError, ValueError) as error:
         raise CrispError(f"{path} is not a readable .npz archive: {error}. Save or copy it again.") from error
     return LabelledArrays(store, checked_labels(labels, len(store.array), names, str(path)), names)
 
