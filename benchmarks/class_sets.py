@@ -41,7 +41,7 @@ def compressed(recipe: Recipe, folder: Path, classes: tuple[int, ...]) -> dict[s
     dense, ours = report.accuracy.dense.top1_restricted or 0.0, report.accuracy.compressed.top1_restricted or 0.0
     return {
         "untouched, of 1,000": round(dense * n),
-        "dense, same recipe": 0,
+        "dense, same recipe": None,
         "compressed": round(ours * n),
         "sparsity": report.sparsity.weights,
         "MACs kept": report.macs.kept_ratio,
