@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import errno
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from crisp_onnx.errors import CrispError
@@ -21,23 +21,26 @@ def workshop(folder: Path) -> Iterator[Path]:
     Raises:
         CrispError: `folder` cannot be written, found out before the long stages; or the disk is full.
     """
-    made: list[Path] = []
+    made: list[Path] = []  # each stands here before it is made: an interruption may come at any moment
     try:
-        home = _home(folder, made)
-        bench = Path(tempfile.mkdtemp(prefix=".crisp-", dir=home))
-    except OSError as error:
-        _remove(made)
-        raise CrispError(f"Cannot write to {folder}: {error.strerror}. Choose another folder with --output.") from error
-    try:
-        yield bench
-    except OSError as error:
-        where = Path(str(error.filename)) if error.filename else None
-        if error.errno in _WRITE_ERRORS or where is None or bench in where.parents or folder in where.parents:
-            reason = error.strerror or error
-            raise CrispError(f"Cannot write to {folder}: {reason}. Free some space there.") from error
-        raise CrispError(f"Cannot read {where}: {error.strerror}.") from error
+        try:
+            bench = _home(folder, made) / f".crisp-{secrets.token_hex(4)}"
+            made.append(bench)
+            bench.mkdir(mode=0o700)
+        except OSError as error:
+            reason = error.strerror
+            raise CrispError(f"Cannot write to {folder}: {reason}. Choose another folder with --output.") from error
+        try:
+            yield bench
+        except OSError as error:
+            where = Path(str(error.filename)) if error.filename else None
+            if error.errno in _WRITE_ERRORS or where is None or bench in where.parents or folder in where.parents:
+                reason = error.strerror or error
+                raise CrispError(f"Cannot write to {folder}: {reason}. Free some space there.") from error
+            raise CrispError(f"Cannot read {where}: {error.strerror}.") from error
+        finally:
+            shutil.rmtree(bench, ignore_errors=True)
     finally:
-        shutil.rmtree(bench, ignore_errors=True)
         _remove(made)
 
 
@@ -61,15 +64,13 @@ def _home(folder: Path, made: list[Path]) -> Path:
     parent = folder.absolute().parent
     missing = [path for path in (parent, *parent.parents) if not path.exists()]
     for path in reversed(missing):
-        path.mkdir()
         made.append(path)
+        path.mkdir()
     return parent
 
 
 def _remove(made: Sequence[Path]) -> None:
     """Remove folders that hold nothing after all."""
     for path in reversed(made):
-        try:
+        with suppress(OSError):  # it was never made, or it holds the results
             path.rmdir()
-        except OSError:  # it holds the results
-            return

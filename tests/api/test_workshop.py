@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from pathlib import Path
 
 import pytest
 
@@ -42,11 +43,30 @@ def test_whatever_ends_a_run_early_leaves_no_trace(tmp_path, error):
 
 
 def test_folders_made_on_the_way_are_removed_when_the_workshop_cannot_be_made(tmp_path, monkeypatch):
-    def denied(*arguments: object, **options: object) -> str:
-        raise PermissionError(errno.EACCES, "Permission denied")
+    make = Path.mkdir
 
-    monkeypatch.setattr("tempfile.mkdtemp", denied)
+    def deny_the_bench(path: Path, mode: int = 0o777) -> None:
+        if path.name.startswith(".crisp-"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        make(path, mode)
+
+    monkeypatch.setattr(Path, "mkdir", deny_the_bench)
     with pytest.raises(CrispError, match=r"Cannot write to .*Permission denied"), workshop(tmp_path / "a" / "b"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["a", "b", ".crisp-"])
+def test_an_interruption_right_after_a_folder_was_made_leaves_no_trace(tmp_path, monkeypatch, name):
+    make = Path.mkdir
+
+    def make_and_interrupt(path: Path, mode: int = 0o777) -> None:
+        make(path, mode)
+        if path.name.startswith(name):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "mkdir", make_and_interrupt)
+    with pytest.raises(KeyboardInterrupt), workshop(tmp_path / "a" / "b" / "out"):
         pass
     assert list(tmp_path.iterdir()) == []
 
