@@ -23,7 +23,8 @@ import onnx
 from benchmarks.network import Sparsity
 from benchmarks.topologies import TOPOLOGIES
 from crisp_onnx.masks.pattern import Pattern
-from crisp_onnx.runtime import session, side_by_side, which_kernel
+from crisp_onnx.runtime import side_by_side, which_kernel
+from crisp_onnx.runtime.latency import timed_session
 
 RESULTS = Path(__file__).parent / "results"
 PATTERNS = {
@@ -84,7 +85,7 @@ def _write(network: str, sparsity: Sparsity, folder: Path) -> tuple[Path, Path]:
 
 
 def _measure(dense: Path, hybrid: Path, threads: int, batch: int, budget_s: float) -> dict[str, Any]:
-    sides = session(dense, native=False, threads=threads), session(hybrid, native=True, threads=threads)
+    sides = timed_session(dense, threads, native=False), timed_session(hybrid, threads, native=True)
     feed = {"x": np.random.default_rng(0).standard_normal((batch, 3, 224, 224), dtype=np.float32)}
     expected, answer = (side.run(None, feed)[0] for side in sides)
     error = float(np.abs(answer - expected).max() / np.abs(expected).max())

@@ -14,10 +14,9 @@ import onnxruntime as ort
 from crisp_onnx.errors import CrispError
 from crisp_onnx.progress import bar
 from crisp_onnx.runtime.hybrid_nodes import HybridNode, hybrid_nodes
-from crisp_onnx.runtime.latency import Timing, side_by_side
+from crisp_onnx.runtime.latency import Timing, side_by_side, timed_session
 from crisp_onnx.runtime.layer_times import LayerTimes, measure_layer
 from crisp_onnx.runtime.library import BODY, which_kernel
-from crisp_onnx.runtime.session import session
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +80,7 @@ def bench(
     comparisons = []
     with bar("measuring", len(threads) * len(batch)) as advance:
         for count in threads:
-            sides = (session(against or model, native=False, threads=count), session(model, threads=count))
+            sides = timed_session(against or model, count, native=False), timed_session(model, count)
             for size in batch:
                 comparisons.append(Comparison(count, size, _compare(sides, size, budget_s)))
                 advance(1)

@@ -1,7 +1,8 @@
 """Measure models side by side: interleaved runs A B A B, medians and spread, and the ratio pair by pair.
 
 A shared machine's speed drifts by more than the difference one wants to see. Two runs that follow each other meet the
-same drift, so their ratio is worth more than the ratio of two medians.
+same drift, so their ratio is worth more than the ratio of two medians. A turn begins with a run that is not timed: the other
+side has just filled the caches with its own weights, which never happens to a model in service.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def interleave(
     budget_s: float = 3.0,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Times:
-    """Milliseconds, shape (rounds, sides), of `runs` called in turn.
+    """Milliseconds, shape (rounds, sides), of `runs` called in turn, each turn's second run.
 
     Ends after `repeats` rounds, or when `budget_s` seconds a side are spent (warm-up included), but not under three.
     """
@@ -74,6 +75,7 @@ def interleave(
     while len(rounds) < repeats and (len(rounds) < 3 or clock() < end):
         row = []
         for run in runs:
+            run()
             start = clock()
             run()
             row.append((clock() - start) * 1e3)
@@ -126,7 +128,7 @@ def measure_files(
         CrispError: ONNX Runtime cannot open or run one of the files.
     """
     image = seeded_input(spec, batch=batch, size=size, seed=seed)
-    sessions = [_open(path, threads) for path in paths]
+    sessions = [timed_session(path, threads) for path in paths]
     feeds = [{opened.get_inputs()[0].name: image} for opened in sessions]
     for path, opened, feed in zip(paths, sessions, feeds, strict=True):
         try:
@@ -138,6 +140,17 @@ def measure_files(
     return timing
 
 
+def timed_session(path: Path, threads: int, *, native: bool | None = None) -> ort.InferenceSession:
+    """A session as `session` opens it, whose threads rest between runs, so that it can be timed beside others."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # Threads that spin on after a run would take cores from the other side's next run.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    return session(path, native=native, options=options)
+
+
 def seeded_input(spec: TensorSpec, *, batch: int, size: int = 224, seed: int = 0) -> npt.NDArray[Any]:
     """An input of the shape and type of `spec`: standard normal values, or 0 to 255 for an integer type."""
     rng = np.random.default_rng(seed)
@@ -145,16 +158,6 @@ def seeded_input(spec: TensorSpec, *, batch: int, size: int = 224, seed: int = 0
     if np.issubdtype(spec.dtype, np.integer):
         return rng.integers(0, min(256, np.iinfo(spec.dtype).max + 1), shape).astype(spec.dtype)  # type: ignore[type-var]
     return rng.standard_normal(shape, dtype=np.float32).astype(spec.dtype)
-
-
-def _open(path: Path, threads: int) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    # Threads that spin on after a run would take cores from the other side's next run.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    return session(path, options=options)
 
 
 def _spread(values: Times) -> Spread:

@@ -69,17 +69,26 @@ def random_layer(
     return Layer(op, attrs, {"values": values, "indices": packed, "blocks": blocks, "bias": bias})
 
 
-def model_of(layer: Layer, *, rank: int = 4, opset: int = OPSET) -> onnx.ModelProto:
-    """One node, its tensors as initializers and its function body; every dimension of X is open."""
-    names = ["X", *layer.tensors] + (["Z"] if layer.op == "HybridConvAdd" else [])
-    node = helper.make_node(layer.op, names, ["Y"], name="layer0", domain=DOMAIN, **layer.attrs)
+def model_of(layer: Layer, *, rank: int = 4, opset: int = OPSET, inner_residual: bool = False) -> onnx.ModelProto:
+    """One node, its tensors as initializers and its function body; every dimension of X is open.
+
+    `inner_residual`: residual and output lie inside the graph, so that the runtime may write one over the other.
+    """
+    inner = inner_residual and layer.op == "HybridConvAdd"
+    residual = ["negated" if inner else "Z"] if layer.op == "HybridConvAdd" else []
+    names = ["X", *layer.tensors, *residual]
+    node = helper.make_node(layer.op, names, ["sum" if inner else "Y"], name="layer0", domain=DOMAIN, **layer.attrs)
     open_shape = [f"d{i}" for i in range(rank)]
     inputs = [helper.make_tensor_value_info("X", TensorProto.FLOAT, open_shape)]
     if layer.op == "HybridConvAdd":
-        inputs.append(helper.make_tensor_value_info("Z", TensorProto.FLOAT, [f"z{i}" for i in range(rank)]))
+        inputs.append(helper.make_tensor_value_info("Z", TensorProto.FLOAT, [f"y{i}" for i in range(rank)]))
     output = helper.make_tensor_value_info("Y", TensorProto.FLOAT, [f"y{i}" for i in range(rank)])
     initializers = [numpy_helper.from_array(array, name) for name, array in layer.tensors.items()]
-    graph = helper.make_graph([node], "one_layer", inputs, [output], initializers)
+    nodes, inside = [node], []
+    if inner:
+        nodes = [helper.make_node("Neg", ["Z"], ["negated"]), node, helper.make_node("Neg", ["sum"], ["Y"])]
+        inside = [helper.make_tensor_value_info("sum", TensorProto.FLOAT, [f"y{i}" for i in range(rank)])]
+    graph = helper.make_graph(nodes, "one_layer", inputs, [output], initializers, value_info=inside)
     opsets = [helper.make_opsetid("", opset), helper.make_opsetid(DOMAIN, VERSION)]
     return helper.make_model(graph, functions=[operator_function(layer.op, opset)], opset_imports=opsets, ir_version=8)
 

@@ -71,13 +71,17 @@ def sizes_of_sums(layer: Layer, feed: dict[str, np.ndarray]) -> float:
 
 @pytest.mark.parametrize("isa", ISAS)
 @settings(max_examples=60, **SLOW_START)
-@given(case=conv_cases())
+@given(case=conv_cases(), inner_residual=st.booleans())
 def test_convolutions_give_the_answers_of_the_function_body(
-    isa: str, case: tuple[Layer, dict[str, np.ndarray], int], library: Path, monkeypatch: pytest.MonkeyPatch
+    isa: str,
+    case: tuple[Layer, dict[str, np.ndarray], int],
+    inner_residual: bool,
+    library: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("CRISP_ONNX_ISA", isa)
     layer, feed, threads = case
-    model = model_of(layer)
+    model = model_of(layer, inner_residual=inner_residual)
     expected = open_session(model, None).run(None, feed)[0]
     answer = open_session(model, library, threads).run(None, feed)[0]
     assert answer.shape == expected.shape

@@ -48,14 +48,14 @@ def test_runs_alternate_and_each_time_lands_in_its_column() -> None:
     clock = Clock()
     runs = [clock.run("A", cycle([0.002])), clock.run("B", cycle([0.001]))]
     times = interleave(runs, repeats=4, warmup=1, clock=clock)
-    assert clock.calls == ["A", "B"] * 5
+    assert clock.calls == ["A", "B", *["A", "A", "B", "B"] * 4]
     np.testing.assert_allclose(times, [[2.0, 1.0]] * 4)
 
 
 def test_measuring_ends_with_the_budget_but_not_under_three_rounds() -> None:
     clock = Clock()
     runs = [clock.run("A", cycle([0.3])), clock.run("B", cycle([0.1]))]
-    assert len(interleave(runs, repeats=1000, warmup=2, budget_s=2.0, clock=clock)) == pytest.approx(8, abs=1)
+    assert len(interleave(runs, repeats=1000, warmup=2, budget_s=2.0, clock=clock)) == pytest.approx(4, abs=1)
     slow = [clock.run("A", cycle([60.0]))]
     clock.calls.clear()
     assert len(interleave(slow, repeats=1000, warmup=5, budget_s=1.0, clock=clock)) == 3

@@ -119,12 +119,20 @@ ort::Status* infer_shape(const ort::CustomOp* op, ort::ShapeContext* context) {
   });
 }
 
-Operator make_operator(Kind kind, const char* name, size_t inputs) {
+// Every kernel reads an element of the residual right before it writes the output's, so one buffer can serve both.
+size_t residual_in_place(int** inputs, int** outputs) {
+  static int residual = 5, output = 0;
+  *inputs = &residual;
+  *outputs = &output;
+  return 1;
+}
+
+Operator make_operator(Kind kind, const char* name, size_t inputs, uint32_t version) {
   Operator op{};
   op.kind = kind;
   op.name = name;
   op.inputs = inputs;
-  op.version = ort::kApiVersion;
+  op.version = version;
   op.GetName = [](const ort::CustomOp* o) { return self(o).name; };
   op.GetExecutionProviderType = [](const ort::CustomOp*) -> const char* { return nullptr; };
   op.GetInputType = [](const ort::CustomOp*, size_t) -> int { return ort::kUndefined; };
@@ -144,15 +152,19 @@ Operator make_operator(Kind kind, const char* name, size_t inputs) {
                        : kind == Kind::kConvAdd ? compute<Kind::kConvAdd>
                                                 : compute<Kind::kGemm>;
   op.InferOutputShapeFn = infer_shape;
+  if (kind == Kind::kConvAdd) {
+    op.GetMayInplace = residual_in_place;
+    op.ReleaseMayInplace = [](int*, int*) {};
+  }
   return op;
 }
 
 }  // namespace
 
-const ort::CustomOp* const* operators(int* count) {
-  static const Operator conv = make_operator(Kind::kConv, "HybridConv", 5);
-  static const Operator conv_add = make_operator(Kind::kConvAdd, "HybridConvAdd", 6);
-  static const Operator gemm = make_operator(Kind::kGemm, "HybridGemm", 5);
+const ort::CustomOp* const* operators(uint32_t version, int* count) {
+  static const Operator conv = make_operator(Kind::kConv, "HybridConv", 5, version);
+  static const Operator conv_add = make_operator(Kind::kConvAdd, "HybridConvAdd", 6, version);
+  static const Operator gemm = make_operator(Kind::kGemm, "HybridGemm", 5, version);
   static const std::array<const ort::CustomOp*, 3> all = {&conv, &conv_add, &gemm};
   *count = static_cast<int>(all.size());
   return all.data();

@@ -7,8 +7,9 @@
 
 namespace crisp {
 
-// Tables of HybridConv, HybridConvAdd and HybridGemm; they live as long as the library.
-const ort::CustomOp* const* operators(int* count);
+// Tables of HybridConv, HybridConvAdd and HybridGemm, in the `version` of the interface that the runtime reads; they
+// live as long as the library.
+const ort::CustomOp* const* operators(uint32_t version, int* count);
 
 // Shape inference gets no interface argument from the runtime: registration leaves it here.
 void set_shape_api(const ort::Api* api);

@@ -17,6 +17,7 @@
 namespace crisp::ort {
 
 constexpr uint32_t kApiVersion = 17;
+constexpr uint32_t kInplaceVersion = 18;  // first whose operators say which output may lie over an input
 
 struct Status;
 struct SessionOptions;
@@ -144,7 +145,10 @@ struct CustomOp {
   Status* (*InferOutputShapeFn)(const CustomOp*, ShapeContext*);
   int (*GetStartVersion)(const CustomOp*);
   int (*GetEndVersion)(const CustomOp*);
-  Gap inplace_and_alias[4];  // read by the runtime from version 18 on
+  // From here on read by the runtime when `version` is kInplaceVersion or more. Arrays of pairs: output may be written over input.
+  size_t (*GetMayInplace)(int** inputs, int** outputs);
+  void (*ReleaseMayInplace)(int* inputs, int* outputs);
+  Gap alias_maps[2];
 };
 
 }  // namespace crisp::ort

@@ -72,7 +72,9 @@ FIELD(KernelComputeV2, 144);
 FIELD(InferOutputShapeFn, 152);
 FIELD(GetStartVersion, 160);
 FIELD(GetEndVersion, 168);
-FIELD(inplace_and_alias, 176);
+FIELD(GetMayInplace, 176);
+FIELD(ReleaseMayInplace, 184);
+FIELD(alias_maps, 192);
 static_assert(sizeof(CustomOp) == 208, "an operator's table is 26 words since interface version 18");
 #endif
 

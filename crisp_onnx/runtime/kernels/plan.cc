@@ -13,7 +13,8 @@ namespace {
 constexpr int64_t kPanelBytes = 768 << 10;     // packed activations of a panel: most of a usual second-level cache
 constexpr int64_t kManyPanels = 4;             // from here on a work item packs its own panels
 constexpr int64_t kMostItems = 32;
-constexpr int64_t kItemMacs = 600000;          // about ten microseconds of one core
+constexpr int64_t kItemMacs = 600000;          // about ten microseconds of one core,
+constexpr int64_t kItemBytes = 128 << 10;      // and so is reading this much of the weights
 constexpr int64_t kFirstLevelBytes = 24 << 10;  // of the first-level cache, for the activations of a few block columns
 constexpr int64_t kChunkBytes = 192 << 10;      // of activations, for the strips of a chunk
 constexpr int64_t kMostStripsPerChunk = 16;
@@ -117,7 +118,8 @@ int64_t strips_per_chunk(const Weight& w, const Plan& p) {
 
 void divide_work(const Weight& w, Plan* p) {
   const int64_t positions = p->shape.batch * p->shape.out_height * p->shape.out_width;
-  const int64_t wanted = std::clamp<int64_t>(positions * w.macs_per_position() / kItemMacs, 1, kMostItems);
+  const int64_t wanted = std::clamp<int64_t>(std::max(positions * w.macs_per_position() / kItemMacs,
+                                                      4 * w.macs_per_position() / kItemBytes), 1, kMostItems);
   p->pack_per_item = !p->layout.in_place && p->panels() >= kManyPanels;
   p->row_items = p->strip_items = 1;
   if (p->pack_per_item) {

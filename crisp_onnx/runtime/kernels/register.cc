@@ -1,4 +1,5 @@
 // What the library exports: registration for ONNX Runtime, and what tools ask about the kernels.
+#include <cstdio>
 #include <mutex>
 
 #include "isa.h"
@@ -8,8 +9,17 @@
 
 namespace {
 
+// Newest version of an operator's table that both the runtime and this library know. From the runtime's name ("1.22.0"):
+// asking for an interface that it does not have makes it complain on stderr.
+uint32_t table_version(const crisp::ort::ApiBase* base) {
+  int minor = 0;
+  const bool read = std::sscanf(base->GetVersionString(), "1.%d", &minor) == 1;
+  return read && minor >= static_cast<int>(crisp::ort::kInplaceVersion) ? crisp::ort::kInplaceVersion
+                                                                        : crisp::ort::kApiVersion;
+}
+
 // One domain for all sessions of the process; it must outlive them, so it is never released.
-crisp::ort::CustomOpDomain* shared_domain(const crisp::ort::Api* api) {
+crisp::ort::CustomOpDomain* shared_domain(const crisp::ort::Api* api, uint32_t version) {
   static std::mutex mutex;
   static crisp::ort::CustomOpDomain* domain = nullptr;
   const std::lock_guard<std::mutex> lock(mutex);
@@ -17,7 +27,7 @@ crisp::ort::CustomOpDomain* shared_domain(const crisp::ort::Api* api) {
   crisp::ort::CustomOpDomain* made = nullptr;
   crisp::ort::check(api, api->CreateCustomOpDomain("pkg.crisp_onnx", &made));
   int count = 0;
-  const crisp::ort::CustomOp* const* ops = crisp::operators(&count);
+  const crisp::ort::CustomOp* const* ops = crisp::operators(version, &count);
   for (int i = 0; i < count; ++i) crisp::ort::check(api, api->CustomOpDomain_Add(made, ops[i]));
   domain = made;
   return domain;
@@ -35,7 +45,7 @@ CRISP_EXPORT crisp::ort::Status* RegisterCustomOps(crisp::ort::SessionOptions* o
   return crisp::ort::guarded(api, "(registration)", [&] {
     crisp::active_kernels();
     crisp::set_shape_api(api);
-    crisp::ort::check(api, api->AddCustomOpDomain(options, shared_domain(api)));
+    crisp::ort::check(api, api->AddCustomOpDomain(options, shared_domain(api, table_version(base))));
   });
 }
 
