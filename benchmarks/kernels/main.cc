@@ -74,7 +74,7 @@ void measure(const BenchLayer& layer, int64_t block, int64_t vector_rows, double
   };
   const auto compute = [&] {
     for (int64_t p = 0; p < plan.panels(); ++p) {
-      const bool last = p == plan.panels() - 1;
+      const bool last = p % plan.panels_per_image == plan.panels_per_image - 1;
       crisp::compute_panel(call, p, scratch.get() + (plan.layout.in_place ? 0 : p * plan.panel_floats), 0,
                            static_cast<int64_t>((last ? plan.last_strips : plan.strips).size()), 0, weight.block_rows);
     }

@@ -1,8 +1,8 @@
 """Measure models side by side: interleaved runs A B A B, medians and spread, and the ratio pair by pair.
 
 A shared machine's speed drifts by more than the difference one wants to see. Two runs that follow each other meet the
-same drift, so their ratio is worth more than the ratio of two medians. A turn begins with a run that is not timed: the other
-side has just filled the caches with its own weights, which never happens to a model in service.
+same drift, so their ratio is worth more than the ratio of two medians. A turn begins with a run that is not timed: the
+other side has just filled the caches with its own weights, which never happens to a model in service.
 """
 
 from __future__ import annotations
