@@ -1,10 +1,10 @@
 """The paper's headline retold: what hybrid sparsity gives per layer and end to end on a simulated accelerator.
 
-Usage: python benchmarks/crisp_headline.py [--target stc_edge_int8] [--measured FILE.json] [--output FOLDER]
+Usage: python benchmarks/crisp_headline.py [--target stc_edge_int8] [--measured FILE] [--output FOLDER]
 
 Every method keeps the same share of the prunable weights, but for N:M alone, whose share is that of its pattern;
-the baseline is the dense network on the same target. `--measured`: a JSON object {network: {method: times dense}}
-of runs on a real machine, printed beside the estimates.
+the baseline is the dense network on the same target. Beside the estimates stands what `headline_measured.py` found on
+a real machine, where its file is there.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from crisp_onnx.lower.lowered import Source
 from crisp_onnx.lower.matrix import Matrix
 from crisp_onnx.lower.pattern import blocked
 
+RESULTS = Path(__file__).parent / "results"
 SHARES = (Fraction(1, 2), Fraction(1, 4), Fraction(1, 10))
 Choose = Callable[[Matrix, bool], Pattern]
 
@@ -102,8 +103,8 @@ def methods(network: str, share: Fraction, side: int) -> dict[str, list[Layer]]:
     }
 
 
-def run(target: Target, measured: dict[str, dict[str, float]]) -> list[Row]:
-    """Every network, density and method on `target`."""
+def run(target: Target, measured: dict[tuple[str, float, str], float]) -> list[Row]:
+    """Every network, density and method on `target`. `measured`: times dense of (network, density, method)."""
     rows, side = [], rewarded_pattern(target)[0].block
     for network, build in NETWORKS.items():
         dense = _estimate(build(patterned(Pattern(), None)), target, network)
@@ -111,7 +112,7 @@ def run(target: Target, measured: dict[str, dict[str, float]]) -> list[Row]:
             for method, layers in methods(network, share, side).items():
                 found = _estimate(layers, target, network)
                 row = compare(network, float(share / 2), method, found, dense)
-                rows.append(replace(row, measured_ratio=measured.get(network, {}).get(method)))
+                rows.append(replace(row, measured_ratio=measured.get((network, row.density, method))))
     return rows
 
 
@@ -159,7 +160,7 @@ def markdown(rows: list[Row], target: Target) -> str:
         f"Estimated on {target.name}, batch 1; every ratio is dense on the same target over the method.",
         "",
         "| network | weights kept | method | ms | latency | energy | best layer | its latency | its energy | Amdahl "
-        "| measured |",
+        "| measured here |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
@@ -196,11 +197,12 @@ def _times(ratio: float | None) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--target", default="stc_edge_int8")
-    parser.add_argument("--measured", type=Path)
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--measured", type=Path, default=RESULTS / "headline_measured.json")
+    parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
     target = load_target(options.target)
-    rows = run(target, json.loads(options.measured.read_text()) if options.measured else {})
+    found = json.loads(options.measured.read_text())["rows"] if options.measured.exists() else []
+    rows = run(target, {(row["network"], row["weights kept"], row["method"]): row["times dense"] for row in found})
     options.output.mkdir(parents=True, exist_ok=True)
     stem = options.output / f"crisp_headline_{target.name}"
     stem.with_suffix(".json").write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")

@@ -15,15 +15,21 @@ from crisp_onnx.masks.pattern import Pattern
 from crisp_onnx.runtime.layer_case import random_tensors
 
 OPSET = 17
+IMAGE_CHANNELS = 3
+CLASSES = 1000
 Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Sparsity:
-    """`pattern` inside blocks, of which every block row keeps `block_share` (at least one block)."""
+    """`pattern` inside blocks, of which every block row keeps `block_share` (at least one block).
+
+    `channels`: share of the channels that stay at all, but for those of the image and the classes.
+    """
 
     pattern: Pattern
     block_share: float
+    channels: float = 1.0
 
     def __str__(self) -> str:
         p = self.pattern
@@ -61,6 +67,7 @@ class Network:
         """Conv, then the residual, then Relu (Clip to `upper` when finite, nothing when None). Returns the output."""
         number, rng = self.next_layer()
         name = f"conv{number}"
+        cin, cout, groups = (self.left(count) for count in (cin, cout, groups))
         shape = (cout, cin // groups, kernel, kernel)
         window = {"strides": [stride] * 2, "pads": [kernel // 2] * 4, "dilations": [1, 1]}
         tensors = self.random(rng, shape) if sparse else None
@@ -81,10 +88,11 @@ class Network:
         bounds_names = [self.add(f"{name}.{side}", np.float32(value)) for side, value in (("lo", 0), ("hi", upper))]
         return self.node("Clip", [name, *bounds_names], f"{name}.clip")
 
-    def gemm(self, x: str, cin: int, cout: int, *, relu: bool) -> str:
-        """X (N, cin) times a sparse weight, plus bias, then Relu if asked for."""
+    def gemm(self, x: str, cin: int, cout: int, *, relu: bool, positions: int = 1) -> str:
+        """X (N, cin * positions) times a sparse weight, plus bias, then Relu if asked for."""
         number, rng = self.next_layer()
-        name, shape = f"fc{number}", (cout, cin, 1, 1)
+        name, shape = f"fc{number}", (self.left(cout), self.left(cin) * positions, 1, 1)
+        cout = shape[0]
         tensors = self.random(rng, shape)
         bias = self.add(f"{name}.bias", rng.standard_normal(cout, dtype=np.float32) * 0.1)
         if self.hybrid:
@@ -93,6 +101,11 @@ class Network:
         weight = self.add(f"{name}.weight", self.dense(rng, shape, tensors)[:, :, 0, 0])
         self.node("Gemm", [x, weight, bias], name, transB=1)
         return self.node("Relu", [name], f"{name}.relu") if relu else name
+
+    def left(self, channels: int) -> int:
+        """Of so many channels or groups, how many stay."""
+        fixed = channels in (1, IMAGE_CHANNELS, CLASSES)
+        return channels if fixed else max(1, round(channels * self.sparsity.channels))
 
     def random(self, rng: np.random.Generator, shape: tuple[int, int, int, int]) -> HybridTensors:
         columns = self.sparsity.pattern.block_columns(shape)

@@ -7,9 +7,7 @@ from types import MappingProxyType
 
 import onnx
 
-from benchmarks.network import Network, Sparsity
-
-CLASSES = 1000
+from benchmarks.network import CLASSES, Network, Sparsity
 
 
 def resnet50(sparsity: Sparsity, *, hybrid: bool, side: int = 224) -> onnx.ModelProto:
@@ -38,7 +36,7 @@ def vgg16(sparsity: Sparsity, *, hybrid: bool, side: int = 224) -> onnx.ModelPro
             cin = width
         x = net.node("MaxPool", [x], f"pool{stage}", kernel_shape=[2, 2], strides=[2, 2])
     x = net.node("Flatten", [x], "flat")
-    x = net.gemm(x, cin * (side // 32) ** 2, 4096, relu=True)
+    x = net.gemm(x, cin, 4096, relu=True, positions=(side // 32) ** 2)
     x = net.gemm(x, 4096, 4096, relu=True)
     return net.model(net.gemm(x, 4096, CLASSES, relu=False), CLASSES, side, "vgg16")
 

@@ -1,0 +1,94 @@
+"""Time the methods of the paper's headline on this machine: hybrid, its two halves alone, and channels removed.
+
+    python -m benchmarks.headline_measured [--network resnet50]... [--budget-s 1.5]
+
+Every method runs in turn with the dense network in stock ONNX Runtime fp32, one thread, batch 1; seeded weights. Fewer
+channels run there too; patterns run in the native kernels, blocks of 16, 8 vector rows. Unstructured zeros gain
+nothing in ONNX Runtime; `benchmarks/peers` times them in an engine made for them. `crisp_headline.py` prints these
+beside its estimates.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from fractions import Fraction
+from math import sqrt
+from pathlib import Path
+from types import MappingProxyType
+
+import click
+import numpy as np
+import onnx
+
+from benchmarks.network import Sparsity
+from benchmarks.record import record
+from benchmarks.topologies import TOPOLOGIES
+from crisp_onnx.masks.pattern import Pattern
+from crisp_onnx.runtime import side_by_side
+from crisp_onnx.runtime.latency import timed_session
+
+NAMES = MappingProxyType({"resnet50": "ResNet-50", "vgg16": "VGG-16", "mobilenet_v2": "MobileNetV2"})
+SHARES = (Fraction(1, 2), Fraction(1, 4), Fraction(1, 10))
+DENSE = Sparsity(Pattern(), 1.0)
+
+
+def methods(share: Fraction) -> dict[str, tuple[Sparsity, bool]]:
+    """Sparsity of a method and whether it runs in hybrid operators; `share`: blocks that the hybrid keeps."""
+    density = float(share / 2)
+    return {
+        f"hybrid 2:4 x {float(share):.0%}": (Sparsity(Pattern(2, 4, 16, 8), float(share)), True),
+        "blocks alone": (Sparsity(Pattern(4, 4, 16, 8), density), True),
+        "channels removed": (Sparsity(Pattern(), 1.0, sqrt(density)), False),
+        "2:4 alone (50 %)": (Sparsity(Pattern(2, 4, 16, 8), 1.0), True),
+        "1:4 alone (25 %)": (Sparsity(Pattern(1, 4, 16, 8), 1.0), True),
+    }
+
+
+@click.command()
+@click.option("--network", "networks", multiple=True, default=tuple(NAMES), type=click.Choice(list(NAMES)))
+@click.option("--budget-s", default=1.5, show_default=True, help="Seconds a side.")
+def main(networks: tuple[str, ...], budget_s: float) -> None:
+    """Measure, print and write the table."""
+    rows: list[dict[str, object]] = []
+    for network in networks:
+        with tempfile.TemporaryDirectory() as folder:
+            dense = _write(network, DENSE, False, Path(folder) / "dense.onnx")
+            known: dict[str, dict[str, object]] = {}
+            for share in SHARES:
+                for method, (sparsity, hybrid) in methods(share).items():
+                    if "alone (" not in method or method not in known:  # the same at every share
+                        path = _write(network, sparsity, hybrid, Path(folder) / "method.onnx")
+                        known[method] = _times(dense, path, hybrid, budget_s)
+                    rows.append({"network": NAMES[network], "weights kept": float(share / 2), "method": method})
+                    rows[-1] |= known[method]
+                    sys.stdout.write(f"{rows[-1]}\n")
+    record(
+        "headline_measured",
+        "Times faster than the dense network, measured",
+        rows,
+        notes=["One thread, batch 1, fp32, 224x224; dense: stock ONNX Runtime, in turn with the method."],
+    )
+
+
+def _write(network: str, sparsity: Sparsity, hybrid: bool, path: Path) -> Path:
+    data = f"{path.stem}.data"
+    (path.parent / data).unlink(missing_ok=True)
+    onnx.save(TOPOLOGIES[network](sparsity, hybrid=hybrid), path, save_as_external_data=True, location=data)
+    return path
+
+
+def _times(dense: Path, method: Path, hybrid: bool, budget_s: float) -> dict[str, object]:
+    sides = timed_session(dense, 1, native=False), timed_session(method, 1, native=hybrid)
+    feed = {"x": np.random.default_rng(0).standard_normal((1, 3, 224, 224), dtype=np.float32)}
+    timing = side_by_side(sides, [feed, feed], budget_s=budget_s)
+    return {
+        "times dense": timing.ratios[1].median,
+        "10 %": timing.ratios[1].p10,
+        "90 %": timing.ratios[1].p90,
+        "ms": timing.sides_ms[1].median,
+    }
+
+
+if __name__ == "__main__":
+    main()
