@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := demo
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test test-slow lint clean docs/report.schema.json
 
 # Torch goes first and pinned: a bare `torch` brings gigabytes of CUDA packages.
 .venv/ready: pyproject.toml constraints.txt
@@ -33,6 +33,10 @@ lint: .venv/ready
 	cp -r crisp_onnx build/tree/ && cp -r passes hw_targets build/tree/crisp_onnx/
 	cd build/tree && MYPYPATH=. ../../$(BIN)/mypy --config-file ../../pyproject.toml -p crisp_onnx
 	cd build/tree && PYTHONPATH=. ../../$(BIN)/lint-imports --no-logo --config ../../pyproject.toml
+
+# The published schema of report.json, from the code.
+docs/report.schema.json: .venv/ready
+	$(BIN)/python -c "from crisp_onnx.report.schema import schema_text; print(schema_text(), end='')" > $@
 
 clean:
 	rm -rf .venv build dist $(DEMO)

@@ -40,7 +40,7 @@ class Outcome:
     classes: Classes
     learned: Learned
     emitted: Emitted
-    equivalence: tuple[float, int]
+    equivalence: schema.Equivalence
     comparison: Comparison | None
     timing: Timing
     runtime: str
@@ -54,7 +54,6 @@ class Outcome:
 def summarise(outcome: Outcome, seconds: Mapping[str, float]) -> schema.Report:
     """The report of a run; `seconds` by stage."""
     plan, prepared, recipe = outcome.learned.plan, outcome.prepared, outcome.recipe
-    worst, images = outcome.equivalence
     total = sum(decision.layer.weights for decision in plan.layers)
     zeros = sum(sparse.layer.weights - sparse.kept_weights for sparse in plan.sparse())
     return schema.Report(
@@ -73,7 +72,7 @@ def summarise(outcome: Outcome, seconds: Mapping[str, float]) -> schema.Report:
             bytes=outcome.bytes_written,
             bytes_formula=formula_bytes(outcome.emitted.model, outcome.emitted.plan),
         ),
-        equivalence=schema.Equivalence(worst_relative=worst, images=images),
+        equivalence=outcome.equivalence,
         latency=schema.latency_entry(outcome.timing, threads=1, batch=1, runtime=outcome.runtime),
         timings_s={stage: round(spent, 3) for stage, spent in seconds.items()},
         peak_memory_bytes=peak_memory_bytes(),

@@ -58,6 +58,11 @@ def _headlines(report: Report) -> list[tuple[str, str]]:
     return headlines
 
 
+def _native_text(report: Report) -> str:
+    worst = report.equivalence.native_worst_relative
+    return "" if worst is None else f"; {worst:.1e} with the native kernels"
+
+
 def _details(report: Report) -> Rows:
     stages = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in report.timings_s.items())
     cells = [
@@ -66,7 +71,7 @@ def _details(report: Report) -> Rows:
         (
             "same answers",
             f"worst relative difference {report.equivalence.worst_relative:.1e} between the written file and the "
-            f"masked dense graph, on {report.equivalence.images} images",
+            f"masked dense graph, on {report.equivalence.images} images{_native_text(report)}",
         ),
         ("file size", f"{report.file.bytes:,} bytes; by the format's formula {report.file.bytes_formula:,}"),
         *((f"budget: {b.name}", f"asked {b.asked:g}, reached {b.reached:.4g}") for b in report.budgets),

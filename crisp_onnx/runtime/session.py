@@ -62,6 +62,15 @@ def session(
     return opened
 
 
+def runs_native(path: Path) -> bool:
+    """Whether `session` runs hybrid operators of `path` in the native kernels.
+
+    Raises:
+        CrispError: the file is missing or no model.
+    """
+    return scan(path).hybrid_nodes > 0 and not _reason_against(path, (CPU,))
+
+
 def runtime_text(path: Path) -> str:
     """What `session` runs `path` with: `native kernels, avx512`, or stock ONNX Runtime with or without bodies.
 
@@ -70,7 +79,7 @@ def runtime_text(path: Path) -> str:
     """
     if scan(path).hybrid_nodes == 0:
         return STOCK
-    return BODIES if _reason_against(path, (CPU,)) else f"native kernels, {require_isa()}"
+    return f"native kernels, {require_isa()}" if runs_native(path) else BODIES
 
 
 def return_free_memory() -> None:
