@@ -53,9 +53,9 @@ class DoctorReport(Part):
 
 
 def doctor() -> DoctorReport:
-    """Look at versions, processor, memory, compiler and optional packages. Imports none of the packages."""
+    """Look at versions, processor, memory, compiler, kernels and optional packages; whatever is missing, it answers."""
     needed = (_python(), *_required())
-    comforts = (*_optional(), *_processor(), _threads(), _memory(), _compiler())
+    comforts = (*_optional(), *_processor(), _threads(), _memory(), _compiler(), _kernels())
     return DoctorReport(ready=all(f.state == "ok" for f in needed), findings=(*needed, *comforts))
 
 
@@ -150,6 +150,19 @@ def _compiler() -> Finding:
         "Without it fine-tuning is not compiled and takes several times longer."
     )
     return Finding(name="C++ compiler", state="missing", found="", remedy=remedy)
+
+
+def _kernels() -> Finding:
+    name = "native kernels"
+    try:
+        from crisp_onnx.runtime.library import available_isas, load_library
+    except ImportError:
+        return Finding(name=name, state="missing", found="", remedy="Install the packages above first.")
+    reason = load_library().reason
+    if reason:
+        remedy = f"{reason} Compressed models run no faster than dense ones: install a compiler, then crisp-onnx again."
+        return Finding(name=name, state="missing", found="", remedy=remedy)
+    return Finding(name=name, state="ok", found=", ".join(available_isas()))
 
 
 def _version(name: str) -> str | None:

@@ -13,6 +13,8 @@ import pytest
 from crisp_onnx.report import doctor as module
 from crisp_onnx.report.doctor import DoctorReport, Finding, doctor, versions
 from crisp_onnx.report.machine import memory_bytes, peak_memory_bytes, processor
+from crisp_onnx.runtime import library as library_module
+from crisp_onnx.runtime.library import Library
 
 
 def _find(report: DoctorReport, name: str) -> Finding:
@@ -71,6 +73,21 @@ def test_without_a_compiler_it_says_what_is_lost(monkeypatch: pytest.MonkeyPatch
     finding = _find(doctor(), "C++ compiler")
     assert finding.state == "missing"
     assert "not compiled" in finding.remedy
+
+
+def test_native_kernels_are_named_by_instruction_set_or_their_absence_explained(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    there = Library(Path("kernels.so"), None)
+    monkeypatch.setattr(library_module, "load_library", lambda: there)
+    monkeypatch.setattr(library_module, "available_isas", lambda: ("avx2", "portable"))
+    assert _find(doctor(), "native kernels").found == "avx2, portable"
+    monkeypatch.setattr(library_module, "load_library", lambda: Library(None, None, "Built without a compiler."))
+    finding = _find(doctor(), "native kernels")
+    assert finding.state == "missing"
+    assert finding.remedy.startswith("Built without a compiler. Compressed models run no faster")
+    monkeypatch.setitem(sys.modules, "crisp_onnx.runtime.library", None)
+    assert "Install the packages above" in _find(doctor(), "native kernels").remedy
 
 
 @pytest.mark.parametrize(("machine", "absent"), [("x86_64", "avx512f"), ("aarch64", "asimddp")])
