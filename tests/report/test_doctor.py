@@ -126,10 +126,10 @@ def test_memory_agrees_with_other_sources(tmp_path: Path) -> None:
     assert peak_memory_bytes() == pytest.approx(int(high_water.split()[1]) * 1024, rel=0.02)
 
 
-def test_the_doctor_imports_none_of_the_slow_packages() -> None:
+def test_the_doctor_imports_neither_torch_nor_matplotlib() -> None:
     code = "import sys; from crisp_onnx.report.doctor import doctor; doctor(); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
-    assert not {"torch", "onnx", "onnxruntime", "matplotlib"} & set(done.stdout.split())
+    assert not {"torch", "matplotlib"} & set(done.stdout.split())
 
 
 def _hide(monkeypatch: pytest.MonkeyPatch, hidden: str) -> None:
