@@ -1,6 +1,6 @@
 """What images synthesised from the model are worth: their saliency against that of real images, beside noise.
 
-    python benchmarks/data_free.py [--models resnet18w32_cifar100,mobilenetv1_imagenet,mobilenetv2_imagenet]
+    python benchmarks/data_free.py [--models resnet18w32_cifar100,mobilenetv1_imagenet] [--sparsity 0.65,0.5]
 
 For each weight layer, the Spearman rank correlation over all weights of the CRISP saliency with that from real images,
 from other real images of the same classes (which bounds what can be had), from synthetic ones, and from the smooth
@@ -33,7 +33,7 @@ from crisp_onnx.recover import Task, plan_from, put_masks, reestimate
 from crisp_onnx.saliency import criterion_named, gradient_means
 
 CPU = torch.device("cpu")
-MODELS = "resnet18w32_cifar100,mobilenetv1_imagenet,mobilenetv2_imagenet"
+MODELS, SPARSITIES = "resnet18w32_cifar100,mobilenetv1_imagenet", "0.65,0.5"
 # Small batches: of few images they give a mean over more gradients.
 BATCH = 8
 Tensors = Mapping[str, torch.Tensor]
@@ -139,6 +139,7 @@ def measure(case: Case, per_class: int) -> tuple[list[dict[str, object]], list[d
         rows.append(
             {
                 "model": case.name,
+                "sparsity": 1 - (case.task.budget.kept_weights or 0.0),
                 "saliency from": kind,
                 "images": len(images) if criterion == "crisp" else 0,
                 "rank correlation, mean": float(np.mean(correlation)),
@@ -155,20 +156,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", default=MODELS)
     parser.add_argument("--per-class", type=int, default=32, help="real images a class")
-    parser.add_argument("--sparsity", type=float, default=0.6)
+    parser.add_argument("--sparsity", default=SPARSITIES, help="of the prunable weights, a number a model")
     options = parser.parse_args()
     rows: list[dict[str, object]] = []
     layers: list[dict[str, object]] = []
-    for name in options.models.split(","):
-        case = make_case(data_folder(), name, options.sparsity)
+    for name, sparsity in zip(options.models.split(","), options.sparsity.split(","), strict=True):
+        case = make_case(data_folder(), name, float(sparsity))
         more_rows, more_layers = measure(case, options.per_class)
         rows, layers = rows + more_rows, layers + more_layers
         notes = [
-            f"2:4, block 16, V 8, {options.sparsity:.0%} of the prunable weights removed, no fine-tuning.",
+            "2:4, block 16, V 8, no fine-tuning; sparsity: of the prunable weights.",
             f"Reference: saliency from {options.per_class} real training images a class, batches of {BATCH}. Accuracy: "
             "evaluation images, logits restricted to ten classes; chance is 0.1.",
-            "mobilenetv2_imagenet has its BatchNorm folded, so synthesis has no statistics to match and none are "
-            "re-estimated.",
         ]
         record("data_free", "Saliency without data", rows, notes=notes)
         record("data_free_layers", "Saliency without data: rank correlation by layer", layers)
