@@ -2,14 +2,14 @@
 
     python benchmarks/saliency_cost.py
 
-Time: both go over the same decoded images in turn, A B A B; the ratio is taken pair by pair. Memory: each count of
+Time: all go over the same decoded images in turn; ratios are taken round by round. The bare one runs twice, in torch's
+plain layout and channels-last, as saliency itself does. Memory: each count of
 images runs in a process of its own, on images that lie in one file on disk.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -41,36 +41,45 @@ def pieces(path: Path, classes: tuple[int, ...]):  # type: ignore[no-untyped-def
     return to_torch(prepared.model), [layer.weight for layer in prepared.layers], images
 
 
-def bare(module, names, images, classes):  # type: ignore[no-untyped-def]
+def bare(module, names, images, classes, layout):  # type: ignore[no-untyped-def]
     """What any user of torch would write: forward, loss, backward, over the same batches."""
     parameters = dict(module.named_parameters())
     wanted = torch.tensor(classes)
     for inputs, labels in images.batches(64):
-        logits = module(torch.from_numpy(inputs))
+        logits = module(torch.from_numpy(inputs).to(memory_format=layout))
         target = (torch.from_numpy(labels)[:, None] == wanted[None]).int().argmax(1)
         loss = functional.cross_entropy(logits[:, wanted], target)
         torch.autograd.grad(loss, [parameters[name] for name in names])
 
 
 def measure_time(path: Path, classes: tuple[int, ...], rounds: int) -> dict[str, object]:
-    """Median seconds of both, and the median ratio of neighbouring runs."""
+    """Median seconds of each, and the median ratios of neighbouring runs."""
     module, names, images = pieces(path, classes)
     module.eval()
-    ratios, ours, theirs = [], [], []
+    last, _, _ = pieces(path, classes)
+    last.eval().to(memory_format=torch.channels_last)
+    runs = (
+        lambda: bare(module, names, images, classes, torch.contiguous_format),
+        lambda: bare(last, names, images, classes, torch.channels_last),
+        lambda: gradient_means(module, names, images, classes),
+    )
+    seconds = []
     for _ in range(rounds + 1):
-        start = time.perf_counter()
-        bare(module, names, images, classes)
-        middle = time.perf_counter()
-        gradient_means(module, names, images, classes)
-        end = time.perf_counter()
-        theirs.append(middle - start)
-        ours.append(end - middle)
-        ratios.append((end - middle) / (middle - start))
+        row = []
+        for run in runs:
+            start = time.perf_counter()
+            run()
+            row.append(time.perf_counter() - start)
+        seconds.append(row)
+    times = np.array(seconds[1:])
+    plain, channels_last, ours = np.median(times, axis=0).tolist()
     return {
         "images": len(images),
-        "bare forward and backward, s": statistics.median(theirs[1:]),
-        "saliency, s": statistics.median(ours[1:]),
-        "ratio": statistics.median(ratios[1:]),
+        "bare forward and backward, s": plain,
+        "bare, channels-last, s": channels_last,
+        "saliency, s": ours,
+        "ratio to bare": float(np.median(times[:, 2] / times[:, 0])),
+        "ratio to bare, channels-last": float(np.median(times[:, 2] / times[:, 1])),
     }
 
 
