@@ -70,7 +70,7 @@ void measure(const BenchLayer& layer, int64_t block, int64_t vector_rows, double
   const auto scratch = aligned(std::max(plan.scratch_floats, plan.panels() * plan.panel_floats));
   const crisp::ConvCall call{&plan, &weight, x.get(), nullptr, y.get(), scratch.get(), 0.0f, 1e30f};
   const auto pack = [&](int64_t panel) {
-    crisp::pack_panel(call, panel, 0, layer.cin, scratch.get() + panel * plan.panel_floats);
+    crisp::pack_panel(call, panel, scratch.get() + panel * plan.panel_floats);
   };
   const auto compute = [&] {
     for (int64_t p = 0; p < plan.panels(); ++p) {

@@ -2,6 +2,11 @@
 #include "convolve.h"
 
 #include <algorithm>
+#include <atomic>
+#include <new>
+#include <vector>
+
+#include "failure.h"
 
 namespace crisp {
 namespace {
@@ -66,55 +71,87 @@ void block_row_calls(const ConvCall& call, const Strip& strip, const StripCall& 
   }
 }
 
+std::atomic<uint64_t> calls{0};
+
 struct Work {
   const ConvCall* call;
-  int64_t pack_items;
+  const uint64_t number = ++calls;
+  std::atomic<uint64_t> buffers_taken{0};  // a bit each
+  std::atomic<bool> out_of_memory{false};
 };
 
-void pack_item(void* user, size_t i) {
-  const Work& work = *static_cast<const Work*>(user);
-  const Plan& p = *work.call->plan;
-  const int64_t item = static_cast<int64_t>(i), panel = item / work.pack_items;
-  const Range channels = share(work.call->weight->cin, work.pack_items, item % work.pack_items);
-  pack_panel(*work.call, panel, channels.first, channels.end, work.call->scratch + panel * p.panel_floats);
+// The panel that this thread packed last, in which call, and where. It takes the same buffer in every call if it can:
+// another's would first have to leave that other core's cache.
+struct PackedByThread {
+  uint64_t call = 0;
+  int64_t panel = -1;
+  int64_t buffer = 0;
+  float* at = nullptr;
+  std::vector<float> spare;  // for more threads than the plan has buffers
+};
+
+// The wanted buffer, or else the first that is free; false when all are taken.
+bool take_buffer(Work* work, int64_t buffers, int64_t* wanted) {
+  for (int64_t i = -1; i < buffers; ++i) {
+    const int64_t buffer = i < 0 ? *wanted : i;
+    const uint64_t bit = uint64_t{1} << buffer;
+    if (buffer < buffers && !(work->buffers_taken.fetch_or(bit) & bit)) {
+      *wanted = buffer;
+      return true;
+    }
+  }
+  return false;
+}
+
+// Every thread packs for itself what it computes on: buffers that one core wrote and others read would have to move
+// between their caches again at every call, which takes longer than packing twice.
+const float* packed_panel(Work* work, int64_t panel) {
+  thread_local PackedByThread mine;
+  const Plan& p = *work->call->plan;
+  if (p.layout.in_place) return nullptr;
+  if (mine.call != work->number) {
+    if (take_buffer(work, p.buffers, &mine.buffer)) {
+      mine.at = work->call->scratch + mine.buffer * p.panel_floats;
+    } else {
+      mine.spare.resize(p.panel_floats);
+      mine.at = mine.spare.data();
+    }
+    mine.call = work->number;
+    mine.panel = -1;
+  }
+  if (mine.panel != panel) {
+    pack_panel(*work->call, panel, mine.at);
+    mine.panel = panel;
+  }
+  return mine.at;
 }
 
 void compute_item(void* user, size_t i) {
-  const Work& work = *static_cast<const Work*>(user);
+  Work& work = *static_cast<Work*>(user);
   const Plan& p = *work.call->plan;
   const int64_t item = static_cast<int64_t>(i), panel = item / (p.strip_items * p.row_items);
   const bool last = panel % p.panels_per_image == p.panels_per_image - 1;
   const int64_t strips = static_cast<int64_t>((last ? p.last_strips : p.strips).size());
   const Range strip = share(strips, p.strip_items, item / p.row_items % p.strip_items);
   const Range rows = share(work.call->weight->block_rows, p.row_items, item % p.row_items);
-  const float* packed = p.layout.in_place ? nullptr : work.call->scratch + panel * p.panel_floats;
-  compute_panel(*work.call, panel, packed, strip.first, strip.end, rows.first, rows.end);
-}
-
-void pack_and_compute_item(void* user, size_t i) {
-  const Work& work = *static_cast<const Work*>(user);
-  const Plan& p = *work.call->plan;
-  float* packed = work.call->scratch + static_cast<int64_t>(i) * p.panel_floats;
-  const Range panels = share(p.panels(), p.items, static_cast<int64_t>(i));
-  for (int64_t panel = panels.first; panel < panels.end; ++panel) {
-    const bool last = panel % p.panels_per_image == p.panels_per_image - 1;
-    pack_panel(*work.call, panel, 0, work.call->weight->cin, packed);
-    compute_panel(*work.call, panel, packed, 0, static_cast<int64_t>((last ? p.last_strips : p.strips).size()), 0,
-                  work.call->weight->block_rows);
+  try {
+    const float* packed = packed_panel(&work, panel);
+    compute_panel(*work.call, panel, packed, strip.first, strip.end, rows.first, rows.end);
+  } catch (const std::bad_alloc&) {  // must not pass through the runtime's threads
+    work.out_of_memory = true;
   }
 }
 
 }  // namespace
 
-void pack_panel(const ConvCall& call, int64_t panel, int64_t first_channel, int64_t end_channel, float* packed) {
+void pack_panel(const ConvCall& call, int64_t panel, float* packed) {
   const Plan& p = *call.plan;
   const ConvShape& s = p.shape;
   const int64_t image = panel / p.panels_per_image;
   PackCall pack{};
   pack.x = call.x + image * s.cin * s.height * s.width;
   pack.packed = packed;
-  pack.first_channel = first_channel;
-  pack.end_channel = end_channel;
+  pack.channels = s.cin;
   pack.channel_stride = p.channel_stride;
   pack.height = s.height;
   pack.width = s.width;
@@ -156,16 +193,9 @@ void compute_panel(const ConvCall& call, int64_t panel, const float* packed, int
 void convolve(const ConvCall& call, const Parallel& parallel) {
   const Plan& p = *call.plan;
   if (p.panels() == 0) return;
-  Work work{&call, 1};
-  if (p.pack_per_item) {
-    parallel.run(parallel.pool, static_cast<size_t>(p.items), pack_and_compute_item, &work);
-    return;
-  }
-  if (!p.layout.in_place) {
-    work.pack_items = std::clamp<int64_t>(4 * p.panel_floats / (64 << 10), 1, call.weight->cin);
-    parallel.run(parallel.pool, static_cast<size_t>(work.pack_items * p.panels()), pack_item, &work);
-  }
+  Work work{&call};
   parallel.run(parallel.pool, static_cast<size_t>(p.items), compute_item, &work);
+  require(!work.out_of_memory, "there is not enough memory for the packed activations");
 }
 
 }  // namespace crisp

@@ -28,7 +28,7 @@ struct ConvCall {
 void convolve(const ConvCall& call, const Parallel& parallel);
 
 // The two halves of `convolve`, for measuring them apart.
-void pack_panel(const ConvCall& call, int64_t panel, int64_t first_channel, int64_t end_channel, float* packed);
+void pack_panel(const ConvCall& call, int64_t panel, float* packed);
 void compute_panel(const ConvCall& call, int64_t panel, const float* packed, int64_t first_strip, int64_t end_strip,
                    int64_t first_block_row, int64_t end_block_row);
 

@@ -49,7 +49,7 @@ struct StripCall {
 struct PackCall {
   const float* x;                  // (channels, height, width)
   float* packed;
-  int64_t first_channel, end_channel, channel_stride;
+  int64_t channels, channel_stride;
   int64_t height, width;
   int64_t stride_h, stride_w;
   int64_t plane_rows, pitch;       // rows and columns of a packed plane

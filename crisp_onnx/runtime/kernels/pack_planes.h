@@ -71,7 +71,7 @@ CRISP_INLINE void pack_channels_by(const PackCall& call) {
     const Covered covered = covered_columns(call, cp);
     typename I::Span spans[kKnownSpans];
     for (int n = 0; n < kKnownSpans; ++n) spans[n] = span_at<I>(covered, n * I::kLanes);
-    for (int64_t channel = call.first_channel; channel < call.end_channel; ++channel) {
+    for (int64_t channel = 0; channel < call.channels; ++channel) {
       const float* plane = call.x + channel * call.height * call.width;
       float* packed = call.packed + channel * call.channel_stride + cp * call.row_planes * plane_floats;
       for (int rp = 0; rp < call.row_planes; ++rp, packed += plane_floats) {

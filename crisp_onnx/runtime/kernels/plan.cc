@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <thread>
 
 #include "failure.h"
 
@@ -11,8 +12,9 @@ namespace crisp {
 namespace {
 
 constexpr int64_t kPanelBytes = 768 << 10;     // packed activations of a panel: most of a usual second-level cache
-constexpr int64_t kManyPanels = 4;             // from here on a work item packs its own panels
+constexpr int64_t kManyPanels = 4;             // from here on a work item does a whole panel
 constexpr int64_t kMostItems = 32;
+constexpr int64_t kMostBuffers = 64;          // of packed panels; a bit of a word each
 constexpr int64_t kItemMacs = 600000;          // about ten microseconds of one core,
 constexpr int64_t kItemBytes = 128 << 10;      // and so is reading this much of the weights
 constexpr int64_t kFirstLevelBytes = 24 << 10;  // of the first-level cache, for the activations of a few block columns
@@ -120,19 +122,14 @@ void divide_work(const Weight& w, Plan* p) {
   const int64_t positions = p->shape.batch * p->shape.out_height * p->shape.out_width;
   const int64_t wanted = std::clamp<int64_t>(std::max(positions * w.macs_per_position() / kItemMacs,
                                                       4 * w.macs_per_position() / kItemBytes), 1, kMostItems);
-  p->pack_per_item = !p->layout.in_place && p->panels() >= kManyPanels;
-  p->row_items = p->strip_items = 1;
-  if (p->pack_per_item) {
-    p->items = std::min(p->panels(), kMostItems);
-    p->scratch_floats = p->items * p->panel_floats;
-    return;
-  }
-  const int64_t per_panel = ceil_div(wanted, std::max<int64_t>(p->panels(), 1));  // none in an empty batch
-  const int64_t strips = static_cast<int64_t>(p->strips.size());
-  p->strip_items = std::min(strips, per_panel);
+  const int64_t panels = std::max<int64_t>(p->panels(), 1);  // none in an empty batch
+  const int64_t per_panel = panels >= kManyPanels ? 1 : ceil_div(wanted, panels);
+  p->strip_items = std::min(static_cast<int64_t>(p->strips.size()), per_panel);
   p->row_items = std::min(w.block_rows, ceil_div(per_panel, p->strip_items));
   p->items = p->panels() * p->strip_items * p->row_items;
-  p->scratch_floats = p->panels() * p->panel_floats;
+  const int64_t cores = std::clamp<int64_t>(std::thread::hardware_concurrency(), 1, kMostBuffers);
+  p->buffers = p->layout.in_place ? 0 : std::min(p->items, cores);
+  p->scratch_floats = p->buffers * p->panel_floats;
 }
 
 }  // namespace

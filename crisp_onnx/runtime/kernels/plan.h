@@ -29,8 +29,8 @@ struct Plan {
   std::vector<int32_t> offsets;     // (C * block)
   std::vector<Strip> strips;        // of a full panel
   std::vector<Strip> last_strips;   // of an image's last panel, when it has fewer rows
-  bool pack_per_item;               // many panels: each work item packs its own; few: all are packed first
-  int64_t items, row_items, strip_items;  // work items: items = panels (grouped) * strip_items * row_items
+  int64_t items, row_items, strip_items;  // work items: items = panels * strip_items * row_items
+  int64_t buffers;                  // of a packed panel each: as many as threads that may work at once
   int64_t scratch_floats;
 
   int64_t panels() const { return shape.batch * panels_per_image; }
