@@ -1,8 +1,8 @@
 """Time whole networks with the native kernels against stock ONNX Runtime dense fp32, and weigh their memory.
 
-    python -m benchmarks.end_to_end [--network resnet50]... [--threads 1,2] [--batch 1,8] [--memory]
+    python -m benchmarks.end_to_end [--network resnet50]... [--threads 1,2] [--batch 1,8] [--name NAME] [--memory]
 
-Both sides have the same seeded weights; the dense one has zeros in place. Writes results/end_to_end.json and a table.
+Both sides have the same seeded weights; the dense one has zeros in place. Writes results/NAME.json and a table.
 """
 
 from __future__ import annotations
@@ -49,9 +49,16 @@ print(psutil.Process().memory_info().rss - before)
 @click.option("--threads", default="1,2", show_default=True)
 @click.option("--batch", default="1", show_default=True)
 @click.option("--budget-s", default=4.0, show_default=True, help="Seconds a side and setting.")
+@click.option("--name", default="end_to_end", show_default=True, help="Of the files in benchmarks/results.")
 @click.option("--memory", is_flag=True, help="Also weigh a session of each side in a process of its own.")
 def main(
-    networks: tuple[str, ...], patterns: tuple[str, ...], threads: str, batch: str, budget_s: float, memory: bool
+    networks: tuple[str, ...],
+    patterns: tuple[str, ...],
+    threads: str,
+    batch: str,
+    budget_s: float,
+    name: str,
+    memory: bool,
 ) -> None:
     """Measure, print and write the table."""
     rows = []
@@ -69,10 +76,10 @@ def main(
                     share = rows[-1]["hybrid_bytes"] / rows[-1]["dense_bytes"]
                     sys.stdout.write(f"a session's memory is {share:.2f} of the dense one's\n")
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "end_to_end.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    (RESULTS / f"{name}.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     head = "| network | pattern | threads | batch | dense ms | ours ms | times faster | 10 to 90 % | |\n"
     head += "|---|---|--:|--:|--:|--:|--:|--:|---|\n"
-    (RESULTS / "end_to_end.md").write_text(head + "\n".join(map(_line, rows)) + "\n", encoding="utf-8")
+    (RESULTS / f"{name}.md").write_text(head + "\n".join(map(_line, rows)) + "\n", encoding="utf-8")
 
 
 def _write(network: str, sparsity: Sparsity, folder: Path) -> tuple[Path, Path]:
