@@ -171,6 +171,7 @@ TimingKind = Literal[
     "elementwise",
     "pool",
     "max_pool",
+    "lrn",
     "hybrid_kxk",
     "hybrid_1x1",
     "hybrid_gemm",

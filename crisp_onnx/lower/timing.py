@@ -22,6 +22,7 @@ _STAND_IN: dict[TimingKind, TimingKind] = {
     "max_pool": "pool",
     "pool": "max_pool",
     "elementwise": "pool",
+    "lrn": "elementwise",
 }
 
 
@@ -29,12 +30,18 @@ def timing_kind(op: LoweredOp, granule: int) -> TimingKind:
     """Runtimes keep channels in groups of `granule`; layers whose channels do not fill them take slower paths."""
     matrix = op.matrix
     if matrix is None:
-        return "elementwise" if op.kind != "pool" else "max_pool" if op.op == "MaxPool" else "pool"
+        return _without_weights(op)
     if op.seen.nm == "skip" or op.seen.block == "skip":
         return "hybrid_gemm" if "Gemm" in op.op else "hybrid_1x1" if matrix.window == (1, 1) else "hybrid_kxk"
     if "Conv" not in op.op:
         return "gemm" if matrix.N > 8 else "gemv"
     return _grouped(matrix, granule) if matrix.groups > 1 else _plain(matrix, granule)
+
+
+def _without_weights(op: LoweredOp) -> TimingKind:
+    if op.kind == "pool":
+        return "max_pool" if op.op == "MaxPool" else "pool"
+    return "lrn" if op.op == "LRN" else "elementwise"
 
 
 def _plain(matrix: Matrix, granule: int) -> TimingKind:

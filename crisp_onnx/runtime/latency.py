@@ -142,7 +142,12 @@ def measure_files(
 
 
 def timed_session(path: Path, threads: int, *, native: bool | None = None) -> ort.InferenceSession:
-    """A session as `session` opens it, but fit for timing beside others: its threads rest between runs.
+    """A session as `session` opens it, with `timing_options`."""
+    return session(path, native=native, options=timing_options(threads))
+
+
+def timing_options(threads: int) -> ort.SessionOptions:
+    """Options of a session that is timed, perhaps beside others: its threads rest between runs.
 
     They also have a core each where there are enough: the system may leave both threads of a small pool on one core for
     seconds, and the model then runs at half its speed.
@@ -157,7 +162,7 @@ def timed_session(path: Path, threads: int, *, native: bool | None = None) -> or
     if 1 < threads <= len(cores):  # the runtime counts cores from one, and leaves the calling thread alone
         pinned = ";".join(str(core + 1) for core in cores[1:threads])
         options.add_session_config_entry("session.intra_op_thread_affinities", pinned)
-    return session(path, native=native, options=options)
+    return options
 
 
 def seeded_input(spec: TensorSpec, *, batch: int, size: int = 224, seed: int = 0) -> npt.NDArray[Any]:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
+from crisp_onnx.runtime.latency import timing_options
 from crisp_onnx.runtime.layer_case import LayerCase, dense_and_hybrid
 from crisp_onnx.runtime.library import library_path
 
@@ -65,12 +66,9 @@ def measure_layer(case: LayerCase, *, threads: int = 1, rounds: int = 25, budget
 
 
 def _profiled(model: bytes, threads: int, folder: str, library: Path | None) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
+    options = timing_options(threads)
     options.enable_profiling = True
     options.profile_file_prefix = str(Path(folder) / ("hybrid" if library else "dense"))
-    options.add_session_config_entry("session.force_spinning_stop", "1")
     if library:
         options.register_custom_ops_library(str(library))
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])

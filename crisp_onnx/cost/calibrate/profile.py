@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
+from crisp_onnx.runtime.latency import timing_options
+
 QUIET_PERCENTILE = 10  # other work on the machine only ever adds time
 WARM_UP = 3
 MOST_RUNS = 400
@@ -52,10 +54,7 @@ def profile(
 
 
 def _options(threads: int, kernels: Path | None) -> ort.SessionOptions:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    options = timing_options(threads)
     if kernels is not None:
         options.register_custom_ops_library(str(kernels))
     return options

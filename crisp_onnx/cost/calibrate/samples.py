@@ -48,8 +48,8 @@ def measure_model(
 def pair(model: Model, name: str, base: Target, found: Profile) -> Measured:
     """Sum the profiled times by layer.
 
-    ONNX Runtime names a fused operator after one of its parts or after that part's output; layout changes belong to the
-    layer before them.
+    ONNX Runtime names a fused operator after one of its parts or after that part's output, with `fused` in front or
+    `_nchwc` behind; layout changes belong to the layer before them.
     """
     operators = lower(model, base, dtype="fp32").operators
     outputs = {node.name: [tensor.name for tensor in node.outputs] for node in model.graph().nodes}
@@ -62,7 +62,7 @@ def pair(model: Model, name: str, base: Target, found: Profile) -> Measured:
     times = [0.0] * len(operators)
     last = 0
     for node, spent in found.nodes_us.items():
-        last = owner.get(node.removesuffix("_nchwc"), last)
+        last = owner.get(node.removeprefix("fused ").removesuffix("_nchwc"), last)
         times[last] += spent
     samples = tuple(Sample(name, op, spent) for op, spent in zip(operators, times, strict=True) if spent > 0)
     return Measured(name, samples, found.whole_ms)

@@ -18,6 +18,7 @@ IMAGE_SIDES = (20, 28, 40, 48, 64, 96, 112, 136, 160, 192)
 STEM_KERNELS = (3, 3, 5, 7)
 MAX_LAYER_MACS = 4e8
 MAX_WEIGHTS = 6_000_000
+MAX_LRN_VALUES = 300_000  # tens of times slower than anything else of its size
 
 
 @dataclass
@@ -102,7 +103,7 @@ def _width(rng: np.random.Generator, least: int, most: int) -> int:
 
 def _block(b: _Builder) -> None:
     """One random block that keeps every layer affordable."""
-    kind = b.rng.choice(("plain", "plain", "bottleneck", "separable", "residual", "pool", "point", "fire"))
+    kind = b.rng.choice(("plain", "plain", "bottleneck", "separable", "residual", "pool", "point", "fire", "lrn"))
     stride = 2 if b.side > 6 and b.rng.random() < 0.5 else 1
     out = -(-b.side // stride)
     if kind == "pool" and b.side >= 14:
@@ -119,6 +120,8 @@ def _block(b: _Builder) -> None:
         b.conv(channels, 1 if back else 3, relu=False)
         b.op("Add", before)
         b.op("Relu")
+    elif kind == "lrn" and b.channels * b.side**2 < MAX_LRN_VALUES:
+        b.op("LRN", attributes={"size": 5, "alpha": 1e-4, "beta": 0.75})
     elif kind == "fire":
         _fire(b)
     elif kind == "bottleneck":
