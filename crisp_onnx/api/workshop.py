@@ -28,8 +28,9 @@ def workshop(folder: Path) -> Iterator[Path]:
             made.append(bench)
             bench.mkdir(mode=0o700)
         except OSError as error:
-            reason = error.strerror
-            raise CrispError(f"Cannot write to {folder}: {reason}. Choose another folder with --output.") from error
+            raise CrispError(
+                f"Cannot write to {folder}: {error.strerror}. Choose another folder with --output."
+            ) from error
         try:
             yield bench
         except OSError as error:
