@@ -232,10 +232,10 @@ def test_an_output_folder_that_is_a_file_or_lies_under_one(workplace, refused, t
 
 
 def test_an_output_folder_that_is_read_only(workplace, refused, tmp_path, monkeypatch):
-    def denied(*arguments: object, **options: object) -> str:
+    def denied(path: Path, mode: int = 0o777) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr("tempfile.mkdtemp", denied)
+    monkeypatch.setattr(Path, "mkdir", denied)
     refused(*workplace.options, "-o", tmp_path / "out", words=["Cannot write to", "Permission denied", "--output"])
     refused(*workplace.options, "-o", tmp_path / "a" / "b", words=["Cannot write to"])
 
