@@ -15,7 +15,8 @@ from pathlib import Path
 from real_data import CIFAR_PREPROCESS, RESNET, CifarImages, class_set, data_folder
 from record import record
 
-from crisp_onnx import Recipe, compress, estimate
+from crisp_onnx import Recipe, compress
+from crisp_onnx.api.targets import estimate
 from crisp_onnx.report.schema import Report
 
 MODELS = (RESNET, "mobilenetv1_imagenet.onnx")
