@@ -1,6 +1,6 @@
 """Accuracy at 87.5 % sparsity on ten of a hundred classes, beside the untouched and a fine-tuned dense model.
 
-    python benchmarks/class_sets.py [--sets 0,1,2] [--epochs 40] [--sparsity 0.875]
+    python benchmarks/class_sets.py [--sets 0,1,2] [--epochs 20] [--sparsity 0.875]
 
 All three are judged on the same test images with the logits restricted to the ten classes: a comparison over all
 hundred outputs would flatter whatever was fine-tuned. The dense model is fine-tuned by the very same recipe with masks
@@ -77,7 +77,7 @@ def dense_by_the_same_recipe(recipe: Recipe, folder: Path, classes: tuple[int, .
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", default="0,1,2")
-    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--sparsity", type=float, default=0.875)
     parser.add_argument("--saliency", default="crisp")
     parser.add_argument("--seed", type=int, default=0)
