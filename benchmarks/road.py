@@ -1,6 +1,6 @@
 """Walk the whole road on every real model: accuracy, size against the formula, equality with the masked dense graph.
 
-python benchmarks/road.py [--epochs 3] [--macs 0.5]
+python benchmarks/road.py [--epochs 2] [--sparsity 0.7]
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def row(name: str, report: Report, seconds: float) -> dict[str, object]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--sparsity", type=float, default=0.7)
     options = parser.parse_args()
     folder = data_folder()
