@@ -116,10 +116,10 @@ def one_shot(case: Case, task: Task, statistics: Tensors, own: Images) -> float:
 def measure(case: Case, per_class: int) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
     """A row per source of images, and a row per layer."""
     start = time.perf_counter()
-    synthetic = synthesise(case.module(), case.classes, case.preprocess)
+    effort = effort_for(case.preprocess.size, len(case.classes), case.prepared.macs)
+    synthetic = synthesise(case.module(), case.classes, case.preprocess, effort)
     seconds = time.perf_counter() - start
-    effort = replace(effort_for(case.preprocess.size, len(case.classes)), steps=0)
-    noise = synthesise(case.module(), case.classes, case.preprocess, effort=effort)
+    noise = synthesise(case.module(), case.classes, case.preprocess, replace(effort, steps=0))
     _, expected = saliencies(case, case.task, case.some(0, per_class))
     untouched = accuracy(case.module(), case)
     rows: list[dict[str, object]] = []

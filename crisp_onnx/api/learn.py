@@ -88,7 +88,7 @@ def learn(
     with watch("bridge"):
         crossed = _cross(prepared, preprocess, find_device(recipe.device))
     with watch("images"):
-        sight = _see(recipe, crossed, classes, preprocess, given, probabilities=prepared.probabilities)
+        sight = _see(recipe, prepared, crossed, classes, preprocess, given)
     epochs, notes = _epochs(recipe, crossed, given)
     if not crossed.module.statistics:
         with watch("statistics"):
@@ -125,19 +125,18 @@ def _cross(prepared: Prepared, preprocess: Preprocess, device: torch.device) -> 
 
 def _see(
     recipe: Recipe,
+    prepared: Prepared,
     crossed: _Crossed,
     classes: Classes,
     preprocess: Preprocess,
     given: Images | None,
-    *,
-    probabilities: bool,
 ) -> _Sight:
     """The images to learn from, synthesised where none are given, and those held out of them."""
     assumed = (f"{preprocess.assumed.capitalize()}.",) if preprocess.assumed else ()
     if given is None:
-        effort = replace(effort_for(preprocess.size, len(classes)), batch=crossed.batch)
+        effort = replace(effort_for(preprocess.size, len(classes), prepared.macs), batch=crossed.batch)
         images = synthesise(
-            crossed.module, classes, preprocess, seed=recipe.seed, effort=effort, probabilities=probabilities
+            crossed.module, classes, preprocess, effort, seed=recipe.seed, probabilities=prepared.probabilities
         )
         note = (
             f"No images to learn from were given: {len(images)} were synthesised from the model itself. Saliency "

@@ -45,6 +45,11 @@ class Prepared:
     size: int
 
     @property
+    def macs(self) -> int:
+        """Multiply-accumulates of the weight layers for one image."""
+        return sum(layer.macs for layer in self.layers)
+
+    @property
     def outputs(self) -> int:
         """Number of classes the model knows."""
         shape = self.shapes.get(self.model.output.name, ())

@@ -34,6 +34,10 @@ WARM_UP_STEPS = 5
 MOMENTS = 3.0
 HALVED_FROM_SIDE, HALVED_SHARE = 96, 0.7
 BATCH_PIXELS = 1_000_000
+MOST_IMAGES, MOST_LARGE_IMAGES, MOST_OF_A_CLASS = 320, 160, 32
+# Two cores do this in one to five minutes, for half of it is saved where large images can be halved.
+MOST_MACS = 7.5e12
+FEWEST_STEPS = 20
 
 
 @dataclass(frozen=True)
@@ -46,13 +50,17 @@ class Effort:
     batch: int = 100
 
 
-def effort_for(size: tuple[int, int], classes: int) -> Effort:
-    """On two cores under a minute for ten classes of 32 x 32 pixels, one to two for a MobileNet at 224 x 224.
+def effort_for(size: tuple[int, int], classes: int, macs: int) -> Effort:
+    """What two cores do in a few minutes, with a model of so many `macs` an image of `size` (height, width).
 
-    320 small or 160 large images in all, at most 32 and at least one a class.
+    A large model gets fewer images, then fewer steps: images in half the number cost less accuracy than half the steps.
     """
-    images = 320 if size[0] * size[1] <= 64 * 64 else 160
-    return Effort(max(1, min(32, images // classes)))
+    images = MOST_IMAGES if size[0] * size[1] <= 64 * 64 else MOST_LARGE_IMAGES
+    step_macs = 2 * max(1, macs)  # forward, and backward to the image; the weights want no gradients
+    affordable = int(MOST_MACS / (step_macs * Effort.steps))
+    per_class = max(1, min(MOST_OF_A_CLASS, min(images, affordable) // classes))
+    steps = int(MOST_MACS / (step_macs * per_class * classes))
+    return Effort(per_class, max(FEWEST_STEPS, min(Effort.steps, steps)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,9 +108,9 @@ def synthesise(
     network: Network,
     classes: Classes,
     preprocess: Preprocess,
+    effort: Effort,
     *,
     seed: int = 0,
-    effort: Effort | None = None,
     probabilities: bool = False,
 ) -> Images:
     """Images of the classes, the same number of each, labelled with the class that they were made for.
@@ -111,14 +119,13 @@ def synthesise(
     give the same images.
 
     Args:
-        effort: by default as `effort_for` says.
+        effort: `effort_for` has one that ends in minutes.
         probabilities: the model ends in Softmax.
 
     Raises:
         CrispError: the model cannot run images of the preprocessing's size, or its gradients are not finite.
     """
     network.eval()
-    effort = effort or effort_for(preprocess.size, len(classes))
     device = next(iter(network.parameters())).device
     low, high = (torch.from_numpy(bound).to(device)[:, None, None] for bound in preprocess.bounds())
     indices = torch.tensor(classes.indices, device=device)

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from small_models import SIDE, coloured_images, residual_classifier
 from torch import Tensor, nn
 
@@ -15,7 +17,7 @@ from crisp_onnx.bridge import GraphModule, to_torch
 from crisp_onnx.data import Classes, Images, open_images, parse_preprocess
 from crisp_onnx.data.network import Node, batch_norm_sites, moment_distance
 from crisp_onnx.data.spectrum import shifted
-from crisp_onnx.data.synthesis import Effort, effort_for, synthesise
+from crisp_onnx.data.synthesis import FEWEST_STEPS, MOST_MACS, Effort, effort_for, synthesise
 from crisp_onnx.errors import CrispError
 from crisp_onnx.model import Model, TensorSpec, load
 
@@ -165,10 +167,18 @@ def test_large_images_are_first_optimised_at_half_size_where_the_network_can() -
 
 
 def test_the_default_effort_bounds_the_number_of_images() -> None:
-    assert effort_for((32, 32), 10).per_class == 32
-    assert effort_for((224, 224), 10).per_class == 16
-    assert effort_for((224, 224), 1000).per_class == 1
-    assert effort_for((224, 224), 1).per_class == 32
+    assert effort_for((32, 32), 10, macs=139_000_000).per_class == 32
+    assert effort_for((224, 224), 10, macs=570_000_000).per_class == 16
+    assert effort_for((224, 224), 1, macs=0).per_class == 32
+    assert effort_for((224, 224), 1000, macs=0).per_class == 1
+
+
+@given(st.integers(1, 1000), st.integers(0, 10**11))
+def test_the_default_effort_bounds_the_work_by_fewer_images_and_then_by_fewer_steps(classes: int, macs: int) -> None:
+    effort = effort_for((224, 224), classes, macs)
+    least = effort.per_class == 1 and effort.steps == FEWEST_STEPS
+    assert least or 2 * macs * effort.per_class * classes * effort.steps <= MOST_MACS
+    assert effort.steps == Effort.steps or effort.per_class == 1
 
 
 class _FirstChannel(nn.Module):
