@@ -35,8 +35,8 @@ MOMENTS = 3.0
 HALVED_FROM_SIDE, HALVED_SHARE = 96, 0.7
 BATCH_PIXELS = 1_000_000
 MOST_IMAGES, MOST_LARGE_IMAGES, MOST_OF_A_CLASS = 320, 160, 32
-# Two cores do this in one to five minutes, for half of it is saved where large images can be halved.
-MOST_MACS = 7.5e12
+# Two cores do this in one to five minutes: small layers and single images are slow, half size is quick.
+MOST_MACS = 4e12
 FEWEST_STEPS = 20
 
 

@@ -82,9 +82,9 @@ Asked = tuple[tuple[WeightLayer, ...], Saliency, dict[str, str], Lowered]
 PATTERN = Pattern(2, 4, 64, 1)
 
 
-def kept(plan: Plan, saliency: Saliency) -> float:
+def worth(plan: Plan, saliency: Saliency) -> float:
     masks = plan.masks()
-    return float(sum((value * masks.get(name, True)).sum() for name, value in saliency.items()))
+    return float(sum((value * masks.get(name, True)).sum() ** 0.5 for name, value in saliency.items()))
 
 
 @pytest.mark.parametrize("share", [0.35, 0.5, 0.7, 0.95])
@@ -117,9 +117,7 @@ def test_a_budget_of_the_dense_model_leaves_everything_dense(asked: Asked) -> No
 
 
 @pytest.mark.parametrize("sparsity", [0.7, 0.85])
-def test_steering_keeps_no_less_saliency_than_the_global_threshold_at_its_latency(
-    asked: Asked, sparsity: float
-) -> None:
+def test_steering_is_worth_no_less_than_the_global_threshold_at_its_latency(asked: Asked, sparsity: float) -> None:
     layers, saliency, reasons, lowered = asked
     target = load_target("stc_edge_int8")
     threshold = choose(saliency, layers, PATTERN, Budget(kept_weights=1 - sparsity), dense_reasons=reasons, floor=0.0)
@@ -133,7 +131,17 @@ def test_steering_keeps_no_less_saliency_than_the_global_threshold_at_its_latenc
         target=target,
         dense_reasons=reasons,
     )
-    assert kept(plan, saliency) >= kept(threshold, saliency) * (1 - 1e-6)
+    assert worth(plan, saliency) >= worth(threshold, saliency) * (1 - 1e-6)
+
+
+def test_a_layer_of_little_saliency_is_not_starved_for_the_others(asked: Asked) -> None:
+    layers, saliency, reasons, lowered = asked
+    target = load_target("stc_edge_int8")
+    faint = {name: value * (0.05 if name == "w1" else 1) for name, value in saliency.items()}
+    budget = TargetBudget(latency_ms=0.4 * plan_cost(Plan(), lowered, target, "latency_ms"))
+    plan = steer(faint, layers, PATTERN, budget, lowered=lowered, target=target, dense_reasons=reasons)
+    kept = {sparse.layer.weight: sparse.density for sparse in plan.sparse()}
+    assert kept["w1"] > 0.3 * kept["w2"]
 
 
 def test_an_energy_budget_is_met_where_the_target_knows_energy(asked: Asked) -> None:

@@ -168,7 +168,7 @@ def test_large_images_are_first_optimised_at_half_size_where_the_network_can() -
 
 def test_the_default_effort_bounds_the_number_of_images() -> None:
     assert effort_for((32, 32), 10, macs=139_000_000).per_class == 32
-    assert effort_for((224, 224), 10, macs=570_000_000).per_class == 16
+    assert effort_for((224, 224), 10, macs=570_000_000).per_class == 8
     assert effort_for((224, 224), 1, macs=0).per_class == 32
     assert effort_for((224, 224), 1000, macs=0).per_class == 1
 
