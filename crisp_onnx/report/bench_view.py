@@ -9,7 +9,7 @@ from rich.text import Text
 
 from crisp_onnx.errors import CrispError
 from crisp_onnx.report.table import rows_table
-from crisp_onnx.runtime.bench import Bench
+from crisp_onnx.runtime.bench import Bench, Comparison
 
 FORMATS = (".svg", ".png")
 ROW_INCHES = 0.2
@@ -19,10 +19,12 @@ MOST_NAMED = 3
 
 def bench_view(found: Bench) -> tuple[RenderableType, ...]:
     """A row per setting, a row per layer where layers were measured, and what to make of noise."""
+    several = any(comparison.batch > 1 for comparison in found.comparisons)
     settings = [
         (
             comparison.threads,
             comparison.batch,
+            *((_ways(comparison),) if several else ()),
             *(f"{side.median:.2f}" for side in comparison.timing.sides_ms),
             f"{comparison.speedup:.2f}",
             f"{comparison.timing.ratios[1].p10:.2f} to {comparison.timing.ratios[1].p90:.2f}",
@@ -30,9 +32,10 @@ def bench_view(found: Bench) -> tuple[RenderableType, ...]:
         )
         for comparison in found.comparisons
     ]
-    columns = ("threads", "batch", "against, ms", "model, ms", "times faster", "10th to 90th percentile", "rounds")
+    measured = ("against, ms", "model, ms", "times faster", "10th to 90th percentile", "rounds")
+    columns = ("threads", "batch", *(("fed",) if several else ()), *measured)
     title = f"{found.model.name} against {found.against}"
-    shown: list[RenderableType] = [rows_table(title, columns, settings, right=(0, 1, 2, 3, 4, 5, 6))]
+    shown: list[RenderableType] = [rows_table(title, columns, settings, right=tuple(range(len(columns))))]
     if found.layers:
         layers = [
             (layer.node, layer.kernel, f"{layer.times.dense_ms:.3f}", f"{layer.times.hybrid_ms:.3f}",
@@ -43,6 +46,14 @@ def bench_view(found: Bench) -> tuple[RenderableType, ...]:
         shown += [Text(), rows_table("Layers alone", heads, layers, right=(2, 3, 4, 5)), Text(worst_layers(found))]
     shown += [Text(comparison.timing.note) for comparison in found.comparisons if comparison.timing.noisy]
     return tuple(shown)
+
+
+def _ways(comparison: Comparison) -> str:
+    """How the model took its batch, and the other side where that is another way."""
+    model, against = (
+        "in parts" if parts else "at once" for parts in (comparison.in_parts, comparison.against_in_parts)
+    )
+    return model if model == against else f"{model}, against {against}"
 
 
 def worst_layers(found: Bench) -> str:

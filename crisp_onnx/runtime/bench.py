@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,19 +15,27 @@ import onnxruntime as ort
 from crisp_onnx.errors import CrispError
 from crisp_onnx.progress import bar
 from crisp_onnx.runtime.hybrid_nodes import HybridNode, hybrid_nodes
-from crisp_onnx.runtime.latency import Timing, side_by_side, timed_session
+from crisp_onnx.runtime.latency import Timing, interleave, summarize, timed_session
 from crisp_onnx.runtime.layer_times import LayerTimes, measure_layer
 from crisp_onnx.runtime.library import BODY, which_kernel
+from crisp_onnx.runtime.parts import run_in_parts
 
 log = logging.getLogger(__name__)
+Run = Callable[[], object]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One setting. `timing`: sides (against, model); its second ratio is the model's speed-up."""
+    """One setting. `timing`: sides (against, model); its second ratio is the model's speed-up.
+
+    `in_parts`: the model took its batch an image at a time, one on each of `threads` cores (see `run_in_parts`).
+    `against_in_parts`: the other side did, because that was its faster way.
+    """
 
     threads: int
     batch: int
+    in_parts: bool
+    against_in_parts: bool
     timing: Timing
 
     @property
@@ -69,7 +78,8 @@ def bench(
 ) -> Bench:
     """Measure `model` with the native kernels against `against` in stock ONNX Runtime (None: its own dense form).
 
-    Runs alternate A B A B for about `budget_s` seconds a side and setting. `per_layer` also times every hybrid layer
+    Runs alternate A B A B for about `budget_s` seconds a side and setting. A batch of several images is taken at once
+    and in parts, and both are compared with the faster way of `against`. `per_layer` also times every hybrid layer
     alone, sparse and dense, at the first thread count and batch.
 
     Raises:
@@ -77,12 +87,11 @@ def bench(
     """
     if min((*threads, *batch), default=0) < 1:
         raise CrispError("Threads and batch need at least one number each, all of them 1 or more.")
-    comparisons = []
+    comparisons: list[Comparison] = []
     with bar("measuring", len(threads) * len(batch)) as advance:
         for count in threads:
-            sides = timed_session(against or model, count, native=False), timed_session(model, count)
             for size in batch:
-                comparisons.append(Comparison(count, size, _compare(sides, size, budget_s)))
+                comparisons += compare(model, against, threads=count, batch=size, budget_s=budget_s)
                 advance(1)
     nodes = hybrid_nodes(model, batch=batch[0]) if per_layer else ()
     layers = []
@@ -94,14 +103,46 @@ def bench(
     return Bench(model, words, tuple(comparisons), tuple(layers))
 
 
-def _compare(sides: tuple[ort.InferenceSession, ort.InferenceSession], batch: int, budget_s: float) -> Timing:
-    feeds = [{side.get_inputs()[0].name: _input(side, batch)} for side in sides]
+def compare(
+    model: Path, against: Path | None = None, *, threads: int, batch: int, budget_s: float = 3.0
+) -> tuple[Comparison, ...]:
+    """One setting, as `bench` measures it: the batch at once and, where it has several images, also in parts.
+
+    Raises:
+        CrispError: a file cannot be opened or run.
+    """
+    runs = [
+        *_at_once(model, against, threads, batch),
+        *(_in_parts(model, against, threads, batch) if batch > 1 else ()),
+    ]
     try:
-        return side_by_side(sides, feeds, budget_s=budget_s)
+        times = interleave(runs, budget_s=budget_s)
     except Exception as error:  # onnxruntime raises a type per error code, without a common base
         raise CrispError(
             f"ONNX Runtime cannot run the models at batch {batch}: {str(error).splitlines()[0]}"
         ) from error
+    best = int(np.argmin(np.median(times[:, ::2], axis=0)))
+    return tuple(
+        Comparison(threads, batch, way > 0, best > 0, summarize(times[:, [2 * best, 2 * way + 1]]))
+        for way in range(len(runs) // 2)
+    )
+
+
+def _at_once(model: Path, against: Path | None, threads: int, batch: int) -> list[Run]:
+    sides = timed_session(against or model, threads, native=False), timed_session(model, threads)
+    return [partial(side.run, None, _feed(side, batch)) for side in sides]
+
+
+def _in_parts(model: Path, against: Path | None, threads: int, batch: int) -> list[Run]:
+    """None where a side fixes its batch."""
+    sides = timed_session(against or model, 1, native=False), timed_session(model, 1)
+    if any(isinstance(side.get_inputs()[0].shape[0], int) for side in sides):
+        return []
+    return [partial(run_in_parts, side, _feed(side, batch), workers=threads) for side in sides]
+
+
+def _feed(side: ort.InferenceSession, batch: int) -> dict[str, npt.NDArray[np.float32]]:
+    return {side.get_inputs()[0].name: _input(side, batch)}
 
 
 def _input(side: ort.InferenceSession, batch: int) -> npt.NDArray[np.float32]:
