@@ -1,17 +1,26 @@
-"""Plots of an estimate: the roofline of a target with the model's layers, and a stacked bar per layer."""
+"""Plots of an estimate: the roofline of a target with the model's layers, and stacked bars per layer."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from crisp_onnx.cost import Estimate, LayerCost
+from crisp_onnx.cost.energy import Energy
 from crisp_onnx.errors import CrispError
 from crisp_onnx.lower import Target
 
 BOUND_COLOURS = {"compute": "#2b6cb0", "onchip": "#b7791f", "dram": "#c53030", "overhead": "#718096"}
+ENERGY_COLOURS = {
+    "mac": "#2b6cb0",
+    "lrf": "#63b3ed",
+    "rf": "#38a169",
+    "buffer": "#b7791f",
+    "dram": "#c53030",
+    "static": "#718096",
+}
 BAR_INCHES = 0.16
 LABEL_LENGTH = 36
 
@@ -26,7 +35,7 @@ def write_roofline(estimate: Estimate, target: Target, path: Path) -> None:
     """
     layers = [layer for layer in estimate.layers if layer.macs and layer.dram_bytes and layer.latency_ms]
     peak = float(target.peak_macs(estimate.dtype) * target.clock_hz) / 1e9
-    with _figure(path, (8.0, 5.0)) as axes:
+    with _figure(path, (8.0, 5.0)) as (axes,):
         axes.set_xscale("log")
         axes.set_yscale("log")
         intensity = [layer.macs / layer.dram_bytes for layer in layers] or [1.0]
@@ -52,28 +61,50 @@ def write_roofline(estimate: Estimate, target: Target, path: Path) -> None:
 
 
 def write_layer_bars(estimate: Estimate, target: Target, path: Path) -> None:
-    """Latency of every layer: the limiting resource, coloured by which it is, and the fixed overhead on top of it.
+    """Latency of every layer, and where the target has an energy table its nominal energy by component beside it.
+
+    Latency: the limiting resource, coloured by which it is, and the fixed overhead on top of it.
 
     Raises:
         CrispError: matplotlib is missing, another suffix, or the file cannot be written.
     """
     layers = estimate.layers
-    with _figure(path, (9.0, max(2.5, BAR_INCHES * len(layers) + 1.0))) as axes:
-        names = [_short(layer.name) for layer in layers]
-        work = [_work_ms(layer) for layer in layers]
-        colours = [BOUND_COLOURS[_limit(layer)] for layer in layers]
-        rows = range(len(layers))
-        axes.barh(rows, work, color=colours, height=0.75)
-        overhead = [layer.latency_ms - ms for layer, ms in zip(layers, work, strict=True)]
-        axes.barh(rows, overhead, left=work, color=BOUND_COLOURS["overhead"], height=0.75)
-        axes.set_yticks(rows, names, fontsize=6)
-        axes.invert_yaxis()
-        axes.margins(y=0.5 / max(len(layers), 1))
-        axes.set_xlabel("ms a layer")
+    spent = [layer.energy[1] for layer in layers if layer.energy is not None]
+    by_component = len(spent) == len(layers) > 0 and not any(energy.from_tdp for energy in spent)
+    height = max(2.5, BAR_INCHES * len(layers) + 1.0)
+    with _figure(path, (14.0 if by_component else 9.0, height), 1 + by_component) as panels:
+        axes = panels[0]
+        _latency_bars(axes, layers)
+        axes.set_yticks(range(len(layers)), [_short(layer.name) for layer in layers], fontsize=6)
         axes.set_title(f"{estimate.model} on {estimate.target}: {estimate.as_is.latency_ms:.4g} ms")
-        for bound, colour in BOUND_COLOURS.items():
-            axes.barh([0], [0], color=colour, label=bound)
-        axes.legend(frameon=False, fontsize=8)
+        if by_component:
+            _energy_bars(panels[1], spent)
+            panels[1].set_title(f"{sum(energy.total_uj for energy in spent) / 1e3:.4g} mJ")
+            panels[1].set_yticks([])
+        for panel in panels:
+            panel.set_ylim(max(len(layers), 1) - 0.25, -0.75)
+
+
+def _latency_bars(axes: Any, layers: Sequence[LayerCost]) -> None:
+    work = [_work_ms(layer) for layer in layers]
+    rows = range(len(layers))
+    axes.barh(rows, work, color=[BOUND_COLOURS[_limit(layer)] for layer in layers], height=0.75)
+    overhead = [layer.latency_ms - ms for layer, ms in zip(layers, work, strict=True)]
+    axes.barh(rows, overhead, left=work, color=BOUND_COLOURS["overhead"], height=0.75)
+    axes.set_xlabel("ms a layer")
+    for bound, colour in BOUND_COLOURS.items():
+        axes.barh([0], [0], color=colour, label=bound)
+    axes.legend(frameon=False, fontsize=8)
+
+
+def _energy_bars(axes: Any, spent: Sequence[Energy]) -> None:
+    left = [0.0] * len(spent)
+    for component, colour in ENERGY_COLOURS.items():
+        part = [getattr(energy, component) for energy in spent]
+        axes.barh(range(len(spent)), part, left=left, color=colour, height=0.75, label=component)
+        left = [before + more for before, more in zip(left, part, strict=True)]
+    axes.set_xlabel("uJ a layer, nominal")
+    axes.legend(frameon=False, fontsize=8)
 
 
 def _work_ms(layer: LayerCost) -> float:
@@ -90,8 +121,8 @@ def _short(name: str) -> str:
 
 
 @contextmanager
-def _figure(path: Path, inches: tuple[float, float]) -> Iterator[Any]:
-    """The axes of a figure that is saved to `path` when the block is left, without pyplot's global state."""
+def _figure(path: Path, inches: tuple[float, float], panels: int = 1) -> Iterator[Any]:
+    """The axes of a figure, side by side, that is saved to `path` at the end, without pyplot's global state."""
     if path.suffix not in (".png", ".svg"):
         raise CrispError(f"Cannot plot to {path}: only .png and .svg are written. Change the suffix.")
     try:
@@ -99,7 +130,7 @@ def _figure(path: Path, inches: tuple[float, float]) -> Iterator[Any]:
     except ImportError as error:
         raise CrispError("Plots need matplotlib, which is not installed: pip install 'crisp-onnx[report]'.") from error
     figure = Figure(figsize=inches, layout="constrained")
-    yield figure.subplots()
+    yield figure.subplots(1, panels, squeeze=False)[0]
     try:
         figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
     except OSError as error:

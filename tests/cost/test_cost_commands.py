@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -65,6 +66,14 @@ def test_estimate_draws_its_plots(net: Path, tmp_path: Path, suffix: str) -> Non
     files = tmp_path / f"roofline{suffix}", tmp_path / f"bars{suffix}"
     run("estimate", net, "--target", "nvidia_a100", "--plot", files[0], "--plot", files[1], "-q")
     assert all(file.stat().st_size > 1000 for file in files)
+
+
+def test_the_bars_show_energy_by_component_where_the_target_has_a_table_of_it(net: Path, tmp_path: Path) -> None:
+    widths = []
+    for target in ("stc_edge_int8", "nvidia_a100"):  # the second knows its design power alone
+        run("estimate", net, "--target", target, "--plot", tmp_path / "a.svg", "--plot", tmp_path / "b.svg", "-q")
+        widths.append(ElementTree.parse(tmp_path / "b.svg").getroot().attrib["width"])
+    assert widths == ["1008pt", "648pt"]
 
 
 def test_other_plot_formats_and_unknown_targets_are_refused(net: Path, tmp_path: Path) -> None:
