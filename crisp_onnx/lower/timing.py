@@ -7,6 +7,14 @@ from crisp_onnx.lower.matrix import Matrix
 from crisp_onnx.lower.schema import TimingKind
 
 PARTS = ("fixed", "mac", "weight_byte", "input_byte", "output_byte")
+_OWN_KIND: dict[str, TimingKind] = {
+    "MaxPool": "max_pool",
+    "GlobalAveragePool": "global_pool",
+    "ReduceMean": "global_pool",
+    "Concat": "concat",
+    "LRN": "lrn",
+}
+FEW_POSITIONS = 8
 # A kind that was not measured is timed as the one it stands beside here.
 _STAND_IN: dict[TimingKind, TimingKind] = {
     "hybrid_1x1": "hybrid_kxk",
@@ -21,7 +29,9 @@ _STAND_IN: dict[TimingKind, TimingKind] = {
     "gemm": "conv_1x1",
     "max_pool": "pool",
     "pool": "max_pool",
+    "global_pool": "pool",
     "elementwise": "pool",
+    "concat": "elementwise",
     "lrn": "elementwise",
 }
 
@@ -32,16 +42,16 @@ def timing_kind(op: LoweredOp, granule: int) -> TimingKind:
     if matrix is None:
         return _without_weights(op)
     if op.seen.nm == "skip" or op.seen.block == "skip":
-        return "hybrid_gemm" if "Gemm" in op.op else "hybrid_1x1" if matrix.window == (1, 1) else "hybrid_kxk"
+        if matrix.N <= FEW_POSITIONS:
+            return "hybrid_gemm"
+        return "hybrid_1x1" if matrix.window == (1, 1) else "hybrid_kxk"
     if "Conv" not in op.op:
-        return "gemm" if matrix.N > 8 else "gemv"
+        return "gemm" if matrix.N > FEW_POSITIONS else "gemv"
     return _grouped(matrix, granule) if matrix.groups > 1 else _plain(matrix, granule)
 
 
 def _without_weights(op: LoweredOp) -> TimingKind:
-    if op.kind == "pool":
-        return "max_pool" if op.op == "MaxPool" else "pool"
-    return "lrn" if op.op == "LRN" else "elementwise"
+    return _OWN_KIND.get(op.op, "pool" if op.kind == "pool" else "elementwise")
 
 
 def _plain(matrix: Matrix, granule: int) -> TimingKind:

@@ -57,7 +57,7 @@ def test_synthetic_networks_run_and_repeat(seed: int) -> None:
 
 def test_the_fit_finds_the_parts_of_a_known_law_again(measured: list[Measured]) -> None:
     fits = fit_kinds([s for m in measured for s in m.samples], 16)
-    assert {"conv_1x1", "conv_kxk_unaligned", "conv_first", "hybrid_kxk", "gemv", "pool"} <= set(fits)
+    assert {"conv_1x1", "conv_kxk_unaligned", "conv_first", "hybrid_kxk", "gemv", "global_pool"} <= set(fits)
     for sample in (s for m in measured for s in m.samples):
         found = predict_us(sample, fits, 16)
         if found is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ IMAGE_SIDES = (20, 28, 40, 48, 64, 96, 112, 136, 160, 192)
 STEM_KERNELS = (3, 3, 5, 7)
 MAX_LAYER_MACS = 4e8
 MAX_WEIGHTS = 6_000_000
+MAX_CLASSIFIER_WEIGHTS = 16_000_000
 MAX_LRN_VALUES = 300_000  # tens of times slower than anything else of its size
 
 
@@ -58,16 +59,25 @@ class _Builder:
         self.nodes.append(helper.make_node(kind, [self.head, *others], [name], name=name, **(attributes or {})))
         self.head = name
 
-    def classifier(self, outputs: int, *, as_conv: bool) -> None:
-        self.op("GlobalAveragePool")
-        if as_conv:
+    def classifier(self, outputs: int, *, as_conv: bool, hidden: Sequence[int]) -> None:
+        """One layer over the pooled channels; with `hidden` widths, several over all values, as in older networks."""
+        if not hidden:
+            self.op("GlobalAveragePool")
+        if as_conv and not hidden:
             self.conv(outputs, 1, relu=False)
         self.op("Flatten")
-        if as_conv:
+        if as_conv and not hidden:
             return
-        self._store("fc.w", self.rng.standard_normal((outputs, self.channels), dtype=np.float32))
-        self._store("fc.b", np.zeros(outputs, np.float32))
-        self.op("Gemm", "fc.w", "fc.b", attributes={"transB": 1})
+        inputs = self.channels * (self.side**2 if hidden else 1)
+        for width in (*hidden, outputs):
+            self._gemm(inputs, width)
+            inputs = width
+
+    def _gemm(self, inputs: int, outputs: int) -> None:
+        name = f"fc{len(self.nodes)}"
+        self._store(f"{name}.w", self.rng.standard_normal((outputs, inputs), dtype=np.float32) * np.float32(0.02))
+        self._store(f"{name}.b", np.zeros(outputs, np.float32))
+        self.op("Gemm", f"{name}.w", f"{name}.b", attributes={"transB": 1})
 
     def _store(self, name: str, value: npt.NDArray[np.float32]) -> None:
         self.stored.append(numpy_helper.from_array(value, name))
@@ -82,7 +92,9 @@ def synthetic_network(seed: int) -> Model:
     for _ in range(int(rng.integers(4, 8))):
         _block(builder)
     outputs = int(rng.integers(10, 1200))
-    builder.classifier(outputs, as_conv=rng.random() < 0.4)
+    builder.classifier(outputs, as_conv=rng.random() < 0.4, hidden=_hidden(builder, outputs))
+    if rng.random() < 0.5:
+        builder.op("Softmax")
     graph = helper.make_graph(
         builder.nodes,
         f"synthetic{seed}",
@@ -94,6 +106,16 @@ def synthetic_network(seed: int) -> Model:
     return Model(proto, Path(f"synthetic{seed}.onnx"), "")
 
 
+def _hidden(b: _Builder, outputs: int) -> tuple[int, ...]:
+    """In every third network the widths of one or two layers before the last, while their weights are affordable."""
+    if b.rng.random() > 1 / 3:
+        return ()
+    most = int(min(4096, MAX_CLASSIFIER_WEIGHTS / (b.channels * b.side**2 + outputs)))
+    if most < 32:
+        return ()
+    return tuple(_width(b.rng, 32, most) for _ in range(int(b.rng.integers(1, 3))))
+
+
 def _width(rng: np.random.Generator, least: int, most: int) -> int:
     """Log-uniform; mostly multiples of 16, as real networks have them, some of 8, some of nothing."""
     width = int(np.exp(rng.uniform(np.log(least), np.log(most))))
@@ -103,11 +125,14 @@ def _width(rng: np.random.Generator, least: int, most: int) -> int:
 
 def _block(b: _Builder) -> None:
     """One random block that keeps every layer affordable."""
-    kind = b.rng.choice(("plain", "plain", "bottleneck", "separable", "residual", "pool", "point", "fire", "lrn"))
+    kind = b.rng.choice(
+        ("plain", "plain", "bottleneck", "separable", "residual", "pool", "point", "fire", "lrn", "swish")
+    )
     stride = 2 if b.side > 6 and b.rng.random() < 0.5 else 1
     out = -(-b.side // stride)
     if kind == "pool" and b.side >= 14:
-        b.op("MaxPool", attributes={"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]})
+        op = "MaxPool" if b.rng.random() < 0.7 else "AveragePool"
+        b.op(op, attributes={"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]})
         b.side = (b.side - 1) // 2 + 1
     elif kind == "separable":
         b.conv(b.channels, int(b.rng.choice((3, 3, 5))), stride, groups=b.channels)
@@ -122,6 +147,11 @@ def _block(b: _Builder) -> None:
         b.op("Relu")
     elif kind == "lrn" and b.channels * b.side**2 < MAX_LRN_VALUES:
         b.op("LRN", attributes={"size": 5, "alpha": 1e-4, "beta": 0.75})
+    elif kind == "swish":
+        b.conv(_affordable(b, 1, b.side), 1, relu=False)
+        before = b.head
+        b.op("Sigmoid")
+        b.op("Mul", before)
     elif kind == "fire":
         _fire(b)
     elif kind == "bottleneck":
