@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crisp_onnx.cost.calibrate.hybrid import hybrid_network
+from crisp_onnx.cost.calibrate.machine import this_machine
 from crisp_onnx.cost.calibrate.samples import Measured, measure_model
 from crisp_onnx.cost.estimate import cost_operators
 from crisp_onnx.lower import Target, load_target
@@ -100,11 +101,11 @@ def main() -> None:
     parser.add_argument("--kernels", type=Path)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
     options = parser.parse_args()
-    target, base = load_target(options.target), load_target("x86_avx2")
+    target, base, granule = load_target(options.target), load_target("x86_avx2"), this_machine().granule
     rows = []
     for path in options.models:
         model = load(path)
-        found = measure_model(model, path.stem, base, threads=options.threads, budget_s=BUDGET_S)
+        found = measure_model(model, path.stem, base, threads=options.threads, granule=granule, budget_s=BUDGET_S)
         rows.append(check(found, target, options.threads))
         sparse = hybrid_network(model, SEED) if options.kernels else None
         if sparse is not None:
@@ -113,6 +114,7 @@ def main() -> None:
                 f"{path.stem}, hybrid",
                 base,
                 threads=options.threads,
+                granule=granule,
                 kernels=options.kernels,
                 budget_s=BUDGET_S,
             )

@@ -12,10 +12,12 @@ from crisp_onnx.cost.assumptions import leaned_on
 from crisp_onnx.cost.energy import LEVELS, Energy, add, tdp_energy
 from crisp_onnx.cost.layer import LayerCost, cost_layer
 from crisp_onnx.errors import CrispError
-from crisp_onnx.lower.layers import Layer, lower_layer, product_kind
+from crisp_onnx.lower.layers import lower_again
+from crisp_onnx.lower.layout import runs_hybrid, with_layout_changes
 from crisp_onnx.lower.lowered import Lowered, LoweredOp
 from crisp_onnx.lower.pattern import Pattern
 from crisp_onnx.lower.target import Leaf, Target
+from crisp_onnx.lower.timing import weight_bytes
 
 VariantName = Literal["as_is", "dense", "nm_alone", "blocks_alone"]
 
@@ -123,10 +125,13 @@ def estimate(lowered: Lowered, target: Target) -> Estimate:
 
 
 def cost_operators(name: VariantName, operators: tuple[LoweredOp, ...], target: Target) -> Variant:
-    """Cost every operator and sum up."""
-    cold = _cold(operators, target)
+    """Cost every operator and sum up; on a measured processor also the layout changes between them."""
+    timing = target.descriptor.timing
+    if timing is not None:
+        operators = with_layout_changes(operators, target.whole(timing.granule))
+    weights = weight_bytes(operators)
     layers = tuple(
-        cost_layer(op, target, linked_bytes=linked, cold_weights=cold)
+        cost_layer(op, target, linked_bytes=linked, model_weight_bytes=weights)
         for op, linked in zip(operators, _linked_bytes(operators, target), strict=True)
     )
     once = float(target.number(target.descriptor.overhead.per_inference) or 0)
@@ -157,12 +162,6 @@ def _energy(layers: tuple[LayerCost, ...], target: Target, rest_ms: float) -> tu
         add([*(e[1] for e in known), rest[1]]),
         add([*(e[2] for e in known), rest[2]]),
     )
-
-
-def _cold(operators: tuple[LoweredOp, ...], target: Target) -> bool:
-    """Whether the weights of the whole model exceed the cache, so that every inference reads them from DRAM."""
-    cache = target.number(target.buffer.capacity) if target.buffer else None
-    return cache is not None and sum(op.tiling.stored_weight_bytes for op in operators if op.tiling) > cache
 
 
 def _linked_bytes(operators: tuple[LoweredOp, ...], target: Target) -> list[int | None]:
@@ -198,28 +197,20 @@ def _relowered(lowered: Lowered, target: Target, change: Callable[[Pattern], Pat
         if op.matrix is None or pattern == op.pattern:
             operators.append(op)
             continue
-        kind = op.kind
-        if kind == "hybrid" and not (pattern.has_nm or pattern.has_blocks):
-            kind = product_kind(op.matrix, op.op.removeprefix("Hybrid"))
-        layer = Layer(
-            op.name, op.op, kind, op.matrix, pattern, weight=op.weight, activation_density=op.activation_density
-        )
-        operators.append(lower_layer(layer, target, lowered.dtype))
+        hybrid = op.kind == "hybrid" and (pattern.has_nm or pattern.has_blocks)
+        operators.append(lower_again(op, pattern, target, lowered.dtype, hybrid=hybrid))
     return tuple(operators)
 
 
 def _amdahl(lowered: Lowered, as_is: Variant, dense: Variant) -> Amdahl:
-    sparse = [
-        op.matrix is not None and (op.seen.nm == "skip" or op.seen.block == "skip" or op.seen.unstructured == "skip")
-        for op in lowered.operators
-    ]
-    left = [layer for layer, gains in zip(as_is.layers, sparse, strict=True) if not gains]
+    gains = {op.name for op in lowered.operators if runs_hybrid(op) or op.seen.unstructured == "skip"}
+    left = [layer for layer in as_is.layers if layer.name not in gains]
     fixed_ms = as_is.latency_ms - sum(layer.latency_ms for layer in as_is.layers)
     left_ms = sum(layer.latency_ms for layer in left) + max(0.0, fixed_ms)
     overhead_ms = sum(
         layer.overhead_cycles / layer.latency_cycles * layer.latency_ms
-        for layer, gains in zip(as_is.layers, sparse, strict=True)
-        if gains and layer.latency_cycles
+        for layer in as_is.layers
+        if layer.name in gains and layer.latency_cycles
     )
     return Amdahl(
         left_dense=tuple(layer.name for layer in left),

@@ -12,7 +12,7 @@ from crisp_onnx.errors import CrispError, Defect
 from crisp_onnx.lower.lowered import LoweredOp
 from crisp_onnx.lower.schema import Array, OpKind
 from crisp_onnx.lower.target import Target
-from crisp_onnx.lower.timing import PARTS, stand_ins, timing_kind, work
+from crisp_onnx.lower.timing import PARTS, fetched_share, stand_ins, timing_kind, work
 
 Bound = Literal["compute", "onchip", "dram", "overhead"]
 
@@ -63,12 +63,13 @@ class _Cycles:
 
 
 def cost_layer(
-    op: LoweredOp, target: Target, *, linked_bytes: int | None = None, cold_weights: bool = False
+    op: LoweredOp, target: Target, *, linked_bytes: int | None = None, model_weight_bytes: int = 0
 ) -> LayerCost:
     """latency = max(compute, on-chip, DRAM) + overhead; ties are named in this order.
 
     On a measured processor, whose parts were fitted as a sum, compute and on-chip add up.
-    `cold_weights`: the model's weights exceed the last cache of such a processor and come from DRAM every time.
+    `model_weight_bytes`: of the whole model on such a processor. They decide how many of this layer's a run fetches
+    anew, and beyond the last cache all of them come from DRAM every time.
     `linked_bytes`: on a target behind a host link, the weights of this layer that cross it; computing hides
     behind them.
     """
@@ -76,7 +77,7 @@ def cost_layer(
     reads = tiling.dram_read_bytes if tiling else op.input_bytes
     writes = tiling.dram_write_bytes if tiling else op.output_bytes
     if target.descriptor.timing is not None:
-        cycles = _measured(op, target, cold_weights)
+        cycles = _measured(op, target, model_weight_bytes)
     elif linked_bytes is not None:
         cycles = _linked(op, target, linked_bytes)
     else:
@@ -119,7 +120,7 @@ def _linked(op: LoweredOp, target: Target, linked_bytes: int) -> _Cycles:
     return _Cycles(_compute(op, target), 0, dram, Fraction(dram), overhead, "dram" if dram else "compute")
 
 
-def _measured(op: LoweredOp, target: Target, cold_weights: bool) -> _Cycles:
+def _measured(op: LoweredOp, target: Target, model_weight_bytes: int) -> _Cycles:
     """Fitted parts of the layer's kind; weights that come from DRAM take at least their bytes over its bandwidth."""
     timing = target.descriptor.timing
     if timing is None:
@@ -129,10 +130,11 @@ def _measured(op: LoweredOp, target: Target, cold_weights: bool) -> _Cycles:
     if kind is None:
         raise CrispError(f"{target.path}, key timing.kinds: no entry for {op.op} {op.name!r}. Calibrate again.")
     parts = [target.number(getattr(timing.kinds[kind], part)) or Fraction(0) for part in PARTS]
-    amounts = [Fraction(amount) for amount in work(op, granule)]
+    cache = float(target.number(target.buffer.capacity) or 0) if target.buffer else 0.0
+    amounts = [Fraction(amount) for amount in work(op, granule, fetched_share(model_weight_bytes, cache))]
     overhead, compute, *moved = (rate * amount for rate, amount in zip(parts, amounts, strict=True))
     onchip = sum(moved, Fraction(0))
-    weights = op.tiling.stored_weight_bytes if op.tiling and cold_weights else 0
+    weights = op.tiling.stored_weight_bytes if op.tiling and model_weight_bytes > cache > 0 else 0
     dram = _over(weights, target.number(target.dram.read_bw))
     return _together(ceil(compute), ceil(onchip), dram, max(compute + onchip, Fraction(dram)), overhead)
 

@@ -19,10 +19,11 @@ from crisp_onnx.cost.estimate import cost_operators
 from crisp_onnx.cost.knapsack import Option, solve
 from crisp_onnx.cost.layer import LayerCost, cost_layer
 from crisp_onnx.errors import CrispError
-from crisp_onnx.lower.layers import Layer, lower_layer
+from crisp_onnx.lower.layers import lower_again
 from crisp_onnx.lower.lowered import Lowered, LoweredOp
 from crisp_onnx.lower.pattern import Pattern as SeenPattern
 from crisp_onnx.lower.target import Target
+from crisp_onnx.lower.timing import weight_bytes
 from crisp_onnx.masks.allocation import RankColumns, rank_columns
 from crisp_onnx.masks.hybrid import block_mask, block_sums, kept_blocks, nm_mask
 from crisp_onnx.masks.matrix import from_matrix, padded_matrix
@@ -31,6 +32,7 @@ from crisp_onnx.masks.plan import DenseLayer, Plan, SparseLayer
 from crisp_onnx.model import WeightLayer
 
 MOST_OPTIONS = 96
+TIGHTENINGS = 8
 ROUNDING = 1e-9
 BLOCK_SIDE = 16
 KERNEL_VECTOR_ROWS = 8
@@ -125,27 +127,34 @@ def steer(
     whole = dense.latency_ms if budget.objective == "latency_ms" else (dense.nominal_uj or 0.0) / 1e3
     fixed = whole - movable
     _check_reachable(budget, options, fixed, f"{target.name}: pattern {pattern} in blocks of {pattern.block}")
-    chosen = {
-        item.layer.name: _decide(item, option, pattern, target)
-        for item, option in zip(scored, solve(options, budget.limit - fixed), strict=True)
-    }
-    return Plan(
-        tuple(
-            chosen.get(layer.name)
-            or DenseLayer(layer, dense_reasons.get(layer.name) or f"{target.name} was not given its shape")
-            for layer in layers
-        )
-    )
+    outside = f"{target.name} was not given its shape"
+    left = {layer.name: DenseLayer(layer, dense_reasons.get(layer.name) or outside) for layer in layers}
+    limit = budget.limit
+    for _ in range(TIGHTENINGS):
+        chosen = {
+            item.layer.name: _decide(item, option, pattern, target)
+            for item, option in zip(scored, solve(options, limit - fixed), strict=True)
+        }
+        plan = Plan(tuple(chosen.get(layer.name) or left[layer.name] for layer in layers))
+        excess = plan_cost(plan, lowered, target, budget.objective) - budget.limit
+        if excess <= budget.limit * ROUNDING:
+            return plan
+        limit -= excess  # the layout changes between layers depend on all of them, so no option holds their cost
+    raise CrispError(f"{_named(budget)} cannot be met on {target.name} with layout changes. Ask for more.")
 
 
 def _check_reachable(budget: TargetBudget, options: Sequence[Sequence[Option]], fixed: float, what: str) -> None:
     least = fixed + sum(min(option.cost for option in of_layer) for of_layer in options)
     if least > budget.limit * (1 + ROUNDING):
-        name, unit = budget.objective.rsplit("_", 1)
+        unit = budget.objective.rsplit("_", 1)[1]
         raise CrispError(
-            f"--{name}-{unit} {budget.limit:.4g} cannot be met on {what} costs at least {least:.4g} {unit}, "
+            f"{_named(budget)} cannot be met on {what} costs at least {least:.4g} {unit}, "
             f"{fixed:.4g} of it in what stays dense. Ask for more."
         )
+
+
+def _named(budget: TargetBudget) -> str:
+    return f"--{budget.objective.replace('_', '-')} {budget.limit:.4g}"
 
 
 @dataclass(frozen=True)
@@ -173,13 +182,15 @@ def _options(
     """Every number of blocks per block row (at most 96 of them, evenly spread) and the dense layer."""
     columns = len(item.columns.saliency)
     kept_saliency = np.cumsum(item.columns.saliency[::-1])
-    options = [Option(None, sqrt(item.whole), _amount(cost_layer(op, target), objective))]
+    weights = weight_bytes(lowered.operators)  # of the dense model: the plan's are not known yet, and fewer
+    dense = cost_layer(op, target, model_weight_bytes=weights)
+    options = [Option(None, sqrt(item.whole), _amount(dense, objective))]
     for kept in np.unique(np.linspace(1, columns, min(columns, MOST_OPTIONS)).round().astype(int)):
         seen = SeenPattern(
             pattern.n, pattern.m, pattern.block, pattern.block, int(kept), pattern.vector_rows, hybrid=True
         )
-        layer = Layer(op.name, f"Hybrid{op.op}", "hybrid", op.matrix, seen, weight=op.weight)
-        cost = cost_layer(lower_layer(layer, target, lowered.dtype), target)
+        sparse = lower_again(op, seen, target, lowered.dtype, hybrid=True)
+        cost = cost_layer(sparse, target, model_weight_bytes=weights)
         options.append(Option(int(kept), sqrt(kept_saliency[kept - 1]), _amount(cost, objective)))
     return options
 
@@ -212,7 +223,6 @@ def plan_cost(plan: Plan, lowered: Lowered, target: Target, objective: Objective
             continue
         p = decision.pattern
         seen = SeenPattern(p.n, p.m, p.block, p.block, decision.kept.shape[1], p.vector_rows, hybrid=True)
-        layer = Layer(op.name, f"Hybrid{op.op}", "hybrid", op.matrix, seen, weight=op.weight)
-        operators.append(lower_layer(layer, target, lowered.dtype))
+        operators.append(lower_again(op, seen, target, lowered.dtype, hybrid=True))
     variant = cost_operators("as_is", tuple(operators), target)
     return variant.latency_ms if objective == "latency_ms" else (variant.nominal_uj or 0.0) / 1e3

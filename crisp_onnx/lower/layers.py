@@ -18,7 +18,8 @@ from crisp_onnx.lower.tiling import tile
 class Layer:
     """One operator before lowering. `matrix` is `None` for operators that only move data.
 
-    `inputs`, `outputs`: values read and written by those. `weight`: name of the stored weight.
+    `inputs`, `outputs`: values read and written by those. `weight`: name of the stored weight. `reads`: the operators
+    whose outputs it takes.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Layer:
     inputs: int = 0
     outputs: int = 0
     fused: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
     weight: str = ""
     activation_density: float = 1.0
 
@@ -86,6 +88,7 @@ def lower_layer(layer: Layer, target: Target, dtype: Dtype) -> LoweredOp:
             input_bytes=layer.inputs * size,
             output_bytes=layer.outputs * size,
             fused=layer.fused,
+            reads=layer.reads,
         )
     seen = see(layer.pattern, target, k=matrix.K, kernel_taps=matrix.window[0] * matrix.window[1])
     return LoweredOp(
@@ -100,8 +103,23 @@ def lower_layer(layer: Layer, target: Target, dtype: Dtype) -> LoweredOp:
         input_bytes=matrix.inputs * size,
         output_bytes=matrix.outputs * size,
         fused=layer.fused,
+        reads=layer.reads,
         activation_density=layer.activation_density,
     )
+
+
+def lower_again(op: LoweredOp, pattern: Pattern, target: Target, dtype: Dtype, *, hybrid: bool) -> LoweredOp:
+    """A lowered product with another pattern, in a hybrid operator or a plain one."""
+    matrix = op.matrix
+    if matrix is None:
+        return op
+    name = op.op.removeprefix("Hybrid")
+    kind = product_kind(matrix, f"Hybrid{name}" if hybrid else name)
+    layer = Layer(
+        op.name, f"Hybrid{name}" if hybrid else op.op, kind, matrix, pattern, fused=op.fused, reads=op.reads,
+        weight=op.weight, activation_density=op.activation_density,
+    )  # fmt: skip
+    return lower_layer(layer, target, dtype)
 
 
 def product_kind(matrix: Matrix, op: str) -> OpKind:

@@ -25,6 +25,7 @@ class LoweredOp(_Record):
 
     Products have `matrix`, `pattern` (as the weights are), `seen` (as the target runs it, with the reason) and
     `tiling`; the others only move `input_bytes` and `output_bytes`. `fused`: neighbours that run inside this operator.
+    `reads`: the operators whose outputs it takes, where they are known.
     `activation_density`: nonzeros among the inputs; 1.0 unless it was measured.
     """
 
@@ -39,6 +40,7 @@ class LoweredOp(_Record):
     input_bytes: Annotated[int, Field(ge=0)]
     output_bytes: Annotated[int, Field(ge=0)]
     fused: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
     activation_density: Annotated[float, Field(gt=0, le=1)] = 1.0
 
 

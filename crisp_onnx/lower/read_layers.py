@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import replace
 from math import prod
 
@@ -48,7 +48,23 @@ def read_layers(model: Model, shapes: Shapes) -> tuple[list[Layer], list[str]]:
             notes.append(layer)
         else:
             layers.append(layer)
-    return layers, notes
+    reads = _reads(graph, fusion, {layer.name for layer in layers})
+    return [replace(layer, reads=reads[layer.name]) for layer in layers], notes
+
+
+def _reads(graph: gs.Graph, fusion: Fusion, layers: Container[str]) -> dict[str, tuple[str, ...]]:
+    """For every layer the layers whose outputs it takes, seen through operators that cost nothing."""
+    head = {name: product for product, names in fusion.heads.items() for name in (product, *names)}
+    sources: dict[int, tuple[str, ...]] = {}
+    reads: dict[str, dict[str, None]] = {}  # keys in order, each once
+    for node in graph.nodes:
+        taken = [name for tensor in node.inputs for name in sources.get(id(tensor), ())]
+        layer = head.get(node.name, node.name)
+        if layer in layers:
+            reads.setdefault(layer, {}).update((name, None) for name in taken if name != layer)
+        found = (layer,) if layer in layers else tuple(taken)
+        sources.update((id(tensor), found) for tensor in node.outputs)
+    return {layer: tuple(names) for layer, names in reads.items()}
 
 
 def _constants(graph: gs.Graph) -> set[str]:

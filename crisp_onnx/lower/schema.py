@@ -170,6 +170,7 @@ TimingKind = Literal[
     "gemv",
     "elementwise",
     "concat",
+    "layout",
     "pool",
     "global_pool",
     "max_pool",

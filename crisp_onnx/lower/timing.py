@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from crisp_onnx.lower.layout import LAYOUT, runs_hybrid
 from crisp_onnx.lower.lowered import LoweredOp
 from crisp_onnx.lower.matrix import Matrix
 from crisp_onnx.lower.schema import TimingKind
@@ -13,6 +16,7 @@ _OWN_KIND: dict[str, TimingKind] = {
     "ReduceMean": "global_pool",
     "Concat": "concat",
     "LRN": "lrn",
+    LAYOUT: "layout",
 }
 FEW_POSITIONS = 8
 # A kind that was not measured is timed as the one it stands beside here.
@@ -33,6 +37,7 @@ _STAND_IN: dict[TimingKind, TimingKind] = {
     "elementwise": "pool",
     "concat": "elementwise",
     "lrn": "elementwise",
+    "layout": "concat",
 }
 
 
@@ -41,7 +46,7 @@ def timing_kind(op: LoweredOp, granule: int) -> TimingKind:
     matrix = op.matrix
     if matrix is None:
         return _without_weights(op)
-    if op.seen.nm == "skip" or op.seen.block == "skip":
+    if runs_hybrid(op):
         if matrix.N <= FEW_POSITIONS:
             return "hybrid_gemm"
         return "hybrid_1x1" if matrix.window == (1, 1) else "hybrid_kxk"
@@ -78,12 +83,30 @@ def stand_ins(kind: TimingKind) -> tuple[TimingKind, ...]:
     return tuple(found)
 
 
-def work(op: LoweredOp, granule: int) -> tuple[float, ...]:
-    """Amounts in the order of `PARTS`: once, MACs (output channels rounded up to `granule`), bytes of each operand."""
+def fetched_share(model_weight_bytes: int, last_cache_bytes: float) -> float:
+    """Share of the weights that every run fetches from beyond a core's own caches: the larger the model, the more.
+
+    Caches do not drop all of what is read in turn as soon as it exceeds them. With a quarter of the last cache in the
+    place of their size, one rate serves models of a megabyte and of hundreds.
+    """
+    near = last_cache_bytes / 4
+    return model_weight_bytes / (model_weight_bytes + near) if near else 1.0
+
+
+def weight_bytes(operators: Iterable[LoweredOp]) -> int:
+    """Stored bytes of all weights."""
+    return sum(op.tiling.stored_weight_bytes for op in operators if op.tiling)
+
+
+def work(op: LoweredOp, granule: int, fetched: float) -> tuple[float, ...]:
+    """Amounts in the order of `PARTS`: once, MACs (output channels rounded up to `granule`), bytes of each operand.
+
+    `fetched`: share of the weights' bytes that counts, see `fetched_share`.
+    """
     matrix, tiling = op.matrix, op.tiling
     if matrix is None or tiling is None:
         return 1.0, 0.0, 0.0, float(op.input_bytes), float(op.output_bytes)
     rows = -(-matrix.M // granule) * granule if matrix.groups == 1 else matrix.M
     macs = tiling.computed_macs * rows / matrix.M
     written = op.output_bytes + tiling.residual_bytes
-    return 1.0, macs, float(tiling.stored_weight_bytes), float(op.input_bytes), float(written)
+    return 1.0, macs, fetched * tiling.stored_weight_bytes, float(op.input_bytes), float(written)

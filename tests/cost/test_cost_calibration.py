@@ -21,7 +21,7 @@ from crisp_onnx.cost.calibrate.synthetic import synthetic_network
 from crisp_onnx.cost.calibrate.write import Calibrated, target_text
 from crisp_onnx.errors import CrispError
 from crisp_onnx.lower import load_target, lower
-from crisp_onnx.lower.timing import timing_kind, work
+from crisp_onnx.lower.timing import fetched_share, timing_kind, weight_bytes, work
 from crisp_onnx.runtime.library import Library
 
 MACHINE = Machine("a processor: made up", "performance", 16, 32 << 20)
@@ -39,7 +39,11 @@ def measured() -> list[Measured]:
             if model is None:
                 continue
             operators = lower(model, base, dtype="fp32").operators
-            samples = tuple(Sample(f"{name} {seed}", op, float(np.dot(work(op, 16), TRUE_US))) for op in operators)
+            weights = weight_bytes(operators)
+            fetched = fetched_share(weights, MACHINE.cache_bytes)
+            samples = tuple(
+                Sample(f"{name} {seed}", op, float(np.dot(work(op, 16, fetched), TRUE_US)), weights) for op in operators
+            )
             whole_us = sum(s.time_us for s in samples) + 7 + 0.5 * len(samples)
             found.append(Measured(f"{name} {seed}", samples, whole_us / 1e3))
     return found
@@ -56,10 +60,10 @@ def test_synthetic_networks_run_and_repeat(seed: int) -> None:
 
 
 def test_the_fit_finds_the_parts_of_a_known_law_again(measured: list[Measured]) -> None:
-    fits = fit_kinds([s for m in measured for s in m.samples], 16)
+    fits = fit_kinds([s for m in measured for s in m.samples], MACHINE)
     assert {"conv_1x1", "conv_kxk_unaligned", "conv_first", "hybrid_kxk", "gemv", "global_pool"} <= set(fits)
     for sample in (s for m in measured for s in m.samples):
-        found = predict_us(sample, fits, 16)
+        found = predict_us(sample, fits, MACHINE)
         if found is not None:
             assert found == pytest.approx(sample.time_us, rel=0.02)
 
@@ -73,11 +77,13 @@ def test_what_runs_take_beside_their_layers_is_found(measured: list[Measured]) -
 def test_a_few_wild_measurements_do_not_bend_the_fit(measured: list[Measured]) -> None:
     rng = np.random.default_rng(0)
     samples = [
-        Sample(s.network, s.op, s.time_us * (4 if rng.random() < 0.08 else 1)) for m in measured for s in m.samples
+        Sample(s.network, s.op, s.time_us * (4 if rng.random() < 0.08 else 1), s.model_weight_bytes)
+        for m in measured
+        for s in m.samples
     ]
-    fits = fit_kinds(samples, 16)
+    fits = fit_kinds(samples, MACHINE)
     errors = [
-        abs((predict_us(s, fits, 16) or s.time_us) / s.time_us - 1)
+        abs((predict_us(s, fits, MACHINE) or s.time_us) / s.time_us - 1)
         for m in measured
         for s in m.samples
         if timing_kind(s.op, 16).startswith("conv")

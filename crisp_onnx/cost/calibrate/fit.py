@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from crisp_onnx.cost.calibrate.machine import Machine
 from crisp_onnx.cost.calibrate.samples import Measured, Sample
 from crisp_onnx.lower.schema import TimingKind
-from crisp_onnx.lower.timing import PARTS, timing_kind, work
+from crisp_onnx.lower.timing import PARTS, fetched_share, timing_kind, work
 
 Floats = npt.NDArray[np.float64]
 HUBER = 0.1
@@ -38,12 +39,13 @@ class RunFit:
     per_layer_us: float
 
 
-def fit_kinds(samples: Sequence[Sample], granule: int) -> dict[TimingKind, KindFit]:
+def fit_kinds(samples: Sequence[Sample], machine: Machine) -> dict[TimingKind, KindFit]:
     """One fit for every kind that has at least six samples."""
     by_kind: dict[TimingKind, list[Sample]] = defaultdict(list)
     for sample in samples:
-        by_kind[timing_kind(sample.op, granule)].append(sample)
-    return {kind: _fit(rows, granule) for kind, rows in sorted(by_kind.items()) if len(rows) >= LEAST_ROWS}
+        if sample.time_us > 0:
+            by_kind[timing_kind(sample.op, machine.granule)].append(sample)
+    return {kind: _fit(rows, machine) for kind, rows in sorted(by_kind.items()) if len(rows) >= LEAST_ROWS}
 
 
 def fit_runs(measured: Sequence[Measured]) -> RunFit:
@@ -55,9 +57,9 @@ def fit_runs(measured: Sequence[Measured]) -> RunFit:
     return RunFit(float(once), float(each))
 
 
-def _fit(rows: Sequence[Sample], granule: int) -> KindFit:
+def _fit(rows: Sequence[Sample], machine: Machine) -> KindFit:
     times = np.array([row.time_us for row in rows])
-    relative = np.array([work(row.op, granule) for row in rows]) / times[:, None]
+    relative = np.array([_work(row, machine) for row in rows]) / times[:, None]
     solution = _robust(relative, np.ones(len(rows)))
     error = np.abs(relative @ solution - 1)
     return KindFit(tuple(float(part) for part in solution), len(rows), float(np.median(error)))
@@ -101,12 +103,17 @@ def nonnegative(matrix: Floats, target: Floats) -> Floats:
     return np.asarray(x / scale)
 
 
-def predict_us(sample: Sample, fits: dict[TimingKind, KindFit], granule: int) -> float | None:
+def _work(sample: Sample, machine: Machine) -> tuple[float, ...]:
+    fetched = fetched_share(sample.model_weight_bytes, machine.cache_bytes)
+    return work(sample.op, machine.granule, fetched)
+
+
+def predict_us(sample: Sample, fits: dict[TimingKind, KindFit], machine: Machine) -> float | None:
     """The fitted time of one layer, `None` where its kind was not fitted."""
-    found = fits.get(timing_kind(sample.op, granule))
+    found = fits.get(timing_kind(sample.op, machine.granule))
     if found is None:
         return None
-    return sum(rate * amount for rate, amount in zip(found.parts_us, work(sample.op, granule), strict=True))
+    return sum(rate * amount for rate, amount in zip(found.parts_us, _work(sample, machine), strict=True))
 
 
 __all__ = ["PARTS", "KindFit", "RunFit", "fit_kinds", "fit_runs", "nonnegative", "predict_us"]

@@ -41,16 +41,24 @@ def calibrate(
 
 def measure_networks(*, threads: int, networks: int, kernels: Path | None, budget_s: float) -> list[Measured]:
     """Synthetic networks 0 to `networks` - 1, and every second one in hybrid operators where there are kernels."""
-    base = load_target("x86_avx2")
+    base, granule = load_target("x86_avx2"), this_machine().granule
     measured = []
     with bar("measuring layers", networks) as advance:
         for seed in range(networks):
             model = synthetic_network(seed)
-            measured.append(measure_model(model, f"dense {seed}", base, threads=threads, budget_s=budget_s))
+            measured.append(
+                measure_model(model, f"dense {seed}", base, threads=threads, granule=granule, budget_s=budget_s)
+            )
             sparse = hybrid_network(model, seed) if kernels is not None and seed % 2 == 0 else None
             if sparse is not None:
                 found = measure_model(
-                    sparse, f"hybrid {seed}", base, threads=threads, kernels=kernels, budget_s=budget_s
+                    sparse,
+                    f"hybrid {seed}",
+                    base,
+                    threads=threads,
+                    granule=granule,
+                    kernels=kernels,
+                    budget_s=budget_s,
                 )
                 measured.append(found)
             advance(1)
@@ -67,14 +75,14 @@ def fit_all(
     """
     fitted = [m for m in measured if _number(m) % HELD_OUT]
     held_out = [m for m in measured if not _number(m) % HELD_OUT]
-    kinds = fit_kinds([s for m in fitted for s in m.samples], machine.granule)
+    kinds = fit_kinds([s for m in fitted for s in m.samples], machine)
     if not kinds or not held_out:
         raise CrispError(f"{len(measured)} networks are too few to calibrate. Measure at least 20.")
     errors = [
         abs(predicted / sample.time_us - 1)
         for m in held_out
         for sample in m.samples
-        if (predicted := predict_us(sample, kinds, machine.granule)) is not None
+        if sample.time_us > 0 and (predicted := predict_us(sample, kinds, machine)) is not None
     ]
     accuracy = Accuracy(
         layers_fitted=sum(fit.rows for fit in kinds.values()),

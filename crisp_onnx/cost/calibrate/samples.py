@@ -8,17 +8,23 @@ from pathlib import Path
 
 from crisp_onnx.cost.calibrate.profile import Profile, profile
 from crisp_onnx.lower import Target, lower
+from crisp_onnx.lower.layout import LAYOUT, with_layout_changes
 from crisp_onnx.lower.lowered import LoweredOp
+from crisp_onnx.lower.timing import weight_bytes
 from crisp_onnx.model import Model, load, save
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One layer in one network and how long it took, layout changes before and after it included."""
+    """One layer in one network and how long it took: 0 for a layout change that the runtime did without.
+
+    `model_weight_bytes`: of the whole network.
+    """
 
     network: str
     op: LoweredOp
     time_us: float
+    model_weight_bytes: int
 
 
 @dataclass(frozen=True)
@@ -31,27 +37,36 @@ class Measured:
 
 
 def measure_model(
-    model: Model, name: str, base: Target, *, threads: int, kernels: Path | None = None, budget_s: float = 0.6
+    model: Model,
+    name: str,
+    base: Target,
+    *,
+    threads: int,
+    granule: int,
+    kernels: Path | None = None,
+    budget_s: float = 0.6,
 ) -> Measured:
     """Profile one model in ONNX Runtime and pair the operators with its layers.
 
     `base`: a target that counts in the runtime's type and skips what the kernels skip; only its counting matters.
-    `kernels`: the library with the hybrid operators, for models that have some.
+    `granule`: channels that the runtime groups. `kernels`: the library with the hybrid operators, for models that have
+    some.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.onnx"
         save(model, path)
         found = profile(path, threads=threads, kernels=kernels, budget_s=budget_s)
-        return pair(load(path), name, base, found)
+        return pair(load(path), name, base, found, granule=granule)
 
 
-def pair(model: Model, name: str, base: Target, found: Profile) -> Measured:
+def pair(model: Model, name: str, base: Target, found: Profile, *, granule: int) -> Measured:
     """Sum the profiled times by layer.
 
     ONNX Runtime names a fused operator after one of its parts or after that part's output, with `fused` in front or
-    `_nchwc` behind; layout changes belong to the layer before them.
+    `_nchwc` behind. Its layout changes are layers of their own where they are expected (`with_layout_changes`), and
+    belong to the layer before them elsewhere.
     """
-    operators = lower(model, base, dtype="fp32").operators
+    operators = with_layout_changes(lower(model, base, dtype="fp32").operators, granule)
     outputs = {node.name: [tensor.name for tensor in node.outputs] for node in model.graph().nodes}
     owner = {
         name: index
@@ -63,6 +78,12 @@ def pair(model: Model, name: str, base: Target, found: Profile) -> Measured:
     last = 0
     for node, spent in found.nodes_us.items():
         last = owner.get(node.removeprefix("fused ").removesuffix("_nchwc"), last)
-        times[last] += spent
-    samples = tuple(Sample(name, op, spent) for op, spent in zip(operators, times, strict=True) if spent > 0)
+        expected = node.startswith("Reorder") and last + 1 < len(operators) and operators[last + 1].op == LAYOUT
+        times[last + expected] += spent
+    weights = weight_bytes(operators)
+    samples = tuple(
+        Sample(name, op, spent, weights)
+        for op, spent in zip(operators, times, strict=True)
+        if spent > 0 or op.op == LAYOUT
+    )
     return Measured(name, samples, found.whole_ms)
