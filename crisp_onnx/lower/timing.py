@@ -101,7 +101,8 @@ def weight_bytes(operators: Iterable[LoweredOp]) -> int:
 def work(op: LoweredOp, granule: int, fetched: float) -> tuple[float, ...]:
     """Amounts in the order of `PARTS`: once, MACs (output channels rounded up to `granule`), bytes of each operand.
 
-    `fetched`: share of the weights' bytes that counts, see `fetched_share`.
+    `fetched`: share of the weights' bytes that counts, see `fetched_share`. A product of few positions uses every
+    weight once or little more and takes them at the memory's pace: all of them count.
     """
     matrix, tiling = op.matrix, op.tiling
     if matrix is None or tiling is None:
@@ -109,4 +110,5 @@ def work(op: LoweredOp, granule: int, fetched: float) -> tuple[float, ...]:
     rows = -(-matrix.M // granule) * granule if matrix.groups == 1 else matrix.M
     macs = tiling.computed_macs * rows / matrix.M
     written = op.output_bytes + tiling.residual_bytes
-    return 1.0, macs, fetched * tiling.stored_weight_bytes, float(op.input_bytes), float(written)
+    weights = tiling.stored_weight_bytes * (fetched if matrix.N > FEW_POSITIONS else 1.0)
+    return 1.0, macs, weights, float(op.input_bytes), float(written)

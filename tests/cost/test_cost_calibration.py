@@ -15,12 +15,14 @@ from crisp_onnx.cost import estimate
 from crisp_onnx.cost.calibrate.fit import fit_kinds, fit_runs, nonnegative, predict_us
 from crisp_onnx.cost.calibrate.hybrid import hybrid_network
 from crisp_onnx.cost.calibrate.machine import Machine, this_machine
+from crisp_onnx.cost.calibrate.profile import Profile
 from crisp_onnx.cost.calibrate.run import calibrate, fit_all
-from crisp_onnx.cost.calibrate.samples import Measured, Sample
+from crisp_onnx.cost.calibrate.samples import Measured, Sample, pair
 from crisp_onnx.cost.calibrate.synthetic import synthetic_network
 from crisp_onnx.cost.calibrate.write import Calibrated, target_text
 from crisp_onnx.errors import CrispError
 from crisp_onnx.lower import load_target, lower
+from crisp_onnx.lower.layout import LAYOUT, with_layout_changes
 from crisp_onnx.lower.timing import fetched_share, timing_kind, weight_bytes, work
 from crisp_onnx.runtime.library import Library
 
@@ -57,6 +59,30 @@ def test_synthetic_networks_run_and_repeat(seed: int) -> None:
     assert lowered.notes == ()
     assert 4 < len(lowered.operators) < 60
     assert max(op.matrix.macs for op in lowered.operators if op.matrix) < 2e9
+
+
+def test_every_profiled_operator_is_booked_to_its_layer_and_layout_changes_to_the_tensor_of_their_size() -> None:
+    model, base = hybrid_network(synthetic_network(16), 16), load_target("x86_avx2")
+    assert model is not None
+    operators = with_layout_changes(lower(model, base, dtype="fp32").operators, 16)
+    expected = {op.name: 10.0 + place for place, op in enumerate(operators)}
+    changes = [op for op in operators if op.op == LAYOUT]
+    assert changes
+    nodes, sizes, late = {}, {}, []
+    for op in operators:
+        if op.op == LAYOUT:
+            late.append(op)
+            continue
+        nodes[op.name], sizes[op.name] = expected[op.name], op.output_bytes
+        for change in late:  # the runtime changes a tensor's layout when it is wanted, after other operators perhaps
+            name = f"Reorder of {change.name}"
+            nodes[name], sizes[name] = expected[change.name], change.output_bytes
+        late = []
+    nodes["Reorder of nothing known"], sizes["Reorder of nothing known"] = 5.0, 1
+    found = pair(model, "net", base, Profile(nodes, sizes, 1.0), granule=16)
+    last = operators[-1].name
+    booked = {sample.op.name: sample.time_us for sample in found.samples}
+    assert booked == {**expected, last: expected[last] + 5.0}
 
 
 def test_the_fit_finds_the_parts_of_a_known_law_again(measured: list[Measured]) -> None:

@@ -24,9 +24,13 @@ MOST_RUNS = 400
 
 @dataclass(frozen=True)
 class Profile:
-    """us by node name as ONNX Runtime runs it (fused, renamed), and ms of a whole run without the profiler."""
+    """us by node name as ONNX Runtime runs it (fused, renamed), and ms of a whole run without the profiler.
+
+    `nodes_us` is in execution order; `output_bytes` by the same names.
+    """
 
     nodes_us: dict[str, float]
+    output_bytes: dict[str, int]
     whole_ms: float
 
 
@@ -40,6 +44,7 @@ def profile(
     clock = time.process_time if threads == 1 else time.perf_counter
     whole = _repeat(_open(path, _options(threads, kernels)), budget_s / 2, least_runs, clock)
     times: dict[str, list[float]] = defaultdict(list)
+    sizes: dict[str, int] = {}
     with tempfile.TemporaryDirectory() as folder:
         options = _options(threads, kernels)
         options.enable_profiling = True
@@ -48,9 +53,11 @@ def profile(
         _repeat(session, budget_s / 2, least_runs, clock)
         for event in json.loads(Path(session.end_profiling()).read_text()):
             if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
-                times[event["name"].removesuffix("_kernel_time")].append(float(event["dur"]))
+                name = event["name"].removesuffix("_kernel_time")
+                times[name].append(float(event["dur"]))
+                sizes[name] = int(event["args"].get("output_size", 0))
     nodes = {name: float(np.percentile(found[WARM_UP:], QUIET_PERCENTILE)) for name, found in times.items()}
-    return Profile(nodes, float(np.percentile(whole, QUIET_PERCENTILE)))
+    return Profile(nodes, sizes, float(np.percentile(whole, QUIET_PERCENTILE)))
 
 
 def _options(threads: int, kernels: Path | None) -> ort.SessionOptions:

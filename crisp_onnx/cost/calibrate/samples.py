@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,9 +78,11 @@ def pair(model: Model, name: str, base: Target, found: Profile, *, granule: int)
     times = [0.0] * len(operators)
     last = 0
     for node, spent in found.nodes_us.items():
+        if node.startswith("Reorder"):
+            times[_change_of(operators, times, last, found.output_bytes[node])] += spent
+            continue
         last = owner.get(node.removeprefix("fused ").removesuffix("_nchwc"), last)
-        expected = node.startswith("Reorder") and last + 1 < len(operators) and operators[last + 1].op == LAYOUT
-        times[last + expected] += spent
+        times[last] += spent
     weights = weight_bytes(operators)
     samples = tuple(
         Sample(name, op, spent, weights)
@@ -87,3 +90,11 @@ def pair(model: Model, name: str, base: Target, found: Profile, *, granule: int)
         if spent > 0 or op.op == LAYOUT
     )
     return Measured(name, samples, found.whole_ms)
+
+
+def _change_of(operators: Sequence[LoweredOp], times: Sequence[float], last: int, size: int) -> int:
+    """The first expected layout change of this size up to the one behind `last` that has no time yet; or `last`."""
+    for index, op in enumerate(operators[: last + 2]):
+        if op.op == LAYOUT and not times[index] and op.output_bytes == size:
+            return index
+    return last
