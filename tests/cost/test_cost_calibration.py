@@ -23,11 +23,12 @@ from crisp_onnx.cost.calibrate.write import Calibrated, target_text
 from crisp_onnx.errors import CrispError
 from crisp_onnx.lower import load_target, lower
 from crisp_onnx.lower.layout import LAYOUT, with_layout_changes
-from crisp_onnx.lower.timing import fetched_share, timing_kind, weight_bytes, work
+from crisp_onnx.lower.timing import PARTS, fetched_share, timing_kind, weight_bytes, work
 from crisp_onnx.runtime.library import Library
 
 MACHINE = Machine("a processor: made up", "performance", 16, 32 << 20)
 TRUE_US = np.array([3.0, 2e-5, 1e-5, 4e-6, 8e-6])
+BANDWIDTH = 1e6 / TRUE_US[2]  # the law's weights come at the memory's pace
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +87,7 @@ def test_every_profiled_operator_is_booked_to_its_layer_and_layout_changes_to_th
 
 
 def test_the_fit_finds_the_parts_of_a_known_law_again(measured: list[Measured]) -> None:
-    fits = fit_kinds([s for m in measured for s in m.samples], MACHINE)
+    fits = fit_kinds([s for m in measured for s in m.samples], MACHINE, BANDWIDTH)
     assert {"conv_1x1", "conv_kxk_unaligned", "conv_first", "hybrid_kxk", "gemv", "global_pool"} <= set(fits)
     for sample in (s for m in measured for s in m.samples):
         found = predict_us(sample, fits, MACHINE)
@@ -107,7 +108,7 @@ def test_a_few_wild_measurements_do_not_bend_the_fit(measured: list[Measured]) -
         for m in measured
         for s in m.samples
     ]
-    fits = fit_kinds(samples, MACHINE)
+    fits = fit_kinds(samples, MACHINE, BANDWIDTH)
     errors = [
         abs((predict_us(s, fits, MACHINE) or s.time_us) / s.time_us - 1)
         for m in measured
@@ -117,8 +118,16 @@ def test_a_few_wild_measurements_do_not_bend_the_fit(measured: list[Measured]) -
     assert np.median(errors) < 0.05
 
 
+def test_noisy_layers_of_few_weights_leave_their_bytes_at_the_memorys_bandwidth(measured: list[Measured]) -> None:
+    rng = np.random.default_rng(0)
+    light = [s for m in measured for s in m.samples if timing_kind(s.op, 16) == "hybrid_1x1"]
+    noisy = [Sample(s.network, s.op, s.time_us * rng.uniform(0.7, 1.6), s.model_weight_bytes) for s in light]
+    fit = fit_kinds(noisy, MACHINE, BANDWIDTH)["hybrid_1x1"]
+    assert fit.parts_us[PARTS.index("weight_byte")] == pytest.approx(TRUE_US[2], rel=0.5)
+
+
 def test_the_written_target_predicts_the_law_and_says_what_it_is(measured: list[Measured], tmp_path: Path) -> None:
-    found = fit_all("mine", measured, MACHINE, threads=1, bandwidth_bytes_s=2e10)
+    found = fit_all("mine", measured, MACHINE, threads=1, bandwidth_bytes_s=BANDWIDTH)
     path = tmp_path / "mine.yaml"
     path.write_text(target_text(found))
     target = load_target(path)
@@ -138,7 +147,7 @@ def test_hybrid_operators_gain_nothing_where_the_kernels_were_not_measured(
 ) -> None:
     dense = [m for m in measured if m.network.startswith("dense")]
     path = tmp_path / "mine.yaml"
-    path.write_text(target_text(fit_all("mine", dense, MACHINE, threads=1, bandwidth_bytes_s=2e10)))
+    path.write_text(target_text(fit_all("mine", dense, MACHINE, threads=1, bandwidth_bytes_s=BANDWIDTH)))
     target = load_target(path)
     sparse = hybrid_network(synthetic_network(2), 2)
     assert sparse is not None

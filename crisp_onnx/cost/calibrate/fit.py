@@ -20,6 +20,7 @@ ROUNDS = 12
 MOST_ROUNDS = 60
 TOLERANCE = 1e-10
 LEAST_ROWS = 6
+WEIGHT_BYTE = PARTS.index("weight_byte")
 
 
 @dataclass(frozen=True)
@@ -39,13 +40,21 @@ class RunFit:
     per_layer_us: float
 
 
-def fit_kinds(samples: Sequence[Sample], machine: Machine) -> dict[TimingKind, KindFit]:
-    """One fit for every kind that has at least six samples."""
+def fit_kinds(samples: Sequence[Sample], machine: Machine, bandwidth_bytes_s: float) -> dict[TimingKind, KindFit]:
+    """One fit for every kind that has at least six samples.
+
+    Layers whose weights are few say little of what a byte of them takes. It is drawn to the memory's bandwidth, as
+    strongly as one more layer would that had nothing but weights.
+    """
     by_kind: dict[TimingKind, list[Sample]] = defaultdict(list)
     for sample in samples:
         if sample.time_us > 0:
             by_kind[timing_kind(sample.op, machine.granule)].append(sample)
-    return {kind: _fit(rows, machine) for kind, rows in sorted(by_kind.items()) if len(rows) >= LEAST_ROWS}
+    return {
+        kind: _fit(rows, machine, bandwidth_bytes_s)
+        for kind, rows in sorted(by_kind.items())
+        if len(rows) >= LEAST_ROWS
+    }
 
 
 def fit_runs(measured: Sequence[Measured]) -> RunFit:
@@ -53,24 +62,28 @@ def fit_runs(measured: Sequence[Measured]) -> RunFit:
     beyond = np.array([max(0.0, m.whole_ms * 1e3 - sum(s.time_us for s in m.samples)) for m in measured])
     features = np.array([[1.0, float(len(m.samples))] for m in measured])
     scale = np.array([m.whole_ms * 1e3 for m in measured])
-    once, each = _robust(features / scale[:, None], beyond / scale)
+    once, each = _robust(features / scale[:, None], beyond / scale, np.zeros((0, 2)))
     return RunFit(float(once), float(each))
 
 
-def _fit(rows: Sequence[Sample], machine: Machine) -> KindFit:
+def _fit(rows: Sequence[Sample], machine: Machine, bandwidth_bytes_s: float) -> KindFit:
     times = np.array([row.time_us for row in rows])
     relative = np.array([_work(row, machine) for row in rows]) / times[:, None]
-    solution = _robust(relative, np.ones(len(rows)))
+    at_bandwidth = np.zeros((1, len(PARTS)))
+    if relative[:, WEIGHT_BYTE].any():
+        at_bandwidth[0, WEIGHT_BYTE] = bandwidth_bytes_s / 1e6
+    solution = _robust(relative, np.ones(len(rows)), at_bandwidth)
     error = np.abs(relative @ solution - 1)
     return KindFit(tuple(float(part) for part in solution), len(rows), float(np.median(error)))
 
 
-def _robust(matrix: Floats, target: Floats) -> Floats:
-    """Non-negative least squares with Huber weights, `ROUNDS` of reweighting."""
+def _robust(matrix: Floats, target: Floats, known: Floats) -> Floats:
+    """Non-negative least squares with Huber weights, reweighted `ROUNDS` times; the `known` rows give 1 and are sure."""
     weights = np.ones(len(target))
     solution = np.zeros(matrix.shape[1])
     for _ in range(ROUNDS):
-        solution = nonnegative(matrix * weights[:, None], target * weights)
+        rows = np.vstack([matrix * weights[:, None], known])
+        solution = nonnegative(rows, np.append(target * weights, known.any(1)))
         error = np.abs(matrix @ solution - target)
         weights = np.sqrt(np.minimum(1, HUBER / np.maximum(error, 1e-9)))
     return solution

@@ -75,7 +75,7 @@ def fit_all(
     """
     fitted = [m for m in measured if _number(m) % HELD_OUT]
     held_out = [m for m in measured if not _number(m) % HELD_OUT]
-    kinds = fit_kinds([s for m in fitted for s in m.samples], machine)
+    kinds = fit_kinds([s for m in fitted for s in m.samples], machine, bandwidth_bytes_s)
     if not kinds or not held_out:
         raise CrispError(f"{len(measured)} networks are too few to calibrate. Measure at least 20.")
     errors = [
