@@ -78,7 +78,7 @@ def _fit(rows: Sequence[Sample], machine: Machine, bandwidth_bytes_s: float) -> 
 
 
 def _robust(matrix: Floats, target: Floats, known: Floats) -> Floats:
-    """Non-negative least squares with Huber weights, reweighted `ROUNDS` times; the `known` rows give 1 and are sure."""
+    """Non-negative least squares with Huber weights, reweighted; the `known` rows give 1 and are sure."""
     weights = np.ones(len(target))
     solution = np.zeros(matrix.shape[1])
     for _ in range(ROUNDS):
