@@ -46,6 +46,6 @@ def test_the_neon_kernels_agree_with_plain_loops(tmp_path: Path) -> None:
         [*compiler, "-std=c++17", "-O2", "-static", "-DCRISP_ARM64", *folders, *map(str, sources), "-o", program],
         check=True,
     )
-    done = subprocess.run([run, program], capture_output=True, text=True)
+    done = subprocess.run([run, program], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["neon", "portable"]
