@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from crisp_onnx.api.prepare import Prepared
+from crisp_onnx.cost.calibrate.machine import measured_elsewhere
 from crisp_onnx.cost.steer import TargetBudget, plan_cost, rewarded_pattern, steer
 from crisp_onnx.errors import CrispError
 from crisp_onnx.lower import Lowered, Target, load_target, lower
@@ -45,7 +46,7 @@ def hardware_target(recipe: Recipe) -> Target | None:
 
 
 def with_rewarded_pattern(recipe: Recipe) -> tuple[Recipe, tuple[str, ...]]:
-    """The recipe with its hardware target's pattern in place of defaults, and a note that says so.
+    """The recipe with its hardware target's pattern in place of defaults, and notes on that and on foreign times.
 
     What the user gave of pattern, block and vector rows stays.
 
@@ -53,12 +54,17 @@ def with_rewarded_pattern(recipe: Recipe) -> tuple[Recipe, tuple[str, ...]]:
         CrispError: a bad target, or one that skips no zeros.
     """
     target = hardware_target(recipe)
-    free = {"pattern", "block", "vector_rows"} - recipe.model_fields_set
-    if target is None or not free:
+    if target is None:
         return recipe, ()
+    foreign = measured_elsewhere(target)
+    notes = (foreign,) if foreign else ()
+    free = {"pattern", "block", "vector_rows"} - recipe.model_fields_set
+    if not free:
+        return recipe, notes
     pattern, why = rewarded_pattern(target)
     rewarded = {"pattern": str(pattern), "block": pattern.block, "vector_rows": pattern.vector_rows}
-    return recipe.model_copy(update={key: rewarded[key] for key in free}), (f"The target chose the pattern: {why}.",)
+    told = (f"The target chose the pattern: {why}.", *notes)
+    return recipe.model_copy(update={key: rewarded[key] for key in free}), told
 
 
 def aim_of(recipe: Recipe, prepared: Prepared) -> Aim | None:

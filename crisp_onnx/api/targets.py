@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from crisp_onnx.cost import Estimate
 from crisp_onnx.cost import estimate as estimate_lowered
+from crisp_onnx.cost.calibrate.machine import measured_elsewhere
 from crisp_onnx.cost.calibrate.run import NETWORKS
 from crisp_onnx.cost.calibrate.run import calibrate as run_calibration
 from crisp_onnx.cost.calibrate.write import Calibrated, target_text
@@ -147,12 +148,17 @@ def estimate(
 
 
 def _one(model: str | Path, target: Target, *, batch: int, size: int, dtype: str | None) -> Estimate:
-    path = Path(model)
+    lowered = _lowered(Path(model), target, batch=batch, size=size, dtype=dtype)
+    found, note = estimate_lowered(lowered, target), measured_elsewhere(target)
+    return replace(found, notes=(*found.notes, note)) if note else found
+
+
+def _lowered(path: Path, target: Target, *, batch: int, size: int, dtype: str | None) -> Lowered:
     if path.suffix == ".json":
         lowered = read_lowered(path)
         if (batch, dtype) not in ((lowered.batch, None), (1, None), (lowered.batch, lowered.dtype)):
             raise CrispError(
                 f"{path} was lowered with batch {lowered.batch} in {lowered.dtype}. Lower the model again."
             )
-        return estimate_lowered(lowered, target)
-    return estimate_lowered(lower_model(load(path), target, batch=batch, size=size, dtype=dtype), target)
+        return lowered
+    return lower_model(load(path), target, batch=batch, size=size, dtype=dtype)

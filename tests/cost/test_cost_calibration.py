@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crisp_onnx.api import targets as api_targets
+from crisp_onnx.api.steering import with_rewarded_pattern
 from crisp_onnx.api.targets import calibrate as write_calibration
 from crisp_onnx.cost import estimate
 from crisp_onnx.cost.calibrate.fit import fit_kinds, fit_runs, nonnegative, predict_us
@@ -24,6 +25,8 @@ from crisp_onnx.errors import CrispError
 from crisp_onnx.lower import load_target, lower
 from crisp_onnx.lower.layout import LAYOUT, with_layout_changes
 from crisp_onnx.lower.timing import PARTS, fetched_share, timing_kind, weight_bytes, work
+from crisp_onnx.model import save
+from crisp_onnx.recipe import Recipe
 from crisp_onnx.runtime.library import Library
 
 MACHINE = Machine("a processor: made up", "performance", 16, 32 << 20)
@@ -140,6 +143,21 @@ def test_the_written_target_predicts_the_law_and_says_what_it_is(measured: list[
     model = synthetic_network(0)
     predicted = estimate(lower(model, target), target).as_is.latency_ms
     assert predicted == pytest.approx(network.whole_ms, rel=0.03)
+
+
+def test_a_target_measured_on_another_processor_says_so_where_it_is_used(
+    measured: list[Measured], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, model = tmp_path / "mine.yaml", tmp_path / "net.onnx"
+    path.write_text(target_text(fit_all("mine", measured, MACHINE, threads=1, bandwidth_bytes_s=BANDWIDTH)))
+    save(synthetic_network(2), model)
+    recipe = Recipe(model=model, classes=("0",), target=str(path))
+    foreign = "was measured on a processor: made up"
+    assert any(foreign in note for note in api_targets.estimate(model, path).estimate.notes)
+    assert any(foreign in note for note in with_rewarded_pattern(recipe)[1])
+    monkeypatch.setattr("crisp_onnx.cost.calibrate.machine.this_machine", lambda: MACHINE)
+    assert not any(foreign in note for note in api_targets.estimate(model, path).estimate.notes)
+    assert not any(foreign in note for note in with_rewarded_pattern(recipe)[1])
 
 
 def test_hybrid_operators_gain_nothing_where_the_kernels_were_not_measured(

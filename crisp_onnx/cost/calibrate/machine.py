@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from crisp_onnx.lower import Target
+
 CPUINFO = Path("/proc/cpuinfo")
 CPU_FILES = Path("/sys/devices/system/cpu/cpu0")
 FALLBACK_CACHE_BYTES = 8 << 20
@@ -40,6 +42,18 @@ def this_machine() -> Machine:
         governor=governor.read_text().strip() if governor.is_file() else "unknown",
         granule=16 if wide else 4 if arm else 8,
         cache_bytes=max(_caches(), default=FALLBACK_CACHE_BYTES),
+    )
+
+
+def measured_elsewhere(target: Target) -> str:
+    """A sentence where `target` was measured on another processor than this one; else nothing."""
+    calibration = target.descriptor.calibration
+    here = this_machine().cpu
+    if calibration is None or calibration.cpu == here:
+        return ""
+    return (
+        f"{target.name} was measured on {calibration.cpu}; this machine has {here}, where its times need not hold. "
+        "Measure it with `crisp-onnx targets calibrate` if the model is to run here."
     )
 
 
