@@ -126,11 +126,13 @@ def steer(
     movable = sum(_amount(layer, budget.objective) for layer in dense.layers if layer.name in named)
     whole = dense.latency_ms if budget.objective == "latency_ms" else (dense.nominal_uj or 0.0) / 1e3
     fixed = whole - movable
-    _check_reachable(budget, options, fixed, f"{target.name}: pattern {pattern} in blocks of {pattern.block}")
+    least = _reachable(budget, options, fixed, f"{target.name}: pattern {pattern} in blocks of {pattern.block}")
     outside = f"{target.name} was not given its shape"
     left = {layer.name: DenseLayer(layer, dense_reasons.get(layer.name) or outside) for layer in layers}
     limit = budget.limit
     for _ in range(TIGHTENINGS):
+        if limit < least:
+            break
         chosen = {
             item.layer.name: _decide(item, option, pattern, target)
             for item, option in zip(scored, solve(options, limit - fixed), strict=True)
@@ -143,7 +145,8 @@ def steer(
     raise CrispError(f"{_named(budget)} cannot be met on {target.name} with layout changes. Ask for more.")
 
 
-def _check_reachable(budget: TargetBudget, options: Sequence[Sequence[Option]], fixed: float, what: str) -> None:
+def _reachable(budget: TargetBudget, options: Sequence[Sequence[Option]], fixed: float, what: str) -> float:
+    """The least that the whole model costs; an error where that exceeds the budget."""
     least = fixed + sum(min(option.cost for option in of_layer) for of_layer in options)
     if least > budget.limit * (1 + ROUNDING):
         unit = budget.objective.rsplit("_", 1)[1]
@@ -151,6 +154,7 @@ def _check_reachable(budget: TargetBudget, options: Sequence[Sequence[Option]], 
             f"{_named(budget)} cannot be met on {what} costs at least {least:.4g} {unit}, "
             f"{fixed:.4g} of it in what stays dense. Ask for more."
         )
+    return least * (1 - ROUNDING)
 
 
 def _named(budget: TargetBudget) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import numpy_helper
 
 from crisp_onnx.api import targets as api_targets
 from crisp_onnx.api.steering import with_rewarded_pattern
@@ -21,11 +22,13 @@ from crisp_onnx.cost.calibrate.run import calibrate, fit_all
 from crisp_onnx.cost.calibrate.samples import Measured, Sample, pair
 from crisp_onnx.cost.calibrate.synthetic import synthetic_network
 from crisp_onnx.cost.calibrate.write import Calibrated, target_text
+from crisp_onnx.cost.steer import TargetBudget, plan_cost, steer
 from crisp_onnx.errors import CrispError
 from crisp_onnx.lower import load_target, lower
 from crisp_onnx.lower.layout import LAYOUT, with_layout_changes
 from crisp_onnx.lower.timing import PARTS, fetched_share, timing_kind, weight_bytes, work
-from crisp_onnx.model import save
+from crisp_onnx.masks import Pattern, Plan
+from crisp_onnx.model import save, tensor_shapes, weight_layers
 from crisp_onnx.recipe import Recipe
 from crisp_onnx.runtime.library import Library
 
@@ -158,6 +161,30 @@ def test_a_target_measured_on_another_processor_says_so_where_it_is_used(
     monkeypatch.setattr("crisp_onnx.cost.calibrate.machine.this_machine", lambda: MACHINE)
     assert not any(foreign in note for note in api_targets.estimate(model, path).estimate.notes)
     assert not any(foreign in note for note in with_rewarded_pattern(recipe)[1])
+
+
+@pytest.mark.parametrize("share", [0.5, 0.7, 0.9])
+def test_a_steered_plan_meets_its_latency_on_a_measured_processor_layout_changes_included(
+    measured: list[Measured], tmp_path: Path, share: float
+) -> None:
+    path, model = tmp_path / "mine.yaml", synthetic_network(2)
+    path.write_text(target_text(fit_all("mine", measured, MACHINE, threads=1, bandwidth_bytes_s=BANDWIDTH)))
+    target = load_target(path)
+    lowered, layers = lower(model, target), weight_layers(model, tensor_shapes(model))
+    stored = {tensor.name: np.abs(numpy_helper.to_array(tensor)) for tensor in model.proto.graph.initializer}
+    saliency = {layer.weight: layer.matrix(stored[layer.weight]) for layer in layers}
+    reasons = {layer.name: layer.obstacle for layer in layers}
+    limit = share * plan_cost(Plan(), lowered, target, "latency_ms")
+    try:
+        plan = steer(
+            saliency, layers, Pattern(2, 4, 16, 8), TargetBudget(latency_ms=limit),
+            lowered=lowered, target=target, dense_reasons=reasons,
+        )  # fmt: skip
+    except CrispError as error:
+        assert share < 0.7
+        assert "cannot be met" in str(error)
+        return
+    assert 0 < plan_cost(plan, lowered, target, "latency_ms") <= limit * (1 + 1e-9)
 
 
 def test_hybrid_operators_gain_nothing_where_the_kernels_were_not_measured(
