@@ -12,7 +12,7 @@ from crisp_onnx.errors import CrispError, Defect
 from crisp_onnx.lower.lowered import LoweredOp
 from crisp_onnx.lower.schema import Array, OpKind
 from crisp_onnx.lower.target import Target
-from crisp_onnx.lower.timing import PARTS, fetched_share, stand_ins, timing_kind, work
+from crisp_onnx.lower.timing import PARTS, fetched_share, stand_ins, timing_kind, weight_bytes, work
 
 Bound = Literal["compute", "onchip", "dram", "overhead"]
 
@@ -63,13 +63,13 @@ class _Cycles:
 
 
 def cost_layer(
-    op: LoweredOp, target: Target, *, linked_bytes: int | None = None, model_weight_bytes: int = 0
+    op: LoweredOp, target: Target, *, linked_bytes: int | None = None, model_weight_bytes: int | None = None
 ) -> LayerCost:
     """latency = max(compute, on-chip, DRAM) + overhead; ties are named in this order.
 
     On a measured processor, whose parts were fitted as a sum, compute and on-chip add up.
-    `model_weight_bytes`: of the whole model on such a processor. They decide how many of this layer's a run fetches
-    anew, and beyond the last cache all of them come from DRAM every time.
+    `model_weight_bytes`: of the whole model on such a processor, by default this layer alone. They decide how many of
+    the layer's a run fetches anew, and beyond the last cache all of them come from DRAM every time.
     `linked_bytes`: on a target behind a host link, the weights of this layer that cross it; computing hides
     behind them.
     """
@@ -77,7 +77,7 @@ def cost_layer(
     reads = tiling.dram_read_bytes if tiling else op.input_bytes
     writes = tiling.dram_write_bytes if tiling else op.output_bytes
     if target.descriptor.timing is not None:
-        cycles = _measured(op, target, model_weight_bytes)
+        cycles = _measured(op, target, weight_bytes([op]) if model_weight_bytes is None else model_weight_bytes)
     elif linked_bytes is not None:
         cycles = _linked(op, target, linked_bytes)
     else:
