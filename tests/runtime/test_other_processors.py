@@ -16,7 +16,7 @@ import pytest
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 KERNELS = ROOT / "crisp_onnx" / "runtime" / "kernels"
-COMMON = ("weight.cc", "geometry.cc", "strips.cc", "plan.cc", "convolve.cc", "isa.cc", "kernels_portable.cc")
+SOURCES = ("weight", "geometry", "strips", "plan", "claims", "convolve", "isa", "kernels_portable", "kernels_neon")
 
 
 def arm_compiler() -> list[str]:
@@ -38,7 +38,7 @@ def emulator() -> str:
 @pytest.mark.slow
 def test_the_neon_kernels_agree_with_plain_loops(tmp_path: Path) -> None:
     run, compiler = emulator(), arm_compiler()
-    sources = [KERNELS / name for name in (*COMMON, "kernels_neon.cc")]
+    sources = [KERNELS / f"{name}.cc" for name in SOURCES]
     sources += [HERE / "other_processors" / "agree.cc", ROOT / "benchmarks" / "kernels" / "layers.cc"]
     folders = [f"-I{KERNELS}", f"-I{ROOT / 'benchmarks' / 'kernels'}"]
     program = tmp_path / "agree"

@@ -6,18 +6,13 @@
 #include <new>
 #include <vector>
 
+#include "claims.h"
 #include "failure.h"
 
 namespace crisp {
 namespace {
 
 constexpr int64_t kPartialFloats = 16384;  // accumulators kept between two calls of a block row's groups
-
-struct Range {
-  int64_t first, end;
-};
-
-Range share(int64_t total, int64_t parts, int64_t part) { return {total * part / parts, total * (part + 1) / parts}; }
 
 StripCall strip_call(const ConvCall& call, const Strip& strip, int64_t panel, const float* packed) {
   const Plan& p = *call.plan;
@@ -71,72 +66,53 @@ void block_row_calls(const ConvCall& call, const Strip& strip, const StripCall& 
   }
 }
 
-std::atomic<uint64_t> calls{0};
-
 struct Work {
   const ConvCall* call;
-  const uint64_t number = ++calls;
-  std::atomic<uint64_t> buffers_taken{0};  // a bit each
+  Claims claims;
   std::atomic<bool> out_of_memory{false};
 };
 
-// The panel that this thread packed last, in which call, and where. It takes the same buffer in every call if it can:
-// another's would first have to leave that other core's cache.
-struct PackedByThread {
-  uint64_t call = 0;
+// A thread's own packed panel. It packs what it computes on even where another has packed the same: data that one core
+// wrote and another reads would have to move between their caches, which takes longer than packing twice.
+struct PackedPanel {
   int64_t panel = -1;
-  int64_t buffer = 0;
   float* at = nullptr;
-  std::vector<float> spare;  // for more threads than the plan has buffers
 };
 
-// The wanted buffer, or else the first that is free; false when all are taken.
-bool take_buffer(Work* work, int64_t buffers, int64_t* wanted) {
-  for (int64_t i = -1; i < buffers; ++i) {
-    const int64_t buffer = i < 0 ? *wanted : i;
-    const uint64_t bit = uint64_t{1} << buffer;
-    if (buffer < buffers && !(work->buffers_taken.fetch_or(bit) & bit)) {
-      *wanted = buffer;
-      return true;
-    }
-  }
-  return false;
+// The place's buffer is the same in every layer, and so in this core's cache already.
+float* own_buffer(const ConvCall& call, int64_t place) {
+  const Plan& p = *call.plan;
+  if (place < p.buffers) return call.scratch + place * p.panel_floats;
+  thread_local std::vector<float> spare;
+  spare.resize(p.panel_floats);
+  return spare.data();
 }
 
-// Every thread packs for itself what it computes on: buffers that one core wrote and others read would have to move
-// between their caches again at every call, which takes longer than packing twice.
-const float* packed_panel(Work* work, int64_t panel) {
-  thread_local PackedByThread mine;
-  const Plan& p = *work->call->plan;
-  if (p.layout.in_place) return nullptr;
-  if (mine.call != work->number) {
-    if (take_buffer(work, p.buffers, &mine.buffer)) {
-      mine.at = work->call->scratch + mine.buffer * p.panel_floats;
-    } else {
-      mine.spare.resize(p.panel_floats);
-      mine.at = mine.spare.data();
-    }
-    mine.call = work->number;
-    mine.panel = -1;
+void compute_item(const ConvCall& call, int64_t item, int64_t place, PackedPanel* packed) {
+  const Plan& p = *call.plan;
+  const int64_t panel = item / p.items_per_panel();
+  if (packed->panel != panel && !p.layout.in_place) {
+    if (!packed->at) packed->at = own_buffer(call, place);
+    pack_panel(call, panel, packed->at);
   }
-  if (mine.panel != panel) {
-    pack_panel(*work->call, panel, mine.at);
-    mine.panel = panel;
-  }
-  return mine.at;
-}
-
-void compute_item(void* user, size_t i) {
-  Work& work = *static_cast<Work*>(user);
-  const Plan& p = *work.call->plan;
-  const int64_t item = static_cast<int64_t>(i), panel = item / (p.strip_items * p.row_items);
+  packed->panel = panel;
   const bool last = panel % p.panels_per_image == p.panels_per_image - 1;
   const int64_t strips = static_cast<int64_t>((last ? p.last_strips : p.strips).size());
   const Range strip = share(strips, p.strip_items, item / p.row_items % p.strip_items);
-  const Range rows = share(work.call->weight->block_rows, p.row_items, item % p.row_items);
+  const Range rows = share(call.weight->block_rows, p.row_items, item % p.row_items);
+  compute_panel(call, panel, packed->at, strip.first, strip.end, rows.first, rows.end);
+}
+
+void take_part(void* user, size_t) {
+  Work& work = *static_cast<Work*>(user);
+  const int64_t place = work.claims.take_place();
+  if (place < 0) return;
+  PackedPanel packed;
   try {
-    const float* packed = packed_panel(&work, panel);
-    compute_panel(*work.call, panel, packed, strip.first, strip.end, rows.first, rows.end);
+    for (Range items = work.claims.next(place, -1); items.first < items.end;
+         items = work.claims.next(place, packed.panel)) {
+      for (int64_t item = items.first; item < items.end; ++item) compute_item(*work.call, item, place, &packed);
+    }
   } catch (const std::bad_alloc&) {  // must not pass through the runtime's threads
     work.out_of_memory = true;
   }
@@ -193,8 +169,8 @@ void compute_panel(const ConvCall& call, int64_t panel, const float* packed, int
 void convolve(const ConvCall& call, const Parallel& parallel) {
   const Plan& p = *call.plan;
   if (p.panels() == 0) return;
-  Work work{&call};
-  parallel.run(parallel.pool, static_cast<size_t>(p.items), compute_item, &work);
+  Work work{&call, {p.items, p.items_per_panel(), p.worth_entering}};
+  parallel.run(parallel.pool, static_cast<size_t>(work.claims.count()), take_part, &work);
   require(!work.out_of_memory, "there is not enough memory for the packed activations");
 }
 

@@ -12,9 +12,9 @@ namespace crisp {
 namespace {
 
 constexpr int64_t kPanelBytes = 768 << 10;     // packed activations of a panel: most of a usual second-level cache
-constexpr int64_t kManyPanels = 4;             // from here on a work item does a whole panel
+constexpr int64_t kHalfPositions = 96;         // of a panel: fewer leave lanes idle
 constexpr int64_t kMostItems = 32;
-constexpr int64_t kMostBuffers = 64;          // of packed panels; a bit of a word each
+constexpr int64_t kMostBuffers = 64;           // of packed panels
 constexpr int64_t kItemMacs = 600000;          // about ten microseconds of one core,
 constexpr int64_t kItemBytes = 128 << 10;      // and so is reading this much of the weights
 constexpr int64_t kFirstLevelBytes = 24 << 10;  // of the first-level cache, for the activations of a few block columns
@@ -24,10 +24,13 @@ constexpr double kMacsPerByte = 2.5;           // multiply-adds in the time that
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// Output rows of a panel in this layout: equal shares of the image that fit.
+// Output rows of a panel in this layout: equal shares of the image that fit. An even number of them where the image is
+// large enough, so that two threads need not both pack the same.
 int64_t panel_rows(const ConvShape& s, const Layout& l) {
   const int64_t fit = kPanelBytes / (4 * s.cin * l.planes() * l.pitch) - l.extra_rows;
-  return ceil_div(s.out_height, ceil_div(s.out_height, std::clamp<int64_t>(fit, 1, s.out_height)));
+  int64_t panels = ceil_div(s.out_height, std::clamp<int64_t>(fit, 1, s.out_height));
+  if (s.out_height * s.out_width >= (panels + 1) * kHalfPositions) panels = ceil_div(panels, 2) * 2;
+  return ceil_div(s.out_height, panels);
 }
 
 // Copies waste no lane but write the activations kernel_w times; phases write them once.
@@ -122,11 +125,16 @@ void divide_work(const Weight& w, Plan* p) {
   const int64_t positions = p->shape.batch * p->shape.out_height * p->shape.out_width;
   const int64_t wanted = std::clamp<int64_t>(std::max(positions * w.macs_per_position() / kItemMacs,
                                                       4 * w.macs_per_position() / kItemBytes), 1, kMostItems);
-  const int64_t panels = std::max<int64_t>(p->panels(), 1);  // none in an empty batch
-  const int64_t per_panel = panels >= kManyPanels ? 1 : ceil_div(wanted, panels);
-  p->strip_items = std::min(static_cast<int64_t>(p->strips.size()), per_panel);
+  const int64_t per_panel = ceil_div(wanted, std::max<int64_t>(p->panels(), 1));  // no panels in an empty batch
+  // A strip without whole vectors is too little for an item: the item before takes it too.
+  const int64_t strips = static_cast<int64_t>(p->strips.size());
+  const int64_t wide_strips = strips - (strips > 1 && p->strips.back().kernel->vectors == 0);
+  p->strip_items = std::min(wide_strips, per_panel);
   p->row_items = std::min(w.block_rows, ceil_div(per_panel, p->strip_items));
-  p->items = p->panels() * p->strip_items * p->row_items;
+  p->items = p->panels() * p->items_per_panel();
+  const double macs = static_cast<double>(positions * w.macs_per_position());
+  const double pack_macs = 4 * kMacsPerByte * static_cast<double>(p->panel_floats);
+  p->worth_entering = static_cast<int64_t>(2 * pack_macs * static_cast<double>(p->items) / std::max(macs, 1.0));
   const int64_t cores = std::clamp<int64_t>(std::thread::hardware_concurrency(), 1, kMostBuffers);
   p->buffers = p->layout.in_place ? 0 : std::min(p->items, cores);
   p->scratch_floats = p->buffers * p->panel_floats;

@@ -30,10 +30,12 @@ struct Plan {
   std::vector<Strip> strips;        // of a full panel
   std::vector<Strip> last_strips;   // of an image's last panel, when it has fewer rows
   int64_t items, row_items, strip_items;  // work items: items = panels * strip_items * row_items
+  int64_t worth_entering;           // items left in a begun panel for which another thread packs it too
   int64_t buffers;                  // of a packed panel each: as many as threads that may work at once
   int64_t scratch_floats;
 
   int64_t panels() const { return shape.batch * panels_per_image; }
+  int64_t items_per_panel() const { return strip_items * row_items; }
 };
 
 // Throws Failure when the input is so large that an offset would not fit.

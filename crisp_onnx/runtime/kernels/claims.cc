@@ -1,0 +1,70 @@
+// Places and claims, each a bit of a word that threads set first come, first served.
+#include "claims.h"
+
+#include <algorithm>
+#include <bitset>
+
+namespace crisp {
+namespace {
+
+constexpr int64_t kBits = 64;
+
+std::atomic<uint64_t> calls{0};
+
+uint64_t bit(int64_t i) { return uint64_t{1} << i; }
+
+bool set_first(std::atomic<uint64_t>* word, int64_t i) { return !(word->fetch_or(bit(i)) & bit(i)); }
+
+// Where a place begins, in parts of kBits: 0, 1/2, 1/4, 3/4, 1/8 ... (van der Corput), far apart for any number of
+// threads.
+int64_t beginning(int64_t place) {
+  int64_t reversed = 0;
+  for (int64_t part = kBits / 2; part > 0; part /= 2, place /= 2) reversed += place % 2 * part;
+  return reversed;
+}
+
+}  // namespace
+
+Claims::Claims(int64_t items, int64_t items_per_panel, int64_t worth_entering)
+    : items_(items),
+      items_per_panel_(items_per_panel),
+      worth_entering_(worth_entering),
+      count_(std::min(items, kBits)),
+      call_(++calls) {}
+
+int64_t Claims::take_place() {
+  struct LastCall {
+    uint64_t call = 0;
+    int64_t place = 0;
+  };
+  thread_local LastCall last;
+  if (last.call == call_) return -1;
+  last.call = call_;
+  if (set_first(&places_, last.place)) return last.place;
+  for (int64_t place = 0; place < kBits; ++place) {
+    if (set_first(&places_, place)) return last.place = place;
+  }
+  return -1;
+}
+
+Range Claims::next(int64_t place, int64_t panel) {
+  const int64_t first = beginning(place) * count_ / kBits;
+  for (int64_t i = 0; i < count_; ++i) {
+    const int64_t claim = (first + i) % count_;
+    const uint64_t claimed = claimed_.load(std::memory_order_relaxed);
+    if (claimed & bit(claim) || !may_enter(claim, panel, claimed)) continue;
+    if (set_first(&claimed_, claim)) return share(items_, count_, claim);
+  }
+  return {0, 0};
+}
+
+// Whoever began a panel stays until nothing of it is left, so what others leave alone is done.
+bool Claims::may_enter(int64_t claim, int64_t panel, uint64_t claimed) const {
+  const int64_t its_panel = claim / items_per_panel_;
+  if (count_ < items_ || its_panel == panel) return true;
+  const uint64_t all = ~uint64_t{0} >> (kBits - items_per_panel_) << its_panel * items_per_panel_;
+  const int64_t left = static_cast<int64_t>(std::bitset<kBits>(all & ~claimed).count());
+  return left == items_per_panel_ || left >= worth_entering_;
+}
+
+}  // namespace crisp
