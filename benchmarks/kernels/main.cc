@@ -56,6 +56,16 @@ std::unique_ptr<float, decltype(&std::free)> aligned(int64_t floats) {
   return {p, &std::free};
 }
 
+const char* layout_name(crisp::Columns columns) {
+  switch (columns) {
+    case crisp::Columns::kInPlace: return "in place";
+    case crisp::Columns::kCut: return "cut phases";
+    case crisp::Columns::kPhases: return "phases";
+    case crisp::Columns::kCopies: return "copies";
+  }
+  return "";
+}
+
 void measure(const BenchLayer& layer, int64_t block, int64_t vector_rows, double block_share) {
   const RandomWeight random = random_weight(layer, block, vector_rows, block_share);
   const crisp::Weight weight = random.prepare();
@@ -75,12 +85,12 @@ void measure(const BenchLayer& layer, int64_t block, int64_t vector_rows, double
   const auto compute = [&] {
     for (int64_t p = 0; p < plan.panels(); ++p) {
       const bool last = p % plan.panels_per_image == plan.panels_per_image - 1;
-      crisp::compute_panel(call, p, scratch.get() + (plan.layout.in_place ? 0 : p * plan.panel_floats), 0,
+      crisp::compute_panel(call, p, scratch.get() + (plan.layout.in_place() ? 0 : p * plan.panel_floats), 0,
                            static_cast<int64_t>((last ? plan.last_strips : plan.strips).size()), 0, weight.block_rows);
     }
   };
   const double budget_s = 0.06, peak_before = measured_peak_macs_per_s(0.01);
-  const double pack_s = plan.layout.in_place ? 0 : best_s(0.02, [&] {
+  const double pack_s = plan.layout.in_place() ? 0 : best_s(0.02, [&] {
     for (int64_t p = 0; p < plan.panels(); ++p) pack(p);
   });
   const double compute_s = best_s(budget_s, compute);
@@ -93,7 +103,7 @@ void measure(const BenchLayer& layer, int64_t block, int64_t vector_rows, double
               "\"pack_ms\": %.5f, \"call_ms\": %.5f}\n",
               layer.name.c_str(), plan.strips.front().kernel->name, plan.strips.size(),
               static_cast<long long>(plan.panels()),
-              plan.layout.in_place ? "in place" : plan.layout.pitch == shape.out_width ? "copies" : "phases", macs,
+              layout_name(plan.layout.columns), macs,
               dense, peak, compute_s * 1e3, pack_s * 1e3, call_s * 1e3);
 }
 

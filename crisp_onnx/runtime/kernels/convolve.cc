@@ -22,8 +22,10 @@ StripCall strip_call(const ConvCall& call, const Strip& strip, int64_t panel, co
   const int64_t positions = p.shape.out_height * p.shape.out_width;
   const int64_t y_at = image * w.cout * positions + first_row * p.shape.out_width;
   StripCall s{};
-  s.x = (p.layout.in_place ? call.x + image * w.cin * positions : packed) + strip.shape.start;
+  s.x = (p.layout.in_place() ? call.x + image * w.cin * p.channel_stride : packed) + strip.shape.start;
   s.offsets = p.offsets.data();
+  s.inside = strip.inside_at < 0 ? nullptr : p.inside.data() + strip.inside_at;
+  s.blocks_per_tap = static_cast<int32_t>(w.blocks_per_tap());
   s.block_stride = w.groups * w.columns * w.vector_rows;
   s.block = static_cast<int32_t>(w.block);
   s.columns_per_block = static_cast<int32_t>(w.columns);
@@ -91,7 +93,7 @@ float* own_buffer(const ConvCall& call, int64_t place) {
 void compute_item(const ConvCall& call, int64_t item, int64_t place, PackedPanel* packed) {
   const Plan& p = *call.plan;
   const int64_t panel = item / p.items_per_panel();
-  if (packed->panel != panel && !p.layout.in_place) {
+  if (packed->panel != panel && !p.layout.in_place()) {
     if (!packed->at) packed->at = own_buffer(call, place);
     pack_panel(call, panel, packed->at);
   }

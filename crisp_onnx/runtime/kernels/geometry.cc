@@ -25,6 +25,20 @@ int64_t out_extent(int64_t in, int64_t pad_low, int64_t pad_high, int64_t kernel
   return room / stride + 1;
 }
 
+// Where a kernel column's plane starts in the input, and by how many of its columns the kernel column is shifted.
+struct ColumnPlace {
+  int64_t start, shift;
+};
+
+ColumnPlace column_place(const ConvShape& s, Columns columns, int64_t kx) {
+  const int64_t stride = s.attributes.strides[1], pad = s.attributes.pads[1];
+  const int64_t column = kx * s.attributes.dilations[1];
+  if (columns == Columns::kCopies) return {column - pad, 0};
+  if (columns == Columns::kPhases) return {column % stride - pad, column / stride};
+  const int64_t phase = ((column - pad) % stride + stride) % stride;
+  return {phase, (column - pad - phase) / stride};
+}
+
 }  // namespace
 
 void check_attributes(const ConvAttributes& a) {
@@ -47,27 +61,36 @@ int64_t Layout::channel_stride(int64_t panel_rows) const {
   return ((floats + 15) / 16 | 1) * 16;
 }
 
-Layout conv_layout(const ConvShape& s, bool copy_columns) {
+bool possible(const ConvShape& s, Columns columns) {
+  const ConvAttributes& a = s.attributes;
+  if (columns == Columns::kInPlace) return a.strides[0] == 1 && a.strides[1] == 1 && s.out_width <= s.width;
+  if (columns != Columns::kCut) return true;
+  for (int64_t kx = 0; kx < s.kernel_w; ++kx) {
+    const ColumnPlace p = column_place(s, columns, kx);
+    if (p.shift > 0 && p.start + a.strides[1] * s.out_width < s.width) return false;
+  }
+  return true;
+}
+
+Layout conv_layout(const ConvShape& s, Columns columns) {
   const ConvAttributes& a = s.attributes;
   Layout l;
-  const bool padded = a.pads[0] || a.pads[1] || a.pads[2] || a.pads[3];
-  l.in_place = s.kernel_h == 1 && s.kernel_w == 1 && a.strides[0] == 1 && a.strides[1] == 1 && !padded;
+  l.columns = columns;
   std::vector<int32_t> row_plane(s.kernel_h), row_shift(s.kernel_h), column_plane(s.kernel_w), column_shift(s.kernel_w);
   int32_t reach = 0;
   for (int64_t ky = 0; ky < s.kernel_h; ++ky) {
     const int64_t row = ky * a.dilations[0];
     row_plane[ky] = index_of(&l.row_starts, static_cast<int32_t>(row % a.strides[0]));
-    row_shift[ky] = static_cast<int32_t>(row / a.strides[0]);
+    row_shift[ky] = static_cast<int32_t>(row / a.strides[0] - (l.in_place() ? a.pads[0] : 0));
     l.extra_rows = std::max<int64_t>(l.extra_rows, row_shift[ky]);
   }
   for (int64_t kx = 0; kx < s.kernel_w; ++kx) {
-    const int64_t column = kx * a.dilations[1];
-    const int64_t phase = copy_columns ? column : column % a.strides[1];
-    column_plane[kx] = index_of(&l.column_starts, static_cast<int32_t>(phase - a.pads[1]));
-    column_shift[kx] = copy_columns ? 0 : static_cast<int32_t>(column / a.strides[1]);
+    const ColumnPlace p = column_place(s, columns, kx);
+    column_plane[kx] = index_of(&l.column_starts, static_cast<int32_t>(p.start));
+    column_shift[kx] = static_cast<int32_t>(p.shift);
     reach = std::max(reach, column_shift[kx]);
   }
-  l.pitch = s.out_width + reach;
+  l.pitch = l.in_place() ? s.width : columns == Columns::kPhases ? s.out_width + reach : s.out_width;
   for (int64_t ky = 0; ky < s.kernel_h; ++ky) {
     for (int64_t kx = 0; kx < s.kernel_w; ++kx) {
       l.tap_plane.push_back(column_plane[kx] * static_cast<int32_t>(l.row_starts.size()) + row_plane[ky]);
@@ -76,6 +99,11 @@ Layout conv_layout(const ConvShape& s, bool copy_columns) {
     }
   }
   return l;
+}
+
+bool is_inside(const ConvShape& s, const Layout& l, int64_t tap, int64_t row, int64_t column) {
+  const int64_t tap_row = row + l.tap_shift_rows[tap], tap_column = column + l.tap_shift_columns[tap];
+  return tap_column >= 0 && tap_column < l.pitch && (!l.in_place() || (tap_row >= 0 && tap_row < s.height));
 }
 
 }  // namespace crisp

@@ -26,21 +26,36 @@ void check_attributes(const ConvAttributes& attributes);
 ConvShape conv_shape(const ConvAttributes& attributes, int64_t cout, int64_t cin, int64_t kernel_h, int64_t kernel_w,
                      int64_t batch, int64_t height, int64_t width);
 
+// How the columns of a channel's activations lie for the inner loops.
+enum class Columns {
+  kInPlace,  // in the input itself: stride 1. Some taps lie beyond an edge at some positions
+  kCut,      // a plane for every column phase, exactly as wide as the output; likewise
+  kPhases,   // a plane for every column phase, wider by the kernel's reach: a few lanes are wasted
+  kCopies,   // a plane for every kernel column, exactly as wide as the output: no lane is wasted, but more is copied
+};
+
 // A channel's activations as planes: per column start, one per row phase (rows that a stride visits together). A tap
 // of the kernel is then one offset, and neighbouring output positions are neighbours in memory.
 struct Layout {
-  bool in_place = false;          // a 1x1 kernel with stride 1 reads the input as it lies
-  int64_t pitch = 0;              // columns of a plane; equals the output's width, or exceeds it by the kernel's reach
+  Columns columns = Columns::kPhases;
+  int64_t pitch = 0;              // columns of a plane
   int64_t extra_rows = 0;         // rows of a plane beyond the panel's output rows
   std::vector<int32_t> row_starts, column_starts;
   std::vector<int32_t> tap_plane, tap_shift_rows, tap_shift_columns;  // (kernel_h * kernel_w)
 
+  bool in_place() const { return columns == Columns::kInPlace; }
+  bool needs_masks() const { return columns == Columns::kInPlace || columns == Columns::kCut; }
   int64_t planes() const { return static_cast<int64_t>(row_starts.size() * column_starts.size()); }
   int64_t channel_stride(int64_t panel_rows) const;
 };
 
-// `copy_columns`: a plane for every kernel column, exactly as wide as the output (no lane is wasted), instead of one
-// for every column phase, wider by the kernel's reach (less to copy).
-Layout conv_layout(const ConvShape& shape, bool copy_columns);
+// Whether this shape can be laid out so: what lies beyond a plane's edge must be padding.
+bool possible(const ConvShape& shape, Columns columns);
+
+Layout conv_layout(const ConvShape& shape, Columns columns);
+
+// Whether the tap's activation for the output at (row, column) lies inside its plane. Packed planes have their padding
+// rows.
+bool is_inside(const ConvShape& shape, const Layout& layout, int64_t tap, int64_t row, int64_t column);
 
 }  // namespace crisp

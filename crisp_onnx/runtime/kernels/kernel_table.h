@@ -7,6 +7,7 @@
 namespace crisp {
 
 constexpr int kMaxVectors = 16;  // widest strip of any kernel, in vectors
+constexpr int kMaskedRows = 4;   // from so many rows a call on, a load serves enough multiply-adds to be worth a mask
 constexpr int kPackSlack = 32;   // floats a kernel may read or a packer may write past the end of packed planes
 
 // Where a strip's positions lie. A strip is `kernel.vectors` vectors of neighbouring positions, then `kernel.tail`
@@ -27,6 +28,9 @@ struct StripCall {
   const float* x;                  // activations at the strip's first position
   const int32_t* offsets;          // (C * block): from x to the activations of every column of the matrix
   const int32_t* blocks;           // (block_count): kept block columns
+  const uint16_t* inside;          // (taps, vectors, then one for the tail): a bit per position that lies inside the
+                                   // plane; the others count as zero and are not read. Null: all may be read
+  int32_t blocks_per_tap;          // of all block columns; counts only with `inside`
   const uint8_t* columns;          // (block_count, columns_per_block): places kept inside each block
   const float* values;             // first weight of this group and half
   int64_t block_stride;            // floats from the weights of one block to those of the next
@@ -78,6 +82,7 @@ struct KernelSet {
   int lanes;
   const Kernel* kernels;
   int count;
+  bool masked_loads;               // whether its kernels of kMaskedRows and more understand `inside`
   PackFunction pack;
 };
 

@@ -15,6 +15,7 @@ struct Avx2 {
   using Mask = __m256i;
   static constexpr int kLanes = 8;
   static constexpr uint32_t kFull = 0xFF;
+  static constexpr bool kMaskedLoads = false;
 
   static CRISP_INLINE Vec zero() { return _mm256_setzero_ps(); }
   static CRISP_INLINE Vec set1(const float* p) { return _mm256_broadcast_ss(p); }
@@ -119,7 +120,8 @@ constexpr Kernel kKernels[] = {
 };
 
 constexpr KernelSet kSet = {
-    Isa::kAvx2, "avx2", Avx2::kLanes, kKernels, sizeof(kKernels) / sizeof(kKernels[0]), pack_channels<Avx2>};
+    Isa::kAvx2, "avx2", Avx2::kLanes, kKernels, sizeof(kKernels) / sizeof(kKernels[0]), false,
+    pack_channels<Avx2>};
 
 }  // namespace
 

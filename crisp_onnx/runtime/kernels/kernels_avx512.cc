@@ -12,11 +12,13 @@ struct Avx512 {
   using Mask = __mmask16;
   static constexpr int kLanes = 16;
   static constexpr uint32_t kFull = 0xFFFF;
+  static constexpr bool kMaskedLoads = true;
 
   static CRISP_INLINE Vec zero() { return _mm512_setzero_ps(); }
   static CRISP_INLINE Vec set1(const float* p) { return _mm512_set1_ps(*p); }
   static CRISP_INLINE Vec load(const float* p) { return _mm512_loadu_ps(p); }
   static CRISP_INLINE Mask mask(int count) { return static_cast<Mask>((1u << count) - 1); }
+  static CRISP_INLINE Mask mask_of(uint32_t bits) { return static_cast<Mask>(bits); }
   static CRISP_INLINE Vec load_masked(const float* p, Mask m) { return _mm512_maskz_loadu_ps(m, p); }
   static CRISP_INLINE Vec load_first(const float* p, int count) { return _mm512_maskz_loadu_ps(mask(count), p); }
   static CRISP_INLINE void store(float* p, Vec v) { _mm512_storeu_ps(p, v); }
@@ -75,6 +77,9 @@ struct Avx512::Rows<8> {
   CRISP_INLINE void store(float* p) const { _mm256_storeu_ps(p, v); }
   CRISP_INLINE void add(Rows other) { v = _mm256_add_ps(v, other.v); }
   CRISP_INLINE void fma(Rows w, const float* x) { v = _mm256_fmadd_ps(w.v, _mm256_set1_ps(*x), v); }
+  CRISP_INLINE void fma_masked(Rows w, const float* x, Mask m) {
+    v = _mm256_fmadd_ps(w.v, _mm256_broadcastss_ps(_mm_maskz_loadu_ps(static_cast<__mmask8>(m), x)), v);
+  }
 };
 
 template <>
@@ -85,6 +90,9 @@ struct Avx512::Rows<4> {
   CRISP_INLINE void store(float* p) const { _mm_storeu_ps(p, v); }
   CRISP_INLINE void add(Rows other) { v = _mm_add_ps(v, other.v); }
   CRISP_INLINE void fma(Rows w, const float* x) { v = _mm_fmadd_ps(w.v, _mm_set1_ps(*x), v); }
+  CRISP_INLINE void fma_masked(Rows w, const float* x, Mask m) {
+    v = _mm_fmadd_ps(w.v, _mm_broadcastss_ps(_mm_maskz_loadu_ps(static_cast<__mmask8>(m), x)), v);
+  }
 };
 
 template <int V>
@@ -120,7 +128,8 @@ constexpr Kernel kKernels[] = {
 };
 
 constexpr KernelSet kSet = {
-    Isa::kAvx512, "avx512", Avx512::kLanes, kKernels, sizeof(kKernels) / sizeof(kKernels[0]), pack_channels<Avx512>};
+    Isa::kAvx512, "avx512", Avx512::kLanes, kKernels, sizeof(kKernels) / sizeof(kKernels[0]), true,
+    pack_channels<Avx512>};
 
 }  // namespace
 

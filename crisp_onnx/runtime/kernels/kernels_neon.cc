@@ -35,7 +35,8 @@ constexpr Kernel kKernels[] = {
 };
 
 constexpr KernelSet kSet = {
-    Isa::kNeon, "neon", Neon::kLanes, kKernels, sizeof(kKernels) / sizeof(kKernels[0]), pack_channels<Neon>};
+    Isa::kNeon, "neon", Neon::kLanes, kKernels, sizeof(kKernels) / sizeof(kKernels[0]), false,
+    pack_channels<Neon>};
 
 }  // namespace
 

@@ -51,7 +51,7 @@ constexpr Kernel kKernels[] = {
 };
 
 constexpr KernelSet kSet = {Isa::kPortable, "portable", Portable::kLanes, kKernels,
-                            sizeof(kKernels) / sizeof(kKernels[0]), pack_channels<Portable>};
+                            sizeof(kKernels) / sizeof(kKernels[0]), false, pack_channels<Portable>};
 
 }  // namespace
 

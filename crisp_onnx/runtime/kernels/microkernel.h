@@ -30,10 +30,26 @@ constexpr int kChains = 8;
 // Weights are asked for this many blocks ahead: time enough to come from the last cache.
 constexpr int kBlocksAhead = 4;
 
+// Which lanes of a strip's vectors may be read: all, all but some of the last vector's, or what `inside` says.
+enum class Lanes { kAll, kLastPartial, kInside };
+
 constexpr int column_sets(int rows, int vectors, int tail) {
   int chains = rows * vectors + tail;
   return chains * 2 > kChains ? 1 : chains * 4 > kChains ? 2 : 4;
 }
+
+template <class I, int J, int T>
+struct Readable {
+  typename I::Mask lanes[J > 0 ? J : 1];
+  typename I::Mask tail[T > 0 ? T : 1];  // of the first lane, for each tail position
+
+  CRISP_INLINE void last_partial(int count) { lanes[J > 0 ? J - 1 : 0] = I::mask(count); }
+
+  CRISP_INLINE void inside(const uint16_t* bits) {
+    CRISP_UNROLL for (int j = 0; j < J; ++j) lanes[j] = I::mask_of(bits[j]);
+    CRISP_UNROLL for (int t = 0; t < T; ++t) tail[t] = I::mask_of(bits[J] >> t & 1u);
+  }
+};
 
 template <class I, int V, int J, int T>
 struct Accumulators {
@@ -72,11 +88,12 @@ struct Accumulators {
   }
 
   // One kept column: its activations stay in registers while V weights are broadcast one at a time.
-  template <bool Partial>
-  CRISP_INLINE void column(const float* x, const float* w, typename I::Mask last) {
+  template <Lanes L>
+  CRISP_INLINE void column(const float* x, const float* w, const Readable<I, J, T>& readable) {
     typename I::Vec strip[J > 0 ? J : 1];
     CRISP_UNROLL for (int j = 0; j < J; ++j) {
-      strip[j] = Partial && j == J - 1 ? I::load_masked(x + j * I::kLanes, last) : I::load(x + j * I::kLanes);
+      const bool masked = L == Lanes::kInside || (L == Lanes::kLastPartial && j == J - 1);
+      strip[j] = masked ? I::load_masked(x + j * I::kLanes, readable.lanes[j]) : I::load(x + j * I::kLanes);
     }
     CRISP_UNROLL for (int v = 0; v < (J > 0 ? V : 0); ++v) {
       typename I::Vec weight = I::set1(w + v);
@@ -85,7 +102,14 @@ struct Accumulators {
     }
     if (T > 0) {
       auto weights = I::template Rows<V>::load(w);
-      CRISP_UNROLL for (int t = 0; t < T; ++t) tail[t].fma(weights, x + J * I::kLanes + t);
+      CRISP_UNROLL for (int t = 0; t < T; ++t) {
+        const float* position = x + J * I::kLanes + t;
+        if constexpr (L == Lanes::kInside) {
+          tail[t].fma_masked(weights, position, readable.tail[t]);
+        } else {
+          tail[t].fma(weights, position);
+        }
+      }
     }
   }
 };
@@ -163,10 +187,11 @@ CRISP_INLINE void store_strip(const StripCall& call, const Accumulators<I, V, J,
   }
 }
 
-template <class I, int V, int J, int T, bool Partial>
+template <class I, int V, int J, int T, Lanes L>
 CRISP_INLINE void accumulate(const StripCall& call) {
   constexpr int kSets = column_sets(V, J, T);
-  const typename I::Mask last = I::mask(call.shape->loaded_last);
+  Readable<I, J, T> readable;
+  if constexpr (L == Lanes::kLastPartial) readable.last_partial(call.shape->loaded_last);
   Accumulators<I, V, J, T> sum[kSets];
   CRISP_UNROLL for (int u = 1; u < kSets; ++u) sum[u].clear();
   if (call.first) {
@@ -180,17 +205,20 @@ CRISP_INLINE void accumulate(const StripCall& call) {
   for (int s = 0; s < call.block_count; ++s) {
     const int32_t* offsets = call.offsets + static_cast<int64_t>(call.blocks[s]) * call.block;
     const float* w = block_values;
+    if constexpr (L == Lanes::kInside) {
+      readable.inside(call.inside + call.blocks[s] / call.blocks_per_tap * (J + 1));
+    }
     int z = 0;
     for (; z + kSets <= count; z += kSets) {
       CRISP_UNROLL for (int u = 0; u < kSets; ++u) {
         I::prefetch(w + kBlocksAhead * call.block_stride);
-        sum[u].template column<Partial>(call.x + offsets[columns[z + u]], w, last);
+        sum[u].template column<L>(call.x + offsets[columns[z + u]], w, readable);
         w += call.vector_rows;
       }
     }
     if (kSets > 1) {
       for (; z < count; ++z, w += call.vector_rows) {
-        sum[0].template column<Partial>(call.x + offsets[columns[z]], w, last);
+        sum[0].template column<L>(call.x + offsets[columns[z]], w, readable);
       }
     }
     columns += count;
@@ -206,10 +234,13 @@ CRISP_INLINE void accumulate(const StripCall& call) {
 
 template <class I, int V, int J, int T>
 void run_strip(const StripCall& call) {
+  if constexpr (I::kMaskedLoads && V >= kMaskedRows) {
+    if (call.inside) return accumulate<I, V, J, T, Lanes::kInside>(call);
+  }
   if (J == 0 || call.shape->loaded_last == I::kLanes) {
-    accumulate<I, V, J, T, false>(call);
+    accumulate<I, V, J, T, Lanes::kAll>(call);
   } else {
-    accumulate<I, V, J, T, true>(call);
+    accumulate<I, V, J, T, Lanes::kLastPartial>(call);
   }
 }
 

@@ -35,7 +35,7 @@ int64_t panel_rows(const ConvShape& s, const Layout& l) {
 
 // Copies waste no lane but write the activations kernel_w times; phases write them once.
 bool copies_are_cheaper(const Weight& w, const ConvShape& s) {
-  const Layout copies = conv_layout(s, true), phases = conv_layout(s, false);
+  const Layout copies = conv_layout(s, Columns::kCopies), phases = conv_layout(s, Columns::kPhases);
   if (copies.pitch == phases.pitch) return false;
   const auto cost = [&](const Layout& l) {
     const int64_t rows = panel_rows(s, l), panels = ceil_div(s.out_height, rows);
@@ -46,9 +46,56 @@ bool copies_are_cheaper(const Weight& w, const ConvShape& s) {
   return cost(copies) < cost(phases);
 }
 
+// Masked loads need no packing, or the least; only they can leave out what lies beyond an edge.
+Columns choose_columns(const Weight& w, const ConvShape& s, const KernelSet& kernels) {
+  const int64_t* pads = s.attributes.pads;
+  const bool point = w.kernel_h * w.kernel_w == 1;
+  const bool padded = pads[0] || pads[1] || pads[2] || pads[3];
+  const bool masked = kernels.masked_loads && kernel_rows(kernels, w.vector_rows) >= kMaskedRows &&
+                      (point || w.cin % w.block == 0);
+  if ((masked || (point && !padded)) && possible(s, Columns::kInPlace)) return Columns::kInPlace;
+  if (masked && possible(s, Columns::kCut)) return Columns::kCut;
+  return copies_are_cheaper(w, s) ? Columns::kCopies : Columns::kPhases;
+}
+
+// A bit for every position of the strip that is an output and whose tap lies inside its plane.
+std::vector<uint16_t> positions_inside(const Plan& p, const Strip& strip, int64_t rows) {
+  const int64_t pitch = p.layout.pitch, lanes = p.kernels->lanes;
+  std::vector<uint16_t> bits;
+  for (size_t tap = 0; tap < p.layout.tap_plane.size(); ++tap) {
+    for (int64_t j = 0; j <= strip.kernel->vectors; ++j) {
+      const int64_t first = strip.shape.start + j * lanes;
+      const int64_t count = j < strip.kernel->vectors ? lanes : strip.kernel->tail;
+      uint32_t inside = 0;
+      for (int64_t q = first; q < first + count; ++q) {
+        const int64_t row = q / pitch, column = q % pitch;
+        const bool read = row < rows && column < p.shape.out_width &&
+                          is_inside(p.shape, p.layout, static_cast<int64_t>(tap), row, column);
+        inside |= uint32_t{read} << (q - first);
+      }
+      bits.push_back(static_cast<uint16_t>(inside));
+    }
+  }
+  return bits;
+}
+
+// Only a strip with a tap that must not be read somewhere gets an `inside`.
+void mark_inside(Plan* p, int64_t rows, std::vector<Strip>* strips) {
+  if (!p->kernels->masked_loads || !p->layout.needs_masks()) return;
+  for (Strip& strip : *strips) {
+    bool all = true;
+    const std::vector<uint16_t> bits = positions_inside(*p, strip, rows);
+    const size_t each = static_cast<size_t>(strip.kernel->vectors) + 1;
+    const uint32_t full = (1u << p->kernels->lanes) - 1, tail = (1u << strip.kernel->tail) - 1;
+    for (size_t i = 0; i < bits.size(); ++i) all = all && bits[i] == (i % each == each - 1 ? tail : full);
+    if (all) continue;
+    strip.inside_at = static_cast<int64_t>(p->inside.size());
+    p->inside.insert(p->inside.end(), bits.begin(), bits.end());
+  }
+}
+
 void place_outputs(const Plan& p, int64_t rows, std::vector<Strip>* strips) {
-  const int64_t width = p.shape.out_width, pitch = p.layout.in_place ? width : p.layout.pitch;
-  const int64_t lanes = p.kernels->lanes;
+  const int64_t width = p.shape.out_width, pitch = p.layout.pitch, lanes = p.kernels->lanes;
   const auto output_at = [&](int64_t q) { return q / pitch * width + q % pitch; };
   for (Strip& strip : *strips) {
     StripShape& s = strip.shape;
@@ -67,21 +114,22 @@ void place_outputs(const Plan& p, int64_t rows, std::vector<Strip>* strips) {
     const int64_t tail = s.start + strip.kernel->vectors * lanes;
     s.tail_out = static_cast<int32_t>(output_at(tail));
     // Packed planes have slack behind them; the input itself may end at the last position.
-    if (!p.layout.in_place) s.loaded_last = static_cast<int32_t>(lanes);
+    if (!p.layout.in_place()) s.loaded_last = static_cast<int32_t>(lanes);
   }
 }
 
-std::vector<Strip> panel_strips(const Plan& p, int64_t rows) {
-  const int64_t width = p.shape.out_width, pitch = p.layout.in_place ? width : p.layout.pitch;
+std::vector<Strip> panel_strips(Plan* p, int64_t rows) {
+  const int64_t width = p->shape.out_width, pitch = p->layout.pitch;
   const int64_t positions = rows * pitch - (pitch - width);
-  std::vector<Strip> strips = choose_strips(*p.kernels, p.kernel_rows, positions, pitch == width);
-  place_outputs(p, rows, &strips);
+  std::vector<Strip> strips = choose_strips(*p->kernels, p->kernel_rows, positions, pitch == width);
+  place_outputs(*p, rows, &strips);
+  mark_inside(p, rows, &strips);
   return strips;
 }
 
 void choose_panels(const Weight& w, Plan* p) {
   const ConvShape& s = p->shape;
-  if (p->layout.in_place) {
+  if (p->layout.in_place()) {
     p->panel_rows = s.out_height;
     p->channel_stride = s.height * s.width;
     p->panel_floats = 0;
@@ -100,9 +148,8 @@ void fill_offsets(const Weight& w, Plan* p) {
   p->offsets.resize(static_cast<size_t>(w.block_columns * w.block), 0);
   for (int64_t k = 0; k < w.depth; ++k) {
     const int64_t tap = k / w.cin, channel = k % w.cin;
-    int64_t offset = channel * p->channel_stride;
-    if (!l.in_place) offset += l.tap_plane[tap] * plane + l.tap_shift_rows[tap] * l.pitch + l.tap_shift_columns[tap];
-    p->offsets[k] = static_cast<int32_t>(offset);
+    p->offsets[k] = static_cast<int32_t>(channel * p->channel_stride + l.tap_plane[tap] * plane +
+                                         l.tap_shift_rows[tap] * l.pitch + l.tap_shift_columns[tap]);
   }
 }
 
@@ -136,7 +183,7 @@ void divide_work(const Weight& w, Plan* p) {
   const double pack_macs = 4 * kMacsPerByte * static_cast<double>(p->panel_floats);
   p->worth_entering = static_cast<int64_t>(2 * pack_macs * static_cast<double>(p->items) / std::max(macs, 1.0));
   const int64_t cores = std::clamp<int64_t>(std::thread::hardware_concurrency(), 1, kMostBuffers);
-  p->buffers = p->layout.in_place ? 0 : std::min(p->items, cores);
+  p->buffers = p->layout.in_place() ? 0 : std::min(p->items, cores);
   p->scratch_floats = p->buffers * p->panel_floats;
 }
 
@@ -146,13 +193,13 @@ Plan make_plan(const Weight& weight, const ConvShape& shape, const KernelSet& ke
   Plan p{};
   p.shape = shape;
   p.kernels = &kernels;
-  p.layout = conv_layout(shape, copies_are_cheaper(weight, shape));
+  p.layout = conv_layout(shape, choose_columns(weight, shape, kernels));
   p.kernel_rows = kernel_rows(kernels, weight.vector_rows);
   choose_panels(weight, &p);
   fill_offsets(weight, &p);
-  p.strips = panel_strips(p, p.panel_rows);
+  p.strips = panel_strips(&p, p.panel_rows);
   const int64_t last_rows = shape.out_height - (p.panels_per_image - 1) * p.panel_rows;
-  p.last_strips = last_rows == p.panel_rows ? p.strips : panel_strips(p, last_rows);
+  p.last_strips = last_rows == p.panel_rows ? p.strips : panel_strips(&p, last_rows);
   p.strips_per_chunk = strips_per_chunk(weight, p);
   p.blocks_per_call = blocks_per_call(weight, p);
   divide_work(weight, &p);

@@ -13,6 +13,7 @@ namespace crisp {
 struct Strip {
   const Kernel* kernel;
   StripShape shape;
+  int64_t inside_at;                // of the plan's `inside`; negative where all may be read
 };
 
 struct Plan {
@@ -27,6 +28,7 @@ struct Plan {
   int64_t blocks_per_call;          // block columns a call does before the next group of rows gets its turn
   int64_t strips_per_chunk;         // strips that a block row does before the next block row gets its turn
   std::vector<int32_t> offsets;     // (C * block)
+  std::vector<uint16_t> inside;     // per strip and tap, a bit per position (see StripCall)
   std::vector<Strip> strips;        // of a full panel
   std::vector<Strip> last_strips;   // of an image's last panel, when it has fewer rows
   int64_t items, row_items, strip_items;  // work items: items = panels * strip_items * row_items

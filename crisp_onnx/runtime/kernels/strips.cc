@@ -76,7 +76,7 @@ std::vector<Strip> choose_strips(const KernelSet& set, int64_t rows, int64_t pos
   std::vector<Strip> strips;
   int64_t start = 0;
   for (const Kernel* k : kernels) {
-    Strip strip{k, {}};
+    Strip strip{k, {}, -1};
     strip.shape.start = static_cast<int32_t>(start);
     const int64_t end = start + k->vectors * set.lanes;
     strip.shape.loaded_last = static_cast<int32_t>(end > positions ? set.lanes - (end - positions) : set.lanes);

@@ -27,6 +27,8 @@ struct Weight {
   std::vector<uint8_t> places;  // (R, G, S, Z): place of a kept column inside its block
   std::vector<float> bias;      // (R * B), zero where the layer has none
 
+  // Of block columns; where a kernel of several taps has channels that fill no whole blocks, some blocks span taps.
+  int64_t blocks_per_tap() const { return (cin + block - 1) / block; }
   int64_t macs_per_position() const { return cout * kept * columns; }
 };
 
