@@ -33,6 +33,7 @@ StripCall strip_call(const ConvCall& call, const Strip& strip, int64_t panel, co
   s.shape = &strip.shape;
   s.residual = call.residual ? call.residual + y_at : nullptr;
   s.y = call.y + y_at;
+  s.ask_ahead = p.ask_ahead;
   s.row_stride = positions;
   s.lower = call.lower;
   s.upper = call.upper;

@@ -7,7 +7,7 @@
 namespace crisp {
 
 constexpr int kMaxVectors = 16;  // widest strip of any kernel, in vectors
-constexpr int kMaskedRows = 4;   // from so many rows a call on, a load serves enough multiply-adds to be worth a mask
+constexpr int kSharedLoadRows = 4;  // rows of a call that leave room beside each load for a mask or a prefetch
 constexpr int kPackSlack = 32;   // floats a kernel may read or a packer may write past the end of packed planes
 
 // Where a strip's positions lie. A strip is `kernel.vectors` vectors of neighbouring positions, then `kernel.tail`
@@ -46,6 +46,7 @@ struct StripCall {
   int64_t row_stride;              // floats from one output channel to the next, in y and in residual
   float lower, upper;
   float* partial;                  // accumulators between two calls of one strip; null when one call does all blocks
+  bool ask_ahead;                  // whether the activations are too many for the first-level cache
   bool first, last;                // whether this call starts from the bias, and whether it stores to y
 };
 
@@ -82,7 +83,7 @@ struct KernelSet {
   int lanes;
   const Kernel* kernels;
   int count;
-  bool masked_loads;               // whether its kernels of kMaskedRows and more understand `inside`
+  bool masked_loads;               // whether its kernels of kSharedLoadRows and more understand `inside`
   PackFunction pack;
 };
 

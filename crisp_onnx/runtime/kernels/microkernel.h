@@ -187,11 +187,53 @@ CRISP_INLINE void store_strip(const StripCall& call, const Accumulators<I, V, J,
   }
 }
 
-template <class I, int V, int J, int T, Lanes L>
-CRISP_INLINE void accumulate(const StripCall& call) {
-  constexpr int kSets = column_sets(V, J, T);
+// `Ahead`: also ask for the activations of the block after, which the first-level cache does not hold. One request among
+// each column's multiply-adds: a burst of them before a block took longer than it saved.
+template <class I, int V, int J, int T, Lanes L, bool Ahead, int Sets>
+CRISP_INLINE void accumulate_blocks(const StripCall& call, Accumulators<I, V, J, T> (&sum)[Sets]) {
   Readable<I, J, T> readable;
   if constexpr (L == Lanes::kLastPartial) readable.last_partial(call.shape->loaded_last);
+  const uint16_t* inside = call.inside;
+  int32_t end_of_tap = 0;
+  const float* w = call.values;
+  const uint8_t* column = call.columns;
+  const int64_t to_next_block = call.block_stride - int64_t{call.columns_per_block} * call.vector_rows;
+  const int32_t* const end = call.blocks + call.block_count;
+  for (const int32_t* block = call.blocks; block != end; ++block, w += to_next_block) {
+    const int32_t* offsets = call.offsets + int64_t{*block} * call.block;
+    const int32_t* offsets_after = call.offsets + int64_t{block[block + 1 != end]} * call.block;
+    const int64_t to_column_after = block + 1 != end ? call.columns_per_block : 0;
+    if constexpr (L == Lanes::kInside) {
+      if (*block >= end_of_tap) {
+        const int32_t tap = *block / call.blocks_per_tap;
+        end_of_tap = (tap + 1) * call.blocks_per_tap;
+        readable.inside(inside + tap * (J + 1));
+      }
+    }
+    const uint8_t* const last = column + call.columns_per_block;
+    for (; last - column >= Sets; column += Sets) {
+      CRISP_UNROLL for (int u = 0; u < Sets; ++u) {
+        I::prefetch(w + kBlocksAhead * call.block_stride);
+        if constexpr (Ahead) {
+          const float* strip = call.x + offsets_after[column[to_column_after + u]];
+          CRISP_UNROLL for (int j = 0; j < J; ++j) I::prefetch(strip + j * I::kLanes);
+          I::prefetch(strip + J * I::kLanes - 1);
+        }
+        sum[u].template column<L>(call.x + offsets[column[u]], w, readable);
+        w += call.vector_rows;
+      }
+    }
+    if (Sets > 1) {
+      for (; column != last; ++column, w += call.vector_rows) {
+        sum[0].template column<L>(call.x + offsets[*column], w, readable);
+      }
+    }
+  }
+}
+
+template <class I, int V, int J, int T, Lanes L, bool Ahead>
+CRISP_NOINLINE void accumulate(const StripCall& call) {
+  constexpr int kSets = column_sets(V, J, T);
   Accumulators<I, V, J, T> sum[kSets];
   CRISP_UNROLL for (int u = 1; u < kSets; ++u) sum[u].clear();
   if (call.first) {
@@ -199,31 +241,7 @@ CRISP_INLINE void accumulate(const StripCall& call) {
   } else {
     sum[0].resume(call.partial);
   }
-  const float* block_values = call.values;
-  const uint8_t* columns = call.columns;
-  const int count = call.columns_per_block;
-  for (int s = 0; s < call.block_count; ++s) {
-    const int32_t* offsets = call.offsets + static_cast<int64_t>(call.blocks[s]) * call.block;
-    const float* w = block_values;
-    if constexpr (L == Lanes::kInside) {
-      readable.inside(call.inside + call.blocks[s] / call.blocks_per_tap * (J + 1));
-    }
-    int z = 0;
-    for (; z + kSets <= count; z += kSets) {
-      CRISP_UNROLL for (int u = 0; u < kSets; ++u) {
-        I::prefetch(w + kBlocksAhead * call.block_stride);
-        sum[u].template column<L>(call.x + offsets[columns[z + u]], w, readable);
-        w += call.vector_rows;
-      }
-    }
-    if (kSets > 1) {
-      for (; z < count; ++z, w += call.vector_rows) {
-        sum[0].template column<L>(call.x + offsets[columns[z]], w, readable);
-      }
-    }
-    columns += count;
-    block_values += call.block_stride;
-  }
+  accumulate_blocks<I, V, J, T, L, Ahead>(call, sum);
   CRISP_UNROLL for (int u = 1; u < kSets; ++u) sum[0].add(sum[u]);
   if (call.last) {
     store_strip<I, V, J, T>(call, sum[0]);
@@ -234,14 +252,16 @@ CRISP_INLINE void accumulate(const StripCall& call) {
 
 template <class I, int V, int J, int T>
 void run_strip(const StripCall& call) {
-  if constexpr (I::kMaskedLoads && V >= kMaskedRows) {
-    if (call.inside) return accumulate<I, V, J, T, Lanes::kInside>(call);
+  constexpr bool kMayAsk = J > 0 && V >= kSharedLoadRows;
+  if constexpr (I::kMaskedLoads && V >= kSharedLoadRows) {
+    if (call.inside) {
+      return call.ask_ahead ? accumulate<I, V, J, T, Lanes::kInside, kMayAsk>(call)
+                            : accumulate<I, V, J, T, Lanes::kInside, false>(call);
+    }
   }
-  if (J == 0 || call.shape->loaded_last == I::kLanes) {
-    accumulate<I, V, J, T, Lanes::kAll>(call);
-  } else {
-    accumulate<I, V, J, T, Lanes::kLastPartial>(call);
-  }
+  if (J > 0 && call.shape->loaded_last < I::kLanes) return accumulate<I, V, J, T, Lanes::kLastPartial, false>(call);
+  return call.ask_ahead ? accumulate<I, V, J, T, Lanes::kAll, kMayAsk>(call)
+                        : accumulate<I, V, J, T, Lanes::kAll, false>(call);
 }
 
 }  // namespace

@@ -17,7 +17,8 @@ constexpr int64_t kMostItems = 32;
 constexpr int64_t kMostBuffers = 64;           // of packed panels
 constexpr int64_t kItemMacs = 600000;          // about ten microseconds of one core,
 constexpr int64_t kItemBytes = 128 << 10;      // and so is reading this much of the weights
-constexpr int64_t kFirstLevelBytes = 24 << 10;  // of the first-level cache, for the activations of a few block columns
+constexpr int64_t kFirstLevelBytes = 32 << 10;  // of the first-level cache
+constexpr int64_t kBlocksBytes = 24 << 10;      // of it, for the activations of a few block columns
 constexpr int64_t kChunkBytes = 192 << 10;      // of activations, for the strips of a chunk
 constexpr int64_t kMostStripsPerChunk = 16;
 constexpr double kMacsPerByte = 2.5;           // multiply-adds in the time that packing writes one byte
@@ -51,7 +52,7 @@ Columns choose_columns(const Weight& w, const ConvShape& s, const KernelSet& ker
   const int64_t* pads = s.attributes.pads;
   const bool point = w.kernel_h * w.kernel_w == 1;
   const bool padded = pads[0] || pads[1] || pads[2] || pads[3];
-  const bool masked = kernels.masked_loads && kernel_rows(kernels, w.vector_rows) >= kMaskedRows &&
+  const bool masked = kernels.masked_loads && kernel_rows(kernels, w.vector_rows) >= kSharedLoadRows &&
                       (point || w.cin % w.block == 0);
   if ((masked || (point && !padded)) && possible(s, Columns::kInPlace)) return Columns::kInPlace;
   if (masked && possible(s, Columns::kCut)) return Columns::kCut;
@@ -158,7 +159,7 @@ void fill_offsets(const Weight& w, Plan* p) {
 int64_t blocks_per_call(const Weight& w, const Plan& p) {
   if (p.kernel_rows > 2 || w.groups < 4) return w.kept;
   const int64_t strip_bytes = 4 * p.kernels->lanes * p.strips.front().kernel->vectors;
-  return std::clamp<int64_t>(kFirstLevelBytes / (strip_bytes * w.block), 1, w.kept);
+  return std::clamp<int64_t>(kBlocksBytes / (strip_bytes * w.block), 1, w.kept);
 }
 
 // Neighbouring strips of one block row write neighbouring outputs and reuse its weights; the activations under them
@@ -166,6 +167,11 @@ int64_t blocks_per_call(const Weight& w, const Plan& p) {
 int64_t strips_per_chunk(const Weight& w, const Plan& p) {
   const int64_t strip_bytes = 4 * p.kernels->lanes * std::max(p.strips.front().kernel->vectors, 1);
   return std::clamp<int64_t>(kChunkBytes / (strip_bytes * w.cin), 1, kMostStripsPerChunk);
+}
+
+bool fits_first_level(const Weight& w, const Plan& p) {
+  const int64_t line_floats = 16, widest = p.strips.front().kernel->vectors * p.kernels->lanes + line_floats;
+  return 4 * widest * w.cin <= kFirstLevelBytes;
 }
 
 void divide_work(const Weight& w, Plan* p) {
@@ -201,6 +207,7 @@ Plan make_plan(const Weight& weight, const ConvShape& shape, const KernelSet& ke
   const int64_t last_rows = shape.out_height - (p.panels_per_image - 1) * p.panel_rows;
   p.last_strips = last_rows == p.panel_rows ? p.strips : panel_strips(&p, last_rows);
   p.strips_per_chunk = strips_per_chunk(weight, p);
+  p.ask_ahead = !fits_first_level(weight, p);
   p.blocks_per_call = blocks_per_call(weight, p);
   divide_work(weight, &p);
   return p;
