@@ -14,7 +14,7 @@ namespace {
 
 constexpr int64_t kPartialFloats = 16384;  // accumulators kept between two calls of a block row's groups
 
-StripCall strip_call(const ConvCall& call, const Strip& strip, int64_t panel, const float* packed) {
+StripCall strip_call(const ConvCall& call, const Strip& strip, int64_t panel, const float* packed, float* partial) {
   const Plan& p = *call.plan;
   const Weight& w = *call.weight;
   const int64_t image = panel / p.panels_per_image;
@@ -37,36 +37,40 @@ StripCall strip_call(const ConvCall& call, const Strip& strip, int64_t panel, co
   s.row_stride = positions;
   s.lower = call.lower;
   s.upper = call.upper;
+  s.partial = partial;
   return s;
 }
 
-// All groups of one block row over the kept blocks first..end of it.
-void block_row_calls(const ConvCall& call, const Strip& strip, const StripCall& base, int64_t r, Range blocks,
-                     float* partial) {
+// All groups of one block row over the kept blocks first..end of it. `s` is changed in place, field by field: a copy of
+// it would have to wait until the processor has written out the strip before.
+void block_row_calls(const ConvCall& call, const Strip& strip, int64_t r, Range blocks, StripCall* s) {
   const Plan& p = *call.plan;
   const Weight& w = *call.weight;
   const int64_t partial_floats = p.kernel_rows * strip.kernel->vectors * p.kernels->lanes;
-  StripCall s = base;
-  s.blocks = w.blocks + r * w.kept + blocks.first;
-  s.block_count = static_cast<int32_t>(blocks.end - blocks.first);
-  s.first = blocks.first == 0;
-  s.last = blocks.end == w.kept;
-  s.partial = partial;
+  float* const partial = s->partial;
+  float* const y = s->y;
+  const float* const residual = s->residual;
+  s->blocks = w.blocks + r * w.kept + blocks.first;
+  s->block_count = static_cast<int32_t>(blocks.end - blocks.first);
+  s->first = blocks.first == 0;
+  s->last = blocks.end == w.kept;
+  int64_t row = r * w.block;
   for (int64_t g = 0; g < w.groups; ++g) {
-    s.columns = w.places.data() + ((r * w.groups + g) * w.kept + blocks.first) * w.columns;
+    s->columns = w.places.data() + ((r * w.groups + g) * w.kept + blocks.first) * w.columns;
     const float* values = w.values + ((r * w.kept + blocks.first) * w.groups + g) * w.columns * w.vector_rows;
-    for (int64_t v = 0; v < w.vector_rows; v += p.kernel_rows) {
-      const int64_t row = r * w.block + g * w.vector_rows + v;
-      if (row >= w.cout) return;
-      s.values = values + v;
-      s.rows = static_cast<int32_t>(std::min(p.kernel_rows, w.cout - row));
-      s.bias = w.bias.data() + row;
-      s.y = base.y + row * base.row_stride;
-      s.residual = base.residual ? base.residual + row * base.row_stride : nullptr;
-      strip.kernel->run(s);
-      s.partial += partial_floats;
+    for (int64_t v = 0; v < w.vector_rows && row < w.cout; v += p.kernel_rows, row += p.kernel_rows) {
+      s->values = values + v;
+      s->rows = static_cast<int32_t>(std::min(p.kernel_rows, w.cout - row));
+      s->bias = w.bias.data() + row;
+      s->y = y + row * s->row_stride;
+      if (residual) s->residual = residual + row * s->row_stride;
+      strip.kernel->run(*s);
+      s->partial += partial_floats;
     }
   }
+  s->partial = partial;
+  s->y = y;
+  s->residual = residual;
 }
 
 struct Work {
@@ -153,16 +157,18 @@ void compute_panel(const ConvCall& call, int64_t panel, const float* packed, int
   const bool last = panel % p.panels_per_image == p.panels_per_image - 1;
   const std::vector<Strip>& strips = last ? p.last_strips : p.strips;
   alignas(64) float partial[kPartialFloats];
+  StripCall calls[kMostStripsPerChunk];
   for (int64_t chunk = first_strip; chunk < end_strip; chunk += p.strips_per_chunk) {
-    const int64_t chunk_end = std::min(chunk + p.strips_per_chunk, end_strip);
+    const int64_t count = std::min(p.strips_per_chunk, end_strip - chunk);
+    for (int64_t i = 0; i < count; ++i) calls[i] = strip_call(call, strips[chunk + i], panel, packed, partial);
     for (int64_t r = first_block_row; r < end_block_row; ++r) {
-      for (int64_t i = chunk; i < chunk_end; ++i) {
-        const StripCall base = strip_call(call, strips[i], panel, packed);
-        const bool at_once = p.blocks_per_call >= w.kept || strips[i].kernel->tail > 0 ||
-                             w.block * strips[i].kernel->vectors * p.kernels->lanes > kPartialFloats;
+      for (int64_t i = 0; i < count; ++i) {
+        const Strip& strip = strips[chunk + i];
+        const bool at_once = p.blocks_per_call >= w.kept || strip.kernel->tail > 0 ||
+                             w.block * strip.kernel->vectors * p.kernels->lanes > kPartialFloats;
         const int64_t step = at_once ? w.kept : p.blocks_per_call;
-        for (int64_t s = 0; s < w.kept; s += step) {
-          block_row_calls(call, strips[i], base, r, {s, std::min(s + step, w.kept)}, partial);
+        for (int64_t b = 0; b < w.kept; b += step) {
+          block_row_calls(call, strip, r, {b, std::min(b + step, w.kept)}, &calls[i]);
         }
       }
     }

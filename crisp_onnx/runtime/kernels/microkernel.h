@@ -117,15 +117,20 @@ struct Accumulators {
 template <class I, int V, int J, bool WithResidual>
 CRISP_INLINE void store_whole_vectors(const StripCall& call, const typename I::Vec (&lanes)[V][J]) {
   const typename I::Vec lower = I::set1(&call.lower), upper = I::set1(&call.upper);
-  const int64_t first = call.shape->out[0];
+  // Copies: for all that a compiler knows, a store through a vector type changes what `call` holds.
+  const int rows = call.rows;
+  const int64_t row_stride = call.row_stride;
+  float* y = call.y + call.shape->out[0];
+  const float* residual = WithResidual ? call.residual + call.shape->out[0] : nullptr;
   CRISP_UNROLL for (int v = 0; v < V; ++v) {
-    if (v >= call.rows) break;
-    const int64_t row = v * call.row_stride + first;
+    if (v >= rows) break;
     CRISP_UNROLL for (int j = 0; j < J; ++j) {
       typename I::Vec value = lanes[v][j];
-      if (WithResidual) value = I::add(value, I::load(call.residual + row + j * I::kLanes));
-      I::store(call.y + row + j * I::kLanes, I::min(upper, I::max(lower, value)));
+      if (WithResidual) value = I::add(value, I::load(residual + j * I::kLanes));
+      I::store(y + j * I::kLanes, I::min(upper, I::max(lower, value)));
     }
+    y += row_stride;
+    if (WithResidual) residual += row_stride;
   }
 }
 
@@ -253,13 +258,14 @@ CRISP_NOINLINE void accumulate(const StripCall& call) {
 template <class I, int V, int J, int T>
 void run_strip(const StripCall& call) {
   constexpr bool kMayAsk = J > 0 && V >= kSharedLoadRows;
-  if constexpr (I::kMaskedLoads && V >= kSharedLoadRows) {
+  if constexpr (I::kMaskedLoads && V >= kSharedLoadRows) {  // a partial vector is marked as any other position is
     if (call.inside) {
       return call.ask_ahead ? accumulate<I, V, J, T, Lanes::kInside, kMayAsk>(call)
                             : accumulate<I, V, J, T, Lanes::kInside, false>(call);
     }
+  } else if (J > 0 && call.shape->loaded_last < I::kLanes) {
+    return accumulate<I, V, J, T, Lanes::kLastPartial, false>(call);
   }
-  if (J > 0 && call.shape->loaded_last < I::kLanes) return accumulate<I, V, J, T, Lanes::kLastPartial, false>(call);
   return call.ask_ahead ? accumulate<I, V, J, T, Lanes::kAll, kMayAsk>(call)
                         : accumulate<I, V, J, T, Lanes::kAll, false>(call);
 }

@@ -20,7 +20,6 @@ constexpr int64_t kItemBytes = 128 << 10;      // and so is reading this much of
 constexpr int64_t kFirstLevelBytes = 32 << 10;  // of the first-level cache
 constexpr int64_t kBlocksBytes = 24 << 10;      // of it, for the activations of a few block columns
 constexpr int64_t kChunkBytes = 192 << 10;      // of activations, for the strips of a chunk
-constexpr int64_t kMostStripsPerChunk = 16;
 constexpr double kMacsPerByte = 2.5;           // multiply-adds in the time that packing writes one byte
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }

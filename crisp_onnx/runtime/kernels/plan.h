@@ -10,6 +10,8 @@
 
 namespace crisp {
 
+constexpr int64_t kMostStripsPerChunk = 16;
+
 struct Strip {
   const Kernel* kernel;
   StripShape shape;
