@@ -7,7 +7,7 @@
 namespace crisp {
 
 constexpr int kMaxVectors = 16;  // widest strip of any kernel, in vectors
-constexpr int kSharedLoadRows = 4;  // rows of a call that leave room beside each load for a mask or a prefetch
+constexpr int kSharedLoadRows = 4;  // rows of a call from which on its multiply-adds outweigh its loads
 constexpr int kPackSlack = 32;   // floats a kernel may read or a packer may write past the end of packed planes
 
 // Where a strip's positions lie. A strip is `kernel.vectors` vectors of neighbouring positions, then `kernel.tail`
@@ -83,7 +83,8 @@ struct KernelSet {
   int lanes;
   const Kernel* kernels;
   int count;
-  bool masked_loads;               // whether its kernels of kSharedLoadRows and more understand `inside`
+  bool room_beside_loads;          // for masks and prefetches, with kSharedLoadRows and more: `inside` and `ask_ahead`
+                                   // are understood. Where multiply-adds are as fast as loads they cost more than they save
   PackFunction pack;
 };
 

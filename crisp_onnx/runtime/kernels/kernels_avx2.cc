@@ -15,7 +15,7 @@ struct Avx2 {
   using Mask = __m256i;
   static constexpr int kLanes = 8;
   static constexpr uint32_t kFull = 0xFF;
-  static constexpr bool kMaskedLoads = false;
+  static constexpr bool kRoomBesideLoads = false;
 
   static CRISP_INLINE Vec zero() { return _mm256_setzero_ps(); }
   static CRISP_INLINE Vec set1(const float* p) { return _mm256_broadcast_ss(p); }

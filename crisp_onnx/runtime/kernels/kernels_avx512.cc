@@ -12,7 +12,7 @@ struct Avx512 {
   using Mask = __mmask16;
   static constexpr int kLanes = 16;
   static constexpr uint32_t kFull = 0xFFFF;
-  static constexpr bool kMaskedLoads = true;
+  static constexpr bool kRoomBesideLoads = true;
 
   static CRISP_INLINE Vec zero() { return _mm512_setzero_ps(); }
   static CRISP_INLINE Vec set1(const float* p) { return _mm512_set1_ps(*p); }

@@ -14,7 +14,7 @@ struct Lanes4 : Base {
   using Mask = int;
   static constexpr int kLanes = 4;
   static constexpr uint32_t kFull = 0xF;
-  static constexpr bool kMaskedLoads = false;
+  static constexpr bool kRoomBesideLoads = false;
 
   static CRISP_INLINE Mask mask(int count) { return count; }
   static CRISP_INLINE Vec load_masked(const float* p, Mask count) { return load_first(p, count); }

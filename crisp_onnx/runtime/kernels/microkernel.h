@@ -257,8 +257,8 @@ CRISP_NOINLINE void accumulate(const StripCall& call) {
 
 template <class I, int V, int J, int T>
 void run_strip(const StripCall& call) {
-  constexpr bool kMayAsk = J > 0 && V >= kSharedLoadRows;
-  if constexpr (I::kMaskedLoads && V >= kSharedLoadRows) {  // a partial vector is marked as any other position is
+  constexpr bool kMayAsk = J > 0 && V >= kSharedLoadRows && I::kRoomBesideLoads;
+  if constexpr (I::kRoomBesideLoads && V >= kSharedLoadRows) {  // a partial vector is marked as any other position is
     if (call.inside) {
       return call.ask_ahead ? accumulate<I, V, J, T, Lanes::kInside, kMayAsk>(call)
                             : accumulate<I, V, J, T, Lanes::kInside, false>(call);

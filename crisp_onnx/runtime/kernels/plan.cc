@@ -51,7 +51,7 @@ Columns choose_columns(const Weight& w, const ConvShape& s, const KernelSet& ker
   const int64_t* pads = s.attributes.pads;
   const bool point = w.kernel_h * w.kernel_w == 1;
   const bool padded = pads[0] || pads[1] || pads[2] || pads[3];
-  const bool masked = kernels.masked_loads && kernel_rows(kernels, w.vector_rows) >= kSharedLoadRows &&
+  const bool masked = kernels.room_beside_loads && kernel_rows(kernels, w.vector_rows) >= kSharedLoadRows &&
                       (point || w.cin % w.block == 0);
   if ((masked || (point && !padded)) && possible(s, Columns::kInPlace)) return Columns::kInPlace;
   if (masked && possible(s, Columns::kCut)) return Columns::kCut;
@@ -81,7 +81,7 @@ std::vector<uint16_t> positions_inside(const Plan& p, const Strip& strip, int64_
 
 // Only a strip with a tap that must not be read somewhere gets an `inside`.
 void mark_inside(Plan* p, int64_t rows, std::vector<Strip>* strips) {
-  if (!p->kernels->masked_loads || !p->layout.needs_masks()) return;
+  if (!p->kernels->room_beside_loads || !p->layout.needs_masks()) return;
   for (Strip& strip : *strips) {
     bool all = true;
     const std::vector<uint16_t> bits = positions_inside(*p, strip, rows);
