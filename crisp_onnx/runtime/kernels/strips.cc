@@ -7,13 +7,15 @@
 namespace crisp {
 namespace {
 
+constexpr int64_t kMostParts = 4;
+
 // Relative time of one kept column: multiply-adds, or loads where few rows share them, and a little for the loop. A
 // single position computed across the rows is half a vector's work.
 double column_cost(const Kernel& k) {
   const double multiply_adds = k.rows * k.vectors + 0.5 * k.tail;
   const double loads = k.vectors + 0.5 * k.rows + 0.5 * k.tail + 1;
   const double latency = k.vectors == 0 ? 2.0 : 0.0;
-  return std::max({multiply_adds, loads, latency}) + 0.5;
+  return std::max({multiply_adds, loads, latency}) + 2.0;
 }
 
 struct Choice {
@@ -62,26 +64,63 @@ const Kernel* main_kernel(const KernelSet& set, int64_t vector_rows, int64_t pos
   return choose_strips(set, kernel_rows(set, vector_rows), positions, true).front().kernel;
 }
 
-std::vector<Strip> choose_strips(const KernelSet& set, int64_t rows, int64_t positions, bool dense) {
+namespace {
+
+// Kernels that cover some positions, wide ones first, and their cost.
+struct Cover {
+  double cost = 0;
+  std::vector<const Kernel*> kernels;
+};
+
+Cover cheapest_cover(const KernelSet& set, int64_t rows, int64_t positions, bool dense) {
   const int64_t whole = positions / set.lanes, rest = positions % set.lanes;
   const std::vector<Choice> covers = best_covers(set, rows, whole + (rest ? 1 : 0));
   Choice tail;
   if (rest && dense) tail = best_with_tail(set, rows, whole, rest, covers);
   const bool use_tail = tail.kernel && tail.cost < covers.back().cost;
-  std::vector<const Kernel*> kernels;
+  Cover cover{use_tail ? tail.cost : covers.back().cost, {}};
+  std::vector<const Kernel*>& kernels = cover.kernels;
   int64_t left = use_tail ? whole - tail.kernel->vectors : static_cast<int64_t>(covers.size()) - 1;
   for (; left > 0; left -= covers[left].kernel->vectors) kernels.push_back(covers[left].kernel);
   std::sort(kernels.begin(), kernels.end(), [](const Kernel* a, const Kernel* b) { return a->vectors > b->vectors; });
   if (use_tail) kernels.push_back(tail.kernel);
+  return cover;
+}
+
+int64_t width(const KernelSet& set, const Kernel* k) { return k->vectors * set.lanes + k->tail; }
+
+// Whether nothing of the cover's vectors is left over, and no kernel does a few positions alone.
+bool is_even(const KernelSet& set, const Cover& cover, int64_t positions) {
+  for (const Kernel* k : cover.kernels) {
+    positions -= width(set, k);
+    if (k->vectors == 0) return false;
+  }
+  return positions == 0;
+}
+
+}  // namespace
+
+// A few strips divide among threads only where equal parts of the panel end with one.
+std::vector<Strip> choose_strips(const KernelSet& set, int64_t rows, int64_t positions, bool dense) {
+  Cover best = cheapest_cover(set, rows, positions, dense);
+  int64_t best_parts = 1;
+  for (int64_t parts = 2; parts <= kMostParts && dense && positions % parts == 0; parts *= 2) {
+    Cover part = cheapest_cover(set, rows, positions / parts, dense);
+    const double cost = part.cost * static_cast<double>(parts);
+    if (cost >= best.cost || !is_even(set, part, positions / parts)) break;
+    best = {cost, std::move(part.kernels)};
+    best_parts = parts;
+  }
   std::vector<Strip> strips;
   int64_t start = 0;
-  for (const Kernel* k : kernels) {
+  for (size_t i = 0; i < best.kernels.size() * static_cast<size_t>(best_parts); ++i) {
+    const Kernel* k = best.kernels[i % best.kernels.size()];
     Strip strip{k, {}, -1};
     strip.shape.start = static_cast<int32_t>(start);
     const int64_t end = start + k->vectors * set.lanes;
     strip.shape.loaded_last = static_cast<int32_t>(end > positions ? set.lanes - (end - positions) : set.lanes);
     strips.push_back(strip);
-    start = end + k->tail;
+    start += width(set, k);
   }
   return strips;
 }
