@@ -7,7 +7,8 @@
 namespace crisp {
 namespace {
 
-constexpr int kKnownSpans = 8;  // vectors of a row whose covered lanes are worked out once per plane
+constexpr int kKnownSpans = 8;   // vectors of a row,
+constexpr int kKnownPlanes = 5;  // and column planes (the last place is shared), whose covered lanes are worked out once
 
 // The part of a packed row that the input covers: columns low..high; the rest is padding.
 struct Covered {
@@ -64,18 +65,33 @@ CRISP_INLINE void pack_plane(float* packed, const float* plane, int64_t y, const
   }
 }
 
+// How one column plane is filled, the same for every channel.
+template <class I>
+struct ColumnPlane {
+  Covered covered;
+  typename I::Span spans[kKnownSpans];
+
+  CRISP_INLINE ColumnPlane() = default;
+  CRISP_INLINE ColumnPlane(const PackCall& call, int plane) : covered(covered_columns(call, plane)) {
+    for (int n = 0; n < kKnownSpans; ++n) spans[n] = span_at<I>(covered, n * I::kLanes);
+  }
+};
+
+// All planes of a channel before the next: its rows are read once for every plane, and then lie in the first-level
+// cache.
 template <class I, int Stride>
 CRISP_INLINE void pack_channels_by(const PackCall& call) {
   const int64_t plane_floats = call.plane_rows * call.pitch;
-  for (int cp = 0; cp < call.column_planes; ++cp) {
-    const Covered covered = covered_columns(call, cp);
-    typename I::Span spans[kKnownSpans];
-    for (int n = 0; n < kKnownSpans; ++n) spans[n] = span_at<I>(covered, n * I::kLanes);
-    for (int64_t channel = 0; channel < call.channels; ++channel) {
-      const float* plane = call.x + channel * call.height * call.width;
-      float* packed = call.packed + channel * call.channel_stride + cp * call.row_planes * plane_floats;
+  ColumnPlane<I> known[kKnownPlanes];
+  for (int cp = 0; cp < call.column_planes && cp < kKnownPlanes - 1; ++cp) known[cp] = ColumnPlane<I>(call, cp);
+  for (int64_t channel = 0; channel < call.channels; ++channel) {
+    const float* plane = call.x + channel * call.height * call.width;
+    float* packed = call.packed + channel * call.channel_stride;
+    for (int cp = 0; cp < call.column_planes; ++cp) {
+      if (cp >= kKnownPlanes - 1) known[kKnownPlanes - 1] = ColumnPlane<I>(call, cp);
+      const ColumnPlane<I>& columns = known[cp < kKnownPlanes ? cp : kKnownPlanes - 1];
       for (int rp = 0; rp < call.row_planes; ++rp, packed += plane_floats) {
-        pack_plane<I, Stride>(packed, plane, call.first_row + call.row_starts[rp], covered, spans, call);
+        pack_plane<I, Stride>(packed, plane, call.first_row + call.row_starts[rp], columns.covered, columns.spans, call);
       }
     }
   }
