@@ -6,9 +6,9 @@
 
 namespace crisp {
 
-constexpr int kMaxVectors = 16;  // widest strip of any kernel, in vectors
+constexpr int kMaxVectors = 16;     // widest strip of any kernel, in vectors
 constexpr int kSharedLoadRows = 4;  // rows of a call from which on its multiply-adds outweigh its loads
-constexpr int kPackSlack = 32;   // floats a kernel may read or a packer may write past the end of packed planes
+constexpr int kPackSlack = 32;      // floats a kernel may read or a packer may write past the end of packed planes
 
 // Where a strip's positions lie. A strip is `kernel.vectors` vectors of neighbouring positions, then `kernel.tail`
 // single positions. In padded planes some lanes fall between two output rows: `keep` has a bit per lane that is an
@@ -46,7 +46,7 @@ struct StripCall {
   int64_t row_stride;              // floats from one output channel to the next, in y and in residual
   float lower, upper;
   float* partial;                  // accumulators between two calls of one strip; null when one call does all blocks
-  bool ask_ahead;                  // whether the activations are too many for the first-level cache
+  bool ask_ahead;                  // for activations: they come from beyond the first-level cache
   bool first, last;                // whether this call starts from the bias, and whether it stores to y
 };
 
@@ -83,8 +83,8 @@ struct KernelSet {
   int lanes;
   const Kernel* kernels;
   int count;
-  bool room_beside_loads;          // for masks and prefetches, with kSharedLoadRows and more: `inside` and `ask_ahead`
-                                   // are understood. Where multiply-adds are as fast as loads they cost more than they save
+  bool room_beside_loads;          // kernels of kSharedLoadRows and more understand `inside` and `ask_ahead`: where
+                                   // multiply-adds are as fast as loads, masks and prefetches cost more than they save
   PackFunction pack;
 };
 

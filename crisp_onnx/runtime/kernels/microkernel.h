@@ -192,8 +192,8 @@ CRISP_INLINE void store_strip(const StripCall& call, const Accumulators<I, V, J,
   }
 }
 
-// `Ahead`: also ask for the activations of the block after, which the first-level cache does not hold. One request among
-// each column's multiply-adds: a burst of them before a block took longer than it saved.
+// `Ahead`: also ask for the activations of the block after, among each column's multiply-adds: a burst of requests
+// between two blocks takes longer than it saves.
 template <class I, int V, int J, int T, Lanes L, bool Ahead, int Sets>
 CRISP_INLINE void accumulate_blocks(const StripCall& call, Accumulators<I, V, J, T> (&sum)[Sets]) {
   Readable<I, J, T> readable;

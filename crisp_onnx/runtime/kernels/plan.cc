@@ -18,9 +18,10 @@ constexpr int64_t kMostBuffers = 64;           // of packed panels
 constexpr int64_t kItemMacs = 600000;          // about ten microseconds of one core,
 constexpr int64_t kItemBytes = 128 << 10;      // and so is reading this much of the weights
 constexpr int64_t kFirstLevelBytes = 32 << 10;  // of the first-level cache
+constexpr int64_t kSecondLevelBytes = 1 << 20;  // of the second
 constexpr int64_t kBlocksBytes = 24 << 10;      // of it, for the activations of a few block columns
 constexpr int64_t kChunkBytes = 192 << 10;      // of activations, for the strips of a chunk
-constexpr double kMacsPerByte = 2.5;           // multiply-adds in the time that packing writes one byte
+constexpr double kMacsPerByte = 2.5;            // multiply-adds in the time that packing writes one byte
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -168,9 +169,11 @@ int64_t strips_per_chunk(const Weight& w, const Plan& p) {
   return std::clamp<int64_t>(kChunkBytes / (strip_bytes * w.cin), 1, kMostStripsPerChunk);
 }
 
-bool fits_first_level(const Weight& w, const Plan& p) {
+// Whether the inner loops find activations in the first-level cache without asking: those of a strip stay there, and the
+// next strip's come from no further than the second.
+bool stays_close(const Weight& w, const Plan& p) {
   const int64_t line_floats = 16, widest = p.strips.front().kernel->vectors * p.kernels->lanes + line_floats;
-  return 4 * widest * w.cin <= kFirstLevelBytes;
+  return 4 * widest * w.cin <= kFirstLevelBytes && 4 * w.cin * p.shape.height * p.shape.width <= kSecondLevelBytes;
 }
 
 void divide_work(const Weight& w, Plan* p) {
@@ -206,7 +209,7 @@ Plan make_plan(const Weight& weight, const ConvShape& shape, const KernelSet& ke
   const int64_t last_rows = shape.out_height - (p.panels_per_image - 1) * p.panel_rows;
   p.last_strips = last_rows == p.panel_rows ? p.strips : panel_strips(&p, last_rows);
   p.strips_per_chunk = strips_per_chunk(weight, p);
-  p.ask_ahead = !fits_first_level(weight, p);
+  p.ask_ahead = !stays_close(weight, p);
   p.blocks_per_call = blocks_per_call(weight, p);
   divide_work(weight, &p);
   return p;

@@ -29,7 +29,7 @@ struct Plan {
   int64_t panel_floats;             // scratch of a packed panel
   int64_t blocks_per_call;          // block columns a call does before the next group of rows gets its turn
   int64_t strips_per_chunk;         // strips that a block row does before the next block row gets its turn
-  bool ask_ahead;                   // for activations, which the first-level cache cannot keep
+  bool ask_ahead;                   // for activations: they come from far
   std::vector<int32_t> offsets;     // (C * block)
   std::vector<uint16_t> inside;     // per strip and tap, a bit per position (see StripCall)
   std::vector<Strip> strips;        // of a full panel
