@@ -7,8 +7,8 @@
 namespace crisp {
 namespace {
 
-constexpr int kKnownSpans = 8;   // vectors of a row,
-constexpr int kKnownPlanes = 5;  // and column planes (the last place is shared), whose covered lanes are worked out once
+constexpr int kKnownSpans = 8;   // vectors of a row, and
+constexpr int kKnownPlanes = 5;  // column planes, whose covered lanes are worked out once; further planes share the last
 
 // The part of a packed row that the input covers: columns low..high; the rest is padding.
 struct Covered {
@@ -91,7 +91,8 @@ CRISP_INLINE void pack_channels_by(const PackCall& call) {
       if (cp >= kKnownPlanes - 1) known[kKnownPlanes - 1] = ColumnPlane<I>(call, cp);
       const ColumnPlane<I>& columns = known[cp < kKnownPlanes ? cp : kKnownPlanes - 1];
       for (int rp = 0; rp < call.row_planes; ++rp, packed += plane_floats) {
-        pack_plane<I, Stride>(packed, plane, call.first_row + call.row_starts[rp], columns.covered, columns.spans, call);
+        const int64_t first_row = call.first_row + call.row_starts[rp];
+        pack_plane<I, Stride>(packed, plane, first_row, columns.covered, columns.spans, call);
       }
     }
   }

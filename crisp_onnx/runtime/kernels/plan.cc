@@ -11,15 +11,15 @@
 namespace crisp {
 namespace {
 
-constexpr int64_t kPanelBytes = 768 << 10;     // packed activations of a panel: most of a usual second-level cache
-constexpr int64_t kHalfPositions = 96;         // of a panel: fewer leave lanes idle
+constexpr int64_t kPanelBytes = 768 << 10;      // packed activations of a panel: most of a usual second-level cache
+constexpr int64_t kHalfPositions = 96;          // of a panel: fewer leave lanes idle
 constexpr int64_t kMostItems = 32;
-constexpr int64_t kMostBuffers = 64;           // of packed panels
-constexpr int64_t kItemMacs = 600000;          // about ten microseconds of one core,
-constexpr int64_t kItemBytes = 128 << 10;      // and so is reading this much of the weights
-constexpr int64_t kFirstLevelBytes = 32 << 10;  // of the first-level cache
-constexpr int64_t kSecondLevelBytes = 1 << 20;  // of the second
-constexpr int64_t kBlocksBytes = 24 << 10;      // of it, for the activations of a few block columns
+constexpr int64_t kMostBuffers = 64;            // of packed panels
+constexpr int64_t kItemMacs = 600000;           // about ten microseconds of one core,
+constexpr int64_t kItemBytes = 128 << 10;       // and so is reading this much of the weights
+constexpr int64_t kFirstLevelBytes = 32 << 10;  // of the first-level cache,
+constexpr int64_t kBlocksBytes = 24 << 10;      // and what of it the activations of a few block columns may take
+constexpr int64_t kSecondLevelBytes = 1 << 20;
 constexpr int64_t kChunkBytes = 192 << 10;      // of activations, for the strips of a chunk
 constexpr double kMacsPerByte = 2.5;            // multiply-adds in the time that packing writes one byte
 
@@ -169,8 +169,8 @@ int64_t strips_per_chunk(const Weight& w, const Plan& p) {
   return std::clamp<int64_t>(kChunkBytes / (strip_bytes * w.cin), 1, kMostStripsPerChunk);
 }
 
-// Whether the inner loops find activations in the first-level cache without asking: those of a strip stay there, and the
-// next strip's come from no further than the second.
+// Whether the inner loops find activations in the first-level cache without asking: those of a strip stay there, and
+// the next strip's come from no further than the second.
 bool stays_close(const Weight& w, const Plan& p) {
   const int64_t line_floats = 16, widest = p.strips.front().kernel->vectors * p.kernels->lanes + line_floats;
   return 4 * widest * w.cin <= kFirstLevelBytes && 4 * w.cin * p.shape.height * p.shape.width <= kSecondLevelBytes;
