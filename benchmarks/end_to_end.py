@@ -1,12 +1,15 @@
 """Time whole networks with the native kernels against stock ONNX Runtime dense fp32, and weigh their memory.
 
-    python -m benchmarks.end_to_end [--network resnet50]... [--threads 1,2] [--batch 1,8] [--name NAME] [--memory]
+    python -m benchmarks.end_to_end [--network resnet50]... [--threads 1,2] [--batch 1,8] [--passes 5] [--name NAME]
 
-Both sides have the same seeded weights; the dense one has zeros in place. Writes results/NAME.json and a table.
+Both sides have the same seeded weights; the dense one has zeros in place. All settings are measured in turn, and that
+several times over, since a shared machine changes its mood for minutes (two virtual cores may lose their common cache
+for as long): the row of a setting is its middle pass. Writes results/NAME.json and a table.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -33,13 +36,14 @@ PATTERNS = {
     "V8 1/8": Sparsity(Pattern(2, 4, 16, 8), 0.125),
 }
 MEMORY_SCRIPT = """
-import sys, psutil
+import os, sys
 from crisp_onnx.runtime import session
 import numpy as np
-before = psutil.Process().memory_info().rss
+def resident(): return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+before = resident()
 s = session(sys.argv[1], threads=1)
 s.run(None, {"x": np.zeros((1, 3, 224, 224), np.float32)})
-print(psutil.Process().memory_info().rss - before)
+print(resident() - before)
 """
 
 
@@ -48,7 +52,8 @@ print(psutil.Process().memory_info().rss - before)
 @click.option("--pattern", "patterns", multiple=True, default=("V8 1/4",), type=click.Choice(list(PATTERNS)))
 @click.option("--threads", default="1,2", show_default=True)
 @click.option("--batch", default="1", show_default=True)
-@click.option("--budget-s", default=4.0, show_default=True, help="Seconds a side and setting.")
+@click.option("--passes", default=5, show_default=True, help="Over all settings; an odd number.")
+@click.option("--budget-s", default=3.0, show_default=True, help="Seconds a side and setting in each pass.")
 @click.option("--name", default="end_to_end", show_default=True, help="Of the files in benchmarks/results.")
 @click.option("--memory", is_flag=True, help="Also weigh a session of each side in a process of its own.")
 def main(
@@ -56,33 +61,51 @@ def main(
     patterns: tuple[str, ...],
     threads: str,
     batch: str,
+    passes: int,
     budget_s: float,
     name: str,
     memory: bool,
 ) -> None:
     """Measure, print and write the table."""
-    rows = []
-    for network in networks:
-        for pattern in patterns:
-            with tempfile.TemporaryDirectory() as folder:
-                dense, hybrid = _write(network, PATTERNS[pattern], Path(folder))
-                for count in map(int, threads.split(",")):
-                    for size in map(int, batch.split(",")):
-                        for measured in _measure(dense, hybrid, count, size, budget_s):
-                            rows.append({"network": network, "pattern": pattern, **measured})
-                            sys.stdout.write(_line(rows[-1]) + "\n")
-                if memory:
-                    rows[-1] |= {"dense_bytes": _weigh(dense), "hybrid_bytes": _weigh(hybrid)}
-                    share = rows[-1]["hybrid_bytes"] / rows[-1]["dense_bytes"]
-                    sys.stdout.write(f"a session's memory is {share:.2f} of the dense one's\n")
+    counts, sizes = ([int(part) for part in text.split(",")] for text in (threads, batch))
+    seen: dict[tuple[object, ...], list[dict[str, Any]]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        files = {(n, p): _write(n, PATTERNS[p], Path(folder) / f"{i}") for i, (n, p) in _numbered(networks, patterns)}
+        for number in range(passes):
+            for (network, pattern), count, size in itertools.product(files, counts, sizes):
+                for row in _measure(*files[network, pattern], count, size, budget_s):
+                    key = (network, pattern, count, size, row["in_parts"])
+                    seen.setdefault(key, []).append({"network": network, "pattern": pattern, **row})
+                    sys.stdout.write(f"{number + 1}: {_line(seen[key][-1])}\n")
+        rows = [_middle(runs) for runs in seen.values()]
+        if memory:
+            for (network, pattern), pair in files.items():
+                dense, hybrid = (_weigh(file) for file in pair)
+                for row in rows:
+                    if (row["network"], row["pattern"]) == (network, pattern):
+                        row |= {"dense_bytes": dense, "hybrid_bytes": hybrid}
+                sys.stdout.write(
+                    f"{network}, {pattern}: a session takes {hybrid / dense:.2f} of the dense one's memory\n"
+                )
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    head = "| network | pattern | threads | batch | dense ms | ours ms | times faster | 10 to 90 % | |\n"
-    head += "|---|---|--:|--:|--:|--:|--:|--:|---|\n"
+    head = "| network | pattern | threads | batch | dense ms | ours ms | times faster | 10 to 90 % | all passes | |\n"
+    head += "|---|---|--:|--:|--:|--:|--:|--:|---|---|\n"
     (RESULTS / f"{name}.md").write_text(head + "\n".join(map(_line, rows)) + "\n", encoding="utf-8")
 
 
+def _numbered(networks: tuple[str, ...], patterns: tuple[str, ...]) -> Iterator[tuple[int, tuple[str, str]]]:
+    return enumerate(itertools.product(networks, patterns))
+
+
+def _middle(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """The pass of the middle ratio, with the ratios of all."""
+    ordered = sorted(runs, key=lambda row: row["ratios"][1]["median"])
+    return {**ordered[len(ordered) // 2], "pass_ratios": [row["ratios"][1]["median"] for row in runs]}
+
+
 def _write(network: str, sparsity: Sparsity, folder: Path) -> tuple[Path, Path]:
+    folder.mkdir()
     paths = folder / "dense.onnx", folder / "hybrid.onnx"
     for path, hybrid in zip(paths, (False, True), strict=True):
         onnx.save(
@@ -113,9 +136,10 @@ def _line(row: dict[str, Any]) -> str:
     ratio = row["ratios"][1]
     batch = f"{row['batch']}{', in parts' if row['in_parts'] else ''}"
     spread = f"{ratio['p10']:.2f} to {ratio['p90']:.2f}"
+    passes = ", ".join(f"{found:.2f}" for found in row.get("pass_ratios", ()))
     return (
         f"| {row['network']} | {row['pattern']} | {row['threads']} | {batch} | {dense:.2f} | {ours:.2f} "
-        f"| {ratio['median']:.2f} | {spread} | {'noisy' if row['noisy'] else ''} |"
+        f"| {ratio['median']:.2f} | {spread} | {passes} | {'noisy' if row['noisy'] else ''} |"
     )
 
 
