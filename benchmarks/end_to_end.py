@@ -70,7 +70,9 @@ def main(
     counts, sizes = ([int(part) for part in text.split(",")] for text in (threads, batch))
     seen: dict[tuple[object, ...], list[dict[str, Any]]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        files = {(n, p): _write(n, PATTERNS[p], Path(folder) / f"{i}") for i, (n, p) in _numbered(networks, patterns)}
+        files = {}
+        for i, (network, pattern) in enumerate(itertools.product(networks, patterns)):
+            files[network, pattern] = _write(network, PATTERNS[pattern], Path(folder) / str(i))
         for number in range(passes):
             for (network, pattern), count, size in itertools.product(files, counts, sizes):
                 for row in _measure(*files[network, pattern], count, size, budget_s):
@@ -84,18 +86,12 @@ def main(
                 for row in rows:
                     if (row["network"], row["pattern"]) == (network, pattern):
                         row |= {"dense_bytes": dense, "hybrid_bytes": hybrid}
-                sys.stdout.write(
-                    f"{network}, {pattern}: a session takes {hybrid / dense:.2f} of the dense one's memory\n"
-                )
+                sys.stdout.write(f"{network}, {pattern}: memory is {hybrid / dense:.2f} of the dense session's\n")
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     head = "| network | pattern | threads | batch | dense ms | ours ms | times faster | 10 to 90 % | all passes | |\n"
     head += "|---|---|--:|--:|--:|--:|--:|--:|---|---|\n"
     (RESULTS / f"{name}.md").write_text(head + "\n".join(map(_line, rows)) + "\n", encoding="utf-8")
-
-
-def _numbered(networks: tuple[str, ...], patterns: tuple[str, ...]) -> Iterator[tuple[int, tuple[str, str]]]:
-    return enumerate(itertools.product(networks, patterns))
 
 
 def _middle(runs: list[dict[str, Any]]) -> dict[str, Any]:
