@@ -115,6 +115,18 @@ def test_results_do_not_depend_on_the_number_of_threads(library: Path) -> None:
     assert np.array_equal(answers[0], answers[2])
 
 
+@pytest.mark.parametrize("threads", [2, 3, 4])
+def test_no_work_is_left_over_where_threads_begin_inside_a_packed_panel(library: Path, threads: int) -> None:
+    rng = np.random.default_rng(5)
+    layer = random_layer(rng, (512, 512, 3, 3), kept=18, strides=(2, 2), pads=(1, 1, 1, 1))
+    feed = {"X": rng.standard_normal((3, 512, 14, 14), dtype=np.float32)}
+    alone, together = (open_session(model_of(layer), library, count) for count in (1, threads))
+    expected = alone.run(None, feed)[0]
+    for _ in range(5):
+        together.run(None, {"X": feed["X"] * 2})  # leaves other numbers in the memory that an output may get
+        assert np.array_equal(together.run(None, feed)[0], expected)
+
+
 def test_one_session_serves_inputs_of_changing_size(library: Path) -> None:
     rng = np.random.default_rng(1)
     layer = random_layer(rng, (32, 16, 3, 3), pads=(1, 1, 1, 1))

@@ -47,23 +47,30 @@ int64_t Claims::take_place() {
   return -1;
 }
 
+// A thread leaves a panel only when nothing of it is left unclaimed: whoever began one finishes it, and what others may
+// not enter is done all the same.
 Range Claims::next(int64_t place, int64_t panel) {
+  const bool by_item = count_ == items_;
+  if (by_item && panel >= 0) {
+    for (int64_t claim = panel * items_per_panel_; claim < (panel + 1) * items_per_panel_; ++claim) {
+      if (is_free(claim) && set_first(&claimed_, claim)) return {claim, claim + 1};
+    }
+  }
   const int64_t first = beginning(place) * count_ / kBits;
   for (int64_t i = 0; i < count_; ++i) {
     const int64_t claim = (first + i) % count_;
-    const uint64_t claimed = claimed_.load(std::memory_order_relaxed);
-    if (claimed & bit(claim) || !may_enter(claim, panel, claimed)) continue;
+    if (!is_free(claim) || (by_item && !may_enter(claim / items_per_panel_))) continue;
     if (set_first(&claimed_, claim)) return share(items_, count_, claim);
   }
   return {0, 0};
 }
 
-// Whoever began a panel stays until nothing of it is left, so what others leave alone is done.
-bool Claims::may_enter(int64_t claim, int64_t panel, uint64_t claimed) const {
-  const int64_t its_panel = claim / items_per_panel_;
-  if (count_ < items_ || its_panel == panel) return true;
-  const uint64_t all = ~uint64_t{0} >> (kBits - items_per_panel_) << its_panel * items_per_panel_;
-  const int64_t left = static_cast<int64_t>(std::bitset<kBits>(all & ~claimed).count());
+bool Claims::is_free(int64_t claim) const { return !(claimed_.load(std::memory_order_relaxed) & bit(claim)); }
+
+// An untouched panel, or one with enough left to be worth packing again.
+bool Claims::may_enter(int64_t panel) const {
+  const uint64_t all = ~uint64_t{0} >> (kBits - items_per_panel_) << panel * items_per_panel_;
+  const int64_t left = static_cast<int64_t>(std::bitset<kBits>(all & ~claimed_.load()).count());
   return left == items_per_panel_ || left >= worth_entering_;
 }
 

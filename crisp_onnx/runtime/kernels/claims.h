@@ -29,12 +29,13 @@ class Claims {
   // here already, and when all places are taken.
   int64_t take_place();
 
-  // Items that nobody has claimed, the nearest after `place`, for a thread that works on `panel` (-1: on none yet).
-  // Empty when there is nothing left for it.
+  // Items that nobody has claimed, for a thread that works on `panel` (-1: on none yet): of that panel if there are any,
+  // else the nearest after `place`. Empty when there is nothing left for it.
   Range next(int64_t place, int64_t panel);
 
  private:
-  bool may_enter(int64_t item, int64_t panel, uint64_t claimed) const;
+  bool is_free(int64_t claim) const;
+  bool may_enter(int64_t panel) const;
 
   const int64_t items_, items_per_panel_, worth_entering_, count_;
   const uint64_t call_;
