@@ -51,16 +51,14 @@ int64_t Claims::take_place() {
 // not enter is done all the same.
 Range Claims::next(int64_t place, int64_t panel) {
   const bool by_item = count_ == items_;
-  if (by_item && panel >= 0) {
-    for (int64_t claim = panel * items_per_panel_; claim < (panel + 1) * items_per_panel_; ++claim) {
-      if (is_free(claim) && set_first(&claimed_, claim)) return {claim, claim + 1};
-    }
-  }
   const int64_t first = beginning(place) * count_ / kBits;
-  for (int64_t i = 0; i < count_; ++i) {
-    const int64_t claim = (first + i) % count_;
-    if (!is_free(claim) || (by_item && !may_enter(claim / items_per_panel_))) continue;
-    if (set_first(&claimed_, claim)) return share(items_, count_, claim);
+  for (const bool at_home : {true, false}) {
+    if (at_home && (!by_item || panel < 0)) continue;
+    for (int64_t i = 0; i < count_; ++i) {
+      const int64_t claim = (first + i) % count_, its_panel = claim / items_per_panel_;
+      if (!is_free(claim) || (at_home && its_panel != panel) || (!at_home && by_item && !may_enter(its_panel))) continue;
+      if (set_first(&claimed_, claim)) return share(items_, count_, claim);
+    }
   }
   return {0, 0};
 }
