@@ -56,8 +56,8 @@ Range Claims::next(int64_t place, int64_t panel) {
     if (at_home && (!by_item || panel < 0)) continue;
     for (int64_t i = 0; i < count_; ++i) {
       const int64_t claim = (first + i) % count_, its_panel = claim / items_per_panel_;
-      if (!is_free(claim) || (at_home && its_panel != panel) || (!at_home && by_item && !may_enter(its_panel))) continue;
-      if (set_first(&claimed_, claim)) return share(items_, count_, claim);
+      const bool allowed = at_home ? its_panel == panel : !by_item || may_enter(its_panel);
+      if (allowed && is_free(claim) && set_first(&claimed_, claim)) return share(items_, count_, claim);
     }
   }
   return {0, 0};
