@@ -155,7 +155,7 @@ def doctor(as_json: bool, verbosity: int) -> None:
 @click.argument("model", type=FILE)
 @click.option("--against", type=FILE, help="Another model to compare with.  [default: MODEL itself, dense]")
 @click.option("--threads", default="1", show_default=True, help="Thread counts, separated by commas.")
-@click.option("--batch", default="1", show_default=True, help="Batch sizes, separated by commas.")
+@click.option("--batch", help="Batch sizes, separated by commas.  [default: the one that MODEL fixes, or 1]")
 @click.option("--per-layer", is_flag=True, help="Also time every sparse layer alone, against its dense self.")
 @click.option("--plot", type=FILE, help="Write a bar chart of the layers, .svg or .png.")
 @common
@@ -163,7 +163,7 @@ def bench(
     model: Path,
     against: Path | None,
     threads: str,
-    batch: str,
+    batch: str | None,
     per_layer: bool,
     plot: Path | None,
     as_json: bool,
@@ -171,14 +171,22 @@ def bench(
 ) -> None:
     """Measure a compressed MODEL on this machine, side by side with its dense self or another model."""
     talk(verbosity)
-    from crisp_onnx.report.bench_view import bench_view, write_layer_plot
+    from crisp_onnx.report.bench_view import bench_view
+    from crisp_onnx.report.layer_plot import require_plot, write_layer_plot
     from crisp_onnx.runtime.bench import bench as run
 
-    counts = [_numbers(text, name) for text, name in ((threads, "--threads"), (batch, "--batch"))]
-    found = run(model, against, threads=counts[0], batch=counts[1], per_layer=per_layer or plot is not None)
+    if plot is not None:
+        require_plot(plot)
+    found = run(
+        model,
+        against,
+        threads=_numbers(threads, "--threads"),
+        batch=() if batch is None else _numbers(batch, "--batch"),
+        per_layer=per_layer or plot is not None,
+    )
+    tell(found, bench_view, as_json)
     if plot is not None:
         write_layer_plot(found, plot)
-    tell(found, bench_view, as_json)
 
 
 def _numbers(text: str, option: str) -> tuple[int, ...]:

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import logging
+import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import onnxruntime as ort
 
 from crisp_onnx.errors import CrispError
+from crisp_onnx.model import Model, TensorSpec
 from crisp_onnx.progress import bar
-from crisp_onnx.runtime.hybrid_nodes import HybridNode, hybrid_nodes
-from crisp_onnx.runtime.latency import Timing, interleave, summarize, timed_session
-from crisp_onnx.runtime.layer_times import LayerTimes, measure_layer
-from crisp_onnx.runtime.library import BODY, which_kernel
+from crisp_onnx.runtime.latency import Timing, interleave, seeded_input, summarize, timed_session
+from crisp_onnx.runtime.layer_bench import LayerBench, layers_alone
+from crisp_onnx.runtime.native import read_graph, scan_model
 from crisp_onnx.runtime.parts import run_in_parts
+from crisp_onnx.runtime.session import STOCK, runtime_text
 
-log = logging.getLogger(__name__)
 Run = Callable[[], object]
 
 
@@ -44,22 +43,18 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class LayerComparison:
-    """One hybrid layer against its dense self, alone. `kernel`: the one that does most of it."""
-
-    node: str
-    kernel: str
-    times: LayerTimes
-
-
-@dataclass(frozen=True)
 class Bench:
-    """`against` is what the ratios refer to, in words. `layers` is empty unless they were asked for."""
+    """`against`: what the ratios refer to, in words. `runtime`, `against_runtime`: what each side ran in, in words.
+
+    `layers`: None unless they were asked for.
+    """
 
     model: Path
+    runtime: str
     against: str
+    against_runtime: str
     comparisons: tuple[Comparison, ...]
-    layers: tuple[LayerComparison, ...]
+    layers: LayerBench | None
 
     @property
     def noisy(self) -> bool:
@@ -67,40 +62,54 @@ class Bench:
         return any(comparison.timing.noisy for comparison in self.comparisons)
 
 
+@dataclass(frozen=True)
+class Side:
+    """A file as it is opened for the comparison: `native` as in `session`, `input` as both sides of it agree."""
+
+    path: Path
+    native: bool | None
+    input: TensorSpec
+
+    def open(self, threads: int) -> ort.InferenceSession:
+        return timed_session(self.path, threads, native=self.native)
+
+
 def bench(
     model: Path,
     against: Path | None = None,
     *,
     threads: Sequence[int] = (1,),
-    batch: Sequence[int] = (1,),
+    batch: Sequence[int] = (),
     per_layer: bool = False,
     budget_s: float = 3.0,
 ) -> Bench:
-    """Measure `model` with the native kernels against `against` in stock ONNX Runtime (None: its own dense form).
+    """Measure `model` against another file, each opened as `session` opens it, or against its own dense form (None).
 
     Runs alternate A B A B for about `budget_s` seconds a side and setting. A batch of several images is taken at once
-    and in parts, and both are compared with the faster way of `against`. `per_layer` also times every hybrid layer
-    alone, sparse and dense, at the first thread count and batch.
+    and in parts, and both are compared with the faster way of `against`. No `batch` means the one that the models fix,
+    or 1. `per_layer` also times every hybrid layer alone, at the first thread count and batch.
 
     Raises:
-        CrispError: a file cannot be opened or run, or a count is below 1.
+        CrispError: a file cannot be opened or run; the two take different inputs, or not these batches; a count is
+            below 1 or over the machine's cores; or there is nothing to compare.
     """
-    if min((*threads, *batch), default=0) < 1:
-        raise CrispError("Threads and batch need at least one number each, all of them 1 or more.")
+    sides = _sides(model, against)
+    sizes = tuple(batch) or (sides[1].input.shape[0] or 1,)
+    _require(sides, threads, sizes)
     comparisons: list[Comparison] = []
-    with bar("measuring", len(threads) * len(batch)) as advance:
+    with bar("measuring", len(threads) * len(sizes)) as advance:
         for count in threads:
-            for size in batch:
-                comparisons += compare(model, against, threads=count, batch=size, budget_s=budget_s)
+            for size in sizes:
+                comparisons += _compare(sides, count, size, budget_s)
                 advance(1)
-    nodes = hybrid_nodes(model, batch=batch[0]) if per_layer else ()
-    layers = []
-    with bar("measuring layers", len(nodes)) as advance:
-        for node in nodes:
-            layers.append(_layer(node, threads[0]))
-            advance(1)
-    words = str(against) if against else "the same model, dense"
-    return Bench(model, words, tuple(comparisons), tuple(layers))
+    return Bench(
+        model,
+        runtime_text(model),
+        str(against) if against else "the same model, dense",
+        runtime_text(against) if against else STOCK,
+        tuple(comparisons),
+        layers_alone(model, threads=threads[0], batch=sizes[0]) if per_layer else None,
+    )
 
 
 def compare(
@@ -109,14 +118,67 @@ def compare(
     """One setting, as `bench` measures it: the batch at once and, where it has several images, also in parts.
 
     Raises:
-        CrispError: a file cannot be opened or run.
+        CrispError: as `bench`.
     """
-    runs = [
-        *_at_once(model, against, threads, batch),
-        *(_in_parts(model, against, threads, batch) if batch > 1 else ()),
-    ]
+    sides = _sides(model, against)
+    _require(sides, (threads,), (batch,))
+    return _compare(sides, threads, batch, budget_s)
+
+
+def _sides(model: Path, against: Path | None) -> tuple[Side, Side]:
+    """The other side and the model's, of the same image shape."""
+    proto = read_graph(model)
+    if against is None and not scan_model(proto).hybrid_nodes:
+        raise CrispError(f"{model} has no hybrid operators: it is its own dense self. Name another with --against.")
+    shown = Model(proto, model, sha256="").input
+    other = Model(read_graph(against), against, sha256="").input if against else shown
+    image = _common_image(shown, other)
+    if image is None:
+        raise CrispError(
+            f"{against} takes {_text(other)}, {model} takes {_text(shown)}: two models are compared on one image."
+        )
+    first, second = (replace(spec, shape=(*spec.shape[:1], *image)) for spec in (other, shown))
+    return Side(against or model, None if against else False, first), Side(model, None, second)
+
+
+def _common_image(one: TensorSpec, other: TensorSpec) -> tuple[int | None, ...] | None:
+    """The sides behind the batch that both accept; None where there are none."""
+    if one.dtype != other.dtype or len(one.shape) != len(other.shape) or not one.shape:
+        return None
+    pairs = list(zip(one.shape[1:], other.shape[1:], strict=True))
+    if any(a is not None and b is not None and a != b for a, b in pairs):
+        return None
+    return tuple(b if a is None else a for a, b in pairs)
+
+
+def _text(spec: TensorSpec) -> str:
+    return f"{spec.dtype} {'x'.join('?' if side is None else str(side) for side in spec.shape)}"
+
+
+def _require(sides: tuple[Side, Side], threads: Sequence[int], batch: Sequence[int]) -> None:
+    cores = os.cpu_count() or 1
+    if min((*threads, *batch), default=0) < 1 or not threads:
+        raise CrispError("Threads and batch need at least one number each, all of them 1 or more.")
+    if max(threads) > cores:
+        raise CrispError(f"{max(threads)} threads would wait for the {cores} cores of this machine: ask for {cores}.")
+    for side in sides:
+        fixed = side.input.shape[0]
+        wrong = [size for size in batch if fixed not in (None, size)]
+        if wrong:
+            raise CrispError(
+                f"{side.path} fixes its batch at {fixed} and cannot take {wrong[0]}. Leave the batch out, or export "
+                "the model with an open one."
+            )
+
+
+def _compare(sides: tuple[Side, Side], threads: int, batch: int, budget_s: float) -> tuple[Comparison, ...]:
     try:
-        times = interleave(runs, budget_s=budget_s)
+        ways = _at_once(sides, threads, batch) + (_in_parts(sides, threads, batch) if batch > 1 else [])
+        times = interleave(ways, budget_s=budget_s)
+    except CrispError:
+        raise
+    except MemoryError as error:
+        raise CrispError(f"A batch of {batch} images does not fit into memory.") from error
     except Exception as error:  # onnxruntime raises a type per error code, without a common base
         raise CrispError(
             f"ONNX Runtime cannot run the models at batch {batch}: {str(error).splitlines()[0]}"
@@ -124,39 +186,20 @@ def compare(
     best = int(np.argmin(np.median(times[:, ::2], axis=0)))
     return tuple(
         Comparison(threads, batch, way > 0, best > 0, summarize(times[:, [2 * best, 2 * way + 1]]))
-        for way in range(len(runs) // 2)
+        for way in range(len(ways) // 2)
     )
 
 
-def _at_once(model: Path, against: Path | None, threads: int, batch: int) -> list[Run]:
-    sides = timed_session(against or model, threads, native=False), timed_session(model, threads)
-    return [partial(side.run, None, _feed(side, batch)) for side in sides]
-
-
-def _in_parts(model: Path, against: Path | None, threads: int, batch: int) -> list[Run]:
-    """None where a side fixes its batch."""
-    sides = timed_session(against or model, 1, native=False), timed_session(model, 1)
-    if any(isinstance(side.get_inputs()[0].shape[0], int) for side in sides):
-        return []
-    return [partial(run_in_parts, side, _feed(side, batch), workers=threads) for side in sides]
-
-
-def _feed(side: ort.InferenceSession, batch: int) -> dict[str, npt.NDArray[np.float32]]:
-    return {side.get_inputs()[0].name: _input(side, batch)}
-
-
-def _input(side: ort.InferenceSession, batch: int) -> npt.NDArray[np.float32]:
-    """Seeded standard normal values; an open batch counts as `batch`, any other open side as 224."""
-    spec = side.get_inputs()[0]
-    shape = [
-        extent if isinstance(extent, int) else batch if axis == 0 else 224 for axis, extent in enumerate(spec.shape)
+def _at_once(sides: tuple[Side, Side], threads: int, batch: int) -> list[Run]:
+    return [
+        partial(side.open(threads).run, None, {side.input.name: seeded_input(side.input, batch=batch)})
+        for side in sides
     ]
-    if spec.type != "tensor(float)":
-        raise CrispError(f"Input {spec.name} is {spec.type}; the comparison feeds float images only.")
-    return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
 
 
-def _layer(node: HybridNode, threads: int) -> LayerComparison:
-    times = measure_layer(node.case, threads=threads)
-    log.debug("%s: %.3f ms dense, %.3f ms sparse", node.name, times.dense_ms, times.hybrid_ms)
-    return LayerComparison(node.name, which_kernel(node.case.pattern.vector_rows, node.positions) or BODY, times)
+def _in_parts(sides: tuple[Side, Side], threads: int, batch: int) -> list[Run]:
+    """None where a side fixes its batch."""
+    if any(side.input.shape[0] is not None for side in sides):
+        return []
+    feeds = [{side.input.name: seeded_input(side.input, batch=batch)} for side in sides]
+    return [partial(run_in_parts, side.open(1), feed, workers=threads) for side, feed in zip(sides, feeds, strict=True)]

@@ -30,13 +30,21 @@ def scan(path: Path) -> Scan:
     Raises:
         CrispError: the file is missing or cannot be read as ONNX.
     """
+    return scan_model(read_graph(path))
+
+
+def read_graph(path: Path) -> onnx.ModelProto:
+    """The model without the weights that it keeps in other files.
+
+    Raises:
+        CrispError: the file is missing or cannot be read as ONNX.
+    """
     try:
-        model = onnx.load(str(path), load_external_data=False)
+        return onnx.load(str(path), load_external_data=False)
     except FileNotFoundError as error:
         raise CrispError(f"There is no file {path}.") from error
     except Exception as error:  # protobuf raises a type of its own for every kind of damage
         raise CrispError(f"{path} is not an ONNX model: {str(error).splitlines()[0]}") from error
-    return scan_model(model)
 
 
 def scan_model(model: onnx.ModelProto) -> Scan:

@@ -5,22 +5,25 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 import platform
-import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import onnxruntime as ort
 
+from crisp_onnx.errors import CrispError
+from crisp_onnx.model import write_files
 from crisp_onnx.runtime.layer_case import LayerCase
 from crisp_onnx.runtime.layer_times import LayerTimes, measure_layer
 from crisp_onnx.runtime.library import library_path, require_isa
+from crisp_onnx.runtime.say_once import say_once
 
 MARGIN = 1.05
 """A layer must be this much faster sparse than dense: what a measurement of one layer can tell apart."""
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,11 @@ class Verdict:
     times: LayerTimes
     sparse_ms: float
     reason: str
+
+    @property
+    def speedup(self) -> float:
+        """The dense operator's time over `sparse_ms`."""
+        return self.times.dense_ms / self.sparse_ms
 
 
 def judge(times: LayerTimes, *, dense_neighbours: int = 0) -> Verdict:
@@ -52,16 +60,20 @@ def judge(times: LayerTimes, *, dense_neighbours: int = 0) -> Verdict:
 def profitable(case: LayerCase, *, threads: int = 1, dense_neighbours: int = 0, cache: Path | None = None) -> Verdict:
     """Measure `case` on this machine, or recall it from `cache` (by default `cache_file()`), and judge it.
 
+    What a noisy machine measured is not remembered.
+
     Raises:
         CrispError: the native kernels do not load on this machine, so nothing can be faster.
     """
     file = cache or cache_file()
     known = _read(file)
     key = f"{case.key}, {threads} threads"
-    if key not in known:
-        known[key] = asdict(measure_layer(case, threads=threads))
-        _write(file, known)
-    return judge(LayerTimes(**known[key]), dense_neighbours=dense_neighbours)
+    times = known.get(key)
+    if times is None:
+        times = measure_layer(case, threads=threads)
+        if not times.noisy:
+            _write(file, known | {key: times})
+    return judge(times, dense_neighbours=dense_neighbours)
 
 
 def cache_file() -> Path:
@@ -85,23 +97,29 @@ def _processor() -> str:
     return next((line for line in lines if line.startswith("model name")), platform.machine())
 
 
-def _read(file: Path) -> dict[str, dict[str, float]]:
+def _read(file: Path) -> dict[str, LayerTimes]:
     try:
         known = json.loads(file.read_text(encoding="utf-8"))
+        return {str(key): _times(entry) for key, entry in known.items()}
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
-        log.warning("The layer times in %s cannot be read (%s); measuring again.", file, error)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        say_once(logging.WARNING, f"The layer times in {file} cannot be read ({error}); measuring again.")
         return {}
-    return known if isinstance(known, dict) else {}
 
 
-def _write(file: Path, known: dict[str, dict[str, float]]) -> None:
-    """Whole or not at all; a folder that cannot be written costs the next run its measurements, nothing else."""
+def _times(entry: Mapping[str, Any]) -> LayerTimes:
+    times = LayerTimes(**entry)
+    if not all(time >= 0 and math.isfinite(time) for time in (times.dense_ms, times.hybrid_ms, times.seam_ms)):
+        raise ValueError(f"{times} holds what is no time")
+    return times
+
+
+def _write(file: Path, known: Mapping[str, LayerTimes]) -> None:
+    """A folder that cannot be written costs the next run its measurements, nothing else."""
+    entries = {key: asdict(times) for key, times in known.items()}
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False, encoding="utf-8") as out:
-            json.dump(known, out, indent=1, sort_keys=True)
-        Path(out.name).replace(file)
-    except OSError as error:
-        log.warning("Layer times cannot be kept in %s: %s.", file.parent, error)
+        write_files({file: json.dumps(entries, indent=1, sort_keys=True).encode()})
+    except (OSError, CrispError) as error:
+        say_once(logging.WARNING, f"Layer times cannot be kept in {file.parent}: {error}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import functools
 import logging
 import os
 import sys
@@ -15,6 +14,7 @@ import onnxruntime as ort
 from crisp_onnx.errors import CrispError
 from crisp_onnx.runtime.library import load_library, require_isa, which_kernel
 from crisp_onnx.runtime.native import scan
+from crisp_onnx.runtime.say_once import say_once
 
 CPU = "CPUExecutionProvider"
 STOCK = "stock ONNX Runtime"
@@ -52,8 +52,8 @@ def session(
         log.debug("%s runs without the native kernels: %s", file, reason)
     else:
         options.register_custom_ops_library(str(load_library().path))
-        log.info("%s runs with the native kernels, instruction set %s", file, require_isa())
-        log.debug("a layer of eight rows and 28x28 positions would take %s", which_kernel())
+        kernels = f"its layers of 8 rows and 28x28 positions take {which_kernel()}"
+        say_once(logging.INFO, f"{file} runs with the native kernels, instruction set {require_isa()}; {kernels}")
     try:
         opened = ort.InferenceSession(str(file), options, providers=list(providers))
     except Exception as error:  # onnxruntime raises a type per error code, without a common base
@@ -100,12 +100,7 @@ def _reason_against(path: Path, providers: tuple[str, ...]) -> str:
         return "The kernels run on the CPU provider alone; with others they would pull layers back to the CPU."
     reason = found.reason or load_library().reason
     if reason:
-        _warn_once(f"{reason} Compressed models run through their function bodies, at dense speed.")
+        say_once(logging.WARNING, f"{reason} Compressed models run through their function bodies, at dense speed.")
     else:
         require_isa()
     return reason
-
-
-@functools.cache
-def _warn_once(text: str) -> None:
-    log.warning(text)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +13,12 @@ import pytest
 
 from crisp_onnx.errors import CrispError
 from crisp_onnx.masks.pattern import Pattern
-from crisp_onnx.runtime import profit
+from crisp_onnx.runtime import layer_times, profit
 from crisp_onnx.runtime.bench import bench
 from crisp_onnx.runtime.hybrid_nodes import hybrid_nodes
 from crisp_onnx.runtime.layer_case import LayerCase, dense_and_hybrid
 from crisp_onnx.runtime.layer_times import LayerTimes, measure_layer
+from crisp_onnx.runtime.say_once import say_once
 
 CONV = LayerCase((32, 16, 3, 3), (1, 16, 14, 14), Pattern(), 2, pads=(1, 1, 1, 1))
 GEMM = LayerCase((40, 64, 1, 1), (3, 64), Pattern(), 1)
@@ -61,8 +64,47 @@ def test_a_measurement_is_made_once_and_remembered(
 def test_a_damaged_cache_is_measured_anew(tmp_path: Path, library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(profit, "measure_layer", lambda case, threads: LayerTimes(2.0, 1.0, 0.0))
     cache = tmp_path / "times.json"
-    cache.write_text("{ half a file")
+    key = f"{CONV.key}, 1 threads"
+    for damage in ("{ half a file", "[]", json.dumps({key: {"dense_ms": 1.0}}), json.dumps({key: 3}),
+                   json.dumps({key: {"dense_ms": -1.0, "hybrid_ms": 1.0, "seam_ms": 0.0}})):  # fmt: skip
+        cache.write_text(damage)
+        assert profit.profitable(CONV, cache=cache).sparse
+        assert profit.profitable(CONV, cache=cache).times == LayerTimes(2.0, 1.0, 0.0)
+
+
+def test_what_a_noisy_machine_measured_is_not_remembered(
+    tmp_path: Path, library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = iter([LayerTimes(2.0, 3.0, 0.0, noisy=True), LayerTimes(2.0, 1.0, 0.0)])
+    monkeypatch.setattr(profit, "measure_layer", lambda case, threads: next(found))
+    cache = tmp_path / "times.json"
+    assert not profit.profitable(CONV, cache=cache).sparse
     assert profit.profitable(CONV, cache=cache).sparse
+    assert profit.profitable(CONV, cache=cache).sparse, "the calm measurement is remembered"
+
+
+def test_a_cache_that_cannot_be_kept_is_said_once(
+    tmp_path: Path, library: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(profit, "measure_layer", lambda case, threads: LayerTimes(2.0, 1.0, 0.0))
+    say_once.cache_clear()
+    (tmp_path / "a file").write_text("")
+    with caplog.at_level(logging.WARNING):
+        for case in (CONV, GEMM):
+            assert profit.profitable(case, cache=tmp_path / "a file" / "times.json").sparse
+    said = [record.message for record in caplog.records]
+    assert len(said) == len(set(said)) == 2
+    assert "cannot be read" in said[0]
+    assert "cannot be kept" in said[1]
+
+
+def test_noise_begins_a_measurement_again_and_stays_marked(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    noisy, calm = LayerTimes(1.0, 1.0, 0.0, noisy=True), LayerTimes(1.0, 0.5, 0.0)
+    found = iter([noisy, calm])
+    monkeypatch.setattr(layer_times, "_measure", lambda *_: next(found))
+    assert measure_layer(CONV) == calm
+    monkeypatch.setattr(layer_times, "_measure", lambda *_: noisy)
+    assert measure_layer(CONV).noisy
 
 
 def test_times_come_from_the_runtimes_own_profile(library: Path) -> None:
@@ -78,7 +120,8 @@ def test_bench_compares_a_model_with_its_dense_self(tmp_path: Path, library: Pat
     result = bench(model, per_layer=True, budget_s=0.05)
     assert [(c.threads, c.batch) for c in result.comparisons] == [(1, 1)]
     assert result.comparisons[0].speedup > 0
-    assert [(layer.node, layer.kernel[:10]) for layer in result.layers] == [("layer", "f32_hybrid")]
+    assert result.layers is not None
+    assert [(layer.node, layer.kernel[:10]) for layer in result.layers.layers] == [("layer", "f32_hybrid")]
     with pytest.raises(CrispError, match="1 or more"):
         bench(model, threads=(0,))
 

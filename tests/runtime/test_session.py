@@ -24,6 +24,7 @@ from crisp_onnx.runtime import library as library_module
 from crisp_onnx.runtime import session as session_function
 from crisp_onnx.runtime.latency import measure_files
 from crisp_onnx.runtime.library import BODY, Library, kernel_names, load_library, require_isa
+from crisp_onnx.runtime.say_once import say_once
 
 session_module = sys.modules[session_function.__module__]
 FEED = {"X": np.ones((1, 16, 5, 5), np.float32)}
@@ -41,7 +42,7 @@ def no_library(monkeypatch: pytest.MonkeyPatch) -> None:
     absent = Library(None, None, "This installation has no native kernels: it was built without a C++ compiler.")
     for module in (library_module, session_module):
         monkeypatch.setattr(module, "load_library", lambda: absent)
-    session_module._warn_once.cache_clear()
+    say_once.cache_clear()
 
 
 def test_a_hybrid_model_takes_the_kernels(hybrid: Path, library: Path) -> None:
