@@ -14,8 +14,7 @@ from crisp_onnx.errors import CrispError
 
 ISA_VARIABLE = "CRISP_ONNX_ISA"
 BODY = "body"
-_SUFFIX = {"win32": ".dll", "darwin": ".so"}.get(sys.platform, ".so")
-_FILE = f"libcrisp_onnx_kernels{_SUFFIX}"
+_FILE = "libcrisp_onnx_kernels" + (".dll" if sys.platform == "win32" else ".so")
 
 
 @dataclass(frozen=True)
@@ -100,14 +99,14 @@ def load_library() -> Library:
         return Library(None, None, "This installation has no native kernels: it was built without a C++ compiler.")
     try:
         handle = ctypes.CDLL(str(path))
-    except OSError as error:
+        handle.crisp_onnx_layers_prepared.restype = ctypes.c_int64
+        handle.crisp_onnx_active_isa.restype = ctypes.c_char_p
+        for function in (handle.crisp_onnx_isa, handle.crisp_onnx_kernel_name):
+            function.restype, function.argtypes = ctypes.c_char_p, [ctypes.c_int]
+        handle.crisp_onnx_kernel_for.restype = ctypes.c_char_p
+        handle.crisp_onnx_kernel_for.argtypes = [ctypes.c_int64, ctypes.c_int64]
+    except (OSError, AttributeError) as error:  # AttributeError: a library of another version
         return Library(None, None, f"The native kernels at {path} do not load here: {error}.")
-    handle.crisp_onnx_layers_prepared.restype = ctypes.c_int64
-    handle.crisp_onnx_active_isa.restype = ctypes.c_char_p
-    for function in (handle.crisp_onnx_isa, handle.crisp_onnx_kernel_name):
-        function.restype, function.argtypes = ctypes.c_char_p, [ctypes.c_int]
-    handle.crisp_onnx_kernel_for.restype = ctypes.c_char_p
-    handle.crisp_onnx_kernel_for.argtypes = [ctypes.c_int64, ctypes.c_int64]
     return Library(path, handle)
 
 

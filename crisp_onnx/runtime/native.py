@@ -51,7 +51,7 @@ def scan_model(model: onnx.ModelProto) -> Scan:
     """`scan` of a model in memory."""
     nodes = [node for node in _nodes(model.graph) if node.domain == DOMAIN and node.op_type in HYBRID_OPS]
     types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
-    stored = frozenset(types)
+    stored = frozenset(types) - {value.name for value in model.graph.input}  # as an input it could change
     types |= {
         info.name: info.type.tensor_type.elem_type
         for info in (*model.graph.input, *model.graph.value_info, *model.graph.output)
@@ -67,7 +67,7 @@ def _against_node(node: onnx.NodeProto, types: dict[str, int], stored: frozenset
             kind = TensorProto.DataType.Name(found).lower()
             return f"Node {node.name}: input {index} is {kind}, for which there is no kernel."
         if index in _TYPES and index > 0 and name and name not in stored:
-            return f"Node {node.name}: input {index} is computed at run time, the kernels need it stored."
+            return f"Node {node.name}: input {index} is not fixed in the file, as the kernels need it."
     output = types.get(node.output[0], 0)
     if output and output != TensorProto.FLOAT:
         return f"Node {node.name}: its output is {TensorProto.DataType.Name(output).lower()}, the kernels give float."

@@ -27,7 +27,8 @@ def run_in_parts(
         feed: arrays that share their first axis, the batch, which the model must leave open or fix at `images`.
 
     Raises:
-        CrispError: the arrays have different batches or none, or a count is below 1.
+        CrispError: the arrays have different batches or none, or one that leaves a rest for a model of fixed batch; an
+            output has no row for every image; or a count is below 1.
     """
     if min(workers, images) < 1:
         raise CrispError(f"{workers} workers and {images} images at a time: both must be 1 or more.")
@@ -36,13 +37,32 @@ def run_in_parts(
         found = ", ".join(f"{name}: {array.shape}" for name, array in feed.items())
         raise CrispError(f"The inputs must share one batch as their first axis, of one image or more. Found {found}.")
 
-    def part(first: int) -> list[npt.NDArray[Any]]:
-        return list(session.run(None, {name: array[first : first + images] for name, array in feed.items()}))
+    batch = batches.pop()
+    fixed = {value.shape[0] for value in session.get_inputs() if value.shape and isinstance(value.shape[0], int)}
+    if fixed and (fixed != {images} or batch % images):
+        sizes = " and ".join(map(str, sorted(fixed)))
+        raise CrispError(f"The model takes {sizes} images at a time: {batch} cannot be given it {images} at a time.")
 
-    firsts = range(0, batches.pop(), images)
+    def part(first: int) -> list[npt.NDArray[Any]]:
+        inputs = {name: array[first : first + images] for name, array in feed.items()}
+        return _rows_of_images(session, inputs, min(images, batch - first))
+
+    firsts = range(0, batch, images)
     if workers == 1 or len(firsts) == 1:
         parts = [part(first) for first in firsts]
     else:
         with ThreadPoolExecutor(min(workers, len(firsts))) as pool:
             parts = list(pool.map(part, firsts))
     return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
+
+
+def _rows_of_images(session: ort.InferenceSession, inputs: Arrays, images: int) -> list[npt.NDArray[Any]]:
+    """The outputs, each with a row for every image, so that those of all parts can be put together."""
+    outputs: list[npt.NDArray[Any]] = list(session.run(None, inputs))
+    for value, output in zip(session.get_outputs(), outputs, strict=True):
+        if not output.ndim or len(output) != images:
+            raise CrispError(
+                f"The model's output {value.name} has shape {output.shape} for {images} images: what has no row for "
+                "every image cannot be put together from parts. Run the batch at once."
+            )
+    return outputs

@@ -51,6 +51,29 @@ def test_weights_in_the_padding_of_the_last_block_are_refused(library: Path) -> 
         open_session(model_of(Layer(layer.op, layer.attrs, {**layer.tensors, "values": damaged})), library)
 
 
+@pytest.mark.parametrize(("attribute", "value"), [("weight_shape", 2**62), ("weight_shape", -5), ("dilations", 2**62)])
+def test_sizes_that_would_overflow_are_refused_where_the_inputs_shape_is_known(
+    attribute: str, value: int, library: Path
+) -> None:
+    layer = random_layer(np.random.default_rng(0), (16, 16, 1, 1))
+    sizes = list(layer.attrs[attribute])
+    sizes[-2] = value
+    model = model_of(Layer(layer.op, {**layer.attrs, attribute: sizes}, layer.tensors))
+    for axis, extent in enumerate((1, 16, 20, 21)):
+        model.graph.input[0].type.tensor_type.shape.dim[axis].dim_value = extent
+    with pytest.raises(Exception, match=f"layer0.*{attribute}"):
+        open_session(model, library)
+
+
+def test_a_gemm_without_bias_is_refused_as_its_body_is(library: Path) -> None:
+    model = model_of(random_layer(np.random.default_rng(0), (16, 16, 1, 1), op="HybridGemm"), rank=2)
+    model.graph.node[0].input[4] = ""
+    with pytest.raises(Exception, match=r"layer0.*bias is missing"):
+        open_session(model, library)
+    with pytest.raises(Exception):  # noqa: B017  # whatever the runtime says of an Add with one operand
+        open_session(model, None)
+
+
 def test_an_unknown_instruction_set_is_refused_at_registration(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CRISP_ONNX_ISA", "abacus")
     with pytest.raises(Exception, match="CRISP_ONNX_ISA is 'abacus'"):

@@ -54,3 +54,28 @@ def test_inputs_without_one_common_batch_are_refused(
 def test_counts_below_one_are_refused(session: ort.InferenceSession) -> None:
     with pytest.raises(CrispError, match="1 or more"):
         run_in_parts(session, {"x": np.zeros((2, 3), np.float32)}, workers=0)
+
+
+def test_a_batch_that_leaves_a_rest_for_a_model_of_fixed_batch_is_refused() -> None:
+    fixed = ort.InferenceSession(
+        parser.parse_model(TWO_OUTPUTS.replace("n,", "2,").replace("[n]", "[2]")).SerializeToString(),
+        providers=["CPUExecutionProvider"],
+    )
+    feed = {"x": np.ones((3, 3), np.float32), "scale": np.ones((3, 1), np.float32)}
+    with pytest.raises(CrispError, match="takes 2 images at a time"):
+        run_in_parts(fixed, feed, images=2)
+    feed = {name: array[:2] for name, array in feed.items()}
+    with pytest.raises(CrispError, match="takes 2 images at a time"):
+        run_in_parts(fixed, feed, images=1)
+    assert run_in_parts(fixed, feed, images=2)[1].tolist() == [3, 3]
+
+
+@pytest.mark.parametrize("axes", ["<keepdims = 1> (x, zero)", "<keepdims = 0> (x)"])
+def test_an_output_that_mixes_the_images_is_refused(axes: str) -> None:
+    text = f"""
+    <ir_version: 8, opset_import: ["" : 17]>
+    mixed (float[n,3] x) => (float total) {{ zero = Constant <value_ints = [0]> () total = ReduceSum {axes} }}
+    """
+    mixed = ort.InferenceSession(parser.parse_model(text).SerializeToString(), providers=["CPUExecutionProvider"])
+    with pytest.raises(CrispError, match="output total"):
+        run_in_parts(mixed, {"x": np.ones((4, 3), np.float32)}, images=2)

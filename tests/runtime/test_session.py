@@ -92,6 +92,18 @@ def test_insisting_on_kernels_that_are_absent_is_an_error(hybrid: Path, no_libra
     assert which_kernel() == BODY
 
 
+def test_weights_that_are_also_inputs_of_the_graph_run_the_body(hybrid: Path, library: Path) -> None:
+    expected = session(hybrid).run(None, FEED)[0]
+    model = onnx.load(hybrid)
+    model.graph.input.extend(
+        helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims) for tensor in model.graph.initializer
+    )
+    onnx.save(model, hybrid)
+    before = layers_prepared()
+    np.testing.assert_allclose(session(hybrid).run(None, FEED)[0], expected, rtol=1e-4, atol=1e-4)
+    assert layers_prepared() == before
+
+
 def test_a_type_without_a_kernel_runs_its_body(tmp_path: Path, library: Path) -> None:
     layer = random_layer(np.random.default_rng(0), (16, 16, 3, 3))
     half = {name: a.astype(np.float16) if a.dtype == np.float32 else a for name, a in layer.tensors.items()}

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <bitset>
+#include <thread>
 
 namespace crisp {
 namespace {
@@ -32,7 +33,7 @@ Claims::Claims(int64_t items, int64_t items_per_panel, int64_t worth_entering)
       count_(std::min(items, kBits)),
       call_(++calls) {}
 
-int64_t Claims::take_place() {
+int64_t Claims::take_place(int64_t places) {
   struct LastCall {
     uint64_t call = 0;
     int64_t place = 0;
@@ -40,9 +41,15 @@ int64_t Claims::take_place() {
   thread_local LastCall last;
   if (last.call == call_) return -1;
   last.call = call_;
-  if (set_first(&places_, last.place)) return last.place;
+  const bool admitted = last.place < places;
+  if (admitted && set_first(&places_, last.place)) return last.place;
+  // A layer of few places is no reason to forget one's own; a place that only a crowd needed is.
+  static const int64_t cores = std::max<int64_t>(std::thread::hardware_concurrency(), 1);
+  const bool keeps_its_own = !admitted && last.place < cores;
   for (int64_t place = 0; place < kBits; ++place) {
-    if (set_first(&places_, place)) return last.place = place;
+    if (!set_first(&places_, place)) continue;
+    if (!keeps_its_own) last.place = place;
+    return place;
   }
   return -1;
 }

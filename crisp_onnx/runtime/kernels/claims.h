@@ -22,15 +22,15 @@ class Claims {
   // `worth_entering` of its items are left.
   Claims(int64_t items, int64_t items_per_panel, int64_t worth_entering);
 
-  // At most one word's bits.
+  // Claims that cover all items, one or more each: at most one word's bits.
   int64_t count() const { return count_; }
 
-  // The calling thread's place in this call: the one it had before, if that is free. Negative when the thread has been
-  // here already, and when all places are taken.
-  int64_t take_place();
+  // The calling thread's place in this call: the one it had before, if that is free and among the first `places`, else
+  // the first free one. Negative when the thread has been here already, and when all places are taken.
+  int64_t take_place(int64_t places);
 
-  // Items that nobody has claimed, for a thread that works on `panel` (-1: on none yet): of that panel if there are any,
-  // else the nearest after `place`. Empty when there is nothing left for it.
+  // Items that nobody has claimed, for a thread that works on `panel` (-1: on none yet): of that panel if there are
+  // any, else the nearest after `place`. Empty when there is nothing left for it.
   Range next(int64_t place, int64_t panel);
 
  private:

@@ -84,27 +84,26 @@ struct Work {
 struct PackedPanel {
   int64_t panel = -1;
   float* at = nullptr;
+  std::vector<float> spare;  // of a thread beyond the places: more threads than cores
 };
 
 // The place's buffer is the same in every layer, and so in this core's cache already.
-float* own_buffer(const ConvCall& call, int64_t place) {
+float* own_buffer(const ConvCall& call, int64_t place, std::vector<float>* spare) {
   const Plan& p = *call.plan;
-  if (place < p.buffers) return call.scratch + place * p.panel_floats;
-  thread_local std::vector<float> spare;
-  spare.resize(p.panel_floats);
-  return spare.data();
+  if (place < p.places) return call.scratch + place * p.panel_floats;
+  spare->resize(static_cast<size_t>(p.panel_floats));
+  return spare->data();
 }
 
 void compute_item(const ConvCall& call, int64_t item, int64_t place, PackedPanel* packed) {
   const Plan& p = *call.plan;
   const int64_t panel = item / p.items_per_panel();
   if (packed->panel != panel && !p.layout.in_place()) {
-    if (!packed->at) packed->at = own_buffer(call, place);
+    if (!packed->at) packed->at = own_buffer(call, place, &packed->spare);
     pack_panel(call, panel, packed->at);
   }
   packed->panel = panel;
-  const bool last = panel % p.panels_per_image == p.panels_per_image - 1;
-  const int64_t strips = static_cast<int64_t>((last ? p.last_strips : p.strips).size());
+  const int64_t strips = static_cast<int64_t>(p.strips_of(panel).size());
   const Range strip = share(strips, p.strip_items, item / p.row_items % p.strip_items);
   const Range rows = share(call.weight->block_rows, p.row_items, item % p.row_items);
   compute_panel(call, panel, packed->at, strip.first, strip.end, rows.first, rows.end);
@@ -112,7 +111,7 @@ void compute_item(const ConvCall& call, int64_t item, int64_t place, PackedPanel
 
 void take_part(void* user, size_t) {
   Work& work = *static_cast<Work*>(user);
-  const int64_t place = work.claims.take_place();
+  const int64_t place = work.claims.take_place(work.call->plan->places);
   if (place < 0) return;
   PackedPanel packed;
   try {
@@ -154,8 +153,7 @@ void compute_panel(const ConvCall& call, int64_t panel, const float* packed, int
                    int64_t first_block_row, int64_t end_block_row) {
   const Plan& p = *call.plan;
   const Weight& w = *call.weight;
-  const bool last = panel % p.panels_per_image == p.panels_per_image - 1;
-  const std::vector<Strip>& strips = last ? p.last_strips : p.strips;
+  const std::vector<Strip>& strips = p.strips_of(panel);
   alignas(64) float partial[kPartialFloats];
   StripCall calls[kMostStripsPerChunk];
   for (int64_t chunk = first_strip; chunk < end_strip; chunk += p.strips_per_chunk) {

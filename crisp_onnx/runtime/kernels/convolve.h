@@ -21,7 +21,7 @@ struct ConvCall {
   const float* x;          // (batch, Cin, height, width)
   const float* residual;   // (batch, Cout, out_height, out_width) or null
   float* y;                // likewise
-  float* scratch;          // (plan.scratch_floats), aligned to 64 bytes; null when that is zero
+  float* scratch;          // (plan.scratch_floats), best aligned to 64 bytes; null when that is zero
   float lower, upper;      // bounds of the fused Clip
 };
 

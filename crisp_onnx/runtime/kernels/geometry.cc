@@ -19,6 +19,8 @@ int32_t index_of(std::vector<int32_t>* known, int32_t value) {
 }
 
 int64_t out_extent(int64_t in, int64_t pad_low, int64_t pad_high, int64_t kernel, int64_t dilation, int64_t stride) {
+  require(kernel >= 1 && kernel <= kLargestExtent, "attribute weight_shape is out of range");
+  require(in <= kLargestExtent, "the input is too large");
   const int64_t reach = (kernel - 1) * dilation + 1;
   const int64_t room = in + pad_low + pad_high - reach;
   require(in >= 1 && room >= 0, "the input is smaller than the kernel");

@@ -6,6 +6,10 @@
 
 namespace crisp {
 
+constexpr int64_t kLargestExtent = int64_t{1} << 30;  // of one dimension, and of K
+
+inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
 struct ConvAttributes {
   int64_t strides[2] = {1, 1};
   int64_t pads[4] = {0, 0, 0, 0};  // top, left, bottom, right
@@ -22,7 +26,7 @@ struct ConvShape {
 // Throws Failure unless every attribute is in range.
 void check_attributes(const ConvAttributes& attributes);
 
-// Throws Failure when the input is smaller than the kernel.
+// Throws Failure when the input is smaller than the kernel, or an extent is out of range.
 ConvShape conv_shape(const ConvAttributes& attributes, int64_t cout, int64_t cin, int64_t kernel_h, int64_t kernel_w,
                      int64_t batch, int64_t height, int64_t width);
 

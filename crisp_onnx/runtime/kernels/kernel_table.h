@@ -32,7 +32,7 @@ struct StripCall {
                                    // plane; the others count as zero and are not read. Null: all may be read
   int32_t blocks_per_tap;          // of all block columns; counts only with `inside`
   const uint8_t* columns;          // (block_count, columns_per_block): places kept inside each block
-  const float* values;             // first weight of this group and half
+  const float* values;             // first weight of these rows in their group
   int64_t block_stride;            // floats from the weights of one block to those of the next
   int32_t block_count;
   int32_t block;
@@ -45,7 +45,7 @@ struct StripCall {
   float* y;                        // likewise
   int64_t row_stride;              // floats from one output channel to the next, in y and in residual
   float lower, upper;
-  float* partial;                  // accumulators between two calls of one strip; null when one call does all blocks
+  float* partial;                  // accumulators between two calls of one strip
   bool ask_ahead;                  // for activations: they come from beyond the first-level cache
   bool first, last;                // whether this call starts from the bias, and whether it stores to y
 };

@@ -2,6 +2,7 @@
 #include "layer.h"
 
 #include <limits>
+#include <utility>
 
 #include "isa.h"
 #include "operators.h"
@@ -12,7 +13,8 @@ namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-Weight read_weight(const ort::Api* api, const ort::KernelInfo* info) {
+// The body of a Gemm adds its bias, which therefore cannot be left out.
+Weight read_weight(const ort::Api* api, const ort::KernelInfo* info, bool convolution) {
   Encoding e{};
   e.n = ort::attribute(api, info, "n");
   e.m = ort::attribute(api, info, "m");
@@ -23,13 +25,18 @@ Weight read_weight(const ort::Api* api, const ort::KernelInfo* info) {
   return prepare_weight(e, ort::constant_input(api, info, 1, "values", ort::kFloat, false),
                         ort::constant_input(api, info, 2, "indices", ort::kUint8, false),
                         ort::constant_input(api, info, 3, "blocks", ort::kInt32, false),
-                        ort::constant_input(api, info, 4, "bias", ort::kFloat, true));
+                        ort::constant_input(api, info, 4, "bias", ort::kFloat, convolution));
 }
 
 struct PoolCall {
   const ort::Api* api;
   const ort::KernelContext* context;
-  ort::Status* status;
+  ort::Status* status = nullptr;
+
+  ~PoolCall() {
+    if (status) api->ReleaseStatus(status);
+  }
+  void check() { ort::check(api, std::exchange(status, nullptr)); }
 };
 
 // One item runs at once: the runtime would call it directly too, after a few more steps.
@@ -40,7 +47,7 @@ void run_on_session_pool(void* pool, size_t total, void (*fn)(void*, size_t), vo
     return;
   }
   ort::Status* status = call->api->KernelContext_ParallelFor(call->context, fn, total, 0, user);
-  if (status && !call->status) call->status = status;
+  call->status = status;
 }
 
 void transpose(const float* from, int64_t rows, int64_t columns, float* to) {
@@ -53,7 +60,7 @@ void transpose(const float* from, int64_t rows, int64_t columns, float* to) {
 
 Layer::Layer(const ort::Api* api, const ort::KernelInfo* info, bool convolution)
     : api_(api), name_(ort::node_name(api, info)), kernels_(&active_kernels()) {
-  weight_ = read_weight(api, info);
+  weight_ = read_weight(api, info, convolution);
   if (convolution) {
     ort::attribute_or_keep(api, info, "strides", attributes_.strides, 2);
     ort::attribute_or_keep(api, info, "pads", attributes_.pads, 4);
@@ -98,11 +105,11 @@ void Layer::run_convolution(ort::KernelContext* context, bool add) {
   }
   float* y = ort::output(api_, context, shape);
   const ort::Scratch scratch(api_, context, memory_, plan->scratch_floats);
-  PoolCall pool{api_, context, nullptr};
+  PoolCall pool{api_, context};
   convolve({plan.get(), &weight_, static_cast<const float*>(x.data), static_cast<const float*>(residual.data), y,
             scratch.data(), lower_, upper_},
            {&pool, run_on_session_pool});
-  ort::check(api_, pool.status);
+  pool.check();
 }
 
 // Several rows of X run as the positions of a 1x1 convolution, for which they must be neighbours in memory.
@@ -118,15 +125,14 @@ void Layer::run_gemm(ort::KernelContext* context) {
   const std::shared_ptr<const Plan> plan = plan_for(1, 1, rows);
   const int64_t x_floats = rows == 1 ? 0 : (rows * weight_.cin + 15) / 16 * 16;
   const int64_t y_floats = rows == 1 ? 0 : rows * weight_.cout;
-  const ort::Scratch scratch(api_, context, memory_, x_floats + y_floats + plan->scratch_floats);
+  const ort::Scratch scratch(api_, context, memory_, x_floats + y_floats);
   const float* source = static_cast<const float*>(x.data);
   if (rows > 1) transpose(source, rows, weight_.cin, scratch.data());
   float* result = rows > 1 ? scratch.data() + x_floats : y;
-  PoolCall pool{api_, context, nullptr};
-  convolve({plan.get(), &weight_, rows > 1 ? scratch.data() : source, nullptr, result,
-            scratch.data() + x_floats + y_floats, lower_, upper_},
+  PoolCall pool{api_, context};
+  convolve({plan.get(), &weight_, rows > 1 ? scratch.data() : source, nullptr, result, nullptr, lower_, upper_},
            {&pool, run_on_session_pool});
-  ort::check(api_, pool.status);
+  pool.check();
   if (rows > 1) transpose(result, weight_.cout, rows, y);
 }
 

@@ -28,14 +28,15 @@ std::atomic<int64_t> prepared_layers{0};
 
 ort::Status* create_kernel(const ort::CustomOp* op, const ort::Api* api, const ort::KernelInfo* info, void** kernel) {
   *kernel = nullptr;
-  return ort::guarded(api, ort::node_name(api, info),
-                      [&] { *kernel = new Layer(api, info, self(op).kind != Kind::kGemm); });
+  return ort::guarded(
+      api, [&] { return ort::node_name(api, info); },
+      [&] { *kernel = new Layer(api, info, self(op).kind != Kind::kGemm); });
 }
 
 template <Kind K>
 ort::Status* compute(void* kernel, ort::KernelContext* context) {
   Layer* layer = static_cast<Layer*>(kernel);
-  return ort::guarded(layer->api(), layer->name(), [&] {
+  return ort::guarded(layer->api(), [&] { return layer->name(); }, [&] {
     if (K == Kind::kGemm) {
       layer->run_gemm(context);
     } else {
@@ -93,7 +94,7 @@ void conv_output(const ort::Api* api, const ort::ShapeContext* context, Shape* s
 // The runtime ignores the returned status; without an inferred shape it goes by the file's value_info.
 ort::Status* infer_shape(const ort::CustomOp* op, ort::ShapeContext* context) {
   const ort::Api* api = shape_api.load();
-  return ort::guarded(api, self(op).name, [&] {
+  return ort::guarded(api, [&] { return std::string(self(op).name); }, [&] {
     Shape shape = input_shape(api, context);
     if (self(op).kind != Kind::kGemm) {
       conv_output(api, context, &shape);

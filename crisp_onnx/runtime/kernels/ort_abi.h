@@ -1,5 +1,5 @@
-// The part of ONNX Runtime's C interface that the operators use, declared by its binary layout (interface version
-// 17).
+// The part of ONNX Runtime's C interface that the operators use, declared by its binary layout: interface version
+// 17, and the two fields of an operator that version 18 added.
 //
 // The runtime's wheels ship no headers. Its table of functions is append-only, so the number of an entry never
 // changes; gaps stand for entries that are not used here. `ort_abi_check.cc` proves every offset at compile time.
@@ -34,8 +34,8 @@ struct Attribute;
 enum ErrorCode : int { kFail = 1, kInvalidArgument = 2 };
 enum ElementType : int { kUndefined = 0, kFloat = 1, kUint8 = 2, kInt32 = 6 };
 enum Characteristic : int { kRequired = 0, kOptional = 1 };
-enum AttributeType : int { kAttributeInt = 1, kAttributeInts = 2 };
-enum Severity : int { kVerbose = 0, kInfo = 1 };
+enum AttributeType : int { kAttributeInts = 2 };
+enum Severity : int { kInfo = 1 };
 
 #if defined(_WIN32)
 using PathChar = wchar_t;
@@ -105,8 +105,7 @@ struct Api {
   Status* (*KernelInfoGetConstantInput_tensor)(const KernelInfo*, size_t, int* is_constant, const Value**);
   Gap slots_250_252[3];
   Status* (*KernelContext_GetAllocator)(const KernelContext*, const MemoryInfo*, Allocator**);
-  Gap slots_254_266[13];
-  Status* (*ShapeInferContext_GetInputCount)(const ShapeContext*, size_t*);
+  Gap slots_254_267[14];
   Status* (*ShapeInferContext_GetInputTypeShape)(const ShapeContext*, size_t, TensorInfo**);  // owned by the context
   Status* (*ShapeInferContext_GetAttribute)(const ShapeContext*, const char*, const Attribute**);
   Status* (*ShapeInferContext_SetOutputTypeShape)(const ShapeContext*, size_t, const TensorInfo*);
@@ -145,7 +144,8 @@ struct CustomOp {
   Status* (*InferOutputShapeFn)(const CustomOp*, ShapeContext*);
   int (*GetStartVersion)(const CustomOp*);
   int (*GetEndVersion)(const CustomOp*);
-  // From here on read by the runtime when `version` is kInplaceVersion or more. Arrays of pairs: output may be written over input.
+  // From here on read by the runtime when `version` is kInplaceVersion or more. Arrays of pairs: output may be written
+  // over input.
   size_t (*GetMayInplace)(int** inputs, int** outputs);
   void (*ReleaseMayInplace)(int* inputs, int* outputs);
   Gap alias_maps[2];

@@ -1,5 +1,5 @@
 // Compile-time proof that ort_abi.h lays its structures out as ONNX Runtime does (entry numbers of interface version
-// 17).
+// 17, an operator's fields of version 18).
 #include "ort_abi.h"
 
 namespace crisp::ort {
@@ -39,7 +39,6 @@ ENTRY(KernelInfo_GetLogger, 245);
 ENTRY(Logger_LogMessage, 247);
 ENTRY(KernelInfoGetConstantInput_tensor, 249);
 ENTRY(KernelContext_GetAllocator, 253);
-ENTRY(ShapeInferContext_GetInputCount, 267);
 ENTRY(ShapeInferContext_GetInputTypeShape, 268);
 ENTRY(ShapeInferContext_GetAttribute, 269);
 ENTRY(ShapeInferContext_SetOutputTypeShape, 270);

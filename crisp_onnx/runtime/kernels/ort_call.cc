@@ -1,6 +1,8 @@
 // Thin calls into ONNX Runtime's C interface.
 #include "ort_call.h"
 
+#include <new>
+
 namespace crisp::ort {
 namespace {
 
@@ -140,19 +142,18 @@ float* output(const Api* api, KernelContext* context, const std::vector<int64_t>
   return static_cast<float*>(const_cast<void*>(tensor_data(api, value)));
 }
 
-Scratch::Scratch(const Api* api, const KernelContext* context, const MemoryInfo* memory, int64_t floats) : api_(api) {
+Scratch::Scratch(const Api* api, const KernelContext* context, const MemoryInfo* memory, int64_t floats)
+    : allocator_(nullptr, Release{api}) {
   if (floats == 0) return;
-  check(api, api->KernelContext_GetAllocator(context, memory, &allocator_));
-  data_ = static_cast<float*>(allocator_->Alloc(allocator_, static_cast<size_t>(floats) * sizeof(float)));
-  if (!data_) {
-    api->ReleaseAllocator(allocator_);
-    throw Failure("not enough memory for " + std::to_string(floats * 4) + " bytes of packed activations");
-  }
+  Allocator* allocator = nullptr;
+  check(api, api->KernelContext_GetAllocator(context, memory, &allocator));
+  allocator_.reset(allocator);
+  data_ = static_cast<float*>(allocator->Alloc(allocator, static_cast<size_t>(floats) * sizeof(float)));
+  if (!data_) throw std::bad_alloc();
 }
 
 Scratch::~Scratch() {
-  if (data_) allocator_->Free(allocator_, data_);
-  if (allocator_) api_->ReleaseAllocator(allocator_);
+  if (data_) allocator_->Free(allocator_.get(), data_);
 }
 
 }  // namespace crisp::ort

@@ -1,6 +1,7 @@
 // ONNX Runtime's C interface in C++ terms: errors become Failure, tensors become views, exceptions become statuses.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -30,7 +31,7 @@ TensorView constant_input(const Api* api, const KernelInfo* info, size_t index, 
 TensorView input(const Api* api, const KernelContext* context, size_t index);
 float* output(const Api* api, KernelContext* context, const std::vector<int64_t>& shape);
 
-// Memory of one call from the runtime's arena.
+// Memory of one call from the runtime's arena; null when nothing is asked for.
 class Scratch {
  public:
   Scratch(const Api* api, const KernelContext* context, const MemoryInfo* memory, int64_t floats);
@@ -40,21 +41,32 @@ class Scratch {
   float* data() const { return data_; }
 
  private:
-  const Api* api_;
-  Allocator* allocator_ = nullptr;
+  struct Release {
+    const Api* api;
+    void operator()(Allocator* allocator) const { api->ReleaseAllocator(allocator); }
+  };
+  std::unique_ptr<Allocator, Release> allocator_;  // before anything that throws: the arena does when it is exhausted
   float* data_ = nullptr;
 };
 
-// Runs `body` and returns its failure as a status that names the node.
-template <class Body>
-Status* guarded(const Api* api, const std::string& node, Body body) {
+inline Status* failed(const Api* api, ErrorCode code, const std::string& node, const char* what) {
+  return api->CreateStatus(code, ("pkg.crisp_onnx, node '" + node + "': " + what).c_str());
+}
+
+// Runs `body` and returns its failure as a status that names the node, which `name()` tells. Nothing is thrown.
+template <class Name, class Body>
+Status* guarded(const Api* api, Name name, Body body) noexcept {
   try {
-    body();
-    return nullptr;
-  } catch (const std::exception& error) {
-    return api->CreateStatus(kInvalidArgument, ("pkg.crisp_onnx, node '" + node + "': " + error.what()).c_str());
+    try {
+      body();
+      return nullptr;
+    } catch (const Failure& failure) {
+      return failed(api, kInvalidArgument, name(), failure.what());
+    } catch (const std::exception& error) {
+      return failed(api, kFail, name(), error.what());
+    }
   } catch (...) {
-    return api->CreateStatus(kFail, ("pkg.crisp_onnx, node '" + node + "': unknown failure").c_str());
+    return api->CreateStatus(kFail, "pkg.crisp_onnx: a failure that left no memory to name its node");
   }
 }
 

@@ -8,7 +8,7 @@ namespace crisp {
 namespace {
 
 constexpr int kKnownSpans = 8;   // vectors of a row, and
-constexpr int kKnownPlanes = 5;  // column planes, whose covered lanes are worked out once; further planes share the last
+constexpr int kKnownPlanes = 5;  // column planes, whose covered lanes are worked out once; others share the last
 
 // The part of a packed row that the input covers: columns low..high; the rest is padding.
 struct Covered {

@@ -14,7 +14,7 @@ namespace {
 constexpr int64_t kPanelBytes = 768 << 10;      // packed activations of a panel: most of a usual second-level cache
 constexpr int64_t kHalfPositions = 96;          // of a panel: fewer leave lanes idle
 constexpr int64_t kMostItems = 32;
-constexpr int64_t kMostBuffers = 64;            // of packed panels
+constexpr int64_t kMostPlaces = 64;
 constexpr int64_t kItemMacs = 600000;           // about ten microseconds of one core,
 constexpr int64_t kItemBytes = 128 << 10;       // and so is reading this much of the weights
 constexpr int64_t kFirstLevelBytes = 32 << 10;  // of the first-level cache,
@@ -22,8 +22,6 @@ constexpr int64_t kBlocksBytes = 24 << 10;      // and what of it the activation
 constexpr int64_t kSecondLevelBytes = 1 << 20;
 constexpr int64_t kChunkBytes = 192 << 10;      // of activations, for the strips of a chunk
 constexpr double kMacsPerByte = 2.5;            // multiply-adds in the time that packing writes one byte
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Output rows of a panel in this layout: equal shares of the image that fit. An even number of them where the image is
 // large enough, so that two threads need not both pack the same.
@@ -140,18 +138,22 @@ void choose_panels(const Weight& w, Plan* p) {
     p->panel_floats = p->channel_stride * w.cin + kPackSlack;
   }
   p->panels_per_image = ceil_div(s.out_height, p->panel_rows);
-  require(p->channel_stride <= std::numeric_limits<int32_t>::max() / (w.cin + 1), "the input is too large");
+  constexpr int64_t most = std::numeric_limits<int32_t>::max();
+  require(p->channel_stride <= most / (w.cin + 1) && p->panel_rows <= most / std::max(p->layout.pitch, s.out_width),
+          "the input is too large");
 }
 
 void fill_offsets(const Weight& w, Plan* p) {
   const Layout& l = p->layout;
   const int64_t plane = (p->panel_rows + l.extra_rows) * l.pitch;
-  p->offsets.resize(static_cast<size_t>(w.block_columns * w.block), 0);
+  p->offsets.resize(static_cast<size_t>(w.block_columns * w.block));
   for (int64_t k = 0; k < w.depth; ++k) {
     const int64_t tap = k / w.cin, channel = k % w.cin;
     p->offsets[k] = static_cast<int32_t>(channel * p->channel_stride + l.tap_plane[tap] * plane +
                                          l.tap_shift_rows[tap] * l.pitch + l.tap_shift_columns[tap]);
   }
+  // The columns that pad K have zero weights, but are read: where the masks of column 0 allow it, and as it is.
+  std::fill(p->offsets.begin() + w.depth, p->offsets.end(), p->offsets.front());
 }
 
 // With few rows per load the first-level cache decides: a few block columns serve all groups of a block row before
@@ -190,9 +192,9 @@ void divide_work(const Weight& w, Plan* p) {
   const double macs = static_cast<double>(positions * w.macs_per_position());
   const double pack_macs = 4 * kMacsPerByte * static_cast<double>(p->panel_floats);
   p->worth_entering = static_cast<int64_t>(2 * pack_macs * static_cast<double>(p->items) / std::max(macs, 1.0));
-  const int64_t cores = std::clamp<int64_t>(std::thread::hardware_concurrency(), 1, kMostBuffers);
-  p->buffers = p->layout.in_place() ? 0 : std::min(p->items, cores);
-  p->scratch_floats = p->buffers * p->panel_floats;
+  const int64_t cores = std::clamp<int64_t>(std::thread::hardware_concurrency(), 1, kMostPlaces);
+  p->places = p->layout.in_place() ? cores : std::min(p->items, cores);
+  p->scratch_floats = p->places * p->panel_floats;
 }
 
 }  // namespace

@@ -36,11 +36,14 @@ struct Plan {
   std::vector<Strip> last_strips;   // of an image's last panel, when it has fewer rows
   int64_t items, row_items, strip_items;  // work items: items = panels * strip_items * row_items
   int64_t worth_entering;           // items left in a begun panel for which another thread packs it too
-  int64_t buffers;                  // of a packed panel each: as many as threads that may work at once
+  int64_t places;                   // of threads that may work at once, with a buffer for a packed panel each
   int64_t scratch_floats;
 
   int64_t panels() const { return shape.batch * panels_per_image; }
   int64_t items_per_panel() const { return strip_items * row_items; }
+  const std::vector<Strip>& strips_of(int64_t panel) const {
+    return panel % panels_per_image == panels_per_image - 1 ? last_strips : strips;
+  }
 };
 
 // Throws Failure when the input is so large that an offset would not fit.

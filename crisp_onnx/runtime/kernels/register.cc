@@ -9,8 +9,8 @@
 
 namespace {
 
-// Newest version of an operator's table that both the runtime and this library know. From the runtime's name ("1.22.0"):
-// asking for an interface that it does not have makes it complain on stderr.
+// Newest version of an operator's table that both the runtime and this library know. From the runtime's name
+// ("1.22.0"): asking for an interface that it does not have makes it complain on stderr.
 uint32_t table_version(const crisp::ort::ApiBase* base) {
   int minor = 0;
   const bool read = std::sscanf(base->GetVersionString(), "1.%d", &minor) == 1;
@@ -42,7 +42,7 @@ CRISP_EXPORT crisp::ort::Status* RegisterCustomOps(crisp::ort::SessionOptions* o
     const crisp::ort::Api* oldest = base->GetApi(1);
     return oldest->CreateStatus(crisp::ort::kFail, "pkg.crisp_onnx needs ONNX Runtime 1.17 or newer");
   }
-  return crisp::ort::guarded(api, "(registration)", [&] {
+  return crisp::ort::guarded(api, [] { return std::string("(registration)"); }, [&] {
     crisp::active_kernels();
     crisp::set_shape_api(api);
     crisp::ort::check(api, api->AddCustomOpDomain(options, shared_domain(api, table_version(base))));
@@ -62,7 +62,7 @@ CRISP_EXPORT const char* crisp_onnx_isa(int index) {
 CRISP_EXPORT const char* crisp_onnx_active_isa() {
   try {
     return crisp::active_kernels().isa_name;
-  } catch (const crisp::Failure&) {
+  } catch (...) {
     return nullptr;
   }
 }
@@ -72,7 +72,7 @@ CRISP_EXPORT const char* crisp_onnx_kernel_name(int index) {
   try {
     const crisp::KernelSet& set = crisp::active_kernels();
     return index >= 0 && index < set.count ? set.kernels[index].name : nullptr;
-  } catch (const crisp::Failure&) {
+  } catch (...) {
     return nullptr;
   }
 }
@@ -83,7 +83,7 @@ CRISP_EXPORT const char* crisp_onnx_kernel_for(int64_t vector_rows, int64_t posi
   if (vector_rows < 1 || positions < 1) return nullptr;
   try {
     return crisp::main_kernel(crisp::active_kernels(), vector_rows, positions)->name;
-  } catch (const std::exception&) {
+  } catch (...) {
     return nullptr;
   }
 }

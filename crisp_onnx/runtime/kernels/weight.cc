@@ -5,14 +5,12 @@
 #include <string>
 
 #include "failure.h"
+#include "geometry.h"
 
 namespace crisp {
 namespace {
 
-constexpr int64_t kLargestBlock = 256;              // a place inside a block is one byte
-constexpr int64_t kLargestExtent = int64_t{1} << 30;  // of one dimension, and of K
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+constexpr int64_t kLargestBlock = 256;  // a place inside a block is one byte
 
 int64_t bits_for(int64_t m) { return m <= 2 ? 1 : m <= 4 ? 2 : 4; }
 
