@@ -75,9 +75,10 @@ def main(
             files[network, pattern] = _write(network, PATTERNS[pattern], Path(folder) / str(i))
         for number in range(passes):
             for (network, pattern), count, size in itertools.product(files, counts, sizes):
+                kernel = which_kernel(PATTERNS[pattern].pattern.vector_rows)
                 for row in _measure(*files[network, pattern], count, size, budget_s):
                     key = (network, pattern, count, size, row["in_parts"])
-                    seen.setdefault(key, []).append({"network": network, "pattern": pattern, **row})
+                    seen.setdefault(key, []).append({"network": network, "pattern": pattern, "kernel": kernel, **row})
                     sys.stdout.write(f"{number + 1}: {_line(seen[key][-1])}\n")
         rows = [_middle(runs) for runs in seen.values()]
         if memory:
@@ -115,7 +116,7 @@ def _measure(dense: Path, hybrid: Path, threads: int, batch: int, budget_s: floa
     error = _relative_error(dense, hybrid, threads, batch)
     for found in compare(hybrid, dense, threads=threads, batch=batch, budget_s=budget_s):
         ways = {"in_parts": found.in_parts, "dense_in_parts": found.against_in_parts}
-        setting = {"threads": threads, "batch": batch, **ways, "kernel": which_kernel(), "relative_error": error}
+        setting = {"threads": threads, "batch": batch, **ways, "relative_error": error}
         yield {**setting, **asdict(found.timing)}
 
 

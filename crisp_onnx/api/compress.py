@@ -23,6 +23,7 @@ from crisp_onnx.recipe import Recipe, recipe_text
 from crisp_onnx.report.schema import Report, to_json
 from crisp_onnx.runtime.evaluate import compare_on, open_stock
 from crisp_onnx.runtime.latency import measure_files
+from crisp_onnx.runtime.library import load_library, require_isa
 from crisp_onnx.runtime.session import runtime_text
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,8 @@ def compress(recipe: Recipe, *, data: Iterable[Pair] | None = None, eval_data: I
         VerificationFailed: the written model does not answer as the masked dense graph does; nothing is kept.
     """
     watch = Stopwatch()
+    if load_library().path:
+        require_isa()  # a wrong CRISP_ONNX_ISA would stop the run when the model is trained already
     recipe, told = with_rewarded_pattern(recipe)
     with watch("read"):
         source = load(recipe.model)

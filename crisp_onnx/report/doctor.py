@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
+from crisp_onnx.errors import CrispError
 from crisp_onnx.report.machine import memory_bytes, processor
 from crisp_onnx.report.schema import Part
 from crisp_onnx.report.wording import size_text
@@ -155,14 +156,21 @@ def _compiler() -> Finding:
 def _kernels() -> Finding:
     name = "native kernels"
     try:
-        from crisp_onnx.runtime.library import available_isas, load_library
+        from crisp_onnx.runtime.library import available_isas, load_library, require_isa
     except ImportError:
         return Finding(name=name, state="missing", found="", remedy="Install the packages above first.")
     reason = load_library().reason
     if reason:
-        remedy = f"{reason} Compressed models run no faster than dense ones: install a compiler, then crisp-onnx again."
+        remedy = (
+            f"{reason} Compressed models run no faster than dense ones: install crisp-onnx again, on this machine and "
+            "with a C++ compiler."
+        )
         return Finding(name=name, state="missing", found="", remedy=remedy)
-    return Finding(name=name, state="ok", found=", ".join(available_isas()))
+    known = ", ".join(available_isas())
+    try:
+        return Finding(name=name, state="ok", found=f"{known}; in use: {require_isa()}")
+    except CrispError as error:
+        return Finding(name=name, state="missing", found=known, remedy=f"{error} Unset the variable.")
 
 
 def _version(name: str) -> str | None:

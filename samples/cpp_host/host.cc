@@ -5,6 +5,7 @@
 // Needs onnxruntime_c_api.h and libonnxruntime of ONNX Runtime 1.17 or newer.
 #include <onnxruntime_c_api.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -45,8 +46,12 @@ int main(int argc, char** argv) {
   check(api->CreateTensorWithDataAsOrtValue(memory, ones.data(), count * sizeof(float), shape.data(), shape.size(),
                                             ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, &x));
   check(api->Run(session, nullptr, &argv[3], &x, 1, &argv[4], 1, &y));
+  OrtTensorTypeAndShapeInfo* info = nullptr;
+  size_t elements = 0;
+  check(api->GetTensorTypeAndShape(y, &info));
+  check(api->GetTensorShapeElementCount(info, &elements));
   float* values = nullptr;
   check(api->GetTensorMutableData(y, reinterpret_cast<void**>(&values)));
-  for (int i = 0; i < 4; ++i) std::printf("%.6g\n", static_cast<double>(values[i]));
+  for (size_t i = 0; i < std::min<size_t>(elements, 4); ++i) std::printf("%.6g\n", static_cast<double>(values[i]));
   return 0;
 }

@@ -81,13 +81,23 @@ def test_native_kernels_are_named_by_instruction_set_or_their_absence_explained(
     there = Library(Path("kernels.so"), None)
     monkeypatch.setattr(library_module, "load_library", lambda: there)
     monkeypatch.setattr(library_module, "available_isas", lambda: ("avx2", "portable"))
-    assert _find(doctor(), "native kernels").found == "avx2, portable"
+    monkeypatch.setattr(library_module, "require_isa", lambda: "avx2")
+    assert _find(doctor(), "native kernels").found == "avx2, portable; in use: avx2"
     monkeypatch.setattr(library_module, "load_library", lambda: Library(None, None, "Built without a compiler."))
     finding = _find(doctor(), "native kernels")
     assert finding.state == "missing"
     assert finding.remedy.startswith("Built without a compiler. Compressed models run no faster")
     monkeypatch.setitem(sys.modules, "crisp_onnx.runtime.library", None)
     assert "Install the packages above" in _find(doctor(), "native kernels").remedy
+
+
+def test_a_variable_that_names_no_instruction_set_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    if library_module.load_library().reason:
+        pytest.skip(library_module.load_library().reason)
+    monkeypatch.setenv("CRISP_ONNX_ISA", "abacus")
+    finding = _find(doctor(), "native kernels")
+    assert finding.state == "missing"
+    assert "CRISP_ONNX_ISA is 'abacus'" in finding.remedy
 
 
 @pytest.mark.parametrize(("machine", "absent"), [("x86_64", "avx512f"), ("aarch64", "asimddp")])

@@ -34,3 +34,4 @@ def test_the_cpp_sample_gives_the_answers_of_python(tmp_path: Path, library: Pat
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
     expected = session(model, native=True).run(None, {"X": np.ones((1, 16, 9, 9), np.float32)})[0]
     assert np.allclose([float(value) for value in printed], expected.reshape(-1)[:4], rtol=1e-4)
+    assert len(printed) == 4

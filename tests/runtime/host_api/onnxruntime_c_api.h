@@ -10,6 +10,7 @@ struct OrtSession;
 struct OrtSessionOptions;
 struct OrtMemoryInfo;
 struct OrtValue;
+struct OrtTensorTypeAndShapeInfo;
 struct OrtRunOptions;
 enum { ORT_LOGGING_LEVEL_WARNING = 2, OrtArenaAllocator = 1, OrtMemTypeDefault = 0, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT = 1 };
 
@@ -27,7 +28,10 @@ struct OrtApi {
   OrtStatus* (*CreateTensorWithDataAsOrtValue)(const OrtMemoryInfo*, void*, size_t, const int64_t*, size_t, int, OrtValue**);
   void* slot_50;
   OrtStatus* (*GetTensorMutableData)(OrtValue*, void**);
-  void* slots_52_68[17];
+  void* slots_52_63[12];
+  OrtStatus* (*GetTensorShapeElementCount)(const OrtTensorTypeAndShapeInfo*, size_t*);
+  OrtStatus* (*GetTensorTypeAndShape)(const OrtValue*, OrtTensorTypeAndShapeInfo**);
+  void* slots_66_68[3];
   OrtStatus* (*CreateCpuMemoryInfo)(int, int, OrtMemoryInfo**);
   void* slots_70_227[158];
   OrtStatus* (*RegisterCustomOpsLibrary_V2)(OrtSessionOptions*, const char*);
