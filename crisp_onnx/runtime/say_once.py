@@ -8,7 +8,7 @@ import logging
 log = logging.getLogger(__name__)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=1024)
 def say_once(level: int, text: str) -> None:
-    """Log `text` at `level`, unless it was logged before."""
+    """Log `text` at `level`, unless it was among the last thousand."""
     log.log(level, text)

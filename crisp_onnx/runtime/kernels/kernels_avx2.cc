@@ -107,7 +107,7 @@ struct Avx2::Rows {  // kernels of one or two rows have no tail
 };
 
 #define KERNEL(rows, vectors, tail, strip) \
-  {"f32_hybrid_" #rows "x" #strip "__avx2", rows, vectors, tail, run_strip<Avx2, rows, vectors, tail>}
+  kernel_row<Avx2, rows, vectors, tail, strip>("f32_hybrid_" #rows "x" #strip "__avx2")
 
 constexpr Kernel kKernels[] = {
     KERNEL(4, 3, 0, 24), KERNEL(4, 2, 0, 16), KERNEL(4, 2, 1, 17), KERNEL(4, 2, 2, 18), KERNEL(4, 2, 3, 19),

@@ -105,7 +105,7 @@ struct Avx512::Rows {  // kernels of one or two rows have no tail
 };
 
 #define KERNEL(rows, vectors, tail, strip) \
-  {"f32_hybrid_" #rows "x" #strip "__avx512", rows, vectors, tail, run_strip<Avx512, rows, vectors, tail>}
+  kernel_row<Avx512, rows, vectors, tail, strip>("f32_hybrid_" #rows "x" #strip "__avx512")
 
 constexpr Kernel kKernels[] = {
     KERNEL(8, 3, 0, 48), KERNEL(8, 3, 1, 49), KERNEL(8, 3, 2, 50), KERNEL(8, 3, 3, 51),

@@ -24,7 +24,7 @@ struct NeonBase {
 using Neon = Lanes4<NeonBase>;
 
 #define KERNEL(rows, vectors, tail, strip) \
-  {"f32_hybrid_" #rows "x" #strip "__neon", rows, vectors, tail, run_strip<Neon, rows, vectors, tail>}
+  kernel_row<Neon, rows, vectors, tail, strip>("f32_hybrid_" #rows "x" #strip "__neon")
 
 constexpr Kernel kKernels[] = {
     KERNEL(8, 2, 0, 8),  KERNEL(8, 1, 0, 4),

@@ -42,7 +42,7 @@ struct Plain {
 using Portable = Lanes4<Plain>;
 
 #define KERNEL(rows, vectors, tail, strip) \
-  {"f32_hybrid_" #rows "x" #strip "__portable", rows, vectors, tail, run_strip<Portable, rows, vectors, tail>}
+  kernel_row<Portable, rows, vectors, tail, strip>("f32_hybrid_" #rows "x" #strip "__portable")
 
 constexpr Kernel kKernels[] = {
     KERNEL(4, 2, 0, 8), KERNEL(4, 1, 0, 4), KERNEL(4, 1, 1, 5), KERNEL(4, 0, 1, 1), KERNEL(4, 0, 2, 2),

@@ -270,5 +270,12 @@ void run_strip(const StripCall& call) {
                         : accumulate<I, V, J, T, Lanes::kAll, false>(call);
 }
 
+// A row of the table. `Strip` is the number in its name.
+template <class I, int V, int J, int T, int Strip>
+constexpr Kernel kernel_row(const char* name) {
+  static_assert(Strip == J * I::kLanes + T, "a kernel's name counts its positions");
+  return {name, V, J, T, run_strip<I, V, J, T>};
+}
+
 }  // namespace
 }  // namespace crisp
