@@ -1,6 +1,6 @@
 """Time ours against other runtimes on the same networks, all sides in turn. See README.md.
 
-python -m benchmarks.peers.run [--network resnet50] [--threads 1,2] [--rounds 30]
+python -m benchmarks.peers.run [--network resnet50 --network vgg16 ...] [--threads 1,2] [--rounds 30]
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Row:
 
 
 @click.command()
-@click.option("--network", "networks", multiple=True, default=("resnet50",), type=click.Choice(list(TOPOLOGIES)))
+@click.option("--network", "networks", multiple=True, default=tuple(TOPOLOGIES), type=click.Choice(list(TOPOLOGIES)))
 @click.option("--threads", default="1,2", show_default=True)
 @click.option("--rounds", default=30, show_default=True)
 def main(networks: tuple[str, ...], threads: str, rounds: int) -> None:
@@ -135,11 +135,14 @@ def _plot(rows: list[Row], path: Path) -> None:
     matplotlib.use("agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, len(rows), figsize=(4.5 * len(rows), 3), squeeze=False)
-    for axis, row in zip(axes[0], rows, strict=True):
+    networks = list(dict.fromkeys(row.network for row in rows))
+    columns = len(rows) // len(networks)
+    size = (4.5 * columns, 2.6 * len(networks))
+    figure, axes = pyplot.subplots(len(networks), columns, figsize=size, squeeze=False)
+    for axis, row in zip(axes.flat, rows, strict=True):
         axis.barh(row.sides, [spread.median for spread in row.timing.sides_ms])
         axis.invert_yaxis()
-        axis.set_title(f"{row.network}, {row.threads} threads")
+        axis.set_title(f"{row.network}, {row.threads} {'thread' if row.threads == 1 else 'threads'}")
         axis.set_xlabel("milliseconds an image")
     figure.tight_layout()
     figure.savefig(path)

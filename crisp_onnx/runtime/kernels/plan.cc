@@ -17,6 +17,8 @@ constexpr int64_t kMostItems = 32;
 constexpr int64_t kMostPlaces = 64;
 constexpr int64_t kItemMacs = 600000;           // about ten microseconds of one core,
 constexpr int64_t kItemBytes = 128 << 10;       // and so is reading this much of the weights
+constexpr int64_t kSmallItemMacs = 150000;      // what a second thread is worth waking for, in layers of
+constexpr int64_t kFewItems = 4;                // few items
 constexpr int64_t kFirstLevelBytes = 32 << 10;  // of the first-level cache,
 constexpr int64_t kBlocksBytes = 24 << 10;      // and what of it the activations of a few block columns may take
 constexpr int64_t kSecondLevelBytes = 1 << 20;
@@ -178,10 +180,16 @@ bool stays_close(const Weight& w, const Plan& p) {
   return 4 * widest * w.cin <= kFirstLevelBytes && 4 * w.cin * p.shape.height * p.shape.width <= kSecondLevelBytes;
 }
 
+// An even number, so that two threads end together.
+int64_t wanted_items(int64_t macs, int64_t weight_bytes) {
+  const int64_t items = std::max({macs / kItemMacs, weight_bytes / kItemBytes,
+                                  std::min(macs / kSmallItemMacs, kFewItems)});
+  return items < 2 ? 1 : std::min(ceil_div(items, 2) * 2, kMostItems);
+}
+
 void divide_work(const Weight& w, Plan* p) {
   const int64_t positions = p->shape.batch * p->shape.out_height * p->shape.out_width;
-  const int64_t wanted = std::clamp<int64_t>(std::max(positions * w.macs_per_position() / kItemMacs,
-                                                      4 * w.macs_per_position() / kItemBytes), 1, kMostItems);
+  const int64_t wanted = wanted_items(positions * w.macs_per_position(), 4 * w.macs_per_position());
   const int64_t per_panel = ceil_div(wanted, std::max<int64_t>(p->panels(), 1));  // no panels in an empty batch
   // A strip without whole vectors is too little for an item: the item before takes it too.
   const int64_t strips = static_cast<int64_t>(p->strips.size());
