@@ -73,9 +73,10 @@ def _table(rows: list[dict[str, Any]]) -> str:
     worst = sorted(rows, key=lambda row: row["call_share"])[:WORST]
     peak = max(row["peak_macs_per_s"] for row in rows) * 2 / 1e9
     lines.append("")
-    lines.append(
-        f"Peak {peak:.0f} GFLOP/s. Mean share of the inner loops: {fmean(r['compute_share'] for r in late):.0%}."
-    )
+    lines.append(f"Peak {peak:.0f} GFLOP/s. Mean share of it, inner loops alone (with packing):")
+    for words, of in (("all layers", rows), ("without those named conv2", late)):
+        inner, whole = (fmean(row[key] for row in of) for key in ("compute_share", "call_share"))
+        lines.append(f"{words} {inner:.0%} ({whole:.0%}){'.' if of is late else ','}")
     lines.append("Furthest from the peak with packing: " + ", ".join(row["layer"] for row in worst) + ".")
     return "\n".join(lines) + "\n"
 
