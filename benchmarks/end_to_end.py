@@ -87,12 +87,9 @@ def main(
                 for row in rows:
                     if (row["network"], row["pattern"]) == (network, pattern):
                         row |= {"dense_bytes": dense, "hybrid_bytes": hybrid}
-                sys.stdout.write(f"{network}, {pattern}: memory is {hybrid / dense:.2f} of the dense session's\n")
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    head = "| network | pattern | threads | batch | dense ms | ours ms | times faster | 10 to 90 % | all passes | |\n"
-    head += "|---|---|--:|--:|--:|--:|--:|--:|---|---|\n"
-    (RESULTS / f"{name}.md").write_text(head + "\n".join(map(_line, rows)) + "\n", encoding="utf-8")
+    (RESULTS / f"{name}.md").write_text(_table(rows), encoding="utf-8")
 
 
 def _middle(runs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -126,6 +123,27 @@ def _relative_error(dense: Path, hybrid: Path, threads: int, batch: int) -> floa
     expected = session(dense, native=False, threads=threads).run(None, feed)[0]
     answer = session(hybrid, native=True, threads=threads).run(None, feed)[0]
     return float(np.abs(answer - expected).max() / np.abs(expected).max())
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    head = "| network | pattern | threads | batch | dense ms | ours ms | times faster | 10 to 90 % | all passes | |\n"
+    head += "|---|---|--:|--:|--:|--:|--:|--:|---|---|\n"
+    table = head + "\n".join(map(_line, rows)) + "\n"
+    weighed = {
+        f"| {row['network']} | {row['pattern']} | {row['dense_bytes'] / 1e6:.0f} | {row['hybrid_bytes'] / 1e6:.0f} "
+        f"| {row['hybrid_bytes'] / row['dense_bytes']:.2f} |\n": None
+        for row in rows
+        if "dense_bytes" in row
+    }
+    if not weighed:
+        return table
+    memory = "\nResident memory that a session and one run add to a process:\n\n"
+    return (
+        table
+        + memory
+        + "| network | pattern | dense MB | ours MB | of the dense |\n|---|---|--:|--:|--:|\n"
+        + "".join(weighed)
+    )
 
 
 def _line(row: dict[str, Any]) -> str:
