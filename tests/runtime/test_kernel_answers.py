@@ -89,6 +89,21 @@ def test_convolutions_give_the_answers_of_the_function_body(
 
 
 @pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("vector_rows", [1, 2, 4, 8])
+def test_strips_of_every_width_give_the_answers_of_the_function_body(
+    isa: str, vector_rows: int, library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CRISP_ONNX_ISA", isa)
+    rng = np.random.default_rng(vector_rows)
+    model = model_of(random_layer(rng, (16, 32, 1, 1), vector_rows=vector_rows, kept=1))
+    stock, native = open_session(model, None), open_session(model, library)
+    for width in range(1, 270):
+        feed = {"X": rng.standard_normal((1, 32, 1, width), dtype=np.float32)}
+        expected, answer = (opened.run(None, feed)[0] for opened in (stock, native))
+        assert relative_difference(answer, expected) <= TOLERANCE, width
+
+
+@pytest.mark.parametrize("isa", ISAS)
 @settings(max_examples=25, **SLOW_START)
 @given(pattern=patterns(), cout=st.integers(1, 90), cin=st.integers(1, 300), lead=st.sampled_from([(1,), (7,), (2, 5)]))
 def test_gemm_gives_the_answers_of_the_function_body(
