@@ -61,6 +61,7 @@ def test_bench_prints_settings_and_layers_and_plots_them(model: Path, tmp_path: 
     assert "small.onnx against the same model, dense" in done.output
     assert "f32_hybrid_" in done.output
     assert "Least gained: layer" in done.output
+    assert "waits until they have woken" not in done.output, "the layers ran on the first count, one thread"
     assert plot.read_text().startswith("<?xml")
 
 
