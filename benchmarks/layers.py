@@ -27,7 +27,7 @@ from benchmarks.topologies import TOPOLOGIES
 from crisp_onnx.model import load
 from crisp_onnx.runtime import library_path
 from crisp_onnx.runtime.latency import timing_options
-from crisp_onnx.runtime.layer_times import REORDERS
+from crisp_onnx.runtime.layer_times import REORDERS, node_runs
 from crisp_onnx.runtime.never_slower import judge_layers
 
 RESULTS = Path(__file__).parent / "results"
@@ -93,12 +93,9 @@ def _profiled(path: Path, threads: int, *, native: bool) -> ort.InferenceSession
 def _layer_ms(profile: Path) -> defaultdict[str, float]:
     """Layer -> median milliseconds of all that runs under its name."""
     times: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for event in json.loads(profile.read_text(encoding="utf-8")):
-        name = str(event.get("name", ""))
-        if event.get("cat") == "Node" and name.endswith("_kernel_time"):
-            found = LAYER.search(name)
-            converts = event["args"]["op_name"] in REORDERS
-            times[CONVERSIONS if converts else found[0] if found else "others", name].append(event["dur"] / 1e3)
+    for name, op, ms in node_runs(profile):
+        found = LAYER.search(name)
+        times[CONVERSIONS if op in REORDERS else found[0] if found else "others", name].append(ms)
     total: defaultdict[str, float] = defaultdict(float)
     for (layer, _), durations in times.items():
         total[layer] += float(np.median(durations[WARMUP:]))

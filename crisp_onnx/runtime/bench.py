@@ -56,11 +56,6 @@ class Bench:
     comparisons: tuple[Comparison, ...]
     layers: LayerBench | None
 
-    @property
-    def noisy(self) -> bool:
-        """Whether some measurement cannot be told from the machine's other work."""
-        return any(comparison.timing.noisy for comparison in self.comparisons)
-
 
 @dataclass(frozen=True)
 class Side:

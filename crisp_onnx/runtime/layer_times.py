@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,13 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from crisp_onnx.runtime.latency import timing_options
+from crisp_onnx.runtime.latency import NOISY_SPREAD, timing_options
 from crisp_onnx.runtime.layer_case import LayerCase, dense_and_hybrid
 from crisp_onnx.runtime.library import library_path
 
 REORDERS = ("ReorderInput", "ReorderOutput")
 FEWEST_ROUNDS = 5
 TRIES = 3
-NOISY_SPREAD = 0.25
 Times = npt.NDArray[np.float64]
 
 
@@ -92,11 +91,17 @@ def _profiled(model: bytes, threads: int, folder: str, library: Path | None) -> 
 def _node_ms(profile: Path) -> dict[str, Times]:
     """Operator type -> milliseconds of its node in every run, from a profile of ONNX Runtime."""
     found: dict[str, list[float]] = {}
+    for _, op, ms in node_runs(profile):
+        found.setdefault(op, []).append(ms)
+    return {op: np.array(times) for op, times in found.items()}
+
+
+def node_runs(profile: Path) -> Iterator[tuple[str, str, float]]:
+    """Name, operator type and milliseconds of every node's every run, from a profile of ONNX Runtime."""
     events: list[dict[str, Any]] = json.loads(profile.read_text(encoding="utf-8"))
     for event in events:
         if event.get("cat") == "Node" and str(event.get("name", "")).endswith("_kernel_time"):
-            found.setdefault(event["args"]["op_name"], []).append(event["dur"] / 1e3)
-    return {op: np.array(times) for op, times in found.items()}
+            yield event["name"], event["args"]["op_name"], event["dur"] / 1e3
 
 
 def _total(times_ms: dict[str, Times], ops: Iterable[str]) -> Times:
