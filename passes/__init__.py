@@ -14,18 +14,23 @@ from crisp_onnx.passes.insert_batch_norm import InsertBatchNorm
 from crisp_onnx.passes.result import Declined, Pass, PassResult, run_passes
 from crisp_onnx.passes.slice_head import SliceHead
 
+from crisp_onnx.masks import Plan
+
 SIMPLIFY: tuple[Pass, ...] = (FoldConstants(), DropIdentity(), ExplicitPads())
 """Before the bridge: every weight a plain initializer, nothing idle, padding in numbers."""
 
-EMIT_DENSE: tuple[Pass, ...] = (ApplyMasks(), FoldBatchNorm(), FoldScale())
-"""After recovery: the same network with zeros in place."""
 
-EMIT_HYBRID: tuple[Pass, ...] = (*EMIT_DENSE, EmitHybrid(), FuseBias(), FuseResidual(), FuseActivation())
-"""After recovery: hybrid operators with bias, residual and activation inside. Emission is the last rewriting."""
+def dense_passes(plan: Plan) -> tuple[Pass, ...]:
+    """After recovery: the same network with the plan's zeros in place."""
+    return ApplyMasks(plan), FoldBatchNorm(), FoldScale()
+
+
+def hybrid_passes(plan: Plan) -> tuple[Pass, ...]:
+    """After recovery: hybrid operators with bias, residual and activation inside. Emission is the last rewriting."""
+    return *dense_passes(plan), EmitHybrid(plan), FuseBias(), FuseResidual(), FuseActivation()
+
 
 __all__ = [
-    "EMIT_DENSE",
-    "EMIT_HYBRID",
     "SIMPLIFY",
     "ApplyMasks",
     "Declined",
@@ -34,5 +39,7 @@ __all__ = [
     "Pass",
     "PassResult",
     "SliceHead",
+    "dense_passes",
+    "hybrid_passes",
     "run_passes",
 ]

@@ -14,10 +14,13 @@ class ApplyMasks:
 
     name = "apply_masks"
 
-    def run(self, graph: gs.Graph, plan: Plan) -> PassResult:
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+
+    def run(self, graph: gs.Graph) -> PassResult:
         nodes = {node.name: node for node in graph.nodes}
         changed = 0
-        for sparse in plan.sparse():
+        for sparse in self.plan.sparse():
             weight = nodes[sparse.layer.name].inputs[1]
             masked = np.where(sparse.mask, sparse.layer.matrix(weight.values), np.float32(0))
             weight.values = sparse.layer.stored(masked, weight.values)

@@ -5,15 +5,13 @@ from __future__ import annotations
 import onnx_graphsurgeon as gs
 from crisp_onnx.passes.result import Declined, PassResult, constant
 
-from crisp_onnx.masks import Plan
-
 
 class DropIdentity:
     """Let the consumers of an idle node read its input."""
 
     name = "drop_identity"
 
-    def run(self, graph: gs.Graph, plan: Plan) -> PassResult:
+    def run(self, graph: gs.Graph) -> PassResult:
         changed, declined = 0, []
         for node in list(graph.nodes):
             if node.op not in ("Identity", "Dropout") or node.domain not in (None, "", "ai.onnx"):

@@ -17,10 +17,13 @@ class EmitHybrid:
 
     name = "emit_hybrid"
 
-    def run(self, graph: gs.Graph, plan: Plan) -> PassResult:
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+
+    def run(self, graph: gs.Graph) -> PassResult:
         nodes = {node.name: node for node in graph.nodes}
         changed, declined = 0, []
-        for sparse in plan.sparse():
+        for sparse in self.plan.sparse():
             node = nodes[sparse.layer.name]
             if len(node.inputs) > 2 and not node.inputs[2].is_empty() and not constant(node.inputs[2]):
                 declined.append(Declined(self.name, node.name, "its bias is computed, not stored"))

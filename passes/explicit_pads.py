@@ -5,15 +5,13 @@ from __future__ import annotations
 import onnx_graphsurgeon as gs
 from crisp_onnx.passes.result import Declined, PassResult, constant
 
-from crisp_onnx.masks import Plan
-
 
 class ExplicitPads:
     """SAME_UPPER, SAME_LOWER and VALID of a convolution become plain `pads`."""
 
     name = "explicit_pads"
 
-    def run(self, graph: gs.Graph, plan: Plan) -> PassResult:
+    def run(self, graph: gs.Graph) -> PassResult:
         changed, declined = 0, []
         for node in graph.nodes:
             mode = node.attrs.get("auto_pad", "NOTSET")

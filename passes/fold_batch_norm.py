@@ -10,15 +10,13 @@ import onnx_graphsurgeon as gs
 from crisp_onnx.passes.per_channel import fresh_name
 from crisp_onnx.passes.result import Declined, PassResult, constant, only_consumer
 
-from crisp_onnx.masks import Plan
-
 
 class FoldBatchNorm:
     """Conv followed by BatchNormalization becomes Conv with a bias."""
 
     name = "fold_batch_norm"
 
-    def run(self, graph: gs.Graph, plan: Plan) -> PassResult:
+    def run(self, graph: gs.Graph) -> PassResult:
         changed, declined = 0, []
         for norm in [node for node in graph.nodes if node.op == "BatchNormalization"]:
             refusal = _refusal(graph, norm)

@@ -15,8 +15,6 @@ import onnx_graphsurgeon as gs
 import onnxruntime as ort
 from crisp_onnx.passes.result import Declined, PassResult, constant
 
-from crisp_onnx.masks import Plan
-
 _RANDOM = ("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli")
 _MAX_BYTES = 1 << 30
 
@@ -26,7 +24,7 @@ class FoldConstants:
 
     name = "fold_constants"
 
-    def run(self, graph: gs.Graph, plan: Plan) -> PassResult:
+    def run(self, graph: gs.Graph) -> PassResult:
         changed, declined = 0, []
         graph.toposort()
         for node in list(graph.nodes):

@@ -10,15 +10,13 @@ import onnx_graphsurgeon as gs
 from crisp_onnx.passes.per_channel import Row, fresh_name, per_channel
 from crisp_onnx.passes.result import Declined, PassResult, constant, only_consumer
 
-from crisp_onnx.masks import Plan
-
 
 class FoldScale:
     """Conv followed by Mul of a constant per output channel becomes Conv."""
 
     name = "fold_scale"
 
-    def run(self, graph: gs.Graph, plan: Plan) -> PassResult:
+    def run(self, graph: gs.Graph) -> PassResult:
         changed, declined = 0, []
         for mul in [node for node in graph.nodes if node.op == "Mul" and any(constant(i) for i in node.inputs)]:
             data = next((i for i in mul.inputs if not constant(i)), None)

@@ -8,7 +8,6 @@ import onnx_graphsurgeon as gs
 from crisp_onnx.passes.result import Declined, PassResult, constant, only_consumer
 
 from crisp_onnx.format import HYBRID_OPS
-from crisp_onnx.masks import Plan
 
 _ACTIVATIONS = frozenset(
     {"Sigmoid", "Tanh", "LeakyRelu", "PRelu", "Elu", "HardSwish", "HardSigmoid", "Gelu", "Softplus", "Selu"}
@@ -20,7 +19,7 @@ class FuseActivation:
 
     name = "fuse_activation"
 
-    def run(self, graph: gs.Graph, plan: Plan) -> PassResult:
+    def run(self, graph: gs.Graph) -> PassResult:
         changed, declined = 0, []
         for node in [n for n in graph.nodes if n.op in HYBRID_OPS]:
             after = only_consumer(graph, node.outputs[0])

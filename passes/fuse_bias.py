@@ -8,7 +8,6 @@ from crisp_onnx.passes.per_channel import Row, fresh_name, per_channel
 from crisp_onnx.passes.result import Declined, PassResult, constant, only_consumer
 
 from crisp_onnx.format import CONV, GEMM
-from crisp_onnx.masks import Plan
 
 
 class FuseBias:
@@ -16,7 +15,7 @@ class FuseBias:
 
     name = "fuse_bias"
 
-    def run(self, graph: gs.Graph, plan: Plan) -> PassResult:
+    def run(self, graph: gs.Graph) -> PassResult:
         changed, declined = 0, []
         for node in [n for n in graph.nodes if n.op in (CONV, GEMM)]:
             add = only_consumer(graph, node.outputs[0])

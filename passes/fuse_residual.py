@@ -8,7 +8,6 @@ import onnx_graphsurgeon as gs
 from crisp_onnx.passes.result import Declined, PassResult, constant, only_consumer
 
 from crisp_onnx.format import CONV, CONV_ADD
-from crisp_onnx.masks import Plan
 
 
 class FuseResidual:
@@ -16,7 +15,7 @@ class FuseResidual:
 
     name = "fuse_residual"
 
-    def run(self, graph: gs.Graph, plan: Plan) -> PassResult:
+    def run(self, graph: gs.Graph) -> PassResult:
         changed, declined = 0, []
         for add in [node for node in graph.nodes if node.op in ("Add", "Sum")]:
             operands = list(add.inputs)

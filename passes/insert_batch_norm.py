@@ -14,8 +14,6 @@ import numpy.typing as npt
 import onnx_graphsurgeon as gs
 from crisp_onnx.passes.result import Declined, PassResult
 
-from crisp_onnx.masks import Plan
-
 EPSILON = 1e-5
 Moments = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 
@@ -28,7 +26,7 @@ class InsertBatchNorm:
     def __init__(self, moments: Mapping[str, Moments]) -> None:
         self.moments = moments
 
-    def run(self, graph: gs.Graph, plan: Plan) -> PassResult:
+    def run(self, graph: gs.Graph) -> PassResult:
         changed, declined = 0, []
         for node in list(graph.nodes):
             if node.name not in self.moments:

@@ -9,8 +9,6 @@ from typing import Protocol
 
 import onnx_graphsurgeon as gs
 
-from crisp_onnx.masks import Plan
-
 log = logging.getLogger(__name__)
 
 
@@ -32,18 +30,18 @@ class PassResult:
 
 
 class Pass(Protocol):
-    """One rewriting of the graph. It changes nothing it does not understand."""
+    """One rewriting of the graph, which changes nothing it does not understand; its constructor takes what it needs."""
 
     name: str
 
-    def run(self, graph: gs.Graph, plan: Plan) -> PassResult: ...
+    def run(self, graph: gs.Graph) -> PassResult: ...
 
 
-def run_passes(passes: Sequence[Pass], graph: gs.Graph, plan: Plan) -> tuple[Declined, ...]:
+def run_passes(passes: Sequence[Pass], graph: gs.Graph) -> tuple[Declined, ...]:
     """Run `passes` in order on `graph`, in place; return all that was declined."""
     declined: list[Declined] = []
     for item in passes:
-        result = item.run(graph, plan)
+        result = item.run(graph)
         log.debug("pass %s: %d changed, %d declined", item.name, result.changed, len(result.declined))
         declined.extend(result.declined)
         graph.cleanup(remove_unused_graph_inputs=False).toposort()

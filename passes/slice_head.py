@@ -9,7 +9,6 @@ import onnx_graphsurgeon as gs
 from crisp_onnx.passes.per_channel import fresh_name
 from crisp_onnx.passes.result import Declined, PassResult, constant
 
-from crisp_onnx.masks import Plan
 from crisp_onnx.model import classifier_chain
 
 
@@ -21,7 +20,7 @@ class SliceHead:
     def __init__(self, indices: Sequence[int]) -> None:
         self.indices = list(indices)
 
-    def run(self, graph: gs.Graph, plan: Plan) -> PassResult:
+    def run(self, graph: gs.Graph) -> PassResult:
         chain = classifier_chain(graph)
         if not chain:
             reason = "no plain chain of operators leads from one weight layer to the output"

@@ -12,7 +12,7 @@ from crisp_onnx.errors import CrispError, VerificationFailed
 from crisp_onnx.format import DOMAIN, HYBRID_OPS, VERSION, operator_function
 from crisp_onnx.masks import Plan
 from crisp_onnx.model import Model, save
-from crisp_onnx.passes import EMIT_DENSE, EMIT_HYBRID, ApplyMasks, Declined, EmitHybrid, Pass, SliceHead, run_passes
+from crisp_onnx.passes import ApplyMasks, Declined, EmitHybrid, Pass, SliceHead, dense_passes, hybrid_passes, run_passes
 from crisp_onnx.recipe import Recipe, options_without_paths
 from crisp_onnx.report.schema import Equivalence
 from crisp_onnx.runtime.evaluate import open_stock, outputs_of, worst_relative
@@ -56,7 +56,7 @@ def emit(trained: Model, plan: Plan, recipe: Recipe, classes: Classes, source: M
     """
     head: tuple[Pass, ...] = (SliceHead(classes.indices),) if recipe.head == "slice" else ()
     masked_graph = trained.graph()
-    head_declined = run_passes((*head, ApplyMasks()), masked_graph, plan)
+    head_declined = run_passes((*head, ApplyMasks(plan)), masked_graph)
     if recipe.head == "slice" and any(d.pass_name == SliceHead.name for d in head_declined):
         raise CrispError(f"--head slice is not possible: {head_declined[0].reason}. Use --head keep.")
     masked = trained.with_graph(masked_graph)
@@ -78,7 +78,7 @@ def emit(trained: Model, plan: Plan, recipe: Recipe, classes: Classes, source: M
 def _rewrite(masked: Model, plan: Plan) -> _Rewritten:
     """The masked graph with the plan's sparse layers in hybrid operators; the other layers keep their zeros."""
     graph = masked.graph()
-    declined = run_passes(EMIT_HYBRID if any(plan.sparse()) else EMIT_DENSE, graph, plan)
+    declined = run_passes(hybrid_passes(plan) if any(plan.sparse()) else dense_passes(plan), graph)
     used = sorted({node.op for node in graph.nodes} & set(HYBRID_OPS))
     model = masked.with_graph(graph)
     model = model.with_functions([operator_function(name, model.opset) for name in used], DOMAIN, VERSION)

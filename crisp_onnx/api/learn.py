@@ -187,7 +187,7 @@ def _with_batch_norm(crossed: _Crossed, images: Images, *, classifier: str) -> _
         return crossed
     outputs = {node.name: node.outputs[0].name for node in convolutions}
     moments = output_moments(crossed.module, outputs, images, batch_size=min(crossed.batch, 16))
-    run_passes((InsertBatchNorm(moments),), graph, Plan())
+    run_passes((InsertBatchNorm(moments),), graph)
     extended = crossed.model.with_graph(graph)
     device = next(crossed.module.parameters()).device
     return _Crossed(extended, prepared_for(device, to_torch(extended)), crossed.batch)

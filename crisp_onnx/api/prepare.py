@@ -19,7 +19,6 @@ from crisp_onnx.data import (
     source_labels,
 )
 from crisp_onnx.errors import CrispError
-from crisp_onnx.masks import Plan
 from crisp_onnx.model import Model, WeightLayer, classifier_chain, load, tensor_shapes, upgrade, weight_layers
 from crisp_onnx.model.classifier import ends_in_softmax
 from crisp_onnx.model.shapes import Shapes, with_value_info
@@ -71,7 +70,7 @@ def prepare(path: Path, *, size: int = 224) -> Prepared:
     source = load(path)
     upgraded = with_value_info(upgrade(source))  # the padding that auto_pad means depends on shapes
     graph = upgraded.graph()
-    declined = run_passes(SIMPLIFY, graph, Plan())
+    declined = run_passes(SIMPLIFY, graph)
     model = with_value_info(upgraded.with_graph(graph))
     shapes = tensor_shapes(model, size=size)
     simplified = model.graph()

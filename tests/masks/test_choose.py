@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import onnx_graphsurgeon as gs
 import pytest
-from crisp_onnx.passes import EMIT_HYBRID, ApplyMasks, run_passes
+from crisp_onnx.passes import ApplyMasks, hybrid_passes, run_passes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -192,8 +192,8 @@ def test_formula_masks_and_initializers_agree_to_the_integer(model_of):
     layers = weight_layers(model)
     plan = plan_of(layers, Budget(kept_weights=0.2))
     masked, hybrid = model.graph(), model.graph()
-    ApplyMasks().run(masked, plan)
-    run_passes(EMIT_HYBRID, hybrid, plan)
+    ApplyMasks(plan).run(masked)
+    run_passes(hybrid_passes(plan), hybrid)
     dense = {t.name: t.values for t in masked.tensors().values() if isinstance(t, gs.Constant)}
     nodes = {node.name: node for node in hybrid.nodes if node.op in HYBRID_OPS}
     assert len(nodes) == len(list(plan.sparse())) == 3

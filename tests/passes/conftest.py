@@ -60,7 +60,6 @@ def rewrite(answers: Callable[..., list[np.ndarray]]) -> Callable[..., Rewritten
     def run(
         model: Model,
         passes: Sequence[Pass],
-        plan: Plan | None = None,
         *,
         x: np.ndarray | None = None,
         reference: Model | None = None,
@@ -68,7 +67,7 @@ def rewrite(answers: Callable[..., list[np.ndarray]]) -> Callable[..., Rewritten
     ) -> Rewritten:
         informed = with_value_info(model) if shapes else model
         graph = informed.graph()
-        declined = run_passes(passes, graph, plan or Plan())
+        declined = run_passes(passes, graph)
         after = informed.with_graph(graph)
         used = sorted({node.op for node in graph.nodes} & set(HYBRID_OPS))
         after = after.with_functions([operator_function(name, after.opset) for name in used], DOMAIN, VERSION)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from crisp_onnx.passes import EMIT_DENSE, EMIT_HYBRID, ApplyMasks
+from crisp_onnx.passes import ApplyMasks, dense_passes, hybrid_passes
 from crisp_onnx.passes.emit_hybrid import EmitHybrid
 from crisp_onnx.passes.fuse_activation import FuseActivation
 from crisp_onnx.passes.fuse_bias import FuseBias
@@ -18,21 +18,21 @@ from crisp_onnx.masks import Pattern, Plan
 STEM = "h = Conv<pads=[1,1,1,1]>(x, stem)"
 STORED = "float[16,3,3,3] stem, float[16,16,3,3] w, float[16] b"
 HEAD = "(float[N,3,8,8] x) => (float[N,16,8,8] y) "
-FUSE = [EmitHybrid(), FuseBias(), FuseResidual(), FuseActivation()]
+FUSE = (FuseBias(), FuseResidual(), FuseActivation())
 
 
 @pytest.fixture
 def fused(model_of, rewrite, plan_of):
-    """Text of a model, passes -> the masked model after `passes`, whose answers must not change."""
+    """Text of a model -> the masked model after emission and the passes `then`, which must not change its answers."""
 
-    def run(text, passes=FUSE, *, opset=17, shapes=True, **values):
+    def run(text, then=FUSE, *, opset=17, shapes=True, **values):
         model = model_of(text, opset=opset, **values)
         plan = plan_of(model)
         assert any(True for _ in plan.sparse())
         masked = model.graph()
-        ApplyMasks().run(masked, plan)
+        ApplyMasks(plan).run(masked)
         masked_model = model.with_graph(masked)
-        return rewrite(masked_model, passes, plan, reference=masked_model, shapes=shapes)
+        return rewrite(masked_model, (EmitHybrid(plan), *then), reference=masked_model, shapes=shapes)
 
     return run
 
@@ -41,7 +41,7 @@ def test_masks_make_zeros_and_touch_nothing_else(model_of, plan_of):
     model = model_of(HEAD + f"<{STORED}> {{ {STEM} y = Conv<pads=[1,1,1,1]>(h, w, b) }}")
     plan, graph = plan_of(model), model.graph()
     before = {t.name: t.values.copy() for t in graph.tensors().values() if hasattr(t, "values")}
-    ApplyMasks().run(graph, plan)
+    ApplyMasks(plan).run(graph)
     sparse = next(plan.sparse())
     after = graph.tensors()
     assert np.array_equal(after["w"].values, np.where(sparse.mask, before["w"], 0))
@@ -55,7 +55,7 @@ def test_a_sparse_convolution_becomes_a_hybrid_operator(fused, attrs, opset):
     after = fused(
         f"(float[N,3,8,8] x) => (float[N,16,P,Q] y) <{STORED}>"
         f"{{ {STEM} [c] y = Conv<{attrs}pads=[1,0,2,1]>(h, w, b) }}",
-        [EmitHybrid()],
+        then=(),
         opset=opset,
     )
     assert after.counts == {"Conv": 1, "HybridConv": 1}
@@ -98,7 +98,7 @@ def test_emission_declines_a_computed_bias_all_the_same(model_of, plan_of):
     text = "(float[1,24] x) => (float[1,24] y) <float[24,24] w, float[24] c> {{ b = Relu(x) y = Gemm(x, w, {}) }}"
     plan = plan_of(model_of(text.format("c")))
     graph = model_of(text.format("b")).graph()
-    result = EmitHybrid().run(graph, Plan(tuple(replace(item) for item in plan.layers)))
+    result = EmitHybrid(Plan(tuple(replace(item) for item in plan.layers))).run(graph)
     assert [d.reason for d in result.declined] == ["its bias is computed, not stored"]
     assert [node.op for node in graph.nodes] == ["Relu", "Gemm"]
 
@@ -181,7 +181,7 @@ def test_a_side_that_is_used_elsewhere_or_clipped_is_declined(fused):
     assert "both sides are used elsewhere or already clipped" in after.reasons
     after = fused(
         HEAD + f"<{STORED}> {{ {RESIDUAL} r = Relu(t) y = Add(r, h) }}",
-        [EmitHybrid(), FuseActivation(), FuseResidual()],
+        then=(FuseActivation(), FuseResidual()),
     )
     assert "both sides are used elsewhere or already clipped" in after.reasons
 
@@ -238,10 +238,10 @@ def test_the_whole_list_gives_the_answers_of_the_masked_model(model_of, rewrite,
     )
     plan = plan_of(model, pattern)
     masked = model.graph()
-    ApplyMasks().run(masked, plan)
+    ApplyMasks(plan).run(masked)
     reference = model.with_graph(masked)
-    hybrid = rewrite(model, EMIT_HYBRID, plan, reference=reference)
+    hybrid = rewrite(model, hybrid_passes(plan), reference=reference)
     assert hybrid.counts["HybridConv"] == hybrid.counts["HybridConvAdd"] == hybrid.counts["HybridGemm"] == 1
     assert "BatchNormalization" not in hybrid.counts
-    dense = rewrite(model, EMIT_DENSE, plan, reference=reference)
+    dense = rewrite(model, dense_passes(plan), reference=reference)
     assert dense.counts["Conv"] == 3

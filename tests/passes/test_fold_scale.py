@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from crisp_onnx.passes import EMIT_HYBRID, SIMPLIFY, ApplyMasks
+from crisp_onnx.passes import SIMPLIFY, ApplyMasks, hybrid_passes
 from crisp_onnx.passes.fold_scale import FoldScale
 
 HEAD = "(float[N,3,8,8] x) => (float[N,8,8,8] y) "
@@ -85,7 +85,7 @@ def test_a_caffe_style_layer_becomes_one_hybrid_convolution(model_of, rewrite, p
     simple = rewrite(model, SIMPLIFY).model
     plan = plan_of(simple)
     masked = simple.graph()
-    ApplyMasks().run(masked, plan)
-    after = rewrite(simple, EMIT_HYBRID, plan, reference=simple.with_graph(masked))
+    ApplyMasks(plan).run(masked)
+    after = rewrite(simple, hybrid_passes(plan), reference=simple.with_graph(masked))
     assert after.counts == {"Conv": 1, "HybridConv": 1}
     assert after.graph.nodes[1].attrs["lower"] == 0

@@ -46,7 +46,7 @@ def test_a_computed_node_stays(model_of, rewrite):
 def test_random_numbers_are_not_frozen(model_of):
     model = model_of("(float[2,4] x) => (float[2,4] y) { r = RandomNormal<shape=[2,4]>() y = Add(x, r) }")
     graph = model.graph()
-    assert FoldConstants().run(graph, None).changed == 0
+    assert FoldConstants().run(graph).changed == 0
     assert [node.op for node in graph.nodes] == ["RandomNormal", "Add"]
 
 
@@ -60,7 +60,7 @@ def test_a_node_that_the_runtime_cannot_compute_is_declined(model_of):
         "(float[N,4] x) => (float[N,4] y) <float[4] w> { v = local.Twice(w) y = Add(x, v) }",
         functions='<domain: "local", opset_import: ["" : 17]> Twice (a) => (b) { b = Add(a, a) }',
     )
-    result = FoldConstants().run(model.graph(), None)
+    result = FoldConstants().run(model.graph())
     assert result.changed == 0
     assert result.declined[0].reason.startswith("cannot be computed ahead: ")
 
@@ -96,7 +96,7 @@ def test_a_dropout_that_trains_at_inference_stays(model_of):
     model = model_of(
         "(float[N,4] x) => (float[N,4] y) <float r = {0.5}, bool t = {1}> { a = Dropout(x, r, t) y = Relu(a) }"
     )
-    result = DropIdentity().run(model.graph(), None)
+    result = DropIdentity().run(model.graph())
     assert result.changed == 0
     assert "training_mode" in result.declined[0].reason
 
@@ -121,7 +121,7 @@ def test_dilation_counts_in_the_padding(model_of, answers):
         '{ y = Conv<auto_pad="SAME_UPPER", dilations=[2,3]>(x, w) }'
     )
     graph = model.graph()
-    assert ExplicitPads().run(graph, None).changed == 1
+    assert ExplicitPads().run(graph).changed == 1
     x = np.random.default_rng(0).standard_normal((2, 3, 11, 9)).astype(np.float32)
     weight = torch.from_numpy(graph.nodes[0].inputs[1].values.copy())
     expected = functional.conv2d(torch.from_numpy(x), weight, padding="same", dilation=(2, 3))
@@ -140,4 +140,4 @@ def test_open_sides_are_declined_for_same_but_not_for_valid(model_of, rewrite):
 
 def test_a_computed_window_is_left_alone(model_of):
     model = model_of('(float[3,3,3,3] x) => (float[3,3,3,3] y) { w = Relu(x) y = Conv<auto_pad="SAME_UPPER">(x, w) }')
-    assert ExplicitPads().run(model.graph(), None).changed == 0
+    assert ExplicitPads().run(model.graph()).changed == 0

@@ -7,7 +7,6 @@ import onnx
 import pytest
 from crisp_onnx.passes import SliceHead, run_passes
 
-from crisp_onnx.masks import Plan
 from crisp_onnx.model import with_value_info
 
 KEEP = [7, 0, 3]
@@ -31,7 +30,7 @@ CASES = {
 def sliced(model, indices=KEEP):
     informed = with_value_info(model)
     graph = informed.graph()
-    declined = run_passes([SliceHead(indices)], graph, Plan())
+    declined = run_passes([SliceHead(indices)], graph)
     return informed.with_graph(graph), [d.reason for d in declined]
 
 

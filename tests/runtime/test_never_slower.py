@@ -40,7 +40,7 @@ def emitted(model_of: Callable[..., Model]) -> Emit:
         reasons = {layer.name: "asked" if layer.name in ("stem", *dense) else "" for layer in layers}
         plan: Plan = choose(saliency, layers, Pattern(2, 4, 8, 8), Budget(kept_weights=0.25), dense_reasons=reasons)
         graph = model.graph()
-        run_passes((EmitHybrid(),), graph, plan)
+        run_passes((EmitHybrid(plan),), graph)
         return model.with_graph(graph).with_functions([operator_function("HybridConv", 17)], DOMAIN, VERSION)
 
     return emit

@@ -8,7 +8,7 @@ from crisp_onnx.errors import CrispError
 from crisp_onnx.format import DOMAIN, HYBRID_OPS, VERSION, operator_function
 from crisp_onnx.masks import Budget, Pattern, choose
 from crisp_onnx.model import Model, tensor_shapes, weight_layers
-from crisp_onnx.passes import EMIT_HYBRID, run_passes
+from crisp_onnx.passes import hybrid_passes, run_passes
 
 SHARES = (0.1, 0.25, 0.5, 0.75)
 
@@ -26,6 +26,6 @@ def hybrid_network(model: Model, seed: int) -> Model | None:
     except CrispError:
         return None
     graph = model.graph()
-    run_passes(EMIT_HYBRID, graph, plan)
+    run_passes(hybrid_passes(plan), graph)
     used = sorted({node.op for node in graph.nodes} & set(HYBRID_OPS))
     return model.with_graph(graph).with_functions([operator_function(op, model.opset) for op in used], DOMAIN, VERSION)
