@@ -24,7 +24,8 @@ from crisp_onnx.api.prepare import find_classes, find_preprocess, prepare
 from crisp_onnx.api.task import make_task
 from crisp_onnx.bridge import to_torch, write_back
 from crisp_onnx.data import hold_out, open_images
-from crisp_onnx.masks import Budget, Pattern
+from crisp_onnx.format import Pattern
+from crisp_onnx.masks import Budget
 from crisp_onnx.model import save
 from crisp_onnx.recover import Training, recover
 from crisp_onnx.runtime.evaluate import compare_on, open_stock

@@ -25,7 +25,7 @@ import onnx
 
 from benchmarks.network import Sparsity
 from benchmarks.topologies import TOPOLOGIES
-from crisp_onnx.masks.pattern import Pattern
+from crisp_onnx.format.pattern import Pattern
 from crisp_onnx.runtime import session, which_kernel
 from crisp_onnx.runtime.bench import compare
 

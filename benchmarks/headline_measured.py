@@ -24,7 +24,7 @@ import onnx
 from benchmarks.network import Sparsity
 from benchmarks.record import record
 from benchmarks.topologies import TOPOLOGIES
-from crisp_onnx.masks.pattern import Pattern
+from crisp_onnx.format.pattern import Pattern
 from crisp_onnx.runtime import side_by_side
 from crisp_onnx.runtime.latency import timed_session
 

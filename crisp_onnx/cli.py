@@ -92,7 +92,7 @@ def check(
     talk(verbosity)
     from crisp_onnx.api import check as run
     from crisp_onnx.api.views import check_view
-    from crisp_onnx.masks import parse_pattern
+    from crisp_onnx.format import parse_pattern
 
     chosen = parse_pattern(pattern, block=block, vector_rows=vector_rows)
     tell(run(model, pattern=chosen, preprocess=preprocess), check_view, as_json)

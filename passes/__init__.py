@@ -1,4 +1,4 @@
-"""Stage 8, rewrite: graph passes, one a file, in the order in which they run."""
+"""Stage 7, rewrite: graph passes, one a file, in the order in which they run."""
 
 from crisp_onnx.passes.apply_masks import ApplyMasks
 from crisp_onnx.passes.drop_identity import DropIdentity

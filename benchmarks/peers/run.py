@@ -20,7 +20,7 @@ from benchmarks.network import Sparsity
 from benchmarks.peers.environments import Unavailable, python_of
 from benchmarks.peers.models import write_models
 from benchmarks.topologies import TOPOLOGIES
-from crisp_onnx.masks.pattern import Pattern
+from crisp_onnx.format.pattern import Pattern
 from crisp_onnx.runtime.latency import Timing, summarize
 
 RESULTS = Path(__file__).parents[1] / "results"

@@ -10,7 +10,8 @@ from crisp_onnx.api.prepare import prepare
 from crisp_onnx.bridge import missing_operators
 from crisp_onnx.data import parse_preprocess
 from crisp_onnx.errors import CrispError
-from crisp_onnx.masks import ChannelGroup, Pattern, channel_groups, reason_to_stay_dense
+from crisp_onnx.format import Pattern
+from crisp_onnx.masks import ChannelGroup, channel_groups, reason_to_stay_dense
 from crisp_onnx.model import WeightLayer, load
 
 

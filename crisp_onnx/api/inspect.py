@@ -9,8 +9,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from crisp_onnx.errors import CrispError, VerificationFailed
-from crisp_onnx.format import HYBRID_OPS, HybridTensors, decode, unpack
-from crisp_onnx.masks import Pattern
+from crisp_onnx.format import HYBRID_OPS, HybridTensors, Pattern, decode, unpack
 from crisp_onnx.model import load
 
 

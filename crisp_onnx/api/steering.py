@@ -10,8 +10,9 @@ from crisp_onnx.api.prepare import Prepared
 from crisp_onnx.cost.calibrate.machine import measured_elsewhere
 from crisp_onnx.cost.steer import TargetBudget, plan_cost, rewarded_pattern, steer
 from crisp_onnx.errors import CrispError
+from crisp_onnx.format import Pattern
 from crisp_onnx.lower import Lowered, Target, load_target, lower
-from crisp_onnx.masks import Pattern, Plan
+from crisp_onnx.masks import Plan
 from crisp_onnx.recipe import PORTABLE, Recipe
 from crisp_onnx.recover import Planner
 

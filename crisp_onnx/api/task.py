@@ -9,7 +9,8 @@ from crisp_onnx.api.prepare import Prepared
 from crisp_onnx.api.steering import Aim
 from crisp_onnx.data import Classes
 from crisp_onnx.errors import CrispError
-from crisp_onnx.masks import Budget, check_keep_dense, choose, parse_pattern, reason_to_stay_dense
+from crisp_onnx.format import parse_pattern
+from crisp_onnx.masks import Budget, check_keep_dense, choose, reason_to_stay_dense
 from crisp_onnx.recipe import DEFAULT_SPARSITY, Recipe
 from crisp_onnx.recover import Task
 from crisp_onnx.saliency import criterion_named

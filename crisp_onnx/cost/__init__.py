@@ -1,4 +1,4 @@
-"""Stage 11, estimate: cycles, energy, memory and the limiting resource of every layer on a target."""
+"""Stage 10, estimate: cycles, energy, memory and the limiting resource of every layer on a target."""
 
 from crisp_onnx.cost.estimate import Amdahl, Estimate, Variant, estimate
 from crisp_onnx.cost.layer import LayerCost, cost_layer

@@ -19,6 +19,8 @@ from crisp_onnx.cost.estimate import cost_operators
 from crisp_onnx.cost.knapsack import Option, solve
 from crisp_onnx.cost.layer import LayerCost, cost_layer
 from crisp_onnx.errors import CrispError
+from crisp_onnx.format.matrix import from_matrix, padded_matrix
+from crisp_onnx.format.pattern import Pattern
 from crisp_onnx.lower.layers import lower_again
 from crisp_onnx.lower.lowered import Lowered, LoweredOp
 from crisp_onnx.lower.pattern import Pattern as SeenPattern
@@ -26,8 +28,6 @@ from crisp_onnx.lower.target import Target
 from crisp_onnx.lower.timing import weight_bytes
 from crisp_onnx.masks.allocation import RankColumns, rank_columns
 from crisp_onnx.masks.hybrid import block_mask, block_sums, kept_blocks, nm_mask
-from crisp_onnx.masks.matrix import from_matrix, padded_matrix
-from crisp_onnx.masks.pattern import Pattern
 from crisp_onnx.masks.plan import DenseLayer, Plan, SparseLayer
 from crisp_onnx.model import WeightLayer
 

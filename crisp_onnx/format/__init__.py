@@ -1,7 +1,8 @@
-"""Stage 7, encode: the hybrid tensors and the operators' function bodies."""
+"""The hybrid format, which later stages speak: pattern, matrix view, tensors and the operators' function bodies."""
 
 from crisp_onnx.format.encode import HybridTensors, decode, encode, unpack
 from crisp_onnx.format.operators import CONV, CONV_ADD, DOMAIN, GEMM, HYBRID_OPS, VERSION, operator_function
+from crisp_onnx.format.pattern import Pattern, parse_pattern
 
 __all__ = [
     "CONV",
@@ -11,8 +12,10 @@ __all__ = [
     "HYBRID_OPS",
     "VERSION",
     "HybridTensors",
+    "Pattern",
     "decode",
     "encode",
     "operator_function",
+    "parse_pattern",
     "unpack",
 ]

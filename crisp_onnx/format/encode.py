@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from crisp_onnx.errors import Defect
-from crisp_onnx.masks.matrix import from_matrix, padded_matrix
-from crisp_onnx.masks.pattern import Pattern
+from crisp_onnx.format.matrix import from_matrix, padded_matrix
+from crisp_onnx.format.pattern import Pattern
 
 
 @dataclass(frozen=True)

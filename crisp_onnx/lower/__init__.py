@@ -1,4 +1,4 @@
-"""Stage 10, lower: hardware descriptors, and a model as a target sees it (`crisp-lowered/1`)."""
+"""Stage 9, lower: hardware descriptors, and a model as a target sees it (`crisp-lowered/1`)."""
 
 from crisp_onnx.lower.lower import lower, lowered_json_schema, lowered_path, write_lowered
 from crisp_onnx.lower.lowered import Lowered, LoweredOp, read_lowered

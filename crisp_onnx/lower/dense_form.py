@@ -8,8 +8,7 @@ from dataclasses import replace
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from crisp_onnx.format import CONV_ADD, DOMAIN, GEMM, HybridTensors, decode
-from crisp_onnx.masks import Pattern
+from crisp_onnx.format import CONV_ADD, DOMAIN, GEMM, HybridTensors, Pattern, decode
 from crisp_onnx.model import Model
 
 

@@ -1,9 +1,8 @@
-"""Stage 5, choose: patterns, allocation and the plan."""
+"""Stage 5, choose: allocation and the plan."""
 
 from crisp_onnx.masks.channel_groups import ChannelGroup, channel_groups
 from crisp_onnx.masks.choose import FLOOR, Budget, choose
 from crisp_onnx.masks.eligible import check_keep_dense, reason_to_stay_dense
-from crisp_onnx.masks.pattern import Pattern, parse_pattern
 from crisp_onnx.masks.plan import DenseLayer, Plan, SparseLayer
 
 __all__ = [
@@ -11,12 +10,10 @@ __all__ = [
     "Budget",
     "ChannelGroup",
     "DenseLayer",
-    "Pattern",
     "Plan",
     "SparseLayer",
     "channel_groups",
     "check_keep_dense",
     "choose",
-    "parse_pattern",
     "reason_to_stay_dense",
 ]

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from crisp_onnx.errors import CrispError
+from crisp_onnx.format.matrix import from_matrix, padded_matrix
+from crisp_onnx.format.pattern import Pattern
 from crisp_onnx.masks.allocation import RankColumns, allocate, rank_columns
 from crisp_onnx.masks.hybrid import block_mask, block_sums, kept_blocks, nm_mask
-from crisp_onnx.masks.matrix import from_matrix, padded_matrix
-from crisp_onnx.masks.pattern import Pattern
 from crisp_onnx.masks.plan import DenseLayer, Plan, SparseLayer
 from crisp_onnx.model import WeightLayer
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from crisp_onnx.errors import CrispError, nearest
-from crisp_onnx.masks.pattern import Pattern
+from crisp_onnx.format.pattern import Pattern
 from crisp_onnx.model import WeightLayer
 
 

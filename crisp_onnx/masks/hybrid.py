@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from crisp_onnx.masks.pattern import Pattern
+from crisp_onnx.format.pattern import Pattern
 
 Floats = npt.NDArray[np.floating]
 Bools = npt.NDArray[np.bool_]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from crisp_onnx.masks.pattern import Pattern
+from crisp_onnx.format.pattern import Pattern
 from crisp_onnx.model import WeightLayer
 
 

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from crisp_onnx.bridge import GraphModule
-from crisp_onnx.masks import Budget, DenseLayer, Pattern, Plan, choose
+from crisp_onnx.format import Pattern
+from crisp_onnx.masks import Budget, DenseLayer, Plan, choose
 from crisp_onnx.model import WeightLayer
 from crisp_onnx.saliency import Criterion
 

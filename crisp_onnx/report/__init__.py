@@ -1,1 +1,1 @@
-"""Stage 12, tell: report.json, tables, the page, and what this machine has."""
+"""Stage 11, tell: report.json, tables, the page, and what this machine has."""

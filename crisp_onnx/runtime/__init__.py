@@ -1,4 +1,4 @@
-"""Stage 9, run: open models with the native kernels, and measure them."""
+"""Stage 8, run: open models with the native kernels, and measure them."""
 
 from crisp_onnx.runtime.latency import Spread, Timing, measure_files, side_by_side
 from crisp_onnx.runtime.library import available_isas, layers_prepared, library_path, which_kernel

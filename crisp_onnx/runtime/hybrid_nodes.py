@@ -12,7 +12,7 @@ from onnx import helper, shape_inference
 
 from crisp_onnx.errors import CrispError
 from crisp_onnx.format import DOMAIN, GEMM, HYBRID_OPS
-from crisp_onnx.masks.pattern import Pattern
+from crisp_onnx.format.pattern import Pattern
 from crisp_onnx.runtime.layer_case import LayerCase
 
 

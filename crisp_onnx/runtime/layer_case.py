@@ -11,7 +11,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from crisp_onnx.format import CONV, DOMAIN, GEMM, VERSION, HybridTensors, decode, operator_function
-from crisp_onnx.masks.pattern import Pattern
+from crisp_onnx.format.pattern import Pattern
 
 OPSET = 17
 

@@ -6,7 +6,8 @@ import pytest
 
 from crisp_onnx.api.prepare import prepare
 from crisp_onnx.errors import CrispError
-from crisp_onnx.masks import Pattern, reason_to_stay_dense
+from crisp_onnx.format import Pattern
+from crisp_onnx.masks import reason_to_stay_dense
 
 
 @pytest.fixture

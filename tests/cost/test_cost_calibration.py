@@ -25,10 +25,11 @@ from crisp_onnx.cost.calibrate.write import Calibrated, target_text
 from crisp_onnx.cost.layer import cost_layer
 from crisp_onnx.cost.steer import TargetBudget, plan_cost, steer
 from crisp_onnx.errors import CrispError
+from crisp_onnx.format import Pattern
 from crisp_onnx.lower import load_target, lower
 from crisp_onnx.lower.layout import LAYOUT, with_layout_changes
 from crisp_onnx.lower.timing import PARTS, fetched_share, timing_kind, weight_bytes, work
-from crisp_onnx.masks import Pattern, Plan
+from crisp_onnx.masks import Plan
 from crisp_onnx.model import save, tensor_shapes, weight_layers
 from crisp_onnx.recipe import Recipe
 from crisp_onnx.runtime.library import Library

@@ -14,8 +14,9 @@ from onnx import numpy_helper, parser, save
 from crisp_onnx.cost.knapsack import GRID, Option, solve
 from crisp_onnx.cost.steer import TargetBudget, plan_cost, rewarded_pattern, steer
 from crisp_onnx.errors import CrispError
+from crisp_onnx.format import Pattern
 from crisp_onnx.lower import Lowered, load_target, lower
-from crisp_onnx.masks import Budget, Pattern, Plan, choose
+from crisp_onnx.masks import Budget, Plan, choose
 from crisp_onnx.model import Model, WeightLayer, load, tensor_shapes, weight_layers
 
 NET = """

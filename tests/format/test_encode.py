@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from crisp_onnx.errors import Defect
 from crisp_onnx.format import decode, encode
+from crisp_onnx.format.matrix import from_matrix, padded_matrix
+from crisp_onnx.format.pattern import Pattern
 from crisp_onnx.masks.hybrid import block_mask, block_sums, kept_blocks, nm_mask
-from crisp_onnx.masks.matrix import from_matrix, padded_matrix
-from crisp_onnx.masks.pattern import Pattern
 
 PATTERNS = [
     Pattern(n, m, block, rows)

@@ -11,9 +11,9 @@ from onnx import TensorProto, helper, numpy_helper
 from torch.nn import functional
 
 from crisp_onnx.format import CONV, CONV_ADD, DOMAIN, GEMM, decode, encode, operator_function
+from crisp_onnx.format.matrix import from_matrix, padded_matrix
+from crisp_onnx.format.pattern import Pattern
 from crisp_onnx.masks.hybrid import block_mask, block_sums, kept_blocks, nm_mask
-from crisp_onnx.masks.matrix import from_matrix, padded_matrix
-from crisp_onnx.masks.pattern import Pattern
 
 NEWEST = min(onnx.defs.onnx_opset_version(), 26)
 OPSETS = sorted({13, 17, 18, 21, 23, NEWEST})

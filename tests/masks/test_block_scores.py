@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crisp_onnx.format.matrix import from_matrix, padded_matrix
+from crisp_onnx.format.pattern import Pattern
 from crisp_onnx.masks.allocation import rank_columns
 from crisp_onnx.masks.hybrid import block_mask, block_sums, kept_blocks, nm_mask
-from crisp_onnx.masks.matrix import from_matrix, padded_matrix
-from crisp_onnx.masks.pattern import Pattern
 
 GRIDS = [(1, 5), (5, 1), (4, 4), (4, 9), (9, 4)]
 PATTERNS = [

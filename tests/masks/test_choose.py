@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crisp_onnx.errors import CrispError
-from crisp_onnx.format import HYBRID_OPS
-from crisp_onnx.masks import FLOOR, Budget, Pattern, Plan, choose, reason_to_stay_dense
+from crisp_onnx.format import HYBRID_OPS, Pattern
+from crisp_onnx.format.matrix import padded_matrix
+from crisp_onnx.masks import FLOOR, Budget, Plan, choose, reason_to_stay_dense
 from crisp_onnx.masks.allocation import RankColumns, allocate
 from crisp_onnx.masks.hybrid import block_sums
-from crisp_onnx.masks.matrix import padded_matrix
 from crisp_onnx.model import WeightLayer, weight_layers
 
 

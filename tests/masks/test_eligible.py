@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from crisp_onnx.errors import CrispError
-from crisp_onnx.masks import Budget, Pattern, check_keep_dense, choose, reason_to_stay_dense
+from crisp_onnx.format import Pattern
+from crisp_onnx.masks import Budget, check_keep_dense, choose, reason_to_stay_dense
 from crisp_onnx.model import tensor_shapes, weight_layers
 
 STEM = "float[32,3,3,3] stem"

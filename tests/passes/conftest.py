@@ -11,8 +11,8 @@ import onnx_graphsurgeon as gs
 import pytest
 from crisp_onnx.passes import Declined, Pass, run_passes
 
-from crisp_onnx.format import DOMAIN, HYBRID_OPS, VERSION, operator_function
-from crisp_onnx.masks import Budget, Pattern, Plan, choose, reason_to_stay_dense
+from crisp_onnx.format import DOMAIN, HYBRID_OPS, VERSION, Pattern, operator_function
+from crisp_onnx.masks import Budget, Plan, choose, reason_to_stay_dense
 from crisp_onnx.model import Model, tensor_shapes, weight_layers, with_value_info
 
 

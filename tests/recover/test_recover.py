@@ -14,7 +14,8 @@ from small_models import coloured_images, residual_classifier
 
 from crisp_onnx.bridge import GraphModule, to_torch, write_back
 from crisp_onnx.data import Classes, Images, open_images, parse_preprocess
-from crisp_onnx.masks import Budget, Pattern, Plan, choose, reason_to_stay_dense
+from crisp_onnx.format import Pattern
+from crisp_onnx.masks import Budget, Plan, choose, reason_to_stay_dense
 from crisp_onnx.model import Model, load, tensor_shapes, weight_layers
 from crisp_onnx.recover import (
     Task,

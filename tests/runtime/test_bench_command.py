@@ -17,7 +17,7 @@ from onnx import numpy_helper
 
 from crisp_onnx.cli import cli
 from crisp_onnx.errors import CrispError
-from crisp_onnx.masks.pattern import Pattern
+from crisp_onnx.format.pattern import Pattern
 from crisp_onnx.report import layer_plot
 from crisp_onnx.report.bench_view import bench_view
 from crisp_onnx.runtime import bench as bench_module

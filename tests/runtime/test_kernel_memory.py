@@ -11,7 +11,7 @@ import onnx
 import pytest
 from hybrid_layer import model_of, random_layer
 
-from crisp_onnx.masks.pattern import Pattern
+from crisp_onnx.format.pattern import Pattern
 from crisp_onnx.runtime.layer_case import LayerCase, dense_and_hybrid
 
 SCRIPT = """

@@ -9,8 +9,8 @@ import onnx_graphsurgeon as gs
 import pytest
 from crisp_onnx.passes import EmitHybrid, run_passes
 
-from crisp_onnx.format import DOMAIN, VERSION, operator_function
-from crisp_onnx.masks import Budget, Pattern, Plan, choose
+from crisp_onnx.format import DOMAIN, VERSION, Pattern, operator_function
+from crisp_onnx.masks import Budget, Plan, choose
 from crisp_onnx.model import Model, tensor_shapes, weight_layers
 from crisp_onnx.runtime import never_slower
 from crisp_onnx.runtime.layer_case import LayerCase

@@ -12,7 +12,7 @@ import onnxruntime as ort
 import pytest
 
 from crisp_onnx.errors import CrispError
-from crisp_onnx.masks.pattern import Pattern
+from crisp_onnx.format.pattern import Pattern
 from crisp_onnx.runtime import layer_times, profit
 from crisp_onnx.runtime.bench import bench
 from crisp_onnx.runtime.hybrid_nodes import hybrid_nodes

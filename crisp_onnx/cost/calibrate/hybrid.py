@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from crisp_onnx.errors import CrispError
-from crisp_onnx.format import DOMAIN, HYBRID_OPS, VERSION, operator_function
-from crisp_onnx.masks import Budget, Pattern, choose
+from crisp_onnx.format import DOMAIN, HYBRID_OPS, VERSION, Pattern, operator_function
+from crisp_onnx.masks import Budget, choose
 from crisp_onnx.model import Model, tensor_shapes, weight_layers
 from crisp_onnx.passes import hybrid_passes, run_passes
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from crisp_onnx.errors import CrispError
-from crisp_onnx.masks import Pattern, parse_pattern
+from crisp_onnx.format import Pattern, parse_pattern
 
 
 @pytest.mark.parametrize(
