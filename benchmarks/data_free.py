@@ -27,10 +27,10 @@ from crisp_onnx.api.prepare import Prepared, find_classes, find_labels, find_pre
 from crisp_onnx.api.task import make_task
 from crisp_onnx.bridge import GraphModule, prepared_for, to_torch
 from crisp_onnx.data import Classes, Images, Preprocess, open_images
-from crisp_onnx.data.synthesis import effort_for, synthesise
 from crisp_onnx.model import load
 from crisp_onnx.recover import Task, plan_from, put_masks, reestimate
 from crisp_onnx.saliency import criterion_named, gradient_means
+from crisp_onnx.synthesis import effort_for, synthesise
 
 CPU = torch.device("cpu")
 MODELS, SPARSITIES = "resnet18w32_cifar100,mobilenetv1_imagenet", "0.65,0.5"

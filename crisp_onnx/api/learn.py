@@ -13,7 +13,6 @@ from crisp_onnx.api.stopwatch import Stopwatch
 from crisp_onnx.api.task import find_device
 from crisp_onnx.bridge import GraphModule, compare_with_runtime, prepared_for, to_torch, usable_batch, write_back
 from crisp_onnx.data import Classes, Images, Preprocess, hold_out
-from crisp_onnx.data.synthesis import effort_for, synthesise
 from crisp_onnx.masks import Plan
 from crisp_onnx.model import Model
 from crisp_onnx.passes import InsertBatchNorm, run_passes
@@ -29,6 +28,7 @@ from crisp_onnx.recover import (
     reestimate,
 )
 from crisp_onnx.saliency import collect
+from crisp_onnx.synthesis import effort_for, synthesise
 
 log = logging.getLogger(__name__)
 

@@ -81,5 +81,4 @@ def test_a_one_shot_run_on_images_works_or_declines(run, name, options, noise, t
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*QUICK, *SLOW])
 def test_a_one_shot_run_without_data_works_or_declines(run, name, options, tmp_path):
-    pytest.importorskip("crisp_onnx.data.synthesis", reason="synthesis of images is not installed")
     compressed_or_declined(run, name, options, tmp_path / "out")

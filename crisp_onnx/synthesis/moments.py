@@ -1,49 +1,15 @@
-"""What synthesis asks of a classifier: run it, read tensors inside it, and know its BatchNorm statistics."""
+"""How far a batch is from the images that a model was trained on, by its BatchNorm statistics."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-
-class Node(Protocol):
-    """One operator of the graph."""
-
-    @property
-    def op(self) -> str: ...
-
-    @property
-    def inputs(self) -> tuple[str, ...]: ...
-
-
-class Network(Protocol):
-    """A graph of named tensors, as the bridge makes one, with one image input; its first output are the logits."""
-
-    @property
-    def nodes(self) -> Sequence[Node]: ...
-
-    @property
-    def input_names(self) -> tuple[str, ...]: ...
-
-    @property
-    def output_names(self) -> tuple[str, ...]: ...
-
-    def run(self, inputs: Mapping[str, Tensor], outputs: Sequence[str] | None = None) -> dict[str, Tensor]:
-        """Tensors by name, any of the graph."""
-
-    def get_statistic(self, name: str) -> Tensor:
-        """The running mean or variance of that name, (channels,)."""
-
-    def parameters(self) -> Iterator[nn.Parameter]:
-        """The trained weights."""
-
-    def eval(self) -> object:
-        """Let BatchNorm use its running statistics."""
+from crisp_onnx.bridge import GraphModule
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,11 +21,11 @@ class BatchNormSite:
     variance: Tensor
 
 
-def batch_norm_sites(network: Network) -> tuple[BatchNormSite, ...]:
+def batch_norm_sites(module: GraphModule) -> tuple[BatchNormSite, ...]:
     """Every BatchNorm of the graph, in its order; empty where the export has folded them into convolutions."""
     return tuple(
-        BatchNormSite(node.inputs[0], network.get_statistic(node.inputs[3]), network.get_statistic(node.inputs[4]))
-        for node in network.nodes
+        BatchNormSite(node.inputs[0], module.get_statistic(node.inputs[3]), module.get_statistic(node.inputs[4]))
+        for node in module.nodes
         if node.op == "BatchNormalization"
     )
 
@@ -85,9 +51,9 @@ def moment_distance(tensors: Mapping[str, Tensor], sites: Sequence[BatchNormSite
 
 
 @contextmanager
-def fixed_weights(network: Network) -> Iterator[None]:
+def fixed_weights(module: GraphModule) -> Iterator[None]:
     """While inside, no weight asks for a gradient: the backward pass then computes those of the images alone."""
-    asking = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    asking = [parameter for parameter in module.parameters() if parameter.requires_grad]
     for parameter in asking:
         parameter.requires_grad_(False)
     try:

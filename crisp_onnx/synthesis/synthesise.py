@@ -1,4 +1,4 @@
-"""Images of the user's classes out of the model itself, for the case that there are no others.
+"""Make images of the user's classes out of the model itself.
 
 Gradient descent on the frequencies of smooth noise until the model sees the wanted class in it and, where the graph
 has BatchNorm, until its activations have the moments kept from training (after DeepInversion, arXiv 1912.08795).
@@ -17,15 +17,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from crisp_onnx.bridge import GraphModule
 from crisp_onnx.data.arrays import ArrayStore, spooled
 from crisp_onnx.data.classes import Classes
 from crisp_onnx.data.images import Images
-from crisp_onnx.data.network import BatchNormSite, Network, batch_norm_sites, fixed_weights, moment_distance
 from crisp_onnx.data.pixels import Pixels
 from crisp_onnx.data.preprocess import Preprocess
-from crisp_onnx.data.spectrum import halved, random_frequencies, shifted, to_pixels
 from crisp_onnx.errors import CrispError
 from crisp_onnx.progress import bar
+from crisp_onnx.synthesis.moments import BatchNormSite, batch_norm_sites, fixed_weights, moment_distance
+from crisp_onnx.synthesis.spectrum import halved, random_frequencies, shifted, to_pixels
 
 log = logging.getLogger(__name__)
 
@@ -64,10 +65,10 @@ def effort_for(size: tuple[int, int], classes: int, macs: int) -> Effort:
 
 
 @dataclass(frozen=True, eq=False)
-class _Task:
+class _Job:
     """What all batches share. `classes` is (k,) output indices; `low` and `high` (c, 1, 1) bound the model's input."""
 
-    network: Network
+    module: GraphModule
     sites: tuple[BatchNormSite, ...]
     classes: Tensor
     preprocess: Preprocess
@@ -85,9 +86,9 @@ class _Task:
 
     def answer(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Logits (b, outputs) and the tensors that BatchNorm normalises."""
-        output = self.network.output_names[0]
+        output = self.module.output_names[0]
         wanted = [output, *(site.tensor for site in self.sites)]
-        tensors = self.network.run({self.network.input_names[0]: self.inputs(images)}, wanted)
+        tensors = self.module.run({self.module.input_names[0]: self.inputs(images)}, wanted)
         logits = tensors[output].flatten(1).float()
         return (logits.clamp_min(1e-12).log() if self.probabilities else logits), tensors
 
@@ -105,7 +106,7 @@ class _Task:
 
 
 def synthesise(
-    network: Network,
+    module: GraphModule,
     classes: Classes,
     preprocess: Preprocess,
     effort: Effort,
@@ -125,51 +126,51 @@ def synthesise(
     Raises:
         CrispError: the model cannot run images of the preprocessing's size, or its gradients are not finite.
     """
-    network.eval()
-    device = next(iter(network.parameters())).device
+    module.eval()
+    device = next(module.parameters()).device
     low, high = (torch.from_numpy(bound).to(device)[:, None, None] for bound in preprocess.bounds())
     indices = torch.tensor(classes.indices, device=device)
-    sites, generator = batch_norm_sites(network), torch.Generator().manual_seed(seed)
-    task = _Task(network, sites, indices, preprocess, low, high, probabilities, effort, generator)
-    if not task.sites:
+    sites, generator = batch_norm_sites(module), torch.Generator().manual_seed(seed)
+    job = _Job(module, sites, indices, preprocess, low, high, probabilities, effort, generator)
+    if not job.sites:
         log.info("the model keeps no BatchNorm statistics, so its images follow the class alone")
     height, width = preprocess.size
     places = torch.arange(effort.per_class * len(classes), device=device) % len(classes)
     batches = torch.split(places, max(1, min(effort.batch, BATCH_PIXELS // (height * width))))
-    with fixed_weights(network), bar("synthesis", effort.steps * len(batches)) as advance:
-        array = spooled(_each_batch(task, batches, advance), (height, width, preprocess.channels))
+    with fixed_weights(module), bar("synthesis", effort.steps * len(batches)) as advance:
+        array = spooled(_each_batch(job, batches, advance), (height, width, preprocess.channels))
     fitted = replace(preprocess, resize=None)
     return Images(ArrayStore(array, SOURCE), np.arange(len(array)), indices[places].cpu().numpy(), fitted, SOURCE)
 
 
-def _each_batch(task: _Task, batches: tuple[Tensor, ...], advance: Callable[[int], None]) -> Iterator[Pixels]:
+def _each_batch(job: _Job, batches: tuple[Tensor, ...], advance: Callable[[int], None]) -> Iterator[Pixels]:
     """The pixels (b, h, w, c) of every batch, and a word on how many the model takes for what they shall be."""
-    size, channels = task.preprocess.size, task.preprocess.channels
-    half = task.effort.steps > 0 and _runs_halved(task, len(batches[0]))
+    size, channels = job.preprocess.size, job.preprocess.channels
+    half = job.effort.steps > 0 and _runs_halved(job, len(batches[0]))
     recognised = 0
     for places in batches:
-        start = random_frequencies(len(places), channels, size, task.generator).to(places.device)
-        images = to_pixels(_descended(task, start, places, half, advance), size)
+        start = random_frequencies(len(places), channels, size, job.generator).to(places.device)
+        images = to_pixels(_descended(job, start, places, half, advance), size)
         with torch.no_grad():
-            logits, _ = task.answer(images)
-        recognised += int((logits.index_select(1, task.classes).argmax(1) == places).sum())
+            logits, _ = job.answer(images)
+        recognised += int((logits.index_select(1, job.classes).argmax(1) == places).sum())
         yield images.mul(255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
     total = sum(map(len, batches))
     log.info("of %d synthetic images the model takes %d for the class they are made for", total, recognised)
 
 
-def _descended(task: _Task, start: Tensor, places: Tensor, half: bool, advance: Callable[[int], None]) -> Tensor:
+def _descended(job: _Job, start: Tensor, places: Tensor, half: bool, advance: Callable[[int], None]) -> Tensor:
     """The coefficients after the steps of Adam, the first of them at half resolution where the network can."""
-    coefficients, effort = start.requires_grad_(True), task.effort
+    coefficients, effort = start.requires_grad_(True), job.effort
     optimizer = torch.optim.Adam([coefficients], lr=effort.rate, betas=(0.9, 0.99))
     for step in range(effort.steps):
         optimizer.param_groups[0]["lr"] = effort.rate * _pace(step, effort.steps)
-        images = to_pixels(coefficients, task.preprocess.size)
+        images = to_pixels(coefficients, job.preprocess.size)
         if half and step < HALVED_SHARE * effort.steps:
             images = halved(images)
-        if not task.sites:  # with statistics to match, images that stand still do better
-            images = shifted(images, task.generator)
-        loss = task.loss(images, places)
+        if not job.sites:  # with statistics to match, images that stand still do better
+            images = shifted(images, job.generator)
+        loss = job.loss(images, places)
         (gradient,) = torch.autograd.grad(loss, coefficients)
         if not torch.isfinite(gradient).all():
             raise CrispError(
@@ -186,16 +187,16 @@ def _pace(step: int, steps: int) -> float:
     return min(1.0, (step + 1) / WARM_UP_STEPS) * (0.05 + 0.95 * 0.5 * (1 + cos(pi * step / steps)))
 
 
-def _runs_halved(task: _Task, count: int) -> bool:
+def _runs_halved(job: _Job, count: int) -> bool:
     """Whether large images may be optimised at half their sides, at a quarter of the work."""
-    height, width = task.preprocess.size
+    height, width = job.preprocess.size
     if min(height, width) < HALVED_FROM_SIDE:
         return False
-    grey = torch.full((count, task.preprocess.channels, height, width), 0.5, device=task.classes.device)
+    grey = torch.full((count, job.preprocess.channels, height, width), 0.5, device=job.classes.device)
     with torch.no_grad():
-        logits, _ = task.answer(grey)
+        logits, _ = job.answer(grey)
         try:
-            smaller, _ = task.answer(halved(grey))
+            smaller, _ = job.answer(halved(grey))
         except (CrispError, RuntimeError):  # a Reshape or a classifier bound to the full size
             return False
     return smaller.shape == logits.shape

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,18 +11,39 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from small_models import SIDE, coloured_images, residual_classifier
-from torch import Tensor, nn
 
 from crisp_onnx.bridge import GraphModule, to_torch
 from crisp_onnx.data import Classes, Images, open_images, parse_preprocess
-from crisp_onnx.data.network import Node, batch_norm_sites, moment_distance
-from crisp_onnx.data.spectrum import shifted
-from crisp_onnx.data.synthesis import FEWEST_STEPS, MOST_MACS, Effort, effort_for, synthesise
 from crisp_onnx.errors import CrispError
-from crisp_onnx.model import Model, TensorSpec, load
+from crisp_onnx.model import Model, load
+from crisp_onnx.synthesis.moments import batch_norm_sites, moment_distance
+from crisp_onnx.synthesis.spectrum import shifted
+from crisp_onnx.synthesis.synthesise import FEWEST_STEPS, MOST_MACS, Effort, effort_for, synthesise
 
 CLASSES = Classes((4, 1, 2), ("four", "one", "two"))
 EFFORT = Effort(per_class=4, steps=100, rate=0.3)
+DARK_OR_BRIGHT = Classes((0, 1), ("dark", "bright"))
+
+
+ModelOf = Callable[..., Model]
+
+
+def first_channel(model_of: ModelOf, *, shape: str = "N,3,8,8", slope: float = 20.0, pool: str = "") -> Model:
+    """Answers how dark and how bright the first channel is; `pool` is a node from `channel` to `seen`."""
+    axis = 3 if shape.endswith(",3") else 1
+    return model_of(
+        f"""(float[{shape}] x) => (float[N,2] y) <float[1,2] weight, float[2] bias> {{
+          first = Constant <value_int = 0> ()
+          channel = Gather <axis = {axis}> (x, first)
+          {pool or "seen = Identity (channel)"}
+          mean = ReduceMean <axes = [1, 2], keepdims = 0> (seen)
+          column = Constant <value_ints = [1]> ()
+          bright = Unsqueeze (mean, column)
+          y = Gemm (bright, weight, bias)
+        }}""",
+        weight=[[-slope, slope]],
+        bias=[0.5 * slope, -0.5 * slope],
+    )
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["with BatchNorm", "without"])
@@ -117,23 +138,22 @@ def test_a_model_of_one_class_and_one_that_ends_in_softmax_are_no_exceptions(tmp
     assert float(sure.min()) > 1 / 6
 
 
-def test_channels_last_and_blue_first_reach_the_model_as_the_preprocessing_says(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("shape", "order"), [("N,3,8,8", "rgb"), ("N,8,8,3", "rgb"), ("N,3,8,8", "bgr")])
+def test_layout_and_order_reach_the_model_as_the_preprocessing_says(model_of: ModelOf, shape: str, order: str) -> None:
     """The class is the first channel's brightness: whatever the layout, the pixels must show it in that channel."""
-    for shape, order in (((None, 3, 8, 8), "rgb"), ((None, 8, 8, 3), "rgb"), ((None, 3, 8, 8), "bgr")):
-        network = _FirstChannel(channels_last=shape[3] == 3)
-        spec = TensorSpec("x", shape, np.dtype(np.float32))
-        preprocess = parse_preprocess(f"unit,order={order}", spec)
-        images = synthesise(network, Classes((0, 1), ("dark", "bright")), preprocess, effort=Effort(4, steps=60))
-        inputs, labels = next(images.batches(8))
-        with torch.no_grad():
-            answers = network.run({"x": torch.from_numpy(inputs)})["y"].argmax(1).numpy()
-        np.testing.assert_array_equal(answers, labels)
+    model = first_channel(model_of, shape=shape)
+    module, preprocess = to_torch(model), parse_preprocess(f"unit,order={order}", model.input)
+    images = synthesise(module, DARK_OR_BRIGHT, preprocess, effort=Effort(4, steps=60))
+    inputs, labels = next(images.batches(8))
+    with torch.no_grad():
+        answers = module(torch.from_numpy(inputs)).argmax(1).numpy()
+    np.testing.assert_array_equal(answers, labels)
 
 
-def test_no_steps_give_smooth_noise_at_once() -> None:
-    spec = TensorSpec("x", (None, 3, 32, 32), np.dtype(np.float32))
-    preprocess = parse_preprocess("unit", spec)
-    noise = synthesise(_FirstChannel(), Classes((0, 1), ("a", "b")), preprocess, effort=Effort(8, steps=0))
+def test_no_steps_give_smooth_noise_at_once(model_of: ModelOf) -> None:
+    model = first_channel(model_of, shape="N,3,32,32")
+    preprocess = parse_preprocess("unit", model.input)
+    noise = synthesise(to_torch(model), DARK_OR_BRIGHT, preprocess, effort=Effort(8, steps=0))
     ((inputs, _),) = noise.batches(16)
     neighbours = np.abs(np.diff(inputs, axis=-1)).mean()
     # Independent pixels differ from each other by the square root of two times as much as from their mean.
@@ -150,20 +170,34 @@ def test_shifted_images_are_the_same_scene_moved_or_mirrored() -> None:
     assert max(abs(row[4] - 19) for row in seen) <= 5
 
 
-def test_gradients_that_are_not_finite_are_an_error_in_a_sentence() -> None:
-    network = _FirstChannel()
-    network.gain.data.fill_(float("nan"))
-    preprocess = parse_preprocess("unit", TensorSpec("x", (None, 3, 8, 8), np.dtype(np.float32)))
+def test_gradients_that_are_not_finite_are_an_error_in_a_sentence(model_of: ModelOf) -> None:
+    model = first_channel(model_of, slope=float("nan"))
+    preprocess = parse_preprocess("unit", model.input)
     with pytest.raises(CrispError, match="gradients are not finite"):
-        synthesise(network, Classes((0, 1), ("a", "b")), preprocess, effort=EFFORT)
+        synthesise(to_torch(model), DARK_OR_BRIGHT, preprocess, effort=EFFORT)
 
 
-def test_large_images_are_first_optimised_at_half_size_where_the_network_can() -> None:
-    preprocess = parse_preprocess("unit", TensorSpec("x", (None, 3, 96, 96), np.dtype(np.float32)))
-    for only, expected in ((None, {48, 96}), (96, {96})):
-        network = _FirstChannel(only=only)
-        synthesise(network, Classes((0, 1), ("a", "b")), preprocess, effort=Effort(1, steps=4))
-        assert network.sides == expected
+@pytest.mark.parametrize(
+    ("pool", "expected"),
+    [("", {48, 96}), ("sides = Constant <value_ints = [-1, 96, 96]> () seen = Reshape (channel, sides)", {96})],
+    ids=["any size", "a Reshape to the full size"],
+)
+def test_large_images_are_first_optimised_at_half_size_where_the_network_can(
+    model_of: ModelOf, monkeypatch: pytest.MonkeyPatch, pool: str, expected: set[int]
+) -> None:
+    model = first_channel(model_of, shape="N,3,96,96" if pool else "N,3,H,W", pool=pool)
+    module, sides = to_torch(model), set()
+    run = module.run
+
+    def watched(inputs: dict[str, torch.Tensor], outputs: list[str]) -> dict[str, torch.Tensor]:
+        if torch.is_grad_enabled():
+            sides.add(inputs["x"].shape[-1])
+        return run(inputs, outputs)
+
+    monkeypatch.setattr(module, "run", watched)
+    preprocess = parse_preprocess("unit,size=96", model.input)
+    synthesise(module, DARK_OR_BRIGHT, preprocess, effort=Effort(1, steps=4))
+    assert sides == expected
 
 
 def test_the_default_effort_bounds_the_number_of_images() -> None:
@@ -179,27 +213,3 @@ def test_the_default_effort_bounds_the_work_by_fewer_images_and_then_by_fewer_st
     least = effort.per_class == 1 and effort.steps == FEWEST_STEPS
     assert least or 2 * macs * effort.per_class * classes * effort.steps <= MOST_MACS
     assert effort.steps == Effort.steps or effort.per_class == 1
-
-
-class _FirstChannel(nn.Module):
-    """Answers how dark and how bright the first channel is; may refuse every side but one."""
-
-    def __init__(self, *, channels_last: bool = False, only: int | None = None) -> None:
-        super().__init__()
-        self.nodes: tuple[Node, ...] = ()
-        self.input_names, self.output_names = ("x",), ("y",)
-        self.gain = nn.Parameter(torch.tensor(20.0))
-        self.channels_last, self.only = channels_last, only
-        self.sides: set[int] = set()
-
-    def run(self, inputs: Mapping[str, Tensor], outputs: Sequence[str] | None = None) -> dict[str, Tensor]:
-        x = inputs["x"].movedim(-1, 1) if self.channels_last else inputs["x"]
-        if self.only not in (None, x.shape[-1]):
-            raise RuntimeError("shapes do not match")
-        if torch.is_grad_enabled():
-            self.sides.add(x.shape[-1])
-        brightness = self.gain * (x[:, 0].mean((1, 2)) - 0.5)
-        return {"y": torch.stack([-brightness, brightness], 1)}
-
-    def get_statistic(self, name: str) -> Tensor:
-        raise AssertionError(name)
