@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from crisp_onnx.errors import CrispError, nearest
+from crisp_onnx.reading import read_yaml, yaml_text
 
 SALIENCIES = ("crisp", "fisher", "magnitude", "wanda", "random")
 PATH_KEYS = ("model", "classes", "data", "eval_data", "labels", "output")
@@ -116,17 +116,10 @@ def read_recipe(path: Path) -> dict[str, Any]:
     Raises:
         CrispError: no such file, not a YAML mapping, or an unknown key.
     """
-    try:
-        options = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise CrispError(f"Cannot read recipe {path}: {getattr(error, 'strerror', None) or error}.") from error
-    except yaml.YAMLError as error:
-        raise CrispError(f"{path} is not YAML: {str(error).splitlines()[0]}.") from error
-    if not isinstance(options, dict) or not all(isinstance(key, str) for key in options):
-        raise CrispError(f"{path} is not a recipe: it must hold `key: value` lines, for example `sparsity: 0.8`.")
+    options = read_yaml(path, "recipe", "sparsity: 0.8")
     for key in options:
         if key not in Recipe.model_fields:
-            raise CrispError(f"Unknown key {key!r} in {path}.{nearest(key, Recipe.model_fields)}")
+            raise CrispError(f"Unknown key {key!r} in {path}.{nearest(str(key), Recipe.model_fields)}")
     for key in PATH_KEYS:
         if isinstance(options.get(key), str):
             options[key] = path.parent / options[key]
@@ -152,7 +145,7 @@ def recipe_text(recipe: Recipe) -> str:
     for key in NAME_OR_FILE_KEYS:
         if _names_file(options[key]):
             options[key] = str(Path(options[key]).resolve())
-    return yaml.safe_dump(options, sort_keys=False, allow_unicode=True)
+    return yaml_text(options)
 
 
 def _names_file(text: object) -> bool:

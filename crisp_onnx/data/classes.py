@@ -7,8 +7,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from crisp_onnx.data.labels import SYNSET, Labels, folded, read_labels, read_text
+from crisp_onnx.data.labels import SYNSET, Labels, folded, read_labels
 from crisp_onnx.errors import CrispError, nearest
+from crisp_onnx.reading import read_text
 
 __all__ = ["Classes", "Labels", "candidates", "describe", "read_classes", "read_labels", "resolve", "wanted"]
 

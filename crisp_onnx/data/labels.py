@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 from crisp_onnx.errors import CrispError
+from crisp_onnx.reading import read_text
 
 log = logging.getLogger(__name__)
 
@@ -103,20 +104,6 @@ def labels_from_metadata(metadata: Mapping[str, str]) -> Labels | None:
             return Labels(entries, f"the model's metadata ({key})")
         log.debug("metadata %r holds no class names", key)
     return None
-
-
-def read_text(path: Path, what: str) -> str:
-    """The text of a small file in UTF-8.
-
-    Raises:
-        CrispError: there is no such file, it cannot be read, or it is not text.
-    """
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise CrispError(f"The {what} {path} is not UTF-8 text (byte {error.start}). Save it as UTF-8.") from error
-    except OSError as error:
-        raise CrispError(f"The {what} {path} cannot be read: {error.strerror}.") from error
 
 
 def _plain(lines: Sequence[str], path: Path) -> dict[int, Label]:

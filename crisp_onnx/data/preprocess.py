@@ -11,13 +11,12 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import yaml
 from PIL import Image
 
-from crisp_onnx.data.labels import read_text
 from crisp_onnx.data.pixels import Pixels, fit
 from crisp_onnx.errors import CrispError, nearest
 from crisp_onnx.model.spec import TensorSpec
+from crisp_onnx.reading import read_yaml
 
 log = logging.getLogger(__name__)
 
@@ -176,12 +175,7 @@ def _options(text: str | Path) -> dict[str, str]:
 
 
 def _yaml_options(path: Path) -> dict[str, str]:
-    try:
-        content = yaml.safe_load(read_text(path, "preprocessing file"))
-    except yaml.YAMLError as error:
-        raise CrispError(f"{path} is not YAML: {str(error).splitlines()[0]}.") from error
-    if not isinstance(content, dict):
-        raise CrispError(f"{path} must map the keys {', '.join(KEYS)} to values.")
+    content = read_yaml(path, "preprocessing file", "mean: [0.5, 0.5, 0.5]")
     options: dict[str, str] = {}
     for key, value in content.items():
         parts = value if isinstance(value, list) else [value]

@@ -12,8 +12,10 @@ from crisp_onnx.lower.matrix import Matrix
 from crisp_onnx.lower.pattern import DENSE, UNSEEN, Pattern, Seen
 from crisp_onnx.lower.schema import Dtype, OpKind
 from crisp_onnx.lower.tiling import Tiling
+from crisp_onnx.reading import read_text
 
 LOWERED_SCHEMA = "crisp-lowered/1"
+MAX_BYTES = 64 << 20
 
 
 class _Record(BaseModel):
@@ -105,10 +107,7 @@ def read_lowered(path: Path) -> Lowered:
     Raises:
         CrispError: no such file, another schema, or a damaged file.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise CrispError(f"Cannot read {path}: {error}. Give a file that `crisp-onnx lower` wrote.") from error
+    text = read_text(path, "lowered model", limit=MAX_BYTES)
     try:
         return Lowered.model_validate_json(text)
     except ValidationError as error:

@@ -15,8 +15,8 @@ from crisp_onnx.errors import CrispError, nearest
 from crisp_onnx.lower.consistency import check_consistency
 from crisp_onnx.lower.quantity import Quantity
 from crisp_onnx.lower.schema import SCHEMA, Descriptor, EnergyTable, Memory, NmSupport
-from crisp_onnx.lower.strict_yaml import read_yaml
 from crisp_onnx.lower.units import convert
+from crisp_onnx.reading import read_yaml
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,9 @@ def load_target(name: str | Path) -> Target:
 
 
 def _load(path: Path) -> Target:
-    content = read_yaml(path)
+    if not path.is_file():
+        raise CrispError(f"No such target file: {path}. Give the path of a crisp-hw/1 YAML file.")
+    content = read_yaml(path, "hardware target", f"schema: {SCHEMA}")
     schema = content.get("schema")
     if schema != SCHEMA:
         found = f"schema {schema!r}" if schema is not None else "no `schema`"

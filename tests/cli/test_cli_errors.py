@@ -207,9 +207,9 @@ def test_usage_errors_exit_with_2(run, words, message):
     ("content", "words"),
     [
         ("sparsty: 0.8\n", ["Unknown key 'sparsty'", "Did you mean 'sparsity'"]),
-        ("sparsity: [0.8\n", ["is not YAML"]),
-        ("just words\n", ["is not a recipe"]),
-        ("1: 2\n", ["is not a recipe"]),
+        ("sparsity: [0.8\n", ["not valid YAML"]),
+        ("just words\n", ["no mapping of keys"]),
+        ("1: 2\n", ["Unknown key 1"]),
         ("model: m\nclasses: c\nsparsity: lots\n", ["'sparsity'"]),
         ("model: m\nclasses: c\nsparsity: 0.8\nmacs: 0.2\n", ["'sparsity' and 'macs'"]),
         ("sparsity: 0.8\n", ["'model' is missing"]),
@@ -221,7 +221,7 @@ def test_recipes_at_fault(refused, tmp_path, content, words):
 
 
 def test_a_missing_recipe(refused, tmp_path):
-    refused("compress", "--recipe", tmp_path / "no.yaml", words=["Cannot read recipe", "no.yaml"])
+    refused("compress", "--recipe", tmp_path / "no.yaml", words=["The recipe", "no.yaml"])
 
 
 def test_an_output_folder_that_is_a_file_or_lies_under_one(workplace, refused, tmp_path):

@@ -127,7 +127,7 @@ def test_a_damaged_lowered_file_is_one_clear_error(block_net: Model, tmp_path: P
     path.write_text(lower(block_net, "portable").to_json().replace('"crisp-lowered/1"', '"crisp-lowered/9"'))
     with pytest.raises(CrispError, match="run `crisp-onnx lower` again"):
         read_lowered(path)
-    with pytest.raises(CrispError, match="Cannot read"):
+    with pytest.raises(CrispError, match="cannot be read"):
         read_lowered(tmp_path / "none.json")
 
 

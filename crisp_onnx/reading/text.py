@@ -1,0 +1,31 @@
+"""Read small text files: bounded in size, in UTF-8 or what a byte order mark says."""
+
+from __future__ import annotations
+
+import codecs
+from pathlib import Path
+
+from crisp_onnx.errors import CrispError
+from crisp_onnx.reading.border import border, shown
+
+MAX_BYTES = 16 << 20
+MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+
+
+def read_text(path: Path, what: str, *, limit: int = MAX_BYTES) -> str:
+    """The text of a file of at most `limit` bytes; `what` names it in messages, for example "label file".
+
+    Raises:
+        CrispError: there is no such file, it cannot be read, is too large, or is not text.
+    """
+    name = f"The {what} {shown(str(path))}"
+    with border(f"{name} cannot be read"), path.open("rb") as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        size = f"{limit >> 20} MiB" if limit >= 1 << 20 else f"{limit >> 10} KiB"
+        raise CrispError(f"{name} is larger than {size}, too large for a {what}. Shorten it.")
+    encoding = next((encoding for mark, encoding in MARKS if content.startswith(mark)), "utf-8")
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise CrispError(f"{name} is not UTF-8 text (byte {error.start}). Save it as UTF-8.") from error
