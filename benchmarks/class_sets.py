@@ -20,8 +20,9 @@ from record import record
 
 from crisp_onnx import Recipe, compress
 from crisp_onnx.api.learn import BATCH, HELD_OUT, RATE
-from crisp_onnx.api.prepare import find_classes, find_preprocess, prepare
+from crisp_onnx.api.prepare import prepare
 from crisp_onnx.api.task import make_task
+from crisp_onnx.api.words import find_classes, find_preprocess
 from crisp_onnx.bridge import to_torch, write_back
 from crisp_onnx.data import hold_out, open_images
 from crisp_onnx.format import Pattern

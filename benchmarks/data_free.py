@@ -23,8 +23,9 @@ from real_data import CIFAR_PREPROCESS, CifarImages, class_set, data_folder
 from record import record
 
 from crisp_onnx import Recipe
-from crisp_onnx.api.prepare import Prepared, find_classes, find_labels, find_preprocess, prepare
+from crisp_onnx.api.prepare import Prepared, prepare
 from crisp_onnx.api.task import make_task
+from crisp_onnx.api.words import find_classes, find_labels, find_preprocess
 from crisp_onnx.bridge import GraphModule, prepared_for, to_torch
 from crisp_onnx.data import Classes, Images, Preprocess, open_images
 from crisp_onnx.model import load

@@ -22,7 +22,8 @@ from real_data import CIFAR_PREPROCESS, RESNET, CifarImages, class_set, data_fol
 from record import record
 from torch.nn import functional
 
-from crisp_onnx.api.prepare import find_preprocess, prepare
+from crisp_onnx.api.prepare import prepare
+from crisp_onnx.api.words import find_preprocess
 from crisp_onnx.bridge import to_torch
 from crisp_onnx.data import Classes, open_images
 from crisp_onnx.report.machine import peak_memory_bytes

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from crisp_onnx.api.emit import emit, prove
 from crisp_onnx.api.learn import learn
-from crisp_onnx.api.prepare import find_classes, find_labels, find_preprocess, prepare
+from crisp_onnx.api.prepare import prepare
 from crisp_onnx.api.steering import aim_of, with_rewarded_pattern
 from crisp_onnx.api.stopwatch import Stopwatch
 from crisp_onnx.api.summarise import Outcome, summarise
 from crisp_onnx.api.task import make_task
+from crisp_onnx.api.words import find_classes, find_labels, find_preprocess
 from crisp_onnx.api.workshop import move_into_place, workshop
 from crisp_onnx.data import Source, open_images
 from crisp_onnx.data.pairs import Pair

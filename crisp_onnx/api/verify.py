@@ -11,7 +11,8 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from crisp_onnx.api.inspect import recount
-from crisp_onnx.api.prepare import find_classes, find_labels, find_preprocess, prepare
+from crisp_onnx.api.prepare import prepare
+from crisp_onnx.api.words import find_classes, find_labels, find_preprocess
 from crisp_onnx.data import Classes, open_images
 from crisp_onnx.errors import CrispError, VerificationFailed
 from crisp_onnx.format import DOMAIN
