@@ -56,7 +56,7 @@ def compressed(recipe: Recipe, folder: Path, classes: tuple[int, ...]) -> dict[s
 def dense_by_the_same_recipe(recipe: Recipe, folder: Path, classes: tuple[int, ...]) -> int:
     """Right answers, among the ten classes, of the dense model fine-tuned exactly as the compressed one was."""
     preprocess = find_preprocess(recipe.preprocess, prepare(recipe.model).source)
-    prepared = prepare(recipe.model, size=preprocess.size[0])
+    prepared = prepare(recipe.model, size=preprocess.size)
     chosen = find_classes(recipe.classes, None, prepared.outputs)
     task = make_task(recipe, prepared, chosen)
     everything = type(task)(

@@ -67,7 +67,7 @@ def make_case(folder: Path, name: str, sparsity: float) -> Case:
     synsets = tuple(sorted(p.name for p in (folder / "imagenette" / "val").iterdir()))
     recipe = Recipe(model=path, classes=class_set(0) if cifar else synsets, sparsity=sparsity)
     preprocess = find_preprocess(CIFAR_PREPROCESS if cifar else "signed", load(path))
-    prepared = prepare(path, size=preprocess.size[0])
+    prepared = prepare(path, size=preprocess.size)
     labels = None if cifar else find_labels(folder / "imagenet_labels.txt", prepared)
     classes = find_classes(recipe.classes, labels, prepared.outputs)
     sources = (

@@ -36,7 +36,7 @@ def pieces(path: Path, classes: tuple[int, ...]):  # type: ignore[no-untyped-def
     """Module, names of the convolutions' weights, and the images of an .npz."""
     folder = data_folder()
     model = folder / "models" / RESNET
-    prepared = prepare(model, size=32)
+    prepared = prepare(model, size=(32, 32))
     chosen = Classes(classes, tuple(map(str, classes)))
     images = open_images(path, chosen, None, find_preprocess(CIFAR_PREPROCESS, prepared.source))
     return to_torch(prepared.model), [layer.weight for layer in prepared.layers], images

@@ -14,6 +14,21 @@ import click
 F = TypeVar("F", bound=Callable[..., Any])
 FILE = click.Path(path_type=Path)
 
+MOST_PIXELS = 1 << 20
+
+
+def _as_size(context: click.Context, parameter: click.Parameter, text: str) -> tuple[int, int]:
+    """Height and width from N or HxW."""
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.isdecimal() and len(part) < 8 and 0 < int(part) < MOST_PIXELS for part in parts):
+        raise click.BadParameter(f"{text} is no size in pixels; write N, or HxW.")
+    return int(parts[0]), int(parts[-1])
+
+
+SIZE = click.option(
+    "--size", default="224", show_default=True, metavar="N or HxW", callback=_as_size, help="Pixels of open sides."
+)
+
 
 def talk(verbosity: int) -> None:
     """Talk goes to stderr, at a level that -q and -v choose; stdout is for results."""

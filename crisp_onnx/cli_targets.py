@@ -7,11 +7,10 @@ from typing import Any
 
 import click
 
-from crisp_onnx.cli_options import FILE, common, talk, tell
+from crisp_onnx.cli_options import FILE, SIZE, common, talk, tell
 
 TARGET = click.option("--target", required=True, help="Name of a built-in target, or the path of a YAML file.")
 BATCH = click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Images at a time.")
-SIZE = click.option("--size", type=click.IntRange(1), default=224, show_default=True, help="Pixels of open sides.")
 DTYPE = click.option("--dtype", type=click.Choice(["int8", "fp16", "fp32"]), help="Default: the target's first type.")
 
 

@@ -12,7 +12,7 @@ from crisp_onnx.data import parse_preprocess
 from crisp_onnx.errors import CrispError
 from crisp_onnx.format import Pattern
 from crisp_onnx.masks import ChannelGroup, channel_groups, reason_to_stay_dense
-from crisp_onnx.model import WeightLayer, load
+from crisp_onnx.model import DEFAULT_SIZE, WeightLayer, load
 
 
 @dataclass(frozen=True)
@@ -62,13 +62,13 @@ def check(model: Path, *, pattern: Pattern | None = None, preprocess: str | None
     pattern = pattern or Pattern()
     source = load(model)
     notes = []
-    size = 224
+    size = DEFAULT_SIZE
     try:
-        size = parse_preprocess(preprocess or "unit", source.input).size[0]
+        size = parse_preprocess(preprocess or "unit", source.input).size
     except CrispError as error:
         if preprocess is not None:
             raise
-        notes.append(f"MACs are counted at {size} pixels: {error}")
+        notes.append(f"MACs are counted at {size[0]}x{size[1]} pixels: {error}")
     prepared = prepare(model, size=size)
     graph = prepared.model.graph()
     layers = tuple(

@@ -50,7 +50,7 @@ def compress(recipe: Recipe, *, data: Iterable[Pair] | None = None, eval_data: I
         source = load(recipe.model)
         _check_input(recipe, source)
         preprocess = find_preprocess(recipe.preprocess, source)
-        prepared = prepare(recipe.model, size=preprocess.size[0])
+        prepared = prepare(recipe.model, size=preprocess.size)
         sources: tuple[Source | None, Source | None] = (
             recipe.data if data is None else data,
             recipe.eval_data if eval_data is None else eval_data,
@@ -65,7 +65,7 @@ def compress(recipe: Recipe, *, data: Iterable[Pair] | None = None, eval_data: I
     with workshop(recipe.folder) as bench:
         learned = learn(recipe, prepared, task=task, classes=classes, preprocess=preprocess, given=images, watch=watch)
         with watch("emit"):
-            emitted = emit(learned.model, learned.plan, recipe, classes, prepared.source, size=preprocess.size[0])
+            emitted = emit(learned.model, learned.plan, recipe, classes, prepared.source, size=preprocess.size)
             written = bench / MODEL
             bytes_written = save(emitted.model, written)
         with watch("prove"):
@@ -75,7 +75,7 @@ def compress(recipe: Recipe, *, data: Iterable[Pair] | None = None, eval_data: I
             pair = (open_stock(recipe.model), open_stock(written))
             comparison = compare_on(pair, seen, classes.indices) if seen is not None else None
         with watch("latency"):
-            timing = measure_files([recipe.model, written], prepared.source.input, size=preprocess.size[0])
+            timing = measure_files([recipe.model, written], prepared.source.input, size=preprocess.size)
         outcome = Outcome(
             recipe, prepared, classes, learned, emitted, equivalence, comparison, timing, runtime_text(written),
             aim, told, bytes_written, given=images is not None, evaluated=judged is not None,

@@ -11,7 +11,7 @@ from crisp_onnx.data import Classes, Images
 from crisp_onnx.errors import CrispError, VerificationFailed
 from crisp_onnx.format import DOMAIN, HYBRID_OPS, VERSION, operator_function
 from crisp_onnx.masks import Plan
-from crisp_onnx.model import Model, save
+from crisp_onnx.model import Model, Size, save
 from crisp_onnx.passes import ApplyMasks, Declined, EmitHybrid, Pass, SliceHead, dense_passes, hybrid_passes, run_passes
 from crisp_onnx.recipe import Recipe, options_without_paths
 from crisp_onnx.report.schema import Equivalence
@@ -48,11 +48,11 @@ class _Rewritten:
     declined: tuple[Declined, ...]
 
 
-def emit(trained: Model, plan: Plan, recipe: Recipe, classes: Classes, source: Model, *, size: int) -> Emitted:
+def emit(trained: Model, plan: Plan, recipe: Recipe, classes: Classes, source: Model, *, size: Size) -> Emitted:
     """Rewrite the trained model into the form that the recipe asks for, and stamp its metadata.
 
     Hybrid operators for this host (no `target`) are timed there; a layer that would not be faster stays an ordinary
-    operator. Open image sides count as `size` pixels.
+    operator. Open image sides count as those of `size`.
     """
     head: tuple[Pass, ...] = (SliceHead(classes.indices),) if recipe.head == "slice" else ()
     masked_graph = trained.graph()

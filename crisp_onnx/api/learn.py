@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
+from math import prod
 
 import numpy as np
 import torch
@@ -115,12 +116,11 @@ def learn(
 
 
 def _cross(prepared: Prepared, preprocess: Preprocess, device: torch.device) -> _Crossed:
-    height, width = preprocess.size
     module = to_torch(prepared.model)
-    compare_with_runtime(module, prepared.model, size=height)
+    compare_with_runtime(module, prepared.model, size=preprocess.size)
     prepared_for(device, module)
-    wanted = BATCH_OF_LARGE_IMAGES if height * width > LARGE_PIXELS else BATCH
-    return _Crossed(prepared.model, module, usable_batch(module, prepared.model.input, wanted, size=height))
+    wanted = BATCH_OF_LARGE_IMAGES if prod(preprocess.size) > LARGE_PIXELS else BATCH
+    return _Crossed(prepared.model, module, usable_batch(module, prepared.model.input, wanted, size=preprocess.size))
 
 
 def _see(

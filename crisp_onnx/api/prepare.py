@@ -7,7 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crisp_onnx.errors import CrispError
-from crisp_onnx.model import Model, WeightLayer, classifier_chain, load, tensor_shapes, upgrade, weight_layers
+from crisp_onnx.model import (
+    DEFAULT_SIZE,
+    Model,
+    Size,
+    WeightLayer,
+    classifier_chain,
+    load,
+    tensor_shapes,
+    upgrade,
+    weight_layers,
+)
 from crisp_onnx.model.classifier import ends_in_softmax
 from crisp_onnx.model.shapes import Shapes, with_value_info
 from crisp_onnx.passes import SIMPLIFY, Declined, run_passes
@@ -19,7 +29,7 @@ log = logging.getLogger(__name__)
 class Prepared:
     """`source` is the file as given; `model` the simplified graph; `layers` its weight layers.
 
-    `size`: pixels that open image sides count as.
+    `size`: height and width that open image sides count as.
     """
 
     source: Model
@@ -29,7 +39,7 @@ class Prepared:
     classifier: str
     probabilities: bool
     declined: tuple[Declined, ...]
-    size: int
+    size: Size
 
     @property
     def macs(self) -> int:
@@ -49,8 +59,8 @@ class Prepared:
         return wide[0] if wide else 1
 
 
-def prepare(path: Path, *, size: int = 224) -> Prepared:
-    """Load, upgrade and simplify a model. Open image sides count as `size` pixels.
+def prepare(path: Path, *, size: Size = DEFAULT_SIZE) -> Prepared:
+    """Load, upgrade and simplify a model. Open image sides count as those of `size`.
 
     Raises:
         CrispError: the file is broken, has several inputs, or cannot be upgraded.

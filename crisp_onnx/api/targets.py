@@ -17,7 +17,7 @@ from crisp_onnx.lower import Lowered, Target, load_target, lowered_path, read_lo
 from crisp_onnx.lower import lower as lower_model
 from crisp_onnx.lower.dense_form import dense_form
 from crisp_onnx.lower.describe import TargetSummary, describe_target, summarize_target
-from crisp_onnx.model import load, save, write_files
+from crisp_onnx.model import DEFAULT_SIZE, Size, load, save, write_files
 from crisp_onnx.report.roofline import write_layer_bars, write_roofline
 from crisp_onnx.runtime.library import load_library
 
@@ -95,7 +95,7 @@ def lower(
     *,
     output: Path | None = None,
     batch: int = 1,
-    size: int = 224,
+    size: Size = DEFAULT_SIZE,
     dtype: str | None = None,
 ) -> tuple[Lowered, Path]:
     """Lower the file `model` to `target` and write `model.<target>.json` (or `output`).
@@ -126,7 +126,7 @@ def estimate(
     *,
     against: str | Path | None = None,
     batch: int = 1,
-    size: int = 224,
+    size: Size = DEFAULT_SIZE,
     dtype: str | None = None,
     plots: Sequence[Path] = (),
 ) -> Comparison:
@@ -147,13 +147,13 @@ def estimate(
     return Comparison(found, other, ratio, tuple(plots))
 
 
-def _one(model: str | Path, target: Target, *, batch: int, size: int, dtype: str | None) -> Estimate:
+def _one(model: str | Path, target: Target, *, batch: int, size: Size, dtype: str | None) -> Estimate:
     lowered = _lowered(Path(model), target, batch=batch, size=size, dtype=dtype)
     found, note = estimate_lowered(lowered, target), measured_elsewhere(target)
     return replace(found, notes=(*found.notes, note)) if note else found
 
 
-def _lowered(path: Path, target: Target, *, batch: int, size: int, dtype: str | None) -> Lowered:
+def _lowered(path: Path, target: Target, *, batch: int, size: Size, dtype: str | None) -> Lowered:
     if path.suffix == ".json":
         lowered = read_lowered(path)
         if (batch, dtype) not in ((lowered.batch, None), (1, None), (lowered.batch, lowered.dtype)):

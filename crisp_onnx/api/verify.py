@@ -61,14 +61,14 @@ def verify(
     first, second = load(original), load(compressed)
     _check_pair(first, second)
     way = find_preprocess(preprocess, first)
-    prepared = prepare(original, size=way.size[0])
+    prepared = prepare(original, size=way.size)
     known = find_labels(labels, prepared, data)
     chosen = (
         find_classes(classes, known, prepared.outputs) if classes is not None else _recorded(second, prepared.outputs)
     )
     if data is not None and chosen is None:
         raise CrispError(f"Say with --classes which classes to judge: {compressed} does not record any.")
-    seeded = seeded_input(first.input, batch=SEEDED_IMAGES, size=way.size[0])
+    seeded = seeded_input(first.input, batch=SEEDED_IMAGES, size=way.size)
     dense = open_stock(original)
     expected = outputs_of(dense, seeded)
     hybrid, answers = _run(compressed, seeded)
@@ -82,7 +82,7 @@ def verify(
         comparison = compare_on(sessions, images, chosen.indices)
     else:
         notes.append("Accuracy is not measured: no images were given. Pass --data.")
-    timing = measure_files([original, compressed], first.input, size=way.size[0])
+    timing = measure_files([original, compressed], first.input, size=way.size)
     notes += [timing.note] if timing.note else []
     sizes = (first.file_bytes, second.file_bytes)
     return Verification(chosen, comparison, worst, *sizes, timing, runtime_text(compressed), tuple(notes))

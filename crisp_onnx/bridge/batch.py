@@ -9,7 +9,7 @@ from torch import Tensor
 
 from crisp_onnx.bridge.module import GraphModule
 from crisp_onnx.errors import CrispError
-from crisp_onnx.model import TensorSpec
+from crisp_onnx.model import DEFAULT_SIZE, Size, TensorSpec
 
 
 def prepared_for(device: torch.device, module: GraphModule) -> GraphModule:
@@ -23,7 +23,7 @@ def to_batch(images: npt.NDArray[np.float32], device: torch.device) -> Tensor:
     return batch.contiguous(memory_format=torch.channels_last) if batch.ndim == 4 else batch
 
 
-def usable_batch(module: GraphModule, spec: TensorSpec, wanted: int, *, size: int = 224) -> int:
+def usable_batch(module: GraphModule, spec: TensorSpec, wanted: int, *, size: Size = DEFAULT_SIZE) -> int:
     """`wanted`, or the batch fixed in the file when the module does not answer two images as it answers each alone."""
     fixed = spec.shape[0] if spec.shape else None
     if fixed is None or fixed >= wanted:

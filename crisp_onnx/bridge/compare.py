@@ -17,7 +17,7 @@ from torch import Tensor
 
 from crisp_onnx.bridge.module import GraphModule
 from crisp_onnx.errors import CrispError, Defect
-from crisp_onnx.model import Model, TensorSpec, save
+from crisp_onnx.model import DEFAULT_SIZE, Model, Size, TensorSpec, save
 
 log = logging.getLogger(__name__)
 TOLERANCE = 1e-4
@@ -28,11 +28,12 @@ Arrays = dict[str, npt.NDArray[Any]]
 
 
 def compare_with_runtime(
-    module: GraphModule, model: Model, *, seed: int = 0, batches: Sequence[int] = (1, 3), size: int = 224
+    module: GraphModule, model: Model, *, seed: int = 0, batches: Sequence[int] = (1, 3), size: Size = DEFAULT_SIZE
 ) -> float:
-    """The worst `max|torch - runtime| / max|runtime|` over all outputs and batch sizes; open image sides are `size`.
+    """The worst `max|torch - runtime| / max|runtime|` over all outputs and batch sizes.
 
-    Both run the same seeded images; a model whose file fixes the batch is compared at that batch alone.
+    Both run the same seeded images, open sides those of `size`; a model whose file fixes the batch is compared at that
+    batch alone.
 
     Raises:
         Defect: the difference is over 1e-4 (over 1e-2 where weights have 16 bits); the message names the first node,
@@ -78,7 +79,7 @@ def _tolerance(module: GraphModule) -> float:
     return TOLERANCE_16_BIT if half else TOLERANCE
 
 
-def _image(spec: TensorSpec, rng: np.random.Generator, batch: int, size: int) -> npt.NDArray[Any]:
+def _image(spec: TensorSpec, rng: np.random.Generator, batch: int, size: Size) -> npt.NDArray[Any]:
     shape = spec.fixed(batch, size)
     if np.issubdtype(spec.dtype, np.integer):
         return rng.integers(0, 128, shape).astype(spec.dtype)

@@ -10,15 +10,15 @@ from crisp_onnx.lower.layers import lower_layers
 from crisp_onnx.lower.lowered import Lowered, Source
 from crisp_onnx.lower.read_layers import read_layers
 from crisp_onnx.lower.target import Target, load_target
-from crisp_onnx.model import Model, tensor_shapes, write_files
+from crisp_onnx.model import DEFAULT_SIZE, Model, Size, tensor_shapes, write_files
 
 
 def lower(
-    model: Model, target: Target | str | Path, *, batch: int = 1, size: int = 224, dtype: str | None = None
+    model: Model, target: Target | str | Path, *, batch: int = 1, size: Size = DEFAULT_SIZE, dtype: str | None = None
 ) -> Lowered:
     """`model`, dense or emitted with hybrid operators, as `target` sees it.
 
-    `size`: pixels of open image sides. `dtype`: int8, fp16 or fp32; the target's first type if not given.
+    `size`: height and width of open image sides. `dtype`: int8, fp16 or fp32; the target's first type if not given.
 
     Raises:
         CrispError: unknown target, or no operator of the model could be read.

@@ -4,12 +4,14 @@ from crisp_onnx.model.classifier import classifier_chain
 from crisp_onnx.model.layers import WeightLayer, weight_layers
 from crisp_onnx.model.read import load
 from crisp_onnx.model.shapes import tensor_shapes, with_value_info
-from crisp_onnx.model.spec import Model, TensorSpec
+from crisp_onnx.model.spec import DEFAULT_SIZE, Model, Size, TensorSpec
 from crisp_onnx.model.upgrade import upgrade
 from crisp_onnx.model.write import save, serialize, write_files
 
 __all__ = [
+    "DEFAULT_SIZE",
     "Model",
+    "Size",
     "TensorSpec",
     "WeightLayer",
     "classifier_chain",

@@ -9,14 +9,14 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
-from crisp_onnx.model.spec import Model
+from crisp_onnx.model.spec import DEFAULT_SIZE, Model, Size
 
 log = logging.getLogger(__name__)
 Shapes = dict[str, tuple[int, ...]]
 
 
-def tensor_shapes(model: Model, *, batch: int = 1, size: int = 224) -> Shapes:
-    """Shape by tensor name with `batch` images; open image sides count as `size` pixels.
+def tensor_shapes(model: Model, *, batch: int = 1, size: Size = DEFAULT_SIZE) -> Shapes:
+    """Shape by tensor name with `batch` images; open image sides count as those of `size`.
 
     A tensor whose shape neither inference nor a run gives is left out.
     """

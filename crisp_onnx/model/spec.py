@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import numpy as np
 import onnx
@@ -18,6 +19,11 @@ from crisp_onnx.errors import CrispError
 G_LOGGER.severity = G_LOGGER.CRITICAL + 1
 
 DEFAULT_DOMAIN = ("", "ai.onnx")
+Layout: TypeAlias = Literal["NCHW", "NHWC"]
+Size: TypeAlias = tuple[int, int]
+"""Height and width of an image in pixels."""
+DEFAULT_SIZE: Size = (224, 224)
+OPEN_CHANNELS = 3
 
 
 @dataclass(frozen=True)
@@ -28,9 +34,27 @@ class TensorSpec:
     shape: tuple[int | None, ...]
     dtype: np.dtype[np.generic]
 
-    def fixed(self, batch: int, size: int = 224) -> tuple[int, ...]:
-        """The shape with the open first dimension set to `batch` and every other open one to `size`."""
-        return tuple((batch if axis == 0 else size) if dim is None else dim for axis, dim in enumerate(self.shape))
+    @property
+    def layout(self) -> Layout | None:
+        """Where the channels of an image input are; None for an input that has not four axes."""
+        if len(self.shape) != 4:
+            return None
+        _, first, second, last = self.shape
+        if first in (1, 3):
+            return "NCHW"
+        if last in (1, 3):
+            return "NHWC"
+        return "NHWC" if first is second is None and last is not None else "NCHW"
+
+    def fixed(self, batch: int, size: Size = DEFAULT_SIZE) -> tuple[int, ...]:
+        """The shape with its open axes filled in: `batch`, three channels, and the sides of an image of `size`.
+
+        An open axis of an input that is no image counts as the width.
+        """
+        height, width = size
+        filled = {"NCHW": (batch, OPEN_CHANNELS, height, width), "NHWC": (batch, height, width, OPEN_CHANNELS)}
+        lengths = filled[self.layout] if self.layout else (batch, *[width] * (len(self.shape) - 1))
+        return tuple(own or given for own, given in zip(self.shape, lengths, strict=False))
 
 
 @dataclass(frozen=True)

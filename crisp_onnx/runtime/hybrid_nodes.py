@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-from onnx import helper, shape_inference
+from onnx import helper
 
 from crisp_onnx.errors import CrispError
 from crisp_onnx.format import DOMAIN, GEMM, HYBRID_OPS
 from crisp_onnx.format.pattern import Pattern
+from crisp_onnx.model import DEFAULT_SIZE, Model, Size, tensor_shapes
 from crisp_onnx.runtime.layer_case import LayerCase
 
 
@@ -25,14 +26,15 @@ class HybridNode:
     positions: int
 
 
-def hybrid_nodes(path: Path, *, batch: int = 1, size: int = 224) -> tuple[HybridNode, ...]:
-    """Every hybrid layer in the order of the graph. An open batch counts as `batch`, open image sides as `size`.
+def hybrid_nodes(path: Path, *, batch: int = 1, size: Size = DEFAULT_SIZE) -> tuple[HybridNode, ...]:
+    """Every hybrid layer in the order of the graph. An open batch counts as `batch`, open image sides as those of
+    `size`.
 
     Raises:
         CrispError: the shape of a layer's input cannot be inferred.
     """
     model = onnx.load(str(path), load_external_data=False)
-    return nodes_of(model.graph, _shapes(model, batch, size), where=str(path))
+    return nodes_of(model.graph, tensor_shapes(Model(model, path, ""), batch=batch, size=size), where=str(path))
 
 
 def nodes_of(graph: onnx.GraphProto, shapes: Mapping[str, tuple[int, ...]], *, where: str) -> tuple[HybridNode, ...]:
@@ -78,19 +80,3 @@ def _positions(case: LayerCase) -> int:
         room = case.input_shape[2 + axis] + case.pads[axis] + case.pads[axis + 2] - reach
         sides.append(room // case.strides[axis] + 1)
     return sides[0] * sides[1]
-
-
-def _shapes(model: onnx.ModelProto, batch: int, size: int) -> dict[str, tuple[int, ...]]:
-    for value in model.graph.input:
-        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
-            if not dim.HasField("dim_value"):
-                dim.dim_value = batch if axis == 0 else size
-    # What the file says of the values between is for its own, perhaps open, batch.
-    del model.graph.value_info[:]
-    for value in model.graph.output:
-        value.type.tensor_type.ClearField("shape")
-    inferred = shape_inference.infer_shapes(model, data_prop=True)
-    return {
-        value.name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
-        for value in (*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output)
-    }

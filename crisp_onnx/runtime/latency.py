@@ -21,7 +21,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from crisp_onnx.errors import CrispError
-from crisp_onnx.model import TensorSpec
+from crisp_onnx.model import DEFAULT_SIZE, Size, TensorSpec
 from crisp_onnx.runtime.session import session
 
 NOISY_SPREAD = 0.25
@@ -116,13 +116,13 @@ def measure_files(
     *,
     batch: int = 1,
     threads: int = 1,
-    size: int = 224,
+    size: Size = DEFAULT_SIZE,
     budget_s: float = 3.0,
     seed: int = 0,
 ) -> Timing:
     """Open each file as `session` does, with the native kernels where they work, and measure them side by side.
 
-    `spec` is the models' common input, fed with seeded noise; open image sides count as `size` pixels. A fixed batch in
+    `spec` is the models' common input, fed with seeded noise; open sides count as those of `size`. A fixed batch in
     `spec` wins.
 
     Raises:
@@ -165,7 +165,7 @@ def timing_options(threads: int) -> ort.SessionOptions:
     return options
 
 
-def seeded_input(spec: TensorSpec, *, batch: int, size: int = 224, seed: int = 0) -> npt.NDArray[Any]:
+def seeded_input(spec: TensorSpec, *, batch: int, size: Size = DEFAULT_SIZE, seed: int = 0) -> npt.NDArray[Any]:
     """An input of the shape and type of `spec`: standard normal values, or 0 to 255 for an integer type."""
     rng = np.random.default_rng(seed)
     shape = spec.fixed(batch, size)

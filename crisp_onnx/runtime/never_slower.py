@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from crisp_onnx.errors import CrispError
-from crisp_onnx.model import Model, tensor_shapes
+from crisp_onnx.model import DEFAULT_SIZE, Model, Size, tensor_shapes
 from crisp_onnx.progress import bar
 from crisp_onnx.runtime.hybrid_nodes import nodes_of
 from crisp_onnx.runtime.layer_times import LayerTimes
@@ -29,8 +29,8 @@ class HostChoice:
         return {name: verdict.reason for name, verdict in self.verdicts.items() if not verdict.sparse}
 
 
-def judge_layers(model: Model, *, size: int = 224) -> HostChoice:
-    """Time every hybrid layer at batch 1 on one thread and judge it. Open image sides count as `size` pixels.
+def judge_layers(model: Model, *, size: Size = DEFAULT_SIZE) -> HostChoice:
+    """Time every hybrid layer at batch 1 on one thread and judge it. Open image sides count as those of `size`.
 
     Times are remembered on disk (see `profit.cache_file`); a new layer takes a few hundred milliseconds.
 

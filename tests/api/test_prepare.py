@@ -12,10 +12,10 @@ from crisp_onnx.masks import reason_to_stay_dense
 
 @pytest.fixture
 def prepared(model_of, tmp_path):
-    def run(text, **options):
+    def run(text, size=(32, 32), **options):
         path = tmp_path / "model.onnx"
         path.write_bytes(model_of(text, **options).proto.SerializeToString())
-        return prepare(path, size=32)
+        return prepare(path, size=size)
 
     return run
 
@@ -46,6 +46,31 @@ def test_open_sides_are_taken_at_the_size_of_the_preprocessing(prepared):
         " y = Gemm<transB=1>(f, fc) }"
     )
     assert found.layers[0].positions == 16 * 16
+
+
+@pytest.mark.parametrize(
+    ("axes", "layout"),
+    [("3,16,48", ""), ("3,H,W", ""), ("C,H,W", ""), ("C,16,W", ""), ("16,48,3", "NHWC"), ("H,W,3", "NHWC")],
+)
+def test_macs_of_open_axes_are_those_of_the_same_network_with_fixed_ones(prepared, axes, layout):
+    turned = "t = Transpose<perm=[0,3,1,2]>(x) " if layout else "t = Identity(x) "
+    found = prepared(
+        f"(float[N,{axes}] x) => (float[N,10] y) <float[16,3,3,3] stem, float[10,16] fc>{{ {turned}"
+        "h = Conv<pads=[1,1,1,1]>(t, stem) p = GlobalAveragePool(h) f = Flatten(p) y = Gemm<transB=1>(f, fc) }",
+        size=(16, 48),
+    )
+    assert found.macs == 16 * 48 * 16 * 27 + 160
+    assert found.outputs == 10
+
+
+def test_a_classifier_that_only_fits_images_that_are_not_square_is_one(prepared):
+    found = prepared(
+        "(float[N,3,H,W] x) => (float[N,5] y) <float[4,3,3,3] stem, float[5,32] fc>"
+        "{ h = Conv<pads=[1,1,1,1]>(x, stem) p = MaxPool<kernel_shape=[8,8], strides=[8,8]>(h) f = Flatten(p)"
+        " y = Gemm<transB=1>(f, fc) }",
+        size=(16, 32),
+    )
+    assert found.outputs == 5
 
 
 @pytest.mark.parametrize("output", ["float[N,5,4,4]", "float[5]"])

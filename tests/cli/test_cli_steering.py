@@ -27,7 +27,7 @@ def dense_cost(workplace, objective):
     from crisp_onnx.cost import estimate
 
     target = load_target(TARGET)
-    found = estimate(lower(load(workplace.model), target, size=12), target).dense
+    found = estimate(lower(load(workplace.model), target, size=(12, 12)), target).dense
     return found.latency_ms if objective == "latency_ms" else found.nominal_uj / 1e3
 
 

@@ -81,3 +81,25 @@ def test_other_plot_formats_and_unknown_targets_are_refused(net: Path, tmp_path:
         run("estimate", net, "--target", "portable", "--plot", tmp_path / "a.pdf", "-q")
     with pytest.raises(CrispError, match="Unknown target"):
         run("lower", net, "--target", "abacus", "-q")
+
+
+@pytest.mark.parametrize(("text", "sides"), [("24", "24,24"), ("16x48", "16,48")])
+def test_open_sides_are_estimated_at_the_size_given(tmp_path: Path, text: str, sides: str) -> None:
+    found = []
+    for axes in ("H,W", sides):
+        proto = parser.parse_model(
+            NET.replace("[1,16,8,8] x", f"[1,16,{axes}] x").replace("16,8,8] y", f"16,{axes}] y")
+        )
+        del proto.graph.value_info[:]
+        proto.graph.initializer.append(numpy_helper.from_array(np.ones((16, 16, 3, 3), np.float32), "w"))
+        save(proto, tmp_path / "net.onnx")
+        words = ("estimate", tmp_path / "net.onnx", "--target", "stc_edge_int8", "--size", text, "--json", "-q")
+        found.append(json.loads(run(*words).stdout)["estimate"]["as_is"])
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("text", ["0", "x", "1x2x3", "-4", "4.5", "9" * 5000])
+def test_sizes_that_cannot_be_are_refused(net: Path, text: str) -> None:
+    result = run("estimate", net, "--target", "stc_edge_int8", "--size", text)
+    assert result.exit_code == 2
+    assert "no size in pixels" in result.stderr

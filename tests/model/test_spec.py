@@ -86,12 +86,12 @@ def test_weights_that_were_graph_inputs_are_initializers_alone(model_of, answers
 
 def test_fixed_and_open_sides_are_filled_in(model_of):
     spec = model_of(GRAPH).input
-    assert spec.fixed(2, 32) == (2, 3, 32, 32)
-    assert model_of(GRAPH.replace("batch,3", "5,3").replace("batch,4", "5,4")).input.fixed(2, 8) == (5, 3, 8, 8)
+    assert spec.fixed(2, (32, 24)) == (2, 3, 32, 24)
+    assert model_of(GRAPH.replace("batch,3", "5,3").replace("batch,4", "5,4")).input.fixed(2, (8, 8)) == (5, 3, 8, 8)
 
 
 def test_shapes_of_one_image_are_found_for_every_tensor(model_of):
-    shapes = tensor_shapes(model_of(GRAPH), size=16)
+    shapes = tensor_shapes(model_of(GRAPH), size=(16, 16))
     assert shapes == {"x": (1, 3, 16, 16), "w": (4, 3, 3, 3), "t": (1, 4, 16, 16), "y": (1, 4, 16, 16)}
 
 

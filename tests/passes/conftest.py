@@ -73,7 +73,7 @@ def rewrite(answers: Callable[..., list[np.ndarray]]) -> Callable[..., Rewritten
         after = after.with_functions([operator_function(name, after.opset) for name in used], DOMAIN, VERSION)
         onnx.checker.check_model(after.proto, full_check=True)
         if x is None:
-            x = np.random.default_rng(5).standard_normal(model.input.fixed(2, 8)).astype(np.float32)
+            x = np.random.default_rng(5).standard_normal(model.input.fixed(2, (8, 8))).astype(np.float32)
         for one, other in zip(answers(reference or model, x), answers(after, x), strict=True):
             assert one.shape == other.shape
             scale = max(1e-6, np.abs(one).max())

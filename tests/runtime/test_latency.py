@@ -111,11 +111,11 @@ def test_a_file_that_refuses_the_input_is_named(relu: Path) -> None:
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, np.float64, np.uint8, np.int8, np.int64])
 def test_seeded_input_follows_the_spec(dtype: type) -> None:
     spec = TensorSpec("x", (None, 3, None, 8), np.dtype(dtype))
-    image = seeded_input(spec, batch=2, size=16, seed=1)
+    image = seeded_input(spec, batch=2, size=(16, 16), seed=1)
     assert image.shape == (2, 3, 16, 8)
     assert image.dtype == dtype
     assert np.ptp(image.astype(np.float64)) > 1
-    np.testing.assert_array_equal(image, seeded_input(spec, batch=2, size=16, seed=1))
+    np.testing.assert_array_equal(image, seeded_input(spec, batch=2, size=(16, 16), seed=1))
 
 
 def test_a_fixed_batch_in_the_spec_wins() -> None:
