@@ -49,8 +49,9 @@ void run_here(void*, size_t total, void (*fn)(void*, size_t), void* user) {
   for (size_t i = 0; i < total; ++i) fn(user, i);
 }
 
-std::unique_ptr<float, decltype(&std::free)> aligned(int64_t floats) {
-  const size_t bytes = (static_cast<size_t>(floats) * sizeof(float) / 64 + 2) * 64;
+// Memory full of activations.
+std::unique_ptr<float, decltype(&std::free)> aligned(int64_t least_bytes) {
+  const size_t bytes = (static_cast<size_t>(least_bytes) / 64 + 2) * 64;
   float* p = static_cast<float*>(std::aligned_alloc(64, bytes));
   for (size_t i = 0; i < bytes / sizeof(float); ++i) p[i] = static_cast<float>(i % 13) / 7.0f - 1.0f;
   return {p, &std::free};
@@ -74,24 +75,23 @@ void measure(const BenchLayer& layer, int64_t block, int64_t vector_rows, double
   for (int64_t& p : attributes.pads) p = layer.kernel / 2;
   const crisp::ConvShape shape = crisp::conv_shape(attributes, layer.cout, layer.cin, layer.kernel, layer.kernel, 1,
                                                    layer.side, layer.side);
-  const crisp::Plan plan = crisp::make_plan(weight, shape, crisp::active_kernels());
-  const auto x = aligned(layer.cin * layer.side * layer.side);
-  const auto y = aligned(layer.cout * shape.out_height * shape.out_width);
-  const auto scratch = aligned(std::max(plan.scratch_floats, plan.panels() * plan.panel_floats));
-  const crisp::ConvCall call{&plan, &weight, x.get(), nullptr, y.get(), scratch.get(), 0.0f, 1e30f};
-  const auto pack = [&](int64_t panel) {
-    crisp::pack_panel(call, panel, scratch.get() + panel * plan.panel_floats);
-  };
+  const crisp::Plan plan = crisp::make_plan(weight, shape, crisp::active_kernels(crisp::Element::kFloat32));
+  const auto x = aligned(4 * layer.cin * layer.side * layer.side);
+  const auto y = aligned(4 * layer.cout * shape.out_height * shape.out_width);
+  const auto scratch = aligned(std::max(plan.scratch_bytes, plan.panels() * plan.panel_bytes));
+  const crisp::FloatOperands bounds{0.0f, 1e30f};
+  const crisp::ConvCall call{&plan, &weight, x.get(), nullptr, y.get(), scratch.get(), &bounds};
+  const auto packed = [&](int64_t panel) { return scratch.get() + panel * (plan.panel_bytes / 4); };
   const auto compute = [&] {
     for (int64_t p = 0; p < plan.panels(); ++p) {
       const bool last = p % plan.panels_per_image == plan.panels_per_image - 1;
-      crisp::compute_panel(call, p, scratch.get() + (plan.layout.in_place() ? 0 : p * plan.panel_floats), 0,
+      crisp::compute_panel(call, p, packed(p), 0,
                            static_cast<int64_t>((last ? plan.last_strips : plan.strips).size()), 0, weight.block_rows);
     }
   };
   const double budget_s = 0.06, peak_before = measured_peak_macs_per_s(0.01);
   const double pack_s = plan.layout.in_place() ? 0 : best_s(0.02, [&] {
-    for (int64_t p = 0; p < plan.panels(); ++p) pack(p);
+    for (int64_t p = 0; p < plan.panels(); ++p) crisp::pack_panel(call, p, packed(p));
   });
   const double compute_s = best_s(budget_s, compute);
   const double call_s = best_s(budget_s, [&] { crisp::convolve(call, {nullptr, run_here}); });

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import resource
-import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -14,8 +12,7 @@ import numpy as np
 import pytest
 from corrupt import corrupted_runs
 from hybrid_layer import Layer, model_of, open_session, random_layer
-
-ROOT = Path(__file__).parents[2]
+from kernel_programs import sanitized_library
 
 
 def test_corrupted_layers_are_refused_by_node_name(library: Path) -> None:
@@ -108,30 +105,10 @@ def test_opening_and_closing_many_sessions_does_not_grow_the_process(library: Pa
 
 @pytest.mark.slow
 def test_ten_thousand_corruptions_pass_the_sanitizers(tmp_path: Path) -> None:
-    preload = [_compiler_file(name) for name in ("libasan.so", "libstdc++.so.6")]
-    if not all(preload) or not shutil.which("cmake"):
-        pytest.skip("needs cmake and a compiler with AddressSanitizer")
-    build = tmp_path / "build"
-    subprocess.run(["cmake", "-S", ROOT, "-B", build, "-DCRISP_ONNX_SANITIZE=ON"], check=True, capture_output=True)
-    subprocess.run(["cmake", "--build", build, "-j", "2"], check=True, capture_output=True)
-    library = next(build.rglob("libcrisp_onnx_kernels.so"))
+    library, environment = sanitized_library(tmp_path / "build")
     for isa, rounds in (("", 8000), ("avx2", 1500), ("portable", 1000)):
-        environment = {
-            **os.environ,
-            "LD_PRELOAD": " ".join(preload),
-            "ASAN_OPTIONS": "detect_leaks=0",
-            "CRISP_ONNX_ISA": isa,
-        }
         script = [sys.executable, str(Path(__file__).with_name("corrupt.py")), str(library), str(rounds), "7"]
-        done = subprocess.run(script, env=environment, capture_output=True, text=True, check=False)
+        limited = {**environment, "CRISP_ONNX_ISA": isa}
+        done = subprocess.run(script, env=limited, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[-4000:]
         assert "refused at load" in done.stdout
-
-
-def _compiler_file(name: str) -> str:
-    compiler = shutil.which("c++")
-    if compiler is None:
-        return ""
-    command = [compiler, f"-print-file-name={name}"]
-    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    return found if Path(found).is_absolute() else ""

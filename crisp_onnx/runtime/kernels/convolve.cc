@@ -12,17 +12,27 @@
 namespace crisp {
 namespace {
 
-constexpr int64_t kPartialFloats = 16384;  // accumulators kept between two calls of a block row's groups
+constexpr int64_t kPartialBytes = 64 << 10;  // of accumulators kept between two calls of a block row's groups
 
-StripCall strip_call(const ConvCall& call, const Strip& strip, int64_t panel, const float* packed, float* partial) {
+const void* advance(const void* p, int64_t bytes) { return static_cast<const char*>(p) + bytes; }
+void* advance(void* p, int64_t bytes) { return static_cast<char*>(p) + bytes; }
+
+int64_t partial_bytes(const Plan& p, const Strip& strip) {
+  return p.kernel_rows * strip.kernel->vectors * p.kernels->lanes * p.element().sum_bytes;
+}
+
+StripCall strip_call(const ConvCall& call, const Strip& strip, int64_t panel, const void* packed, void* partial) {
   const Plan& p = *call.plan;
   const Weight& w = *call.weight;
   const int64_t image = panel / p.panels_per_image;
   const int64_t first_row = panel % p.panels_per_image * p.panel_rows;
   const int64_t positions = p.shape.out_height * p.shape.out_width;
-  const int64_t y_at = image * w.cout * positions + first_row * p.shape.out_width;
+  const int64_t each = p.element().activation_bytes;
+  const int64_t y_at = (image * w.cout * positions + first_row * p.shape.out_width) * each;
+  const void* activations =
+      p.layout.in_place() ? advance(call.x, image * w.cin * p.channel_stride * each) : packed;
   StripCall s{};
-  s.x = (p.layout.in_place() ? call.x + image * w.cin * p.channel_stride : packed) + strip.shape.start;
+  s.x = advance(activations, strip.shape.start * each);
   s.offsets = p.offsets.data();
   s.inside = strip.inside_at < 0 ? nullptr : p.inside.data() + strip.inside_at;
   s.blocks_per_tap = static_cast<int32_t>(w.blocks_per_tap());
@@ -31,12 +41,11 @@ StripCall strip_call(const ConvCall& call, const Strip& strip, int64_t panel, co
   s.columns_per_block = static_cast<int32_t>(w.columns);
   s.vector_rows = static_cast<int32_t>(w.vector_rows);
   s.shape = &strip.shape;
-  s.residual = call.residual ? call.residual + y_at : nullptr;
-  s.y = call.y + y_at;
+  s.residual = call.residual ? advance(call.residual, y_at) : nullptr;
+  s.y = advance(call.y, y_at);
   s.ask_ahead = p.ask_ahead;
   s.row_stride = positions;
-  s.lower = call.lower;
-  s.upper = call.upper;
+  s.operands = call.operands;
   s.partial = partial;
   return s;
 }
@@ -46,10 +55,11 @@ StripCall strip_call(const ConvCall& call, const Strip& strip, int64_t panel, co
 void block_row_calls(const ConvCall& call, const Strip& strip, int64_t r, Range blocks, StripCall* s) {
   const Plan& p = *call.plan;
   const Weight& w = *call.weight;
-  const int64_t partial_floats = p.kernel_rows * strip.kernel->vectors * p.kernels->lanes;
-  float* const partial = s->partial;
-  float* const y = s->y;
-  const float* const residual = s->residual;
+  const ElementType& element = p.element();
+  const int64_t next_partial = partial_bytes(p, strip), row_bytes = s->row_stride * element.activation_bytes;
+  void* const partial = s->partial;
+  void* const y = s->y;
+  const void* const residual = s->residual;
   s->blocks = w.blocks + r * w.kept + blocks.first;
   s->block_count = static_cast<int32_t>(blocks.end - blocks.first);
   s->first = blocks.first == 0;
@@ -57,15 +67,15 @@ void block_row_calls(const ConvCall& call, const Strip& strip, int64_t r, Range 
   int64_t row = r * w.block;
   for (int64_t g = 0; g < w.groups; ++g) {
     s->columns = w.places.data() + ((r * w.groups + g) * w.kept + blocks.first) * w.columns;
-    const float* values = w.values + ((r * w.kept + blocks.first) * w.groups + g) * w.columns * w.vector_rows;
+    const int64_t weights = ((r * w.kept + blocks.first) * w.groups + g) * w.columns * w.vector_rows;
     for (int64_t v = 0; v < w.vector_rows && row < w.cout; v += p.kernel_rows, row += p.kernel_rows) {
-      s->values = values + v;
+      s->values = advance(w.values, (weights + v) * element.weight_bytes);
       s->rows = static_cast<int32_t>(std::min(p.kernel_rows, w.cout - row));
-      s->bias = w.bias.data() + row;
-      s->y = y + row * s->row_stride;
-      if (residual) s->residual = residual + row * s->row_stride;
+      s->bias = advance(static_cast<const void*>(w.bias.data()), row * element.sum_bytes);
+      s->y = advance(y, row * row_bytes);
+      if (residual) s->residual = advance(residual, row * row_bytes);
       strip.kernel->run(*s);
-      s->partial += partial_floats;
+      s->partial = advance(s->partial, next_partial);
     }
   }
   s->partial = partial;
@@ -83,15 +93,15 @@ struct Work {
 // wrote and another reads would have to move between their caches, which takes longer than packing twice.
 struct PackedPanel {
   int64_t panel = -1;
-  float* at = nullptr;
-  std::vector<float> spare;  // of a thread beyond the places: more threads than cores
+  void* at = nullptr;
+  std::vector<char> spare;  // of a thread beyond the places: more threads than cores
 };
 
 // The place's buffer is the same in every layer, and so in this core's cache already.
-float* own_buffer(const ConvCall& call, int64_t place, std::vector<float>* spare) {
+void* own_buffer(const ConvCall& call, int64_t place, std::vector<char>* spare) {
   const Plan& p = *call.plan;
-  if (place < p.places) return call.scratch + place * p.panel_floats;
-  spare->resize(static_cast<size_t>(p.panel_floats));
+  if (place < p.places) return advance(call.scratch, place * p.panel_bytes);
+  spare->resize(static_cast<size_t>(p.panel_bytes));
   return spare->data();
 }
 
@@ -126,12 +136,12 @@ void take_part(void* user, size_t) {
 
 }  // namespace
 
-void pack_panel(const ConvCall& call, int64_t panel, float* packed) {
+void pack_panel(const ConvCall& call, int64_t panel, void* packed) {
   const Plan& p = *call.plan;
   const ConvShape& s = p.shape;
   const int64_t image = panel / p.panels_per_image;
   PackCall pack{};
-  pack.x = call.x + image * s.cin * s.height * s.width;
+  pack.x = advance(call.x, image * s.cin * s.height * s.width * p.element().activation_bytes);
   pack.packed = packed;
   pack.channels = s.cin;
   pack.channel_stride = p.channel_stride;
@@ -149,12 +159,12 @@ void pack_panel(const ConvCall& call, int64_t panel, float* packed) {
   p.kernels->pack(pack);
 }
 
-void compute_panel(const ConvCall& call, int64_t panel, const float* packed, int64_t first_strip, int64_t end_strip,
+void compute_panel(const ConvCall& call, int64_t panel, const void* packed, int64_t first_strip, int64_t end_strip,
                    int64_t first_block_row, int64_t end_block_row) {
   const Plan& p = *call.plan;
   const Weight& w = *call.weight;
   const std::vector<Strip>& strips = p.strips_of(panel);
-  alignas(64) float partial[kPartialFloats];
+  alignas(kLineBytes) char partial[kPartialBytes];
   StripCall calls[kMostStripsPerChunk];
   for (int64_t chunk = first_strip; chunk < end_strip; chunk += p.strips_per_chunk) {
     const int64_t count = std::min(p.strips_per_chunk, end_strip - chunk);
@@ -163,7 +173,7 @@ void compute_panel(const ConvCall& call, int64_t panel, const float* packed, int
       for (int64_t i = 0; i < count; ++i) {
         const Strip& strip = strips[chunk + i];
         const bool at_once = p.blocks_per_call >= w.kept || strip.kernel->tail > 0 ||
-                             w.block * strip.kernel->vectors * p.kernels->lanes > kPartialFloats;
+                             ceil_div(w.block, p.kernel_rows) * partial_bytes(p, strip) > kPartialBytes;
         const int64_t step = at_once ? w.kept : p.blocks_per_call;
         for (int64_t b = 0; b < w.kept; b += step) {
           block_row_calls(call, strip, r, {b, std::min(b + step, w.kept)}, &calls[i]);

@@ -15,21 +15,22 @@ struct Parallel {
   void (*run)(void* pool, size_t total, void (*fn)(void* user, size_t i), void* user);
 };
 
+// Addresses of numbers of the plan's element type.
 struct ConvCall {
   const Plan* plan;
   const Weight* weight;
-  const float* x;          // (batch, Cin, height, width)
-  const float* residual;   // (batch, Cout, out_height, out_width) or null
-  float* y;                // likewise
-  float* scratch;          // (plan.scratch_floats), best aligned to 64 bytes; null when that is zero
-  float lower, upper;      // bounds of the fused Clip
+  const void* x;           // (batch, Cin, height, width)
+  const void* residual;    // (batch, Cout, out_height, out_width) or null
+  void* y;                 // likewise
+  void* scratch;           // (plan.scratch_bytes), best aligned to 64 bytes; null when that is zero
+  const void* operands;    // of the element type: FloatOperands
 };
 
 void convolve(const ConvCall& call, const Parallel& parallel);
 
 // The two halves of `convolve`, for measuring them apart.
-void pack_panel(const ConvCall& call, int64_t panel, float* packed);
-void compute_panel(const ConvCall& call, int64_t panel, const float* packed, int64_t first_strip, int64_t end_strip,
+void pack_panel(const ConvCall& call, int64_t panel, void* packed);
+void compute_panel(const ConvCall& call, int64_t panel, const void* packed, int64_t first_strip, int64_t end_strip,
                    int64_t first_block_row, int64_t end_block_row);
 
 }  // namespace crisp

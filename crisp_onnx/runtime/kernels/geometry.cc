@@ -57,10 +57,10 @@ ConvShape conv_shape(const ConvAttributes& a, int64_t cout, int64_t cin, int64_t
   return s;
 }
 
-int64_t Layout::channel_stride(int64_t panel_rows) const {
-  const int64_t floats = planes() * (panel_rows + extra_rows) * pitch + kPackSlack;
+int64_t Layout::channel_bytes(int64_t panel_rows, int64_t activation_bytes) const {
+  const int64_t bytes = planes() * (panel_rows + extra_rows) * pitch * activation_bytes + kPackSlackBytes;
   // An odd number of cache lines: channels then spread over all sets of a cache instead of fighting for a few.
-  return ((floats + 15) / 16 | 1) * 16;
+  return (ceil_div(bytes, kLineBytes) | 1) * kLineBytes;
 }
 
 bool possible(const ConvShape& s, Columns columns) {

@@ -7,6 +7,7 @@
 namespace crisp {
 
 constexpr int64_t kLargestExtent = int64_t{1} << 30;  // of one dimension, and of K
+constexpr int64_t kLineBytes = 64;                    // of a cache
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -50,7 +51,7 @@ struct Layout {
   bool in_place() const { return columns == Columns::kInPlace; }
   bool needs_masks() const { return columns == Columns::kInPlace || columns == Columns::kCut; }
   int64_t planes() const { return static_cast<int64_t>(row_starts.size() * column_starts.size()); }
-  int64_t channel_stride(int64_t panel_rows) const;
+  int64_t channel_bytes(int64_t panel_rows, int64_t activation_bytes) const;
 };
 
 // Whether this shape can be laid out so: what lies beyond a plane's edge must be padding.

@@ -1,4 +1,4 @@
-// Detects the processor's instruction sets and picks the kernels.
+// Detects the processor's instruction sets and picks the kernels of an element type.
 #include "isa.h"
 
 #include <cstdlib>
@@ -41,30 +41,75 @@ bool runs_avx512() {
 bool runs_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 #endif
 
-}  // namespace
+struct InstructionSet {
+  Isa isa;
+  const char* name;
+  bool (*runs)();
+};
 
-const KernelSet* available_kernels(int index) {
-  const KernelSet* sets[4] = {};
-  int count = 0;
+// Best first.
+constexpr InstructionSet kInstructionSets[] = {
 #if defined(CRISP_X86)
-  if (runs_avx512()) sets[count++] = avx512_kernels();
-  if (runs_avx2()) sets[count++] = avx2_kernels();
+    {Isa::kAvx512, "avx512", runs_avx512},
+    {Isa::kAvx2, "avx2", runs_avx2},
 #elif defined(CRISP_ARM64)
-  sets[count++] = neon_kernels();
+    {Isa::kNeon, "neon", [] { return true; }},
 #endif
-  sets[count++] = portable_kernels();
-  return index >= 0 && index < count ? sets[index] : nullptr;
+    {Isa::kPortable, "portable", [] { return true; }},
+};
+
+// Every set of kernels of the library: of one element type, the best instruction set first.
+const KernelSet* const* kernel_sets(int* count) {
+  static const KernelSet* const sets[] = {
+#if defined(CRISP_X86)
+      avx512_kernels(), avx2_kernels(),
+#elif defined(CRISP_ARM64)
+      neon_kernels(),
+#endif
+      portable_kernels(),
+  };
+  *count = static_cast<int>(sizeof(sets) / sizeof(sets[0]));
+  return sets;
 }
 
-const KernelSet& active_kernels() {
-  const char* forced = std::getenv("CRISP_ONNX_ISA");
-  if (!forced || !*forced) return *available_kernels(0);
+const InstructionSet& instruction_set(Isa isa) {
+  const InstructionSet* found = kInstructionSets;
+  while (found->isa != isa) ++found;
+  return *found;
+}
+
+// Throws Failure unless the name is that of an instruction set that runs here.
+const InstructionSet& forced_set(const char* name) {
   std::string known;
-  for (int i = 0; const KernelSet* set = available_kernels(i); ++i) {
-    if (std::strcmp(set->isa_name, forced) == 0) return *set;
-    known += std::string(i ? ", " : "") + set->isa_name;
+  for (const InstructionSet& set : kInstructionSets) {
+    if (!set.runs()) continue;
+    if (std::strcmp(set.name, name) == 0) return set;
+    known += std::string(known.empty() ? "" : ", ") + set.name;
   }
-  throw Failure("CRISP_ONNX_ISA is '" + std::string(forced) + "'; this machine runs " + known);
+  throw Failure("CRISP_ONNX_ISA is '" + std::string(name) + "'; this machine runs " + known);
+}
+
+}  // namespace
+
+const char* isa_name(Isa isa) { return instruction_set(isa).name; }
+
+const KernelSet* available_kernels(Element element, int index) {
+  int count = 0;
+  const KernelSet* const* sets = kernel_sets(&count);
+  for (int i = 0; i < count; ++i) {
+    if (sets[i]->element != element || !instruction_set(sets[i]->isa).runs()) continue;
+    if (index-- == 0) return sets[i];
+  }
+  return nullptr;
+}
+
+const KernelSet& active_kernels(Element element) {
+  const char* forced = std::getenv("CRISP_ONNX_ISA");
+  const InstructionSet* limit = forced && *forced ? &forced_set(forced) : kInstructionSets;
+  for (int i = 0; const KernelSet* set = available_kernels(element, i); ++i) {
+    if (&instruction_set(set->isa) >= limit) return *set;
+  }
+  throw Failure(std::string("there are no kernels for ") + element_type(element).name);
 }
 
 }  // namespace crisp

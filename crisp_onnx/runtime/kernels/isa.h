@@ -1,15 +1,18 @@
-// Which instruction set the kernels use in this process.
+// Which kernels this process uses: by element type, the best that the processor can run.
 #pragma once
 
 #include "kernel_table.h"
 
 namespace crisp {
 
-// The best set this processor can run, or the one that the environment variable CRISP_ONNX_ISA names (portable, neon,
-// avx2, avx512). Throws Failure when that one does not exist or cannot run here. Read anew on every call.
-const KernelSet& active_kernels();
+// The element's kernels for the best instruction set that this processor can run. The environment variable
+// CRISP_ONNX_ISA (portable, neon, avx2, avx512) sets a limit: no kernel uses a better set than the one it names. Throws
+// Failure when that one does not exist or cannot run here. Read anew on every call.
+const KernelSet& active_kernels(Element element);
 
-// Compiled in and able to run here, by number; null past the last.
-const KernelSet* available_kernels(int index);
+// The element's kernels that are compiled in and able to run here, best first, by number; null past the last.
+const KernelSet* available_kernels(Element element, int index);
+
+const char* isa_name(Isa isa);
 
 }  // namespace crisp

@@ -1,59 +1,62 @@
-// The table of microkernels: what one call computes, and one row per kernel. It drives dispatch, tests and
-// benchmarks.
+// The table of microkernels: what one call computes, and one row per kernel, by element type and instruction set. It
+// drives dispatch, tests and benchmarks.
 #pragma once
 
 #include <cstdint>
+
+#include "element.h"
 
 namespace crisp {
 
 constexpr int kMaxVectors = 16;     // widest strip of any kernel, in vectors
 constexpr int kSharedLoadRows = 4;  // rows of a call from which on its multiply-adds outweigh its loads
-constexpr int kPackSlack = 32;      // floats a kernel may read or a packer may write past the end of packed planes
+constexpr int kPackSlackBytes = 128;  // a kernel may read or a packer may write past the end of packed planes
 
 // Where a strip's positions lie. A strip is `kernel.vectors` vectors of neighbouring positions, then `kernel.tail`
 // single positions. In padded planes some lanes fall between two output rows: `keep` has a bit per lane that is an
 // output.
 struct StripShape {
-  int32_t start;                   // first position, in floats from the panel's first
+  int32_t start;                   // first position, counted from the panel's first
   int32_t loaded_last;             // lanes of the last vector that may be read (1 .. lanes)
   bool whole;                      // every lane of every vector is an output, and the outputs follow each other
-  int32_t tail_out;                // where the first tail position is stored, in floats from the panel's first output
+  int32_t tail_out;                // where the first tail position is stored, counted from the panel's first output
   uint32_t keep[kMaxVectors];
   int32_t out[kMaxVectors];        // where a vector's kept lanes are stored
 };
 
-// `rows` output channels of one row group, over one strip. Shapes in the terms of the format: Z columns of V rows a
-// block.
+// `rows` output channels of one row group, over one strip: where everything lies. Addresses have no type and distances
+// count numbers, not bytes: the kernel's element type gives both their meaning. Shapes in the terms of the format: Z
+// columns of V rows a block.
 struct StripCall {
-  const float* x;                  // activations at the strip's first position
+  const void* x;                   // activations at the strip's first position
   const int32_t* offsets;          // (C * block): from x to the activations of every column of the matrix
   const int32_t* blocks;           // (block_count): kept block columns
   const uint16_t* inside;          // (taps, vectors, then one for the tail): a bit per position that lies inside the
                                    // plane; the others count as zero and are not read. Null: all may be read
   int32_t blocks_per_tap;          // of all block columns; counts only with `inside`
   const uint8_t* columns;          // (block_count, columns_per_block): places kept inside each block
-  const float* values;             // first weight of these rows in their group
-  int64_t block_stride;            // floats from the weights of one block to those of the next
+  const void* values;              // first weight of these rows in their group
+  int64_t block_stride;            // from the weights of one block to those of the next
   int32_t block_count;
   int32_t block;
   int32_t columns_per_block;       // Z
-  int32_t vector_rows;             // V: floats from one column's weights to the next
+  int32_t vector_rows;             // V: from one column's weights to the next
   int32_t rows;                    // rows to store, the kernel's rows or fewer at the bottom edge
   const StripShape* shape;
-  const float* bias;               // (kernel rows), never null
-  const float* residual;           // at the panel's first output of the first row, or null
-  float* y;                        // likewise
-  int64_t row_stride;              // floats from one output channel to the next, in y and in residual
-  float lower, upper;
-  float* partial;                  // accumulators between two calls of one strip
+  const void* bias;                // (kernel rows) sums, never null
+  const void* residual;            // at the panel's first output of the first row, or null
+  void* y;                         // likewise
+  int64_t row_stride;              // from one output channel to the next, in y and in residual
+  void* partial;                   // accumulators between two calls of one strip
+  const void* operands;            // what the element type's kernels do to a sum: FloatOperands
   bool ask_ahead;                  // for activations: they come from beyond the first-level cache
   bool first, last;                // whether this call starts from the bias, and whether it stores to y
 };
 
 // One image's activations, packed for a panel of output rows: planes by row phase and by column offset.
 struct PackCall {
-  const float* x;                  // (channels, height, width)
-  float* packed;
+  const void* x;                   // (channels, height, width)
+  void* packed;
   int64_t channels, channel_stride;
   int64_t height, width;
   int64_t stride_h, stride_w;
@@ -78,9 +81,9 @@ struct Kernel {
 };
 
 struct KernelSet {
+  Element element;
   Isa isa;
-  const char* isa_name;
-  int lanes;
+  int lanes;                       // positions of a vector
   const Kernel* kernels;
   int count;
   bool room_beside_loads;          // kernels of kSharedLoadRows and more understand `inside` and `ask_ahead`: where
@@ -88,7 +91,7 @@ struct KernelSet {
   PackFunction pack;
 };
 
-// Sets compiled into this library; null where the compiler does not target them.
+// The sets; which of them a library holds depends on the architecture that it is compiled for.
 const KernelSet* portable_kernels();
 const KernelSet* neon_kernels();
 const KernelSet* avx2_kernels();

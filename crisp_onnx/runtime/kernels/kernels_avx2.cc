@@ -112,16 +112,15 @@ struct Avx2::Rows {  // kernels of one or two rows have no tail
 constexpr Kernel kKernels[] = {
     KERNEL(4, 3, 0, 24), KERNEL(4, 2, 0, 16), KERNEL(4, 2, 1, 17), KERNEL(4, 2, 2, 18), KERNEL(4, 2, 3, 19),
     KERNEL(4, 1, 0, 8),  KERNEL(4, 1, 1, 9),  KERNEL(4, 1, 2, 10), KERNEL(4, 1, 3, 11),
-    KERNEL(4, 0, 1, 1),  KERNEL(4, 0, 2, 2),  KERNEL(4, 0, 3, 3),
+    KERNEL(4, 0, 1, 1),
     KERNEL(2, 6, 0, 48), KERNEL(2, 5, 0, 40), KERNEL(2, 4, 0, 32), KERNEL(2, 3, 0, 24), KERNEL(2, 2, 0, 16),
     KERNEL(2, 1, 0, 8),
     KERNEL(1, 12, 0, 96), KERNEL(1, 8, 0, 64), KERNEL(1, 6, 0, 48), KERNEL(1, 4, 0, 32), KERNEL(1, 3, 0, 24),
     KERNEL(1, 2, 0, 16), KERNEL(1, 1, 0, 8),
 };
 
-constexpr KernelSet kSet = {
-    Isa::kAvx2, "avx2", Avx2::kLanes, kKernels, sizeof(kKernels) / sizeof(kKernels[0]), false,
-    pack_channels<Avx2>};
+constexpr KernelSet kSet = {Element::kFloat32, Isa::kAvx2, Avx2::kLanes, kKernels, sizeof(kKernels) / sizeof(kKernels[0]),
+                            false, pack_channels<Avx2>};
 
 }  // namespace
 

@@ -114,22 +114,21 @@ constexpr Kernel kKernels[] = {
     KERNEL(8, 1, 0, 16), KERNEL(8, 1, 1, 17), KERNEL(8, 1, 2, 18), KERNEL(8, 1, 3, 19),
     KERNEL(8, 1, 4, 20), KERNEL(8, 1, 5, 21), KERNEL(8, 1, 6, 22), KERNEL(8, 1, 7, 23),
     KERNEL(8, 0, 1, 1),  KERNEL(8, 0, 2, 2),  KERNEL(8, 0, 3, 3),  KERNEL(8, 0, 4, 4),
-    KERNEL(8, 0, 5, 5),  KERNEL(8, 0, 6, 6),  KERNEL(8, 0, 7, 7),
+    KERNEL(8, 0, 5, 5),
     KERNEL(4, 6, 0, 96), KERNEL(4, 5, 0, 80), KERNEL(4, 5, 1, 81), KERNEL(4, 5, 2, 82), KERNEL(4, 5, 3, 83),
     KERNEL(4, 4, 0, 64), KERNEL(4, 4, 1, 65), KERNEL(4, 4, 2, 66), KERNEL(4, 4, 3, 67),
     KERNEL(4, 3, 0, 48), KERNEL(4, 3, 1, 49), KERNEL(4, 3, 2, 50), KERNEL(4, 3, 3, 51),
     KERNEL(4, 2, 0, 32), KERNEL(4, 2, 1, 33), KERNEL(4, 2, 2, 34), KERNEL(4, 2, 3, 35),
     KERNEL(4, 1, 0, 16), KERNEL(4, 1, 1, 17), KERNEL(4, 1, 2, 18), KERNEL(4, 1, 3, 19),
-    KERNEL(4, 0, 1, 1),  KERNEL(4, 0, 2, 2),  KERNEL(4, 0, 3, 3),
+    KERNEL(4, 0, 1, 1),
     KERNEL(2, 10, 0, 160), KERNEL(2, 8, 0, 128), KERNEL(2, 6, 0, 96), KERNEL(2, 5, 0, 80),
     KERNEL(2, 4, 0, 64), KERNEL(2, 3, 0, 48), KERNEL(2, 2, 0, 32), KERNEL(2, 1, 0, 16),
     KERNEL(1, 16, 0, 256), KERNEL(1, 12, 0, 192), KERNEL(1, 8, 0, 128), KERNEL(1, 6, 0, 96),
     KERNEL(1, 4, 0, 64), KERNEL(1, 3, 0, 48), KERNEL(1, 2, 0, 32), KERNEL(1, 1, 0, 16),
 };
 
-constexpr KernelSet kSet = {
-    Isa::kAvx512, "avx512", Avx512::kLanes, kKernels, sizeof(kKernels) / sizeof(kKernels[0]), true,
-    pack_channels<Avx512>};
+constexpr KernelSet kSet = {Element::kFloat32, Isa::kAvx512, Avx512::kLanes, kKernels, sizeof(kKernels) / sizeof(kKernels[0]),
+                            true, pack_channels<Avx512>};
 
 }  // namespace
 

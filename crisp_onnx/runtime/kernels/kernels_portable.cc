@@ -45,13 +45,13 @@ using Portable = Lanes4<Plain>;
   kernel_row<Portable, rows, vectors, tail, strip>("f32_hybrid_" #rows "x" #strip "__portable")
 
 constexpr Kernel kKernels[] = {
-    KERNEL(4, 2, 0, 8), KERNEL(4, 1, 0, 4), KERNEL(4, 1, 1, 5), KERNEL(4, 0, 1, 1), KERNEL(4, 0, 2, 2),
+    KERNEL(4, 2, 0, 8), KERNEL(4, 1, 0, 4), KERNEL(4, 1, 1, 5), KERNEL(4, 0, 1, 1),
     KERNEL(2, 4, 0, 16), KERNEL(2, 2, 0, 8), KERNEL(2, 1, 0, 4),
     KERNEL(1, 6, 0, 24), KERNEL(1, 4, 0, 16), KERNEL(1, 2, 0, 8), KERNEL(1, 1, 0, 4),
 };
 
-constexpr KernelSet kSet = {Isa::kPortable, "portable", Portable::kLanes, kKernels,
-                            sizeof(kKernels) / sizeof(kKernels[0]), false, pack_channels<Portable>};
+constexpr KernelSet kSet = {Element::kFloat32, Isa::kPortable, Portable::kLanes, kKernels, sizeof(kKernels) / sizeof(kKernels[0]),
+                            false, pack_channels<Portable>};
 
 }  // namespace
 

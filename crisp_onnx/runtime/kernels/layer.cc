@@ -1,11 +1,12 @@
 // Prepares a node when its session loads and runs it.
 #include "layer.h"
 
+#include <cmath>
 #include <limits>
 #include <utility>
 
+#include "counters.h"
 #include "isa.h"
-#include "operators.h"
 #include "ort_call.h"
 
 namespace crisp {
@@ -59,7 +60,7 @@ void transpose(const float* from, int64_t rows, int64_t columns, float* to) {
 }  // namespace
 
 Layer::Layer(const ort::Api* api, const ort::KernelInfo* info, bool convolution)
-    : api_(api), name_(ort::node_name(api, info)), kernels_(&active_kernels()) {
+    : api_(api), name_(ort::node_name(api, info)), kernels_(&active_kernels(Element::kFloat32)) {
   weight_ = read_weight(api, info, convolution);
   if (convolution) {
     ort::attribute_or_keep(api, info, "strides", attributes_.strides, 2);
@@ -69,13 +70,12 @@ Layer::Layer(const ort::Api* api, const ort::KernelInfo* info, bool convolution)
   } else {
     require(weight_.kernel_h == 1 && weight_.kernel_w == 1, "attribute weight_shape of a HybridGemm must end in 1, 1");
   }
-  lower_ = ort::attribute_or(api, info, "lower", -kInfinity);
-  upper_ = ort::attribute_or(api, info, "upper", kInfinity);
-  require(lower_ == lower_ && upper_ == upper_, "attributes lower and upper must be numbers");
+  bounds_ = {ort::attribute_or(api, info, "lower", -kInfinity), ort::attribute_or(api, info, "upper", kInfinity)};
+  require(!std::isnan(bounds_.lower) && !std::isnan(bounds_.upper), "attributes lower and upper must be numbers");
   ort::check(api, api->CreateCpuMemoryInfo(1, 0, &memory_));
   ort::log_line(api, info, ort::kInfo,
-                "crisp_onnx: node '" + name_ + "' runs f32_hybrid kernels of " + std::to_string(weight_.vector_rows) +
-                    " rows, " + kernels_->isa_name);
+                "crisp_onnx: node '" + name_ + "' runs " + element_type(kernels_->element).name +
+                    "_hybrid kernels of " + std::to_string(weight_.vector_rows) + " rows, " + isa_name(kernels_->isa));
   count_prepared_layer();
 }
 
@@ -104,11 +104,9 @@ void Layer::run_convolution(ort::KernelContext* context, bool add) {
     require(residual.shape == shape, "Z must have the output's shape");
   }
   float* y = ort::output(api_, context, shape);
-  const ort::Scratch scratch(api_, context, memory_, plan->scratch_floats);
+  const ort::Scratch scratch(api_, context, memory_, plan->scratch_bytes);
   PoolCall pool{api_, context};
-  convolve({plan.get(), &weight_, static_cast<const float*>(x.data), static_cast<const float*>(residual.data), y,
-            scratch.data(), lower_, upper_},
-           {&pool, run_on_session_pool});
+  convolve({plan.get(), &weight_, x.data, residual.data, y, scratch.data(), &bounds_}, {&pool, run_on_session_pool});
   pool.check();
 }
 
@@ -123,14 +121,15 @@ void Layer::run_gemm(ort::KernelContext* context) {
   float* y = ort::output(api_, context, shape);
   if (rows == 0) return;
   const std::shared_ptr<const Plan> plan = plan_for(1, 1, rows);
-  const int64_t x_floats = rows == 1 ? 0 : (rows * weight_.cin + 15) / 16 * 16;
+  const int64_t x_floats = rows == 1 ? 0 : ceil_div(rows * weight_.cin, 16) * 16;
   const int64_t y_floats = rows == 1 ? 0 : rows * weight_.cout;
-  const ort::Scratch scratch(api_, context, memory_, x_floats + y_floats);
+  const ort::Scratch scratch(api_, context, memory_, (x_floats + y_floats) * static_cast<int64_t>(sizeof(float)));
   const float* source = static_cast<const float*>(x.data);
-  if (rows > 1) transpose(source, rows, weight_.cin, scratch.data());
-  float* result = rows > 1 ? scratch.data() + x_floats : y;
+  float* const turned = static_cast<float*>(scratch.data());
+  if (rows > 1) transpose(source, rows, weight_.cin, turned);
+  float* result = rows > 1 ? turned + x_floats : y;
   PoolCall pool{api_, context};
-  convolve({plan.get(), &weight_, rows > 1 ? scratch.data() : source, nullptr, result, nullptr, lower_, upper_},
+  convolve({plan.get(), &weight_, rows > 1 ? turned : source, nullptr, result, nullptr, &bounds_},
            {&pool, run_on_session_pool});
   pool.check();
   if (rows > 1) transpose(result, weight_.cout, rows, y);

@@ -35,7 +35,7 @@ class Layer {
   std::string name_;
   Weight weight_;
   ConvAttributes attributes_;
-  float lower_, upper_;
+  FloatOperands bounds_;
   const KernelSet* kernels_;
   ort::MemoryInfo* memory_ = nullptr;
   std::mutex mutex_;  // guards plan_: one session may run on several threads

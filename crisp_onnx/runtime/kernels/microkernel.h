@@ -1,4 +1,4 @@
-// The inner loops, written once over an instruction set `I` (its vector type and a dozen operations).
+// The inner loops of float32, written once over an instruction set `I` (its vector type and a dozen operations).
 //
 // Every translation unit that includes this is compiled for one instruction set, so everything here has internal
 // linkage: a shared inline function compiled for AVX-512 must never be picked by the linker for an older machine.
@@ -32,6 +32,13 @@ constexpr int kBlocksAhead = 4;
 
 // Which lanes of a strip's vectors may be read: all, all but some of the last vector's, or what `inside` says.
 enum class Lanes { kAll, kLastPartial, kInside };
+
+// The operands of a call as what they are to float32 kernels.
+CRISP_INLINE const float* floats(const void* p) { return static_cast<const float*>(p); }
+CRISP_INLINE float* floats(void* p) { return static_cast<float*>(p); }
+CRISP_INLINE const FloatOperands& operands(const StripCall& call) {
+  return *static_cast<const FloatOperands*>(call.operands);
+}
 
 constexpr int column_sets(int rows, int vectors, int tail) {
   int chains = rows * vectors + tail;
@@ -116,12 +123,12 @@ struct Accumulators {
 
 template <class I, int V, int J, bool WithResidual>
 CRISP_INLINE void store_whole_vectors(const StripCall& call, const typename I::Vec (&lanes)[V][J]) {
-  const typename I::Vec lower = I::set1(&call.lower), upper = I::set1(&call.upper);
+  const typename I::Vec lower = I::set1(&operands(call).lower), upper = I::set1(&operands(call).upper);
   // Copies: for all that a compiler knows, a store through a vector type changes what `call` holds.
   const int rows = call.rows;
   const int64_t row_stride = call.row_stride;
-  float* y = call.y + call.shape->out[0];
-  const float* residual = WithResidual ? call.residual + call.shape->out[0] : nullptr;
+  float* y = floats(call.y) + call.shape->out[0];
+  const float* residual = WithResidual ? floats(call.residual) + call.shape->out[0] : nullptr;
   CRISP_UNROLL for (int v = 0; v < V; ++v) {
     if (v >= rows) break;
     CRISP_UNROLL for (int j = 0; j < J; ++j) {
@@ -139,20 +146,22 @@ CRISP_INLINE void store_whole_vectors(const StripCall& call, const typename I::V
 template <class I>
 CRISP_NOINLINE void store_partial_vectors(const StripCall& call, const float* sums, int vectors) {
   const StripShape& shape = *call.shape;
-  const typename I::Vec lower = I::set1(&call.lower), upper = I::set1(&call.upper);
+  const typename I::Vec lower = I::set1(&operands(call).lower), upper = I::set1(&operands(call).upper);
+  float* const y = floats(call.y);
+  const float* const residual = floats(call.residual);
   for (int j = 0; j < vectors; ++j) {
     const uint32_t keep = shape.keep[j];
     int64_t at = shape.out[j];
     for (int v = 0; v < call.rows; ++v, at += call.row_stride) {
       typename I::Vec value = I::load(sums + (v * vectors + j) * I::kLanes);
       if (keep == I::kFull) {
-        if (call.residual) value = I::add(value, I::load(call.residual + at));
-        I::store(call.y + at, I::min(upper, I::max(lower, value)));
+        if (residual) value = I::add(value, I::load(residual + at));
+        I::store(y + at, I::min(upper, I::max(lower, value)));
       } else {
         int count = 0;
         value = I::compress(value, keep, &count);
-        if (call.residual) value = I::add(value, I::load_first(call.residual + at, count));
-        I::store_first(call.y + at, I::min(upper, I::max(lower, value)), count);
+        if (residual) value = I::add(value, I::load_first(residual + at, count));
+        I::store_first(y + at, I::min(upper, I::max(lower, value)), count);
       }
     }
   }
@@ -160,13 +169,14 @@ CRISP_NOINLINE void store_partial_vectors(const StripCall& call, const float* su
 
 template <class I>
 CRISP_NOINLINE void store_tail(const StripCall& call, const float* sums, int kernel_rows, int positions) {
+  const FloatOperands bounds = operands(call);
   for (int v = 0; v < call.rows; ++v) {
     const int64_t at = v * call.row_stride + call.shape->tail_out;
     for (int t = 0; t < positions; ++t) {
       float value = sums[t * kernel_rows + v];
-      if (call.residual) value += call.residual[at + t];
-      value = value < call.lower ? call.lower : value;
-      call.y[at + t] = value > call.upper ? call.upper : value;
+      if (call.residual) value += floats(call.residual)[at + t];
+      value = value < bounds.lower ? bounds.lower : value;
+      floats(call.y)[at + t] = value > bounds.upper ? bounds.upper : value;
     }
   }
 }
@@ -200,7 +210,8 @@ CRISP_INLINE void accumulate_blocks(const StripCall& call, Accumulators<I, V, J,
   if constexpr (L == Lanes::kLastPartial) readable.last_partial(call.shape->loaded_last);
   const uint16_t* inside = call.inside;
   int32_t end_of_tap = 0;
-  const float* w = call.values;
+  const float* const x = floats(call.x);
+  const float* w = floats(call.values);
   const uint8_t* column = call.columns;
   const int64_t to_next_block = call.block_stride - int64_t{call.columns_per_block} * call.vector_rows;
   const int32_t* const end = call.blocks + call.block_count;
@@ -220,17 +231,17 @@ CRISP_INLINE void accumulate_blocks(const StripCall& call, Accumulators<I, V, J,
       CRISP_UNROLL for (int u = 0; u < Sets; ++u) {
         I::prefetch(w + kBlocksAhead * call.block_stride);
         if constexpr (Ahead) {
-          const float* strip = call.x + offsets_after[column[to_column_after + u]];
+          const float* strip = x + offsets_after[column[to_column_after + u]];
           CRISP_UNROLL for (int j = 0; j < J; ++j) I::prefetch(strip + j * I::kLanes);
           I::prefetch(strip + J * I::kLanes - 1);
         }
-        sum[u].template column<L>(call.x + offsets[column[u]], w, readable);
+        sum[u].template column<L>(x + offsets[column[u]], w, readable);
         w += call.vector_rows;
       }
     }
     if (Sets > 1) {
       for (; column != last; ++column, w += call.vector_rows) {
-        sum[0].template column<L>(call.x + offsets[*column], w, readable);
+        sum[0].template column<L>(x + offsets[*column], w, readable);
       }
     }
   }
@@ -242,16 +253,16 @@ CRISP_NOINLINE void accumulate(const StripCall& call) {
   Accumulators<I, V, J, T> sum[kSets];
   CRISP_UNROLL for (int u = 1; u < kSets; ++u) sum[u].clear();
   if (call.first) {
-    sum[0].start(call.bias);
+    sum[0].start(floats(call.bias));
   } else {
-    sum[0].resume(call.partial);
+    sum[0].resume(floats(call.partial));
   }
   accumulate_blocks<I, V, J, T, L, Ahead>(call, sum);
   CRISP_UNROLL for (int u = 1; u < kSets; ++u) sum[0].add(sum[u]);
   if (call.last) {
     store_strip<I, V, J, T>(call, sum[0]);
   } else {
-    sum[0].suspend(call.partial);
+    sum[0].suspend(floats(call.partial));
   }
 }
 

@@ -24,7 +24,6 @@ struct Operator : ort::CustomOp {
 const Operator& self(const ort::CustomOp* op) { return *static_cast<const Operator*>(op); }
 
 std::atomic<const ort::Api*> shape_api{nullptr};
-std::atomic<int64_t> prepared_layers{0};
 
 ort::Status* create_kernel(const ort::CustomOp* op, const ort::Api* api, const ort::KernelInfo* info, void** kernel) {
   *kernel = nullptr;
@@ -172,9 +171,5 @@ const ort::CustomOp* const* operators(uint32_t version, int* count) {
 }
 
 void set_shape_api(const ort::Api* api) { shape_api.store(api); }
-
-int64_t layers_prepared() { return prepared_layers.load(); }
-
-void count_prepared_layer() { prepared_layers.fetch_add(1); }
 
 }  // namespace crisp

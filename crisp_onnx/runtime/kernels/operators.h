@@ -14,8 +14,4 @@ const ort::CustomOp* const* operators(uint32_t version, int* count);
 // Shape inference gets no interface argument from the runtime: registration leaves it here.
 void set_shape_api(const ort::Api* api);
 
-// Layers that this process has prepared natively, over all sessions.
-int64_t layers_prepared();
-void count_prepared_layer();
-
 }  // namespace crisp

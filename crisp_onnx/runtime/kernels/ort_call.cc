@@ -142,13 +142,13 @@ float* output(const Api* api, KernelContext* context, const std::vector<int64_t>
   return static_cast<float*>(const_cast<void*>(tensor_data(api, value)));
 }
 
-Scratch::Scratch(const Api* api, const KernelContext* context, const MemoryInfo* memory, int64_t floats)
+Scratch::Scratch(const Api* api, const KernelContext* context, const MemoryInfo* memory, int64_t bytes)
     : allocator_(nullptr, Release{api}) {
-  if (floats == 0) return;
+  if (bytes == 0) return;
   Allocator* allocator = nullptr;
   check(api, api->KernelContext_GetAllocator(context, memory, &allocator));
   allocator_.reset(allocator);
-  data_ = static_cast<float*>(allocator->Alloc(allocator, static_cast<size_t>(floats) * sizeof(float)));
+  data_ = allocator->Alloc(allocator, static_cast<size_t>(bytes));
   if (!data_) throw std::bad_alloc();
 }
 

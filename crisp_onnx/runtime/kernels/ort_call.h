@@ -34,11 +34,11 @@ float* output(const Api* api, KernelContext* context, const std::vector<int64_t>
 // Memory of one call from the runtime's arena; null when nothing is asked for.
 class Scratch {
  public:
-  Scratch(const Api* api, const KernelContext* context, const MemoryInfo* memory, int64_t floats);
+  Scratch(const Api* api, const KernelContext* context, const MemoryInfo* memory, int64_t bytes);
   ~Scratch();
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
-  float* data() const { return data_; }
+  void* data() const { return data_; }
 
  private:
   struct Release {
@@ -46,7 +46,7 @@ class Scratch {
     void operator()(Allocator* allocator) const { api->ReleaseAllocator(allocator); }
   };
   std::unique_ptr<Allocator, Release> allocator_;  // before anything that throws: the arena does when it is exhausted
-  float* data_ = nullptr;
+  void* data_ = nullptr;
 };
 
 inline Status* failed(const Api* api, ErrorCode code, const std::string& node, const char* what) {

@@ -1,4 +1,4 @@
-// Packing of activations into padded planes, written once over an instruction set. Internal linkage, as in
+// Packing of float32 activations into padded planes, written once over an instruction set. Internal linkage, as in
 // microkernel.h.
 #pragma once
 
@@ -47,10 +47,12 @@ template <class I, int Stride>
 CRISP_INLINE void pack_plane(float* packed, const float* plane, int64_t y, const Covered& covered,
                              const typename I::Span* spans, const PackCall& call) {
   for (int64_t i = 0; i < call.plane_rows; ++i, y += call.stride_h, packed += call.pitch) {
-    const float* row = plane + y * call.width + covered.start;
     if (y < 0 || y >= call.height) {
       for (int64_t j = 0; j < call.pitch; j += I::kLanes) I::store(packed + j, I::zero());
-    } else if (call.pitch <= I::kLanes) {
+      continue;
+    }
+    const float* row = plane + y * call.width + covered.start;
+    if (call.pitch <= I::kLanes) {
       I::store(packed, pack_vector<I, Stride>(row, spans[0], call.stride_w));
     } else if (call.pitch <= kKnownSpans * I::kLanes) {
       for (int64_t j = 0, n = 0; j < call.pitch; j += I::kLanes, ++n) {
@@ -85,8 +87,8 @@ CRISP_INLINE void pack_channels_by(const PackCall& call) {
   ColumnPlane<I> known[kKnownPlanes];
   for (int cp = 0; cp < call.column_planes && cp < kKnownPlanes - 1; ++cp) known[cp] = ColumnPlane<I>(call, cp);
   for (int64_t channel = 0; channel < call.channels; ++channel) {
-    const float* plane = call.x + channel * call.height * call.width;
-    float* packed = call.packed + channel * call.channel_stride;
+    const float* plane = floats(call.x) + channel * call.height * call.width;
+    float* packed = floats(call.packed) + channel * call.channel_stride;
     for (int cp = 0; cp < call.column_planes; ++cp) {
       if (cp >= kKnownPlanes - 1) known[kKnownPlanes - 1] = ColumnPlane<I>(call, cp);
       const ColumnPlane<I>& columns = known[cp < kKnownPlanes ? cp : kKnownPlanes - 1];

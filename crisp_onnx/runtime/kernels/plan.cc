@@ -25,23 +25,26 @@ constexpr int64_t kSecondLevelBytes = 1 << 20;
 constexpr int64_t kChunkBytes = 192 << 10;      // of activations, for the strips of a chunk
 constexpr double kMacsPerByte = 2.5;            // multiply-adds in the time that packing writes one byte
 
+// Bytes of one activation.
+int64_t bytes_of(const KernelSet& kernels) { return element_type(kernels.element).activation_bytes; }
+
 // Output rows of a panel in this layout: equal shares of the image that fit. An even number of them where the image is
 // large enough, so that two threads need not both pack the same.
-int64_t panel_rows(const ConvShape& s, const Layout& l) {
-  const int64_t fit = kPanelBytes / (4 * s.cin * l.planes() * l.pitch) - l.extra_rows;
+int64_t panel_rows(const ConvShape& s, const Layout& l, int64_t activation_bytes) {
+  const int64_t fit = kPanelBytes / (activation_bytes * s.cin * l.planes() * l.pitch) - l.extra_rows;
   int64_t panels = ceil_div(s.out_height, std::clamp<int64_t>(fit, 1, s.out_height));
   if (s.out_height * s.out_width >= (panels + 1) * kHalfPositions) panels = ceil_div(panels, 2) * 2;
   return ceil_div(s.out_height, panels);
 }
 
 // Copies waste no lane but write the activations kernel_w times; phases write them once.
-bool copies_are_cheaper(const Weight& w, const ConvShape& s) {
+bool copies_are_cheaper(const Weight& w, const ConvShape& s, int64_t activation_bytes) {
   const Layout copies = conv_layout(s, Columns::kCopies), phases = conv_layout(s, Columns::kPhases);
   if (copies.pitch == phases.pitch) return false;
   const auto cost = [&](const Layout& l) {
-    const int64_t rows = panel_rows(s, l), panels = ceil_div(s.out_height, rows);
+    const int64_t rows = panel_rows(s, l, activation_bytes), panels = ceil_div(s.out_height, rows);
     const double positions = static_cast<double>(s.out_height * l.pitch);
-    const double bytes = 4.0 * static_cast<double>(panels * s.cin * l.channel_stride(rows));
+    const double bytes = static_cast<double>(panels * s.cin * l.channel_bytes(rows, activation_bytes));
     return positions * static_cast<double>(w.macs_per_position()) + bytes * kMacsPerByte;
   };
   return cost(copies) < cost(phases);
@@ -56,7 +59,7 @@ Columns choose_columns(const Weight& w, const ConvShape& s, const KernelSet& ker
                       (point || w.cin % w.block == 0);
   if ((masked || (point && !padded)) && possible(s, Columns::kInPlace)) return Columns::kInPlace;
   if (masked && possible(s, Columns::kCut)) return Columns::kCut;
-  return copies_are_cheaper(w, s) ? Columns::kCopies : Columns::kPhases;
+  return copies_are_cheaper(w, s, bytes_of(kernels)) ? Columns::kCopies : Columns::kPhases;
 }
 
 // A bit for every position of the strip that is an output and whose tap lies inside its plane.
@@ -133,11 +136,13 @@ void choose_panels(const Weight& w, Plan* p) {
   if (p->layout.in_place()) {
     p->panel_rows = s.out_height;
     p->channel_stride = s.height * s.width;
-    p->panel_floats = 0;
+    p->panel_bytes = 0;
   } else {
-    p->panel_rows = panel_rows(s, p->layout);
-    p->channel_stride = p->layout.channel_stride(p->panel_rows);
-    p->panel_floats = p->channel_stride * w.cin + kPackSlack;
+    const int64_t activation_bytes = p->element().activation_bytes;
+    p->panel_rows = panel_rows(s, p->layout, activation_bytes);
+    const int64_t channel_bytes = p->layout.channel_bytes(p->panel_rows, activation_bytes);
+    p->channel_stride = channel_bytes / activation_bytes;
+    p->panel_bytes = channel_bytes * w.cin + kPackSlackBytes;
   }
   p->panels_per_image = ceil_div(s.out_height, p->panel_rows);
   constexpr int64_t most = std::numeric_limits<int32_t>::max();
@@ -162,22 +167,25 @@ void fill_offsets(const Weight& w, Plan* p) {
 // the next.
 int64_t blocks_per_call(const Weight& w, const Plan& p) {
   if (p.kernel_rows > 2 || w.groups < 4) return w.kept;
-  const int64_t strip_bytes = 4 * p.kernels->lanes * p.strips.front().kernel->vectors;
+  const int64_t strip_bytes = bytes_of(*p.kernels) * p.kernels->lanes * p.strips.front().kernel->vectors;
   return std::clamp<int64_t>(kBlocksBytes / (strip_bytes * w.block), 1, w.kept);
 }
 
 // Neighbouring strips of one block row write neighbouring outputs and reuse its weights; the activations under them
 // must stay in the second-level cache until the last block row has had them.
 int64_t strips_per_chunk(const Weight& w, const Plan& p) {
-  const int64_t strip_bytes = 4 * p.kernels->lanes * std::max(p.strips.front().kernel->vectors, 1);
+  const int64_t strip_bytes =
+      bytes_of(*p.kernels) * p.kernels->lanes * std::max(p.strips.front().kernel->vectors, 1);
   return std::clamp<int64_t>(kChunkBytes / (strip_bytes * w.cin), 1, kMostStripsPerChunk);
 }
 
 // Whether the inner loops find activations in the first-level cache without asking: those of a strip stay there, and
 // the next strip's come from no further than the second.
 bool stays_close(const Weight& w, const Plan& p) {
-  const int64_t line_floats = 16, widest = p.strips.front().kernel->vectors * p.kernels->lanes + line_floats;
-  return 4 * widest * w.cin <= kFirstLevelBytes && 4 * w.cin * p.shape.height * p.shape.width <= kSecondLevelBytes;
+  const int64_t each = bytes_of(*p.kernels);
+  const int64_t widest_bytes = each * p.strips.front().kernel->vectors * p.kernels->lanes + kLineBytes;
+  return widest_bytes * w.cin <= kFirstLevelBytes &&
+         each * w.cin * p.shape.height * p.shape.width <= kSecondLevelBytes;
 }
 
 // An even number, so that two threads end together.
@@ -189,7 +197,7 @@ int64_t wanted_items(int64_t macs, int64_t weight_bytes) {
 
 void divide_work(const Weight& w, Plan* p) {
   const int64_t positions = p->shape.batch * p->shape.out_height * p->shape.out_width;
-  const int64_t wanted = wanted_items(positions * w.macs_per_position(), 4 * w.macs_per_position());
+  const int64_t wanted = wanted_items(positions * w.macs_per_position(), p->element().weight_bytes * w.macs_per_position());
   const int64_t per_panel = ceil_div(wanted, std::max<int64_t>(p->panels(), 1));  // no panels in an empty batch
   // A strip without whole vectors is too little for an item: the item before takes it too.
   const int64_t strips = static_cast<int64_t>(p->strips.size());
@@ -198,11 +206,11 @@ void divide_work(const Weight& w, Plan* p) {
   p->row_items = std::min(w.block_rows, ceil_div(per_panel, p->strip_items));
   p->items = p->panels() * p->items_per_panel();
   const double macs = static_cast<double>(positions * w.macs_per_position());
-  const double pack_macs = 4 * kMacsPerByte * static_cast<double>(p->panel_floats);
+  const double pack_macs = kMacsPerByte * static_cast<double>(p->panel_bytes);
   p->worth_entering = static_cast<int64_t>(2 * pack_macs * static_cast<double>(p->items) / std::max(macs, 1.0));
   const int64_t cores = std::clamp<int64_t>(std::thread::hardware_concurrency(), 1, kMostPlaces);
   p->places = p->layout.in_place() ? cores : std::min(p->items, cores);
-  p->scratch_floats = p->places * p->panel_floats;
+  p->scratch_bytes = p->places * p->panel_bytes;
 }
 
 }  // namespace

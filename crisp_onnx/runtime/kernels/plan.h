@@ -23,22 +23,23 @@ struct Plan {
   Layout layout;
   const KernelSet* kernels;
   int64_t kernel_rows;              // rows of one microkernel call; divides V
-  int64_t channel_stride;           // floats between two channels of a panel (or of the input, in place)
+  int64_t channel_stride;           // activations between two channels of a panel (or of the input, in place)
   int64_t panel_rows;               // output rows of a panel; a panel is packed and computed as one
   int64_t panels_per_image;
-  int64_t panel_floats;             // scratch of a packed panel
+  int64_t panel_bytes;              // scratch of a packed panel
   int64_t blocks_per_call;          // block columns a call does before the next group of rows gets its turn
   int64_t strips_per_chunk;         // strips that a block row does before the next block row gets its turn
   bool ask_ahead;                   // for activations: they come from far
-  std::vector<int32_t> offsets;     // (C * block)
+  std::vector<int32_t> offsets;     // (C * block), in activations
   std::vector<uint16_t> inside;     // per strip and tap, a bit per position (see StripCall)
   std::vector<Strip> strips;        // of a full panel
   std::vector<Strip> last_strips;   // of an image's last panel, when it has fewer rows
   int64_t items, row_items, strip_items;  // work items: items = panels * strip_items * row_items
   int64_t worth_entering;           // items left in a begun panel for which another thread packs it too
   int64_t places;                   // of threads that may work at once, with a buffer for a packed panel each
-  int64_t scratch_floats;
+  int64_t scratch_bytes;
 
+  const ElementType& element() const { return element_type(kernels->element); }
   int64_t panels() const { return shape.batch * panels_per_image; }
   int64_t items_per_panel() const { return strip_items * row_items; }
   const std::vector<Strip>& strips_of(int64_t panel) const {

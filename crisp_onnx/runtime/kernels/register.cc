@@ -2,6 +2,7 @@
 #include <cstdio>
 #include <mutex>
 
+#include "counters.h"
 #include "isa.h"
 #include "operators.h"
 #include "ort_call.h"
@@ -43,7 +44,7 @@ CRISP_EXPORT crisp::ort::Status* RegisterCustomOps(crisp::ort::SessionOptions* o
     return oldest->CreateStatus(crisp::ort::kFail, "pkg.crisp_onnx needs ONNX Runtime 1.17 or newer");
   }
   return crisp::ort::guarded(api, [] { return std::string("(registration)"); }, [&] {
-    crisp::active_kernels();
+    crisp::active_kernels(crisp::Element::kFloat32);
     crisp::set_shape_api(api);
     crisp::ort::check(api, api->AddCustomOpDomain(options, shared_domain(api, table_version(base))));
   });
@@ -54,14 +55,14 @@ CRISP_EXPORT int64_t crisp_onnx_layers_prepared() { return crisp::layers_prepare
 
 // Instruction sets that run here, best first; null past the last.
 CRISP_EXPORT const char* crisp_onnx_isa(int index) {
-  const crisp::KernelSet* set = crisp::available_kernels(index);
-  return set ? set->isa_name : nullptr;
+  const crisp::KernelSet* set = crisp::available_kernels(crisp::Element::kFloat32, index);
+  return set ? crisp::isa_name(set->isa) : nullptr;
 }
 
 // The instruction set in use, or null when CRISP_ONNX_ISA names one that does not run here.
 CRISP_EXPORT const char* crisp_onnx_active_isa() {
   try {
-    return crisp::active_kernels().isa_name;
+    return crisp::isa_name(crisp::active_kernels(crisp::Element::kFloat32).isa);
   } catch (...) {
     return nullptr;
   }
@@ -70,7 +71,7 @@ CRISP_EXPORT const char* crisp_onnx_active_isa() {
 // Names in the table of the instruction set in use; null past the last.
 CRISP_EXPORT const char* crisp_onnx_kernel_name(int index) {
   try {
-    const crisp::KernelSet& set = crisp::active_kernels();
+    const crisp::KernelSet& set = crisp::active_kernels(crisp::Element::kFloat32);
     return index >= 0 && index < set.count ? set.kernels[index].name : nullptr;
   } catch (...) {
     return nullptr;
@@ -82,7 +83,7 @@ CRISP_EXPORT const char* crisp_onnx_kernel_name(int index) {
 CRISP_EXPORT const char* crisp_onnx_kernel_for(int64_t vector_rows, int64_t positions) {
   if (vector_rows < 1 || positions < 1) return nullptr;
   try {
-    return crisp::main_kernel(crisp::active_kernels(), vector_rows, positions)->name;
+    return crisp::main_kernel(crisp::active_kernels(crisp::Element::kFloat32), vector_rows, positions)->name;
   } catch (...) {
     return nullptr;
   }

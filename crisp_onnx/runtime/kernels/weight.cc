@@ -87,7 +87,7 @@ void check_padding(const Weight& w) {
     for (int64_t g = 0; g < w.groups; ++g) {
       for (int64_t z = 0; z < w.columns; ++z) {
         if (w.places[((r * w.groups + g) * w.kept + s) * w.columns + z] < used) continue;
-        const float* values = w.values + (((r * w.kept + s) * w.groups + g) * w.columns + z) * w.vector_rows;
+        const float* values = static_cast<const float*>(w.values) + (((r * w.kept + s) * w.groups + g) * w.columns + z) * w.vector_rows;
         for (int64_t v = 0; v < w.vector_rows; ++v) {
           require(values[v] == 0.0f, "values must be zero in the columns that pad the last block");
         }
@@ -132,9 +132,9 @@ Weight prepare_weight(const Encoding& encoding, const TensorView& values, const 
   require_shape("values", values, {w.block_rows, w.kept, w.groups, w.columns, w.vector_rows});
   require_shape("indices", indices,
                 {w.block_rows, w.kept, w.groups, ceil_div(w.columns * encoding.index_bits, 8)});
-  w.values = static_cast<const float*>(values.data);
+  w.values = values.data;
   w.blocks = static_cast<const int32_t*>(blocks.data);
-  require(finite(w.values, w.block_rows * w.kept * w.block * w.columns), "values holds a number that is not finite");
+  require(finite(static_cast<const float*>(values.data), w.block_rows * w.kept * w.block * w.columns), "values holds a number that is not finite");
   check_blocks(w);
   expand_indices(encoding, static_cast<const uint8_t*>(indices.data), &w);
   check_padding(w);

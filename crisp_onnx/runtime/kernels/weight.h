@@ -22,7 +22,7 @@ struct Weight {
   int64_t block, vector_rows;   // B, V
   int64_t block_rows, kept, groups, columns;  // R, S, G, Z
   int64_t block_columns;        // C
-  const float* values;          // (R, S, G, Z, V), the runtime's own buffer
+  const void* values;           // (R, S, G, Z, V) of the element type, the runtime's own buffer
   const int32_t* blocks;        // (R, S), likewise
   std::vector<uint8_t> places;  // (R, G, S, Z): place of a kept column inside its block
   std::vector<float> bias;      // (R * B), zero where the layer has none

@@ -64,8 +64,9 @@ double difference(const Case& c, const crisp::KernelSet& kernels) {
   const int64_t outputs = batch * l.cout * shape.out_height * shape.out_width;
   const std::vector<float> x = pattern(batch * l.cin * l.side * l.side, 37), z = pattern(outputs, 53);
   std::vector<float> y(static_cast<size_t>(outputs), -7.0f);
-  float* scratch = static_cast<float*>(std::aligned_alloc(64, (plan.scratch_floats * 4 / 64 + 1) * 64));
-  const crisp::ConvCall call{&plan, &weight, x.data(), c.residual ? z.data() : nullptr, y.data(), scratch, 0.0f, 6.0f};
+  float* scratch = static_cast<float*>(std::aligned_alloc(64, (plan.scratch_bytes / 64 + 1) * 64));
+  const crisp::FloatOperands bounds{0.0f, 6.0f};
+  const crisp::ConvCall call{&plan, &weight, x.data(), c.residual ? z.data() : nullptr, y.data(), scratch, &bounds};
   crisp::convolve(call, {nullptr, run_here});
   std::free(scratch);
 
@@ -107,10 +108,10 @@ int main() {
     }
   }
   bool agree = true;
-  for (int i = 0; const crisp::KernelSet* set = crisp::available_kernels(i); ++i) {
+  for (int i = 0; const crisp::KernelSet* set = crisp::available_kernels(crisp::Element::kFloat32, i); ++i) {
     double worst = 0;
     for (const Case& c : cases) worst = std::max(worst, difference(c, *set));
-    std::printf("%s %.2g\n", set->isa_name, worst);
+    std::printf("%s %.2g\n", crisp::isa_name(set->isa), worst);
     agree = agree && worst <= 1e-5;
   }
   return agree ? 0 : 1;

@@ -1,0 +1,25 @@
+"""Every row of the table of kernels, by name, against plain loops."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from kernel_programs import kernel_program
+
+from crisp_onnx.runtime.library import available_isas, kernel_names
+
+
+def test_every_row_of_the_table_agrees_with_plain_loops_and_is_taken_for_some_strip(
+    library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = subprocess.run(kernel_program("every_row"), check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    tried = {line.split()[0] for line in done.stdout.splitlines()}
+    names = set()
+    for isa in available_isas():
+        monkeypatch.setenv("CRISP_ONNX_ISA", isa)
+        names |= set(kernel_names())
+    assert names == tried
+    assert {name.rpartition("__")[2] for name in tried} == set(available_isas())
