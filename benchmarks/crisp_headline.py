@@ -20,6 +20,7 @@ from pathlib import Path
 from crisp_onnx.cost import Estimate, estimate
 from crisp_onnx.cost.networks import NETWORKS
 from crisp_onnx.cost.steer import rewarded_pattern
+from crisp_onnx.format import hybrid_name
 from crisp_onnx.lower import Pattern, Target, load_target
 from crisp_onnx.lower.layers import Layer, lower_layers
 from crisp_onnx.lower.lowered import Source
@@ -147,7 +148,7 @@ def _in_hybrid_operator(layer: Layer) -> Layer:
     if not (pattern.has_nm or pattern.has_blocks):
         return layer
     hybrid = replace(pattern, hybrid=True, vector_rows=8)
-    return replace(layer, op=f"Hybrid{layer.op}", kind="hybrid", pattern=hybrid)
+    return replace(layer, op=hybrid_name(layer.op), kind="hybrid", pattern=hybrid)
 
 
 def _ratio(dense: float | None, other: float | None) -> float | None:

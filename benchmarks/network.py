@@ -10,8 +10,19 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from crisp_onnx.format import CONV, CONV_ADD, DOMAIN, GEMM, VERSION, HybridTensors, decode, operator_function
-from crisp_onnx.format.pattern import Pattern
+from crisp_onnx.format import (
+    CONV,
+    CONV_ADD,
+    DOMAIN,
+    GEMM,
+    OPERATORS,
+    VERSION,
+    HybridTensors,
+    Pattern,
+    decode,
+    operator_function,
+)
+from crisp_onnx.format.node import HybridNode, Window, packed
 from crisp_onnx.runtime.layer_case import random_tensors
 
 OPSET = 17
@@ -69,16 +80,15 @@ class Network:
         name = f"conv{number}"
         cin, cout, groups = (self.left(count) for count in (cin, cout, groups))
         shape = (cout, cin // groups, kernel, kernel)
-        window = {"strides": [stride] * 2, "pads": [kernel // 2] * 4, "dilations": [1, 1]}
+        window = Window((stride, stride), (kernel // 2,) * 4)
         tensors = self.random(rng, shape) if sparse else None
         bias = self.add(f"{name}.bias", rng.standard_normal(cout, dtype=np.float32) * 0.1)
         if tensors is not None and self.hybrid:
-            bounds = {"lower": -math.inf if upper is None else 0.0, "upper": math.inf if upper is None else upper}
-            inputs = [x, *self.packed(name, tensors), bias] + ([residual] if residual else [])
-            self.node(CONV_ADD if residual else CONV, inputs, name, **self.attributes(shape), **window, **bounds)
-            return name
+            bounds = (-math.inf, math.inf) if upper is None else (0.0, upper)
+            node = HybridNode(OPERATORS[CONV_ADD if residual else CONV], self.sparsity.pattern, shape, window, *bounds)
+            return self.hybrid_node(node, [x, *self.packed(name, tensors), bias, *filter(None, [residual])], name)
         weight = self.add(f"{name}.weight", self.dense(rng, shape, tensors))
-        self.node("Conv", [x, weight, bias], name, group=groups, kernel_shape=[kernel] * 2, **window)
+        self.node("Conv", [x, weight, bias], name, group=groups, kernel_shape=[kernel] * 2, **window.attributes)
         if residual:
             self.node("Add", [name, residual], name := f"{name}.sum")
         if upper is None:
@@ -96,8 +106,8 @@ class Network:
         tensors = self.random(rng, shape)
         bias = self.add(f"{name}.bias", rng.standard_normal(cout, dtype=np.float32) * 0.1)
         if self.hybrid:
-            bounds = {"lower": 0.0 if relu else -math.inf, "upper": math.inf}
-            return self.node(GEMM, [x, *self.packed(name, tensors), bias], name, **self.attributes(shape), **bounds)
+            node = HybridNode(OPERATORS[GEMM], self.sparsity.pattern, shape, lower=0.0 if relu else -math.inf)
+            return self.hybrid_node(node, [x, *self.packed(name, tensors), bias], name)
         weight = self.add(f"{name}.weight", self.dense(rng, shape, tensors)[:, :, 0, 0])
         self.node("Gemm", [x, weight, bias], name, transB=1)
         return self.node("Relu", [name], f"{name}.relu") if relu else name
@@ -113,8 +123,11 @@ class Network:
         return random_tensors(rng, shape, self.sparsity.pattern, kept)
 
     def node(self, op: str, inputs: list[str], output: str, **attributes: object) -> str:
-        domain = DOMAIN if op in (CONV, CONV_ADD, GEMM) else ""
-        self.nodes.append(helper.make_node(op, inputs, [output], name=output, domain=domain, **attributes))
+        self.nodes.append(helper.make_node(op, inputs, [output], name=output, **attributes))
+        return output
+
+    def hybrid_node(self, node: HybridNode, inputs: list[str], output: str) -> str:
+        self.nodes.append(node.proto(output, inputs, output))
         return output
 
     def add(self, name: str, array: npt.NDArray[np.generic] | np.float32) -> str:
@@ -122,13 +135,7 @@ class Network:
         return name
 
     def packed(self, name: str, tensors: HybridTensors) -> list[str]:
-        parts = {"values": tensors.values, "indices": tensors.indices, "blocks": tensors.blocks}
-        return [self.add(f"{name}.weight.{part}", array) for part, array in parts.items()]
-
-    def attributes(self, shape: tuple[int, ...]) -> dict[str, object]:
-        p = self.sparsity.pattern
-        whole = {"n": p.n, "m": p.m, "block": p.block, "vector_rows": p.vector_rows, "index_bits": p.index_bits}
-        return {**whole, "weight_shape": list(shape)}
+        return [self.add(part, array) for part, array in packed(f"{name}.weight", tensors).items()]
 
     def dense(self, rng: np.random.Generator, shape: tuple[int, ...], tensors: HybridTensors | None) -> Floats:
         if tensors is not None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import onnx_graphsurgeon as gs
 from crisp_onnx.passes.result import Declined, PassResult, constant
 
-from crisp_onnx.format import CONV, DOMAIN, GEMM, encode
+from crisp_onnx.format import OPERATORS, encode, hybrid_name
+from crisp_onnx.format.node import HybridNode, Window, base_name, bias_name, rewrite
 from crisp_onnx.masks import Plan, SparseLayer
+from crisp_onnx.model import fresh_name, tensor_names
 
 
 class EmitHybrid:
@@ -22,50 +22,38 @@ class EmitHybrid:
 
     def run(self, graph: gs.Graph) -> PassResult:
         nodes = {node.name: node for node in graph.nodes}
+        taken = tensor_names(graph)
         changed, declined = 0, []
         for sparse in self.plan.sparse():
             node = nodes[sparse.layer.name]
             if len(node.inputs) > 2 and not node.inputs[2].is_empty() and not constant(node.inputs[2]):
                 declined.append(Declined(self.name, node.name, "its bias is computed, not stored"))
                 continue
-            _rewrite(node, sparse)
+            _rewrite(node, sparse, taken)
             changed += 1
         return PassResult(changed, tuple(declined))
 
 
-def _rewrite(node: gs.Node, sparse: SparseLayer) -> None:
-    stored, layer, pattern = node.inputs[1], sparse.layer, sparse.pattern
-    matrix = layer.matrix(stored.values)
-    tensors = encode(matrix, sparse.mask, sparse.kept, pattern)
-    attrs = {
-        "n": pattern.n,
-        "m": pattern.m,
-        "block": pattern.block,
-        "vector_rows": pattern.vector_rows,
-        "index_bits": pattern.index_bits,
-        "weight_shape": [int(side) for side in layer.shape],
-        "lower": -math.inf,
-        "upper": math.inf,
-    }
-    if node.op == "Conv":
-        attrs |= {
-            "strides": list(node.attrs.get("strides", [1, 1])),
-            "pads": list(node.attrs.get("pads", [0, 0, 0, 0])),
-            "dilations": list(node.attrs.get("dilations", [1, 1])),
-        }
-    parts = {"values": tensors.values, "indices": tensors.indices, "blocks": tensors.blocks}
-    packed = [gs.Constant(f"{layer.weight}.{part}", values) for part, values in parts.items()]
-    node.inputs = [node.inputs[0], *packed, _bias(node, sparse)]
-    node.op, node.domain, node.attrs = (CONV if layer.op == "Conv" else GEMM), DOMAIN, attrs
+def _rewrite(node: gs.Node, sparse: SparseLayer, taken: set[str]) -> None:
+    layer, pattern = sparse.layer, sparse.pattern
+    tensors = encode(layer.matrix(node.inputs[1].values), sparse.mask, sparse.kept, pattern)
+    operator = OPERATORS[hybrid_name(node.op)]
+    base = base_name(taken, layer.weight)
+    hybrid = HybridNode(operator, pattern, layer.shape, _window(node) if operator.product == "conv" else None)
+    rewrite(node, hybrid, base, tensors, _bias(node, layer.shape[0], base, taken))
 
 
-def _bias(node: gs.Node, sparse: SparseLayer) -> gs.Constant:
-    """The stored bias as (Cout,), zeros where there is none: a kernel then needs no second path."""
-    rows = sparse.layer.shape[0]
+def _window(node: gs.Node) -> Window:
+    strides, dilations = (tuple(node.attrs.get(key, (1, 1))) for key in ("strides", "dilations"))
+    return Window(strides, tuple(node.attrs.get("pads", (0, 0, 0, 0))), dilations)
+
+
+def _bias(node: gs.Node, rows: int, base: str, taken: set[str]) -> gs.Constant:
+    """The stored bias as (rows,), zeros where there is none: a kernel then needs no second path."""
     if len(node.inputs) < 3 or node.inputs[2].is_empty():
-        return gs.Constant(f"{sparse.layer.weight}.bias", np.zeros(rows, np.float32))
+        return gs.Constant(fresh_name(taken, bias_name(base)), np.zeros(rows, np.float32))
     bias = node.inputs[2]
     if bias.values.shape == (rows,):
         return bias
     spread = np.broadcast_to(bias.values.reshape(-1), (rows,)).astype(np.float32)
-    return gs.Constant(f"{bias.name}.{rows}", spread)
+    return gs.Constant(fresh_name(taken, f"{bias.name}.{rows}"), spread)

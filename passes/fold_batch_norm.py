@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_graphsurgeon as gs
-from crisp_onnx.passes.per_channel import fresh_name
 from crisp_onnx.passes.result import Declined, PassResult, constant, only_consumer
+
+from crisp_onnx.model import fresh_name, tensor_names
 
 
 class FoldBatchNorm:
@@ -18,12 +19,13 @@ class FoldBatchNorm:
 
     def run(self, graph: gs.Graph) -> PassResult:
         changed, declined = 0, []
+        taken = tensor_names(graph)
         for norm in [node for node in graph.nodes if node.op == "BatchNormalization"]:
             refusal = _refusal(graph, norm)
             if refusal:
                 declined.append(Declined(self.name, norm.name, refusal))
                 continue
-            _fold(graph, norm.inputs[0].inputs[0], norm)
+            _fold(norm.inputs[0].inputs[0], norm, taken)
             changed += 1
         return PassResult(changed, tuple(declined))
 
@@ -45,7 +47,7 @@ def _refusal(graph: gs.Graph, norm: gs.Node) -> str:
     return ""
 
 
-def _fold(graph: gs.Graph, conv: gs.Node, norm: gs.Node) -> None:
+def _fold(conv: gs.Node, norm: gs.Node, taken: set[str]) -> None:
     gamma, beta, mean, variance = (np.asarray(t.values, np.float64) for t in norm.inputs[1:5])
     scale = gamma / np.sqrt(variance + float(norm.attrs.get("epsilon", 1e-5)))
     weight = conv.inputs[1]
@@ -54,7 +56,7 @@ def _fold(graph: gs.Graph, conv: gs.Node, norm: gs.Node) -> None:
     bias = np.asarray(conv.inputs[2].values, np.float64) if biased else np.zeros_like(mean)
     spread = scale.reshape(-1, *[1] * (weight.values.ndim - 1))
     weight.values = (weight.values.astype(np.float64) * spread).astype(dtype)
-    name = fresh_name(graph, f"{weight.name}.bias")
+    name = fresh_name(taken, f"{weight.name}.bias")
     folded = gs.Constant(name, ((bias - mean) * scale + beta).astype(dtype))
     conv.inputs = [*list(conv.inputs)[:2], folded]
     out = norm.outputs[0]

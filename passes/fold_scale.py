@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_graphsurgeon as gs
-from crisp_onnx.passes.per_channel import Row, fresh_name, per_channel
+from crisp_onnx.passes.per_channel import Row, per_channel
 from crisp_onnx.passes.result import Declined, PassResult, constant, only_consumer
+
+from crisp_onnx.model import fresh_name, tensor_names
 
 
 class FoldScale:
@@ -18,6 +20,7 @@ class FoldScale:
 
     def run(self, graph: gs.Graph) -> PassResult:
         changed, declined = 0, []
+        taken = tensor_names(graph)
         for mul in [node for node in graph.nodes if node.op == "Mul" and any(constant(i) for i in node.inputs)]:
             data = next((i for i in mul.inputs if not constant(i)), None)
             if data is None or not data.inputs or data.inputs[0].op != "Conv":
@@ -31,7 +34,7 @@ class FoldScale:
                 reason = refusal or f"its constant {shape} is not one value per channel"
                 declined.append(Declined(self.name, mul.name, reason))
                 continue
-            _fold(graph, conv, mul, row)
+            _fold(conv, mul, row, taken)
             changed += 1
         return PassResult(changed, tuple(declined))
 
@@ -51,7 +54,7 @@ def _row(factor: gs.Constant, weight: gs.Constant) -> Row | None:
     return per_channel(factor.values, weight.values.shape[0], trailing=rank - 2, rank=rank)
 
 
-def _fold(graph: gs.Graph, conv: gs.Node, mul: gs.Node, row: Row) -> None:
+def _fold(conv: gs.Node, mul: gs.Node, row: Row, taken: set[str]) -> None:
     weight, scale = conv.inputs[1], row.astype(np.float64)
     dtype = weight.values.dtype
     spread = scale.reshape(-1, *[1] * (weight.values.ndim - 1))
@@ -59,7 +62,7 @@ def _fold(graph: gs.Graph, conv: gs.Node, mul: gs.Node, row: Row) -> None:
     if len(conv.inputs) > 2 and not conv.inputs[2].is_empty():
         bias = conv.inputs[2]
         scaled = (bias.values.astype(np.float64) * scale).astype(dtype)
-        name = bias.name if len(bias.outputs) == 1 else fresh_name(graph, f"{weight.name}.bias")
+        name = bias.name if len(bias.outputs) == 1 else fresh_name(taken, f"{weight.name}.bias")
         conv.inputs[2] = gs.Constant(name, scaled)
     out = mul.outputs[0]
     mul.outputs.clear()

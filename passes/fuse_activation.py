@@ -7,7 +7,7 @@ import math
 import onnx_graphsurgeon as gs
 from crisp_onnx.passes.result import Declined, PassResult, constant, only_consumer
 
-from crisp_onnx.format import HYBRID_OPS
+from crisp_onnx.format.node import is_hybrid, set_bounds
 
 _ACTIVATIONS = frozenset(
     {"Sigmoid", "Tanh", "LeakyRelu", "PRelu", "Elu", "HardSwish", "HardSigmoid", "Gelu", "Softplus", "Selu"}
@@ -21,7 +21,7 @@ class FuseActivation:
 
     def run(self, graph: gs.Graph) -> PassResult:
         changed, declined = 0, []
-        for node in [n for n in graph.nodes if n.op in HYBRID_OPS]:
+        for node in [n for n in graph.nodes if is_hybrid(n)]:
             after = only_consumer(graph, node.outputs[0])
             if after is None:
                 continue
@@ -33,7 +33,7 @@ class FuseActivation:
             if bounds is None:
                 declined.append(Declined(self.name, after.name, "its bounds are computed, not stored"))
                 continue
-            node.attrs["lower"], node.attrs["upper"] = bounds
+            set_bounds(node, *bounds)
             out = after.outputs[0]
             after.outputs.clear()
             node.outputs = [out]

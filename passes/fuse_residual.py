@@ -7,7 +7,7 @@ import math
 import onnx_graphsurgeon as gs
 from crisp_onnx.passes.result import Declined, PassResult, constant, only_consumer
 
-from crisp_onnx.format import CONV, CONV_ADD
+from crisp_onnx.format.node import add_residual, is_hybrid, read
 
 
 class FuseResidual:
@@ -19,7 +19,7 @@ class FuseResidual:
         changed, declined = 0, []
         for add in [node for node in graph.nodes if node.op in ("Add", "Sum")]:
             operands = list(add.inputs)
-            sides = [i for i in operands if i.inputs and i.inputs[0].op == CONV]
+            sides = [i for i in operands if i.inputs and _takes_residual(i.inputs[0])]
             if not sides or any(constant(i) for i in operands):
                 continue
             free = [i for i in sides if _fusible(graph, i)]
@@ -35,9 +35,13 @@ class FuseResidual:
         return PassResult(changed, tuple(declined))
 
 
+def _takes_residual(node: gs.Node) -> bool:
+    return is_hybrid(node) and bool(read(node).operator.widened)
+
+
 def _fusible(graph: gs.Graph, tensor: gs.Tensor) -> bool:
-    attrs = tensor.inputs[0].attrs
-    unclipped = attrs["lower"] == -math.inf and attrs["upper"] == math.inf
+    found = read(tensor.inputs[0])
+    unclipped = found.lower == -math.inf and found.upper == math.inf
     return unclipped and only_consumer(graph, tensor) is not None
 
 
@@ -49,8 +53,7 @@ def _same_shape(operands: list[gs.Tensor]) -> bool:
 
 def _fuse(result: gs.Tensor, other: gs.Tensor, add: gs.Node) -> None:
     conv = result.inputs[0]
-    conv.op = CONV_ADD
-    conv.inputs.append(other)
+    add_residual(conv, other)
     out = add.outputs[0]
     add.outputs.clear()
     conv.outputs = [out]

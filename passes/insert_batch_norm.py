@@ -14,6 +14,8 @@ import numpy.typing as npt
 import onnx_graphsurgeon as gs
 from crisp_onnx.passes.result import Declined, PassResult
 
+from crisp_onnx.model import fresh_name, tensor_names
+
 EPSILON = 1e-5
 Moments = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 
@@ -28,6 +30,7 @@ class InsertBatchNorm:
 
     def run(self, graph: gs.Graph) -> PassResult:
         changed, declined = 0, []
+        taken = tensor_names(graph)
         for node in list(graph.nodes):
             if node.name not in self.moments:
                 continue
@@ -35,16 +38,19 @@ class InsertBatchNorm:
             if not np.isfinite(mean).all() or not np.isfinite(variance).all():
                 declined.append(Declined(self.name, node.name, "its outputs are not finite"))
                 continue
-            _insert(graph, node, mean, variance)
+            _insert(graph, node, self.moments[node.name], taken)
             changed += 1
         return PassResult(changed, tuple(declined))
 
 
-def _insert(graph: gs.Graph, conv: gs.Node, mean: np.ndarray, variance: np.ndarray) -> None:
-    out = conv.outputs[0]
-    inner = gs.Variable(f"{out.name}.before_norm", dtype=out.dtype, shape=out.shape)
+def _insert(graph: gs.Graph, conv: gs.Node, moments: Moments, taken: set[str]) -> None:
+    (mean, variance), out = moments, conv.outputs[0]
+    inner = gs.Variable(fresh_name(taken, f"{out.name}.before_norm"), dtype=out.dtype, shape=out.shape)
     values = {"scale": np.sqrt(variance + EPSILON), "shift": mean, "mean": mean, "var": variance}
-    stored = [gs.Constant(f"{out.name}.norm.{key}", value.astype(np.float32)) for key, value in values.items()]
+    stored = [
+        gs.Constant(fresh_name(taken, f"{out.name}.norm.{key}"), value.astype(np.float32))
+        for key, value in values.items()
+    ]
     conv.outputs = [inner]
     norm = gs.Node("BatchNormalization", f"{conv.name}.norm", {"epsilon": EPSILON}, [inner, *stored], [out])
     graph.nodes.append(norm)

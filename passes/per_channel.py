@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx_graphsurgeon as gs
 
 Row = npt.NDArray[np.floating]
 
@@ -25,13 +24,3 @@ def per_channel(values: npt.NDArray[Any], rows: int, *, trailing: int, rank: int
     if values.size != rows or shape[-1 - trailing] != rows:
         return None
     return values.reshape(-1)
-
-
-def fresh_name(graph: gs.Graph, wanted: str) -> str:
-    """`wanted`, or the first of `wanted_1`, `wanted_2`, ... that no tensor of the graph carries."""
-    taken = graph.tensors().keys()
-    name, number = wanted, 0
-    while name in taken:
-        number += 1
-        name = f"{wanted}_{number}"
-    return name

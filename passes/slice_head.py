@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import onnx_graphsurgeon as gs
-from crisp_onnx.passes.per_channel import fresh_name
 from crisp_onnx.passes.result import Declined, PassResult, constant
 
-from crisp_onnx.model import classifier_chain
+from crisp_onnx.model import classifier_chain, fresh_name, tensor_names
 
 
 class SliceHead:
@@ -41,9 +40,10 @@ class SliceHead:
                     reason = f"constant {tensor.name!r} {tuple(tensor.shape)} is not understood per class"
                     return PassResult(0, (Declined(self.name, node.name, reason),))
                 edits.append((node, place, cut))
+        taken = tensor_names(graph)
         for node, place, cut in edits:
             old = node.inputs[place]
-            name = old.name if len(old.outputs) == 1 else fresh_name(graph, f"{old.name}.sliced")
+            name = old.name if len(old.outputs) == 1 else fresh_name(taken, f"{old.name}.sliced")
             node.inputs[place] = gs.Constant(name, np.ascontiguousarray(cut))
         for node in chain:
             for tensor in node.outputs:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +46,19 @@ def model_of() -> Callable[..., Model]:
     """`model_of("(float[N,4] x) => (float[N,2] y) <float[4,2] w> { y = MatMul(x, w) }")`.
 
     A declared tensor that no node writes becomes an initializer: the keyword of its name, or else seeded noise.
+    `renamed`: other names by those in the text, for names that ONNX's text form does not allow.
     """
 
-    def build(graph: str, *, opset: int = 17, ir: int = 8, seed: int = 0, functions: str = "", **values: Any) -> Model:
+    def build(
+        graph: str,
+        *,
+        opset: int = 17,
+        ir: int = 8,
+        seed: int = 0,
+        functions: str = "",
+        renamed: Mapping[str, str] | None = None,
+        **values: Any,
+    ) -> Model:
         local = ', "local" : 1' if functions else ""
         text = f'<ir_version: {ir}, opset_import: ["" : {opset}{local}]> g {graph}\n{functions}'
         proto = parser.parse_model(text)
@@ -63,10 +73,19 @@ def model_of() -> Callable[..., Model]:
             dtype = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
             array = np.asarray(values.get(value.name, rng.standard_normal(dims) * 0.5)).astype(dtype)
             proto.graph.initializer.append(numpy_helper.from_array(array, value.name))
+        _rename(proto.graph, renamed or {})
         onnx.checker.check_model(proto, full_check=True)
         return Model(proto, Path("test.onnx"), "0" * 64)
 
     return build
+
+
+def _rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
+    for value in (*graph.input, *graph.output, *graph.initializer, *graph.value_info):
+        value.name = names.get(value.name, value.name)
+    for node in graph.node:
+        for tensors in (node.input, node.output):
+            tensors[:] = [names.get(name, name) for name in tensors]
 
 
 @pytest.fixture(scope="session")

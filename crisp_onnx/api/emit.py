@@ -9,7 +9,7 @@ from pathlib import Path
 
 from crisp_onnx.data import Classes, Images
 from crisp_onnx.errors import CrispError, VerificationFailed
-from crisp_onnx.format import DOMAIN, HYBRID_OPS, VERSION, operator_function
+from crisp_onnx.format import DOMAIN, with_bodies
 from crisp_onnx.masks import Plan
 from crisp_onnx.model import Model, Size, save
 from crisp_onnx.passes import ApplyMasks, Declined, EmitHybrid, Pass, SliceHead, dense_passes, hybrid_passes, run_passes
@@ -79,10 +79,7 @@ def _rewrite(masked: Model, plan: Plan) -> _Rewritten:
     """The masked graph with the plan's sparse layers in hybrid operators; the other layers keep their zeros."""
     graph = masked.graph()
     declined = run_passes(hybrid_passes(plan) if any(plan.sparse()) else dense_passes(plan), graph)
-    used = sorted({node.op for node in graph.nodes} & set(HYBRID_OPS))
-    model = masked.with_graph(graph)
-    model = model.with_functions([operator_function(name, model.opset) for name in used], DOMAIN, VERSION)
-    return _Rewritten(model, declined)
+    return _Rewritten(with_bodies(masked.with_graph(graph)), declined)
 
 
 def _notes(choice: HostChoice) -> tuple[str, ...]:

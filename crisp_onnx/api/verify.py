@@ -10,12 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from crisp_onnx.api.inspect import recount
 from crisp_onnx.api.prepare import prepare
 from crisp_onnx.api.words import find_classes, find_labels, find_preprocess
 from crisp_onnx.data import Classes, open_images
 from crisp_onnx.errors import CrispError, VerificationFailed
-from crisp_onnx.format import DOMAIN
+from crisp_onnx.format import DOMAIN, recount
 from crisp_onnx.model import Model, load
 from crisp_onnx.runtime.evaluate import Comparison, Floats, compare_on, open_stock, outputs_of, worst_relative
 from crisp_onnx.runtime.latency import Timing, measure_files, seeded_input

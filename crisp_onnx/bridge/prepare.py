@@ -18,6 +18,7 @@ from crisp_onnx.bridge.execute import run_node
 from crisp_onnx.bridge.handlers import OPERATORS
 from crisp_onnx.bridge.node import Node
 from crisp_onnx.bridge.value import Value, from_numpy, to_host, to_numpy, to_tensor
+from crisp_onnx.model import fresh_name, tensor_names
 
 DEFAULT_DOMAIN = (None, "", "ai.onnx")
 BN_STATISTICS = (3, 4)
@@ -101,7 +102,7 @@ def _untie_statistics(graph: gs.Graph) -> None:
     """
     uses = [(node, slot) for node in graph.nodes for slot, t in enumerate(node.inputs) if isinstance(t, gs.Constant)]
     weights = {node.inputs[slot].name for node, slot in uses if not _is_statistic(node, slot)}
-    taken = set(graph.tensors())
+    taken = tensor_names(graph)
     owned: set[str] = set()
     for node, slot in uses:
         stored = node.inputs[slot]
@@ -109,10 +110,7 @@ def _untie_statistics(graph: gs.Graph) -> None:
             continue
         if stored.name in weights or stored.name in owned:
             own = "running_mean" if slot == BN_STATISTICS[0] else "running_var"
-            name = f"{node.outputs[0].name}.{own}"
-            while name in taken:
-                name += "_"
-            taken.add(name)
+            name = fresh_name(taken, f"{node.outputs[0].name}.{own}")
             node.inputs[slot] = gs.Constant(name, stored.values.copy())
         owned.add(stored.name)
 

@@ -1,8 +1,19 @@
-"""The hybrid format, which later stages speak: pattern, matrix view, tensors and the operators' function bodies."""
+"""The hybrid format, which later stages speak: pattern, matrix view, packed tensors, nodes and function bodies."""
 
+from crisp_onnx.format.bodies import operator_function, with_bodies
 from crisp_onnx.format.encode import HybridTensors, decode, encode, unpack
-from crisp_onnx.format.operators import CONV, CONV_ADD, DOMAIN, GEMM, HYBRID_OPS, VERSION, operator_function
+from crisp_onnx.format.operators import (
+    CONV,
+    CONV_ADD,
+    DOMAIN,
+    GEMM,
+    HYBRID_OPS,
+    OPERATORS,
+    VERSION,
+    hybrid_name,
+)
 from crisp_onnx.format.pattern import Pattern, parse_pattern
+from crisp_onnx.format.recount import HybridLayer, recount
 
 __all__ = [
     "CONV",
@@ -10,12 +21,17 @@ __all__ = [
     "DOMAIN",
     "GEMM",
     "HYBRID_OPS",
+    "OPERATORS",
     "VERSION",
+    "HybridLayer",
     "HybridTensors",
     "Pattern",
     "decode",
     "encode",
+    "hybrid_name",
     "operator_function",
     "parse_pattern",
+    "recount",
     "unpack",
+    "with_bodies",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 import numpy.typing as npt
@@ -48,7 +49,7 @@ def encode(
     R, S, G = place.shape[:3]
     packed = np.take_along_axis(values, place[..., None], -2).reshape(R, S, G, pattern.kept_columns, V)
     return HybridTensors(
-        np.ascontiguousarray(packed), _pack(place.reshape(R, S, G, -1), pattern.index_bits), kept.astype(np.int32)
+        np.ascontiguousarray(packed), pack(place.reshape(R, S, G, -1), pattern.index_bits), kept.astype(np.int32)
     )
 
 
@@ -56,13 +57,27 @@ def decode(tensors: HybridTensors, shape: tuple[int, ...], pattern: Pattern) -> 
     """Expand to the dense weight (Cout, Cin, kh, kw)."""
     R, S, G, Z, V = tensors.values.shape
     columns = pattern.block_columns(shape) * pattern.block
-    place = unpack(tensors.indices, Z, pattern.index_bits)
-    column = place + np.arange(Z) // pattern.n * pattern.m
-    column = column + tensors.blocks[:, :, None, None].astype(np.int64) * pattern.block
+    column = _columns(tensors, pattern)
     dense = np.zeros((R, G, V, columns), tensors.values.dtype)
     where = np.broadcast_to(column.transpose(0, 2, 1, 3).reshape(R, G, 1, S * Z), (R, G, V, S * Z))
     np.put_along_axis(dense, where, tensors.values.transpose(0, 2, 4, 1, 3).reshape(R, G, V, S * Z), -1)
     return from_matrix(dense.reshape(R * pattern.block, columns), shape)
+
+
+def count_non_zeros(tensors: HybridTensors, shape: tuple[int, ...], pattern: Pattern) -> int:
+    """Weights of (Cout, Cin, kh, kw) that are not zero, the padding left out. Takes no more memory than the tensors."""
+    R, _, G, _, V = tensors.values.shape
+    row = np.arange(R * G * V).reshape(R, 1, G, 1, V)
+    inside = (_columns(tensors, pattern) < prod(shape[1:]))[..., None] & (row < shape[0])
+    return int(np.count_nonzero(inside & (tensors.values != 0)))
+
+
+def _columns(tensors: HybridTensors, pattern: Pattern) -> npt.NDArray[np.int64]:
+    """(R, S, G, Z): the column of A in which each stored value stands."""
+    slots = tensors.values.shape[3]
+    place = unpack(tensors.indices, slots, pattern.index_bits) + np.arange(slots) // pattern.n * pattern.m
+    column: npt.NDArray[np.int64] = place + tensors.blocks[:, :, None, None].astype(np.int64) * pattern.block
+    return column
 
 
 def unpack(indices: npt.NDArray[np.uint8], count: int, bits: int) -> npt.NDArray[np.int64]:
@@ -86,7 +101,8 @@ def _kept_groups(
     return groups
 
 
-def _pack(places: npt.NDArray[np.integer], bits: int) -> npt.NDArray[np.uint8]:
+def pack(places: npt.NDArray[np.integer], bits: int) -> npt.NDArray[np.uint8]:
+    """(R, S, G, count) places -> (R, S, G, bytes), `bits` each, low bits first: the inverse of `unpack`."""
     per_byte = 8 // bits
     padded = np.pad(places, [(0, 0)] * 3 + [(0, -places.shape[-1] % per_byte)])
     grouped = padded.reshape(*places.shape[:3], -1, per_byte)

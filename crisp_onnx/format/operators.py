@@ -1,138 +1,81 @@
-"""The hybrid operators: their names, attributes, and the ONNX function bodies that let any runtime run them.
-
-A body expands the weight with operators that mean the same from opset 13 to the newest and whose shapes do not depend
-on data, so that ONNX Runtime folds the expansion at load; then it calls the standard operator. The body must be written
-at the model's own opset: the checker refuses another, and the runtime resolves the body at the model's.
-"""
+"""The hybrid operators: one row each: every input, every attribute, the element type it computes in."""
 
 from __future__ import annotations
 
-import onnx
-from onnx import parser
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
 
 DOMAIN = "pkg.crisp_onnx"
 VERSION = 1
 CONV, CONV_ADD, GEMM = "HybridConv", "HybridConvAdd", "HybridGemm"
-HYBRID_OPS = (CONV, CONV_ADD, GEMM)
 
-_FORMAT = "n, m, block, vector_rows, index_bits, weight_shape"
-_WINDOW = "strides, pads, dilations"
-_BOUNDS = "lower, upper"
+Product = Literal["conv", "gemm"]
 
-_EXPAND = """
-  zero = Constant <value_ints: ints = [0]> ()
-  one = Constant <value_ints: ints = [1]> ()
-  two = Constant <value_ints: ints = [2]> ()
-  three = Constant <value_ints: ints = [3]> ()
-  four = Constant <value_ints: ints = [4]> ()
-  five = Constant <value_ints: ints = [5]> ()
-  rest = Constant <value_ints: ints = [-1]> ()
-  n_of = Constant <value_int: int = @n> ()
-  m_of = Constant <value_int: int = @m> ()
-  block_side = Constant <value_int: int = @block> ()
-  bits = Constant <value_int: int = @index_bits> ()
-  shape = Constant <value_ints: ints = @weight_shape> ()
-  packed_shape = Shape (values)
-  R = Slice (packed_shape, zero, one)
-  S = Slice (packed_shape, one, two)
-  G = Slice (packed_shape, two, three)
-  Z = Slice (packed_shape, three, four)
-  V = Slice (packed_shape, four, five)
-  SZ = Mul (S, Z)
-  scalar_zero = Constant <value_int: int = 0> ()
-  scalar_one = Constant <value_int: int = 1> ()
-  scalar_two = Constant <value_int: int = 2> ()
-  byte = Constant <value_int: int = 8> ()
-  shifts64 = Range (scalar_zero, byte, bits)
-  shifts = Cast <to: int = 2> (shifts64)
-  radix64 = Pow (scalar_two, bits)
-  radix = Cast <to: int = 2> (radix64)
-  indices1 = Unsqueeze (indices, rest)
-  shifted = BitShift <direction: string = "RIGHT"> (indices1, shifts)
-  low = Mod (shifted, radix)
-  low_shape = Concat <axis: int = 0> (R, S, G, rest)
-  low_flat = Reshape (low, low_shape)
-  place8 = Slice (low_flat, zero, Z, three)
-  place = Cast <to: int = 7> (place8)
-  Z0 = Squeeze (Z)
-  slot = Range (scalar_zero, Z0, scalar_one)
-  group = Div (slot, n_of)
-  group_start = Mul (group, m_of)
-  in_block = Add (place, group_start)
-  blocks64 = Cast <to: int = 7> (blocks)
-  block_start = Mul (blocks64, block_side)
-  last_axes = Concat <axis: int = 0> (two, three)
-  block_start4 = Unsqueeze (block_start, last_axes)
-  column4 = Add (in_block, block_start4)
-  column_g = Transpose <perm: ints = [0, 2, 1, 3]> (column4)
-  column_shape = Concat <axis: int = 0> (R, G, one, SZ)
-  column1 = Reshape (column_g, column_shape)
-  row_shape = Concat <axis: int = 0> (R, G, V, SZ)
-  column = Expand (column1, row_shape)
-  values_g = Transpose <perm: ints = [0, 2, 4, 1, 3]> (values)
-  kept = Reshape (values_g, row_shape)
-  row_dims = Slice (shape, one, four)
-  K = ReduceProd <keepdims: int = 1> (row_dims)
-  K_up = Add (K, block_side)
-  K_up1 = Sub (K_up, scalar_one)
-  C = Div (K_up1, block_side)
-  K_padded = Mul (C, block_side)
-  empty_shape = Concat <axis: int = 0> (R, G, V, K_padded)
-  empty = ConstantOfShape (empty_shape)
-  scattered = ScatterElements <axis: int = -1> (empty, column, kept)
-  matrix_shape = Concat <axis: int = 0> (rest, K_padded)
-  padded = Reshape (scattered, matrix_shape)
-  Cout = Slice (shape, zero, one)
-  ends = Concat <axis: int = 0> (Cout, K)
-  starts = Concat <axis: int = 0> (zero, zero)
-  axes = Concat <axis: int = 0> (zero, one)
-  A = Slice (padded, starts, ends, axes)
-"""
-_CONV = """
-  Cin = Slice (shape, one, two)
-  window = Slice (shape, two, four)
-  hwc_shape = Concat <axis: int = 0> (Cout, window, Cin)
-  hwc = Reshape (A, hwc_shape)
-  W = Transpose <perm: ints = [0, 3, 1, 2]> (hwc)
-  sums = Conv <strides: ints = @strides, pads: ints = @pads, dilations: ints = @dilations> (X, W, bias)
-"""
-_ADD = "  total = Add (sums, Z_in)\n"
-_GEMM = """
-  At = Transpose <perm: ints = [1, 0]> (A)
-  products = MatMul (X, At)
-  sums = Add (products, bias)
-"""
-_CLIP = """
-  low_bound = Constant <value_float: float = @lower> ()
-  high_bound = Constant <value_float: float = @upper> ()
-  Y = Clip ({}, low_bound, high_bound)
-"""
-
-_TEXTS = {
-    CONV: (f"{_FORMAT}, {_WINDOW}, {_BOUNDS}", "X, values, indices, blocks, bias", _CONV + _CLIP.format("sums")),
-    CONV_ADD: (
-        f"{_FORMAT}, {_WINDOW}, {_BOUNDS}",
-        "X, values, indices, blocks, bias, Z_in",
-        _CONV + _ADD + _CLIP.format("total"),
-    ),
-    GEMM: (f"{_FORMAT}, {_BOUNDS}", "X, values, indices, blocks, bias", _GEMM + _CLIP.format("sums")),
-}
-_MEANS = {
-    CONV: "Conv with a hybrid sparse weight, then Clip(lower, upper).",
-    CONV_ADD: "Conv with a hybrid sparse weight, plus Z_in, then Clip(lower, upper).",
-    GEMM: "X times the transposed hybrid sparse weight, plus bias, then Clip(lower, upper).",
-}
+FORMAT_ATTRIBUTES = ("n", "m", "block", "vector_rows", "index_bits", "weight_shape")
+WINDOW_ATTRIBUTES = ("strides", "pads", "dilations")
+BOUND_ATTRIBUTES = ("lower", "upper")
 
 
-def operator_function(name: str, opset: int) -> onnx.FunctionProto:
-    """The local function of a hybrid operator, its body at `opset` (13 or newer)."""
-    attributes, inputs, body = _TEXTS[name]
-    text = (
-        f'<opset_import: ["" : {opset}], domain: "{DOMAIN}">\n'
-        f"{name} <{attributes}> ({inputs}) => (Y) {{{_EXPAND}{body}}}"
-    )
-    function = parser.parse_function(text)
-    function.doc_string = (
-        f"{_MEANS[name]} The weight is N:M sparse inside few blocks of side `block`; this body expands it."
-    )
-    return function
+@dataclass(frozen=True)
+class Slot:
+    """One input of an operator. `dtype`: NumPy's name of its element type; `stored`: a weight, fixed in the file."""
+
+    name: str
+    dtype: str
+    stored: bool = False
+
+
+@dataclass(frozen=True)
+class Operator:
+    """`standard`: the ONNX operators it stands for. `element`: the type of activations and values.
+
+    `widened`: the operator that takes a residual besides, where there is one.
+    """
+
+    name: str
+    product: Product
+    standard: tuple[str, ...]
+    slots: tuple[Slot, ...]
+    element: str = "float32"
+    widened: str = ""
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        window = WINDOW_ATTRIBUTES if self.product == "conv" else ()
+        return (*FORMAT_ATTRIBUTES, *window, *BOUND_ATTRIBUTES)
+
+    def place(self, slot: str) -> int | None:
+        """The number of an input, or None where the operator has none of that name."""
+        return next((place for place, found in enumerate(self.slots) if found.name == slot), None)
+
+
+DATA, VALUES, INDICES, BLOCKS, BIAS, RESIDUAL = "X", "values", "indices", "blocks", "bias", "Z_in"
+PACKED = (VALUES, INDICES, BLOCKS)
+"""The slots that together hold a weight; the file names each tensor `<weight>.<slot>`."""
+
+_FLOAT_SLOTS = (
+    Slot(DATA, "float32"),
+    Slot(VALUES, "float32", stored=True),
+    Slot(INDICES, "uint8", stored=True),
+    Slot(BLOCKS, "int32", stored=True),
+    Slot(BIAS, "float32", stored=True),
+)
+_ROWS = (
+    Operator(CONV, "conv", ("Conv",), _FLOAT_SLOTS, widened=CONV_ADD),
+    Operator(CONV_ADD, "conv", ("Conv",), (*_FLOAT_SLOTS, Slot(RESIDUAL, "float32"))),
+    Operator(GEMM, "gemm", ("Gemm", "MatMul"), _FLOAT_SLOTS),
+)
+OPERATORS = MappingProxyType({row.name: row for row in _ROWS})
+HYBRID_OPS = tuple(OPERATORS)
+
+
+def standard_name(op: str) -> str:
+    """The ONNX operator that computes the product of a hybrid one, or `op` itself where it is no hybrid one."""
+    return OPERATORS[op].standard[0] if op in OPERATORS else op
+
+
+def hybrid_name(op: str, element: str = "float32") -> str:
+    """The hybrid operator, without residual, that stands for a standard one, or `op` itself where none does."""
+    fitting = (row for row in _ROWS if op in row.standard and row.element == element)
+    return next((row.name for row in fitting), op)

@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from crisp_onnx.format import CONV_ADD, DOMAIN, GEMM, HybridTensors, Pattern, decode
-from crisp_onnx.model import Model
+from crisp_onnx.format import DOMAIN, decode
+from crisp_onnx.format.node import bias_of, data_of, read, residual_of, tensors_of, weight_name
+from crisp_onnx.model import Model, fresh_name, tensor_names
 
 
 def dense_form(model: Model) -> Model | None:
@@ -18,8 +19,9 @@ def dense_form(model: Model) -> Model | None:
     hybrid = [node for node in graph.nodes if node.domain == DOMAIN]
     if not hybrid:
         return None
+    taken = tensor_names(graph)
     for node in hybrid:
-        _expand(graph, node)
+        _expand(graph, node, taken)
     graph.functions = []
     graph.cleanup().toposort()
     dense = model.with_graph(graph)
@@ -30,39 +32,36 @@ def dense_form(model: Model) -> Model | None:
     return replace(dense, sha256="")
 
 
-def _expand(graph: gs.Graph, node: gs.Node) -> None:
+def _expand(graph: gs.Graph, node: gs.Node, taken: set[str]) -> None:
     """Replace one operator by its product, its addition and its bounds, where they do anything."""
-    attributes, out = node.attrs, node.outputs[0]
-    pattern = Pattern(
-        int(attributes["n"]), int(attributes["m"]), int(attributes["block"]), int(attributes["vector_rows"])
-    )
-    shape = tuple(int(side) for side in attributes["weight_shape"])
-    values, indices, blocks = (tensor.values for tensor in node.inputs[1:4])
-    weight = decode(HybridTensors(values, indices, blocks), shape, pattern)
-    name = node.inputs[1].name.removesuffix(".values")
-    bias, added = node.inputs[4], node.inputs[5] if node.op == CONV_ADD else None
-    bounds = [float(attributes.get(key, sign * math.inf)) for key, sign in (("lower", -1), ("upper", 1))]
+    hybrid, out = read(node), node.outputs[0]
+    weight = decode(tensors_of(node), hybrid.shape, hybrid.pattern)
+    name = fresh_name(taken, weight_name(node))
+    data, bias, added = data_of(node), bias_of(node), residual_of(node)
+    bounds = (hybrid.lower, hybrid.upper)
     clipped = any(math.isfinite(bound) for bound in bounds)
+
+    def inner(what: str) -> gs.Variable:
+        return gs.Variable(fresh_name(taken, f"{out.name}.{what}"), out.dtype, out.shape)
+
     node.outputs.clear()
-    tail = _variable(f"{out.name}.product", out) if added is not None or clipped else out
-    if node.op == GEMM:
-        stored = gs.Constant(name, np.ascontiguousarray(weight.reshape(shape[0], -1).T))
-        product = _variable(f"{out.name}.unbiased", out)
-        graph.nodes.append(gs.Node("MatMul", node.name, {}, [node.inputs[0], stored], [product]))
+    tail = inner("product") if added is not None or clipped else out
+    if hybrid.window is None:
+        stored = gs.Constant(name, np.ascontiguousarray(weight.reshape(hybrid.shape[:2]).T))
+        product = inner("unbiased")
+        graph.nodes.append(gs.Node("MatMul", node.name, {}, [data, stored], [product]))
         graph.nodes.append(gs.Node("Add", f"{node.name}.bias", {}, [product, bias], [tail]))
     else:
-        kept = {key: list(attributes[key]) for key in ("strides", "pads", "dilations") if key in attributes}
         stored = gs.Constant(name, np.ascontiguousarray(weight))
-        graph.nodes.append(gs.Node("Conv", node.name, kept, [node.inputs[0], stored, bias], [tail]))
+        graph.nodes.append(gs.Node("Conv", node.name, dict(hybrid.window.attributes), [data, stored, bias], [tail]))
     if added is not None:
-        total = _variable(f"{out.name}.sum", out) if clipped else out
+        total = inner("sum") if clipped else out
         graph.nodes.append(gs.Node("Add", f"{node.name}.add", {}, [tail, added], [total]))
         tail = total
     if clipped:
-        limits = [gs.Constant(f"{node.name}.bound{i}", np.array(bound, np.float32)) for i, bound in enumerate(bounds)]
+        limits = [
+            gs.Constant(fresh_name(taken, f"{node.name}.bound{i}"), np.array(bound, np.float32))
+            for i, bound in enumerate(bounds)
+        ]
         graph.nodes.append(gs.Node("Clip", f"{node.name}.clip", {}, [tail, *limits], [out]))
     node.inputs.clear()
-
-
-def _variable(name: str, like: gs.Tensor) -> gs.Variable:
-    return gs.Variable(name, like.dtype, like.shape)

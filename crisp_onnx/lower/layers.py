@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from crisp_onnx.errors import CrispError
+from crisp_onnx.format.operators import OPERATORS, hybrid_name, standard_name
 from crisp_onnx.lower.lowered import Lowered, LoweredOp, Source, totals
 from crisp_onnx.lower.matrix import BYTES, Matrix
 from crisp_onnx.lower.pattern import DENSE, Pattern, see
@@ -113,10 +114,10 @@ def lower_again(op: LoweredOp, pattern: Pattern, target: Target, dtype: Dtype, *
     matrix = op.matrix
     if matrix is None:
         return op
-    name = op.op.removeprefix("Hybrid")
-    kind = product_kind(matrix, f"Hybrid{name}" if hybrid else name)
+    name = hybrid_name(op.op) if hybrid else standard_name(op.op)
+    kind = product_kind(matrix, name)
     layer = Layer(
-        op.name, f"Hybrid{name}" if hybrid else op.op, kind, matrix, pattern, fused=op.fused, reads=op.reads,
+        op.name, name, kind, matrix, pattern, fused=op.fused, reads=op.reads,
         weight=op.weight, activation_density=op.activation_density,
     )  # fmt: skip
     return lower_layer(layer, target, dtype)
@@ -124,7 +125,7 @@ def lower_again(op: LoweredOp, pattern: Pattern, target: Target, dtype: Dtype, *
 
 def product_kind(matrix: Matrix, op: str) -> OpKind:
     """The kind of a product, by which calibrated targets keep efficiency and overhead."""
-    if op.startswith("Hybrid"):
+    if op in OPERATORS:
         return "hybrid"
     if not op.endswith("Conv") and not op.startswith("Conv"):
         return "gemm" if matrix.N > 8 else "gemv"

@@ -8,6 +8,8 @@ from math import prod
 
 import onnx_graphsurgeon as gs
 
+from crisp_onnx.format import DOMAIN
+from crisp_onnx.format.node import HybridNode, data_of, kept_blocks_of, read, residual_of, weight_name
 from crisp_onnx.lower.detect import detect
 from crisp_onnx.lower.fusion import Fusion, fuse
 from crisp_onnx.lower.layers import Layer, product_kind
@@ -17,7 +19,6 @@ from crisp_onnx.lower.schema import OpKind
 from crisp_onnx.model import Model, WeightLayer, weight_layers
 
 Shapes = Mapping[str, tuple[int, ...]]
-HYBRID_DOMAIN = "pkg.crisp_onnx"
 POOLS = frozenset(
     ("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "LpPool", "ReduceMean", "ReduceMax", "ReduceSum")
 )
@@ -35,7 +36,7 @@ def read_layers(model: Model, shapes: Shapes) -> tuple[list[Layer], list[str]]:
     graph = model.graph()
     weights = {layer.name: layer for layer in weight_layers(model, shapes)}
     rank = {node.name: place for place, node in enumerate(graph.nodes)}
-    products = [node for node in graph.nodes if node.name in weights or node.domain == HYBRID_DOMAIN]
+    products = [node for node in graph.nodes if node.name in weights or node.domain == DOMAIN]
     fusion = fuse(graph, products, rank)
     constant = _constants(graph)
     layers: list[Layer] = []
@@ -83,7 +84,7 @@ def _layer(node: gs.Node, weight: WeightLayer | None, fusion: Fusion, shapes: Sh
     needed = [t.name for t in (*node.inputs[:1], *node.outputs[:1])]
     if any(name not in shapes for name in needed):
         return f"{node.op} {node.name!r} is left out: the shape of {needed} is unknown"
-    if node.domain == HYBRID_DOMAIN or weight is not None or node.op in ("MatMul", "Gemm"):
+    if node.domain == DOMAIN or weight is not None or node.op in ("MatMul", "Gemm"):
         product = _product(node, weight, shapes)
         return product if isinstance(product, str) else _with_neighbours(product, fusion, shapes)
     if node.op.startswith("Conv") or node.op in UNMODELLED:
@@ -96,9 +97,11 @@ def _layer(node: gs.Node, weight: WeightLayer | None, fusion: Fusion, shapes: Sh
 
 def _product(node: gs.Node, weight: WeightLayer | None, shapes: Shapes) -> Layer | str:
     stored, pattern = "", Pattern()
-    if node.domain == HYBRID_DOMAIN:
-        matrix, pattern = _hybrid_matrix(node, shapes), _hybrid_pattern(node)
-        stored = node.inputs[1].name.removesuffix(".values")
+    if node.domain == DOMAIN:
+        hybrid, stored = read(node), weight_name(node)
+        residuals = prod(shapes[node.outputs[0].name]) if residual_of(node) is not None else 0
+        matrix = _hybrid_matrix(hybrid, shapes[data_of(node).name], residuals)
+        pattern = _hybrid_pattern(hybrid, kept_blocks_of(node))
     elif weight is not None:
         matrix, stored = _plain_matrix(node, weight, shapes), weight.weight
         pattern = detect(weight.matrix(node.inputs[1].values))
@@ -136,34 +139,26 @@ def _plain_matrix(node: gs.Node, weight: WeightLayer, shapes: Shapes) -> Matrix:
     )
 
 
-def _hybrid_matrix(node: gs.Node, shapes: Shapes) -> Matrix:
-    shape = [int(v) for v in node.attrs["weight_shape"]]
-    image = shapes[node.inputs[0].name]
-    residuals = prod(shapes[node.outputs[0].name]) if node.op.endswith("ConvAdd") else 0
-    if node.op.endswith("Gemm"):
-        return product_matrix(shape[0], prod(shape[1:]), prod(image[:-1]))
-    pads = tuple(int(v) for v in node.attrs.get("pads", (0, 0, 0, 0)))
-    strides = tuple(int(v) for v in node.attrs.get("strides", (1, 1)))
-    dilations = tuple(int(v) for v in node.attrs.get("dilations", (1, 1)))
+def _hybrid_matrix(node: HybridNode, image: tuple[int, ...], residuals: int) -> Matrix:
+    if node.window is None:
+        return product_matrix(node.shape[0], node.shape[1], prod(image[:-1]))
     return conv_matrix(
-        (shape[0], shape[1], shape[2], shape[3]),
+        node.shape,
         (image[0], image[1], image[2], image[3]),
-        stride=(strides[0], strides[1]),
-        pads=(pads[0], pads[1], pads[2], pads[3]),
-        dilation=(dilations[0], dilations[1]),
+        stride=node.window.strides,
+        pads=node.window.pads,
+        dilation=node.window.dilations,
         residuals=residuals,
     )
 
 
-def _hybrid_pattern(node: gs.Node) -> Pattern:
-    """Kept blocks are the second dimension of `<w>.values`, (R, S, G, Z, V)."""
-    block = int(node.attrs["block"])
+def _hybrid_pattern(node: HybridNode, kept: int) -> Pattern:
     return Pattern(
-        nm_keep=int(node.attrs["n"]),
-        nm_group=int(node.attrs["m"]),
-        block_rows=block,
-        block_cols=block,
-        kept_blocks=int(node.inputs[1].shape[1]),
-        vector_rows=int(node.attrs["vector_rows"]),
+        nm_keep=node.pattern.n,
+        nm_group=node.pattern.m,
+        block_rows=node.pattern.block,
+        block_cols=node.pattern.block,
+        kept_blocks=kept,
+        vector_rows=node.pattern.vector_rows,
         hybrid=True,
     )

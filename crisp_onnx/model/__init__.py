@@ -2,6 +2,7 @@
 
 from crisp_onnx.model.classifier import classifier_chain
 from crisp_onnx.model.layers import WeightLayer, weight_layers
+from crisp_onnx.model.names import fresh_name, tensor_names
 from crisp_onnx.model.read import load
 from crisp_onnx.model.shapes import tensor_shapes, with_value_info
 from crisp_onnx.model.spec import DEFAULT_SIZE, Model, Size, TensorSpec
@@ -15,9 +16,11 @@ __all__ = [
     "TensorSpec",
     "WeightLayer",
     "classifier_chain",
+    "fresh_name",
     "load",
     "save",
     "serialize",
+    "tensor_names",
     "tensor_shapes",
     "upgrade",
     "weight_layers",

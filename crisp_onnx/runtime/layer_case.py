@@ -10,8 +10,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from crisp_onnx.format import CONV, DOMAIN, GEMM, VERSION, HybridTensors, decode, operator_function
-from crisp_onnx.format.pattern import Pattern
+from crisp_onnx.format import CONV, DOMAIN, GEMM, OPERATORS, VERSION, HybridTensors, Pattern, decode, operator_function
+from crisp_onnx.format.encode import pack
+from crisp_onnx.format.node import HybridNode, Window, packed
 
 OPSET = 17
 
@@ -31,6 +32,17 @@ class LayerCase:
     strides: tuple[int, int] = (1, 1)
     pads: tuple[int, int, int, int] = (0, 0, 0, 0)
     dilations: tuple[int, int] = (1, 1)
+
+    @property
+    def window(self) -> Window:
+        return Window(self.strides, self.pads, self.dilations)
+
+    @property
+    def node(self) -> HybridNode:
+        """The hybrid operator with Relu."""
+        gemm = len(self.input_shape) == 2
+        operator, window = OPERATORS[GEMM if gemm else CONV], None if gemm else self.window
+        return HybridNode(operator, self.pattern, self.weight_shape, window, lower=0.0)
 
     @property
     def key(self) -> str:
@@ -54,10 +66,7 @@ def random_tensors(
     values = rng.standard_normal((*places.shape, p.vector_rows), dtype=np.float32) * scale
     column = blocks[:, :, None, None].astype(np.int64) * p.block + places
     values[column + np.arange(p.kept_columns) // p.n * p.m >= depth] = 0
-    per_byte = 8 // p.index_bits
-    padded = np.pad(places, [(0, 0)] * 3 + [(0, -p.kept_columns % per_byte)])
-    shifted = padded.reshape(*places.shape[:3], -1, per_byte) << (np.arange(per_byte) * p.index_bits)
-    return HybridTensors(values, shifted.sum(-1).astype(np.uint8), blocks)
+    return HybridTensors(values, pack(places, p.index_bits), blocks)
 
 
 def dense_and_hybrid(case: LayerCase, seed: int = 0) -> tuple[bytes, bytes]:
@@ -74,26 +83,16 @@ def _dense(case: LayerCase, tensors: HybridTensors, bias: np.ndarray) -> bytes:
         node = helper.make_node("Gemm", ["x", "w", "b"], ["s"], name="layer", transB=1)
         weight = weight.reshape(case.weight_shape[:2])
     else:
-        node = helper.make_node("Conv", ["x", "w", "b"], ["s"], name="layer", **_window(case))
+        window: dict[str, Any] = case.window.attributes
+        node = helper.make_node("Conv", ["x", "w", "b"], ["s"], name="layer", **window)
     relu = helper.make_node("Relu", ["s"], ["y"], name="relu")
     return _model(case, [node, relu], {"w": weight, "b": bias}, [])
 
 
 def _hybrid(case: LayerCase, tensors: HybridTensors, bias: np.ndarray) -> bytes:
-    p, gemm = case.pattern, len(case.input_shape) == 2
-    op = GEMM if gemm else CONV
-    attributes: dict[str, Any] = {
-        "n": p.n, "m": p.m, "block": p.block, "vector_rows": p.vector_rows, "index_bits": p.index_bits,
-        "weight_shape": list(case.weight_shape), "lower": 0.0, "upper": math.inf,
-    }  # fmt: skip
-    window: dict[str, Any] = {} if gemm else _window(case)
-    arrays = {"values": tensors.values, "indices": tensors.indices, "blocks": tensors.blocks, "b": bias}
-    node = helper.make_node(op, ["x", *arrays], ["y"], name="layer", domain=DOMAIN, **attributes, **window)
-    return _model(case, [node], arrays, [operator_function(op, OPSET)])
-
-
-def _window(case: LayerCase) -> dict[str, Any]:
-    return {"strides": list(case.strides), "pads": list(case.pads), "dilations": list(case.dilations)}
+    arrays = packed("w", tensors) | {"b": bias}
+    node = case.node.proto("layer", ["x", *arrays], "y")
+    return _model(case, [node], arrays, [operator_function(node.op_type, OPSET)])
 
 
 def _model(

@@ -6,14 +6,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import onnx
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
 from crisp_onnx.errors import CrispError
-from crisp_onnx.format import DOMAIN, HYBRID_OPS
+from crisp_onnx.format import OPERATORS
+from crisp_onnx.format.node import is_hybrid
 
 LARGEST_BLOCK = 256  # a place inside a block is one byte in the kernels
-_TYPES = {1: TensorProto.FLOAT, 2: TensorProto.UINT8, 3: TensorProto.INT32, 4: TensorProto.FLOAT}
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def read_graph(path: Path) -> onnx.ModelProto:
 
 def scan_model(model: onnx.ModelProto) -> Scan:
     """`scan` of a model in memory."""
-    nodes = [node for node in _nodes(model.graph) if node.domain == DOMAIN and node.op_type in HYBRID_OPS]
+    nodes = [node for node in _nodes(model.graph) if is_hybrid(node)]
     types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
     stored = frozenset(types) - {value.name for value in model.graph.input}  # as an input it could change
     types |= {
@@ -60,21 +61,28 @@ def scan_model(model: onnx.ModelProto) -> Scan:
 
 
 def _against_node(node: onnx.NodeProto, types: dict[str, int], stored: frozenset[str]) -> str:
-    for index, name in enumerate(node.input):
+    operator = OPERATORS[node.op_type]
+    for index, (slot, name) in enumerate(zip(operator.slots, node.input, strict=False)):
         found = types.get(name, 0) if name else 0
-        wanted = _TYPES.get(index, TensorProto.FLOAT)
-        if found and found != wanted:
-            kind = TensorProto.DataType.Name(found).lower()
-            return f"Node {node.name}: input {index} is {kind}, for which there is no kernel."
-        if index in _TYPES and index > 0 and name and name not in stored:
+        if found and found != _element(slot.dtype):
+            return f"Node {node.name}: input {index} is {_text(found)}, for which there is no kernel."
+        if slot.stored and name and name not in stored:
             return f"Node {node.name}: input {index} is not fixed in the file, as the kernels need it."
-    output = types.get(node.output[0], 0)
-    if output and output != TensorProto.FLOAT:
-        return f"Node {node.name}: its output is {TensorProto.DataType.Name(output).lower()}, the kernels give float."
+    output = types.get(node.output[0], 0) if node.output else 0
+    if output and output != _element(operator.element):
+        return f"Node {node.name}: its output is {_text(output)}, the kernels give {operator.element}."
     block = next((attribute.i for attribute in node.attribute if attribute.name == "block"), 0)
     if block > LARGEST_BLOCK:
         return f"Node {node.name}: block {block} is over {LARGEST_BLOCK}, the largest that the kernels take."
     return ""
+
+
+def _element(dtype: str) -> int:
+    return int(helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+
+
+def _text(element: int) -> str:
+    return str(TensorProto.DataType.Name(element)).lower()
 
 
 def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:

@@ -42,7 +42,7 @@ def judge_layers(model: Model, *, size: Size = DEFAULT_SIZE) -> HostChoice:
     if obstacle or not scan.hybrid_nodes:
         return HostChoice(obstacle=obstacle)
     try:
-        nodes = nodes_of(model.proto.graph, tensor_shapes(model, size=size), where=model.path.name)
+        nodes = nodes_of(model.graph(), tensor_shapes(model, size=size), where=model.path.name)
     except CrispError as error:
         return HostChoice(obstacle=str(error))
     times = {}

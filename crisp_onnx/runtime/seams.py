@@ -6,10 +6,7 @@ from collections.abc import Callable, Iterable
 
 import onnx_graphsurgeon as gs
 
-from crisp_onnx.format import CONV, CONV_ADD
-
-STORED_TENSORS = (1, 2, 3, 4)
-"""Inputs of a hybrid convolution that are weights, not activations."""
+from crisp_onnx.format.node import activations_of, is_hybrid, read
 
 KEEPS_LAYOUT = frozenset(
     {
@@ -32,9 +29,8 @@ def dense_sides(graph: gs.Graph, dense: Iterable[str] = ()) -> dict[str, int]:
 
     found = {}
     for node in graph.nodes:
-        if node.op in (CONV, CONV_ADD):
-            activations = [tensor for i, tensor in enumerate(node.inputs) if i not in STORED_TENSORS]
-            before = [producer for tensor in activations for producer in tensor.inputs]
+        if is_hybrid(node) and read(node).operator.product == "conv":
+            before = [producer for tensor in activations_of(node) for producer in tensor.inputs]
             after = [consumer for tensor in node.outputs for consumer in tensor.outputs]
             found[node.name] = _meets(before, blocked, _producers) + _meets(after, blocked, _consumers)
     return found

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx_graphsurgeon as gs
 import onnxruntime as ort
 import pytest
 
 from crisp_onnx.api.targets import lower as lower_file
 from crisp_onnx.cost.calibrate.hybrid import hybrid_network
 from crisp_onnx.cost.calibrate.synthetic import synthetic_network
+from crisp_onnx.format import DOMAIN
 from crisp_onnx.lower import lower
 from crisp_onnx.lower.dense_form import dense_form
 from crisp_onnx.model import Model, load, save
@@ -68,3 +70,22 @@ def test_lower_writes_the_dense_form_for_tools_that_find_sparsity(
     assert written.is_file()
     assert written.with_suffix(".onnx").is_file() == beside
     assert any("ordinary operators" in note for note in lowered.notes) == beside
+
+
+def test_the_dense_form_takes_no_name_of_the_model(sparse: list[Model], tmp_path: Path) -> None:
+    model = sparse[0]
+    graph = model.graph()
+    node = next(node for node in graph.nodes if node.domain == DOMAIN)
+    reader = node.outputs[0].outputs[0]
+    out = node.outputs[0]
+    same = gs.Variable(f"{out.name}.product", out.dtype, out.shape)
+    reader.inputs[list(reader.inputs).index(out)] = same
+    graph.nodes.append(gs.Node("Identity", "same", {}, [out], [same]))
+    named = model.with_graph(graph.toposort())
+    dense = dense_form(named)
+    assert dense is not None
+    save(named, tmp_path / "hybrid.onnx")
+    save(dense, tmp_path / "dense.onnx")
+    np.testing.assert_allclose(
+        answers(tmp_path / "dense.onnx"), answers(tmp_path / "hybrid.onnx"), rtol=1e-4, atol=1e-4
+    )

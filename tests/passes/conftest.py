@@ -11,7 +11,7 @@ import onnx_graphsurgeon as gs
 import pytest
 from crisp_onnx.passes import Declined, Pass, run_passes
 
-from crisp_onnx.format import DOMAIN, HYBRID_OPS, VERSION, Pattern, operator_function
+from crisp_onnx.format import Pattern, with_bodies
 from crisp_onnx.masks import Budget, Plan, choose, reason_to_stay_dense
 from crisp_onnx.model import Model, tensor_shapes, weight_layers, with_value_info
 
@@ -68,9 +68,7 @@ def rewrite(answers: Callable[..., list[np.ndarray]]) -> Callable[..., Rewritten
         informed = with_value_info(model) if shapes else model
         graph = informed.graph()
         declined = run_passes(passes, graph)
-        after = informed.with_graph(graph)
-        used = sorted({node.op for node in graph.nodes} & set(HYBRID_OPS))
-        after = after.with_functions([operator_function(name, after.opset) for name in used], DOMAIN, VERSION)
+        after = with_bodies(informed.with_graph(graph))
         onnx.checker.check_model(after.proto, full_check=True)
         if x is None:
             x = np.random.default_rng(5).standard_normal(model.input.fixed(2, (8, 8))).astype(np.float32)

@@ -246,3 +246,36 @@ def test_the_whole_list_gives_the_answers_of_the_masked_model(model_of, rewrite,
     assert "BatchNormalization" not in hybrid.counts
     dense = rewrite(model, dense_passes(plan), reference=reference)
     assert dense.counts["Conv"] == 3
+
+
+@pytest.mark.parametrize("part", ["values", "indices", "blocks", "bias", "bias_sum"])
+@pytest.mark.parametrize("place", ["input of another node", "result of a node", "output", "input"])
+def test_names_that_the_model_has_already_stay_its_own(fused, part, place):
+    own, stored, head, tail, stem = f"w.{part}", STORED, HEAD, "y = Identity(z)", STEM
+    if place == "input of another node":
+        stored, tail = f"float[1,16,1,1] own, {STORED}", "y = Mul(z, own)"
+    elif place == "result of a node":
+        tail = "own = Sigmoid(z) y = Mul(z, own)"
+    elif place == "output":
+        head, tail = "(float[N,3,8,8] x) => (float[N,16,8,8] own)", "own = Sigmoid(z)"
+    else:
+        head, stem = "(float[N,3,8,8] own) => (float[N,16,8,8] y)", STEM.replace("x", "own")
+    after = fused(
+        f"{head} <{stored}, float[16,1,1] t> {{ {stem} s = Conv<pads=[1,1,1,1]>(h, w) z = Add(s, t) {tail} }}",
+        renamed={"own": own},
+    )
+    assert after.counts["HybridConv"] == 1
+    names = [i.name for node in after.graph.nodes if node.op == "HybridConv" for i in node.inputs]
+    assert own not in names[1:]
+    assert len(set(names)) == len(names)
+
+
+def test_two_weights_whose_names_continue_each_other_get_packed_names_of_their_own(fused):
+    after = fused(
+        HEAD + "<float[16,3,3,3] stem, float[16,16,3,3] w, float[16,16,3,3] w_1, float[1,16,1,1] own>"
+        f"{{ {STEM} a = Conv<pads=[1,1,1,1]>(h, w) b = Mul(a, own) y = Conv<pads=[1,1,1,1]>(b, w_1) }}",
+        renamed={"own": "w.values"},
+    )
+    assert after.counts["HybridConv"] == 2
+    stored = [i.name for node in after.graph.nodes if node.op == "HybridConv" for i in list(node.inputs)[1:]]
+    assert len(set(stored)) == 8

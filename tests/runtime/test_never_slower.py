@@ -9,7 +9,7 @@ import onnx_graphsurgeon as gs
 import pytest
 from crisp_onnx.passes import EmitHybrid, run_passes
 
-from crisp_onnx.format import DOMAIN, VERSION, Pattern, operator_function
+from crisp_onnx.format import Pattern, with_bodies
 from crisp_onnx.masks import Budget, Plan, choose
 from crisp_onnx.model import Model, tensor_shapes, weight_layers
 from crisp_onnx.runtime import never_slower
@@ -41,7 +41,7 @@ def emitted(model_of: Callable[..., Model]) -> Emit:
         plan: Plan = choose(saliency, layers, Pattern(2, 4, 8, 8), Budget(kept_weights=0.25), dense_reasons=reasons)
         graph = model.graph()
         run_passes((EmitHybrid(plan),), graph)
-        return model.with_graph(graph).with_functions([operator_function("HybridConv", 17)], DOMAIN, VERSION)
+        return with_bodies(model.with_graph(graph))
 
     return emit
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from crisp_onnx.errors import CrispError
-from crisp_onnx.format import DOMAIN, HYBRID_OPS, VERSION, Pattern, operator_function
+from crisp_onnx.format import Pattern, with_bodies
 from crisp_onnx.masks import Budget, choose
 from crisp_onnx.model import Model, tensor_shapes, weight_layers
 from crisp_onnx.passes import hybrid_passes, run_passes
@@ -27,5 +27,4 @@ def hybrid_network(model: Model, seed: int) -> Model | None:
         return None
     graph = model.graph()
     run_passes(hybrid_passes(plan), graph)
-    used = sorted({node.op for node in graph.nodes} & set(HYBRID_OPS))
-    return model.with_graph(graph).with_functions([operator_function(op, model.opset) for op in used], DOMAIN, VERSION)
+    return with_bodies(model.with_graph(graph))

@@ -1,0 +1,137 @@
+"""The ONNX function bodies that let any runtime run the hybrid operators.
+
+A body expands the weight with operators that mean the same from opset 13 to the newest and whose shapes do not depend
+on data, so that ONNX Runtime folds the expansion at load; then it calls the standard operator. The body must be written
+at the model's own opset: the checker refuses another, and the runtime resolves the body at the model's.
+"""
+
+from __future__ import annotations
+
+import onnx
+from onnx import parser
+
+from crisp_onnx.format.operators import CONV, CONV_ADD, DOMAIN, GEMM, OPERATORS, VERSION
+from crisp_onnx.model import Model
+
+_EXPAND = """
+  zero = Constant <value_ints: ints = [0]> ()
+  one = Constant <value_ints: ints = [1]> ()
+  two = Constant <value_ints: ints = [2]> ()
+  three = Constant <value_ints: ints = [3]> ()
+  four = Constant <value_ints: ints = [4]> ()
+  five = Constant <value_ints: ints = [5]> ()
+  rest = Constant <value_ints: ints = [-1]> ()
+  n_of = Constant <value_int: int = @n> ()
+  m_of = Constant <value_int: int = @m> ()
+  block_side = Constant <value_int: int = @block> ()
+  bits = Constant <value_int: int = @index_bits> ()
+  shape = Constant <value_ints: ints = @weight_shape> ()
+  packed_shape = Shape (values)
+  R = Slice (packed_shape, zero, one)
+  S = Slice (packed_shape, one, two)
+  G = Slice (packed_shape, two, three)
+  Z = Slice (packed_shape, three, four)
+  V = Slice (packed_shape, four, five)
+  SZ = Mul (S, Z)
+  scalar_zero = Constant <value_int: int = 0> ()
+  scalar_one = Constant <value_int: int = 1> ()
+  scalar_two = Constant <value_int: int = 2> ()
+  byte = Constant <value_int: int = 8> ()
+  shifts64 = Range (scalar_zero, byte, bits)
+  shifts = Cast <to: int = 2> (shifts64)
+  radix64 = Pow (scalar_two, bits)
+  radix = Cast <to: int = 2> (radix64)
+  indices1 = Unsqueeze (indices, rest)
+  shifted = BitShift <direction: string = "RIGHT"> (indices1, shifts)
+  low = Mod (shifted, radix)
+  low_shape = Concat <axis: int = 0> (R, S, G, rest)
+  low_flat = Reshape (low, low_shape)
+  place8 = Slice (low_flat, zero, Z, three)
+  place = Cast <to: int = 7> (place8)
+  Z0 = Squeeze (Z)
+  slot = Range (scalar_zero, Z0, scalar_one)
+  group = Div (slot, n_of)
+  group_start = Mul (group, m_of)
+  in_block = Add (place, group_start)
+  blocks64 = Cast <to: int = 7> (blocks)
+  block_start = Mul (blocks64, block_side)
+  last_axes = Concat <axis: int = 0> (two, three)
+  block_start4 = Unsqueeze (block_start, last_axes)
+  column4 = Add (in_block, block_start4)
+  column_g = Transpose <perm: ints = [0, 2, 1, 3]> (column4)
+  column_shape = Concat <axis: int = 0> (R, G, one, SZ)
+  column1 = Reshape (column_g, column_shape)
+  row_shape = Concat <axis: int = 0> (R, G, V, SZ)
+  column = Expand (column1, row_shape)
+  values_g = Transpose <perm: ints = [0, 2, 4, 1, 3]> (values)
+  kept = Reshape (values_g, row_shape)
+  row_dims = Slice (shape, one, four)
+  K = ReduceProd <keepdims: int = 1> (row_dims)
+  K_up = Add (K, block_side)
+  K_up1 = Sub (K_up, scalar_one)
+  C = Div (K_up1, block_side)
+  K_padded = Mul (C, block_side)
+  empty_shape = Concat <axis: int = 0> (R, G, V, K_padded)
+  empty = ConstantOfShape (empty_shape)
+  scattered = ScatterElements <axis: int = -1> (empty, column, kept)
+  matrix_shape = Concat <axis: int = 0> (rest, K_padded)
+  padded = Reshape (scattered, matrix_shape)
+  Cout = Slice (shape, zero, one)
+  ends = Concat <axis: int = 0> (Cout, K)
+  starts = Concat <axis: int = 0> (zero, zero)
+  axes = Concat <axis: int = 0> (zero, one)
+  A = Slice (padded, starts, ends, axes)
+"""
+_CONV = """
+  Cin = Slice (shape, one, two)
+  window = Slice (shape, two, four)
+  hwc_shape = Concat <axis: int = 0> (Cout, window, Cin)
+  hwc = Reshape (A, hwc_shape)
+  W = Transpose <perm: ints = [0, 3, 1, 2]> (hwc)
+  sums = Conv <strides: ints = @strides, pads: ints = @pads, dilations: ints = @dilations> (X, W, bias)
+"""
+_ADD = "  total = Add (sums, Z_in)\n"
+_GEMM = """
+  At = Transpose <perm: ints = [1, 0]> (A)
+  products = MatMul (X, At)
+  sums = Add (products, bias)
+"""
+_CLIP = """
+  low_bound = Constant <value_float: float = @lower> ()
+  high_bound = Constant <value_float: float = @upper> ()
+  Y = Clip ({}, low_bound, high_bound)
+"""
+
+_BODIES = {
+    CONV: _CONV + _CLIP.format("sums"),
+    CONV_ADD: _CONV + _ADD + _CLIP.format("total"),
+    GEMM: _GEMM + _CLIP.format("sums"),
+}
+_MEANS = {
+    CONV: "Conv with a hybrid sparse weight, then Clip(lower, upper).",
+    CONV_ADD: "Conv with a hybrid sparse weight, plus Z_in, then Clip(lower, upper).",
+    GEMM: "X times the transposed hybrid sparse weight, plus bias, then Clip(lower, upper).",
+}
+
+
+def operator_function(name: str, opset: int) -> onnx.FunctionProto:
+    """The local function of a hybrid operator, its body at `opset` (13 or newer)."""
+    operator = OPERATORS[name]
+    inputs = ", ".join(slot.name for slot in operator.slots)
+    text = (
+        f'<opset_import: ["" : {opset}], domain: "{DOMAIN}">\n'
+        f"{name} <{', '.join(operator.attributes)}> ({inputs}) => (Y) {{{_EXPAND}{_BODIES[name]}}}"
+    )
+    function = parser.parse_function(text)
+    function.doc_string = (
+        f"{_MEANS[name]} The weight is N:M sparse inside few blocks of side `block`; this body expands it."
+    )
+    return function
+
+
+def with_bodies(model: Model) -> Model:
+    """The model with the local function of every hybrid operator that stands in its graph and has none yet."""
+    used = {node.op_type for node in model.proto.graph.node if node.domain == DOMAIN}
+    used -= {function.name for function in model.proto.functions if function.domain == DOMAIN}
+    bodies = [operator_function(name, model.opset) for name in OPERATORS if name in used]
+    return model.with_functions(bodies, DOMAIN, VERSION)
