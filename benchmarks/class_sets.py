@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -20,13 +21,13 @@ from record import record
 
 from crisp_onnx import Recipe, compress
 from crisp_onnx.api.learn import BATCH, HELD_OUT, RATE
+from crisp_onnx.api.planning import make_planner, make_task
 from crisp_onnx.api.prepare import prepare
-from crisp_onnx.api.task import make_task
 from crisp_onnx.api.words import find_classes, find_preprocess
 from crisp_onnx.bridge import to_torch, write_back
 from crisp_onnx.data import hold_out, open_images
 from crisp_onnx.format import Pattern
-from crisp_onnx.masks import Budget
+from crisp_onnx.masks import Threshold
 from crisp_onnx.model import save
 from crisp_onnx.recover import Training, recover
 from crisp_onnx.runtime.evaluate import compare_on, open_stock
@@ -58,11 +59,10 @@ def dense_by_the_same_recipe(recipe: Recipe, folder: Path, classes: tuple[int, .
     preprocess = find_preprocess(recipe.preprocess, prepare(recipe.model).source)
     prepared = prepare(recipe.model, size=preprocess.size)
     chosen = find_classes(recipe.classes, None, prepared.outputs)
-    task = make_task(recipe, prepared, chosen)
-    everything = type(task)(
-        task.layers, Pattern(4, 4, recipe.block, recipe.vector_rows), Budget(kept_weights=1.0), task.dense_reasons,
-        task.criterion, task.classes, task.all_outputs, task.probabilities,
-    )  # fmt: skip
+    candidates = replace(
+        make_planner(recipe, prepared).candidates, pattern=Pattern(4, 4, recipe.block, recipe.vector_rows)
+    )
+    everything = make_task(recipe, prepared, Threshold(candidates, 1.0), chosen)
     images = open_images(CifarImages(folder, "train", classes), chosen, None, preprocess)
     images, _ = hold_out(images, HELD_OUT, seed=recipe.seed)
     module = to_torch(prepared.model)

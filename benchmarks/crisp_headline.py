@@ -19,7 +19,7 @@ from pathlib import Path
 
 from crisp_onnx.cost import Estimate, estimate
 from crisp_onnx.cost.networks import NETWORKS
-from crisp_onnx.cost.steer import rewarded_pattern
+from crisp_onnx.cost.rewarded import rewarded_pattern
 from crisp_onnx.format import hybrid_name
 from crisp_onnx.lower import Pattern, Target, load_target
 from crisp_onnx.lower.layers import Layer, lower_layers

@@ -23,13 +23,13 @@ from real_data import CIFAR_PREPROCESS, CifarImages, class_set, data_folder
 from record import record
 
 from crisp_onnx import Recipe
+from crisp_onnx.api.planning import make_planner, make_task
 from crisp_onnx.api.prepare import Prepared, prepare
-from crisp_onnx.api.task import make_task
 from crisp_onnx.api.words import find_classes, find_labels, find_preprocess
 from crisp_onnx.bridge import GraphModule, prepared_for, to_torch
 from crisp_onnx.data import Classes, Images, Preprocess, open_images
 from crisp_onnx.model import load
-from crisp_onnx.recover import Task, plan_from, put_masks, reestimate
+from crisp_onnx.recover import Task, put_masks, reestimate, saliency_of
 from crisp_onnx.saliency import criterion_named, gradient_means
 from crisp_onnx.synthesis import effort_for, synthesise
 
@@ -45,6 +45,7 @@ class Case:
     """A model with its ten classes. `real` are the training images, `judged` the evaluation images."""
 
     name: str
+    sparsity: float
     prepared: Prepared
     task: Task
     classes: Classes
@@ -76,7 +77,8 @@ def make_case(folder: Path, name: str, sparsity: float) -> Case:
         else (folder / "imagenette" / split for split in ("train", "val"))
     )
     real, judged = (open_images(source, classes, labels, preprocess) for source in sources)
-    return Case(name, prepared, make_task(recipe, prepared, classes), classes, preprocess, real, judged)
+    task = make_task(recipe, prepared, make_planner(recipe, prepared), classes)
+    return Case(name, sparsity, prepared, task, classes, preprocess, real, judged)
 
 
 def spearman(first: torch.Tensor, second: torch.Tensor) -> float:
@@ -109,7 +111,7 @@ def accuracy(module: GraphModule, case: Case) -> float:
 def one_shot(case: Case, task: Task, statistics: Tensors, own: Images) -> float:
     """Accuracy under the masks that `statistics` give, BatchNorm re-estimated on `own` images."""
     module = case.module()
-    put_masks(module, plan_from(module, statistics, task, task.budget))
+    put_masks(module, task.planner.plan(saliency_of(module, statistics, task)))
     reestimate(module, own, batch_size=32)
     return accuracy(module, case)
 
@@ -140,7 +142,7 @@ def measure(case: Case, per_class: int) -> tuple[list[dict[str, object]], list[d
         rows.append(
             {
                 "model": case.name,
-                "sparsity": 1 - (case.task.budget.kept_weights or 0.0),
+                "sparsity": case.sparsity,
                 "saliency from": kind,
                 "images": len(images) if criterion == "crisp" else 0,
                 "rank correlation, mean": float(np.mean(correlation)),

@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from crisp_onnx.cost.steer import TargetBudget, plan_cost, rewarded_pattern, steer
+from crisp_onnx.cost.rewarded import rewarded_pattern
+from crisp_onnx.cost.steer import Steered
 from crisp_onnx.lower import load_target, lower
-from crisp_onnx.masks import Budget, Plan, choose
+from crisp_onnx.masks import Candidates, Plan, Threshold
 from crisp_onnx.model import load, tensor_shapes, weight_layers
 
 SPARSITIES = (0.6, 0.75, 0.875, 0.95)
@@ -51,7 +52,8 @@ def compare(path: Path, target_name: str) -> list[Row]:
     }
     saliency = {layer.weight: np.abs(layer.matrix(stored[layer.weight])).astype(np.float32) for layer in layers}
     reasons = {layer.name: layer.obstacle for layer in layers}
-    lowered = lower(model, target)
+    candidates = Candidates(layers, pattern, reasons)
+    planner = Steered(candidates, 1.0, "latency_ms", lower(model, target), target)
 
     def kept(plan: Plan) -> float:
         free = [layer for layer in layers if not reasons[layer.name]]
@@ -61,26 +63,18 @@ def compare(path: Path, target_name: str) -> list[Row]:
 
     rows = []
     for sparsity in SPARSITIES:
-        threshold = choose(saliency, layers, pattern, Budget(kept_weights=1 - sparsity), dense_reasons=reasons)
-        limit = plan_cost(threshold, lowered, target, "latency_ms")
-        steered = steer(
-            saliency,
-            layers,
-            pattern,
-            TargetBudget(latency_ms=limit),
-            lowered=lowered,
-            target=target,
-            dense_reasons=reasons,
-        )
+        threshold = Threshold(candidates, 1 - sparsity).plan(saliency)
+        limit = planner.cost(threshold)
+        steered = replace(planner, limit=limit).plan(saliency)
         rows.append(
             Row(
                 path.stem,
                 target.name,
                 sparsity,
-                plan_cost(Plan(), lowered, target, "latency_ms"),
+                planner.cost(Plan()),
                 limit,
                 kept(threshold),
-                plan_cost(steered, lowered, target, "latency_ms"),
+                planner.cost(steered),
                 kept(steered),
                 len(steered.layers) - len(list(steered.sparse())),
             )

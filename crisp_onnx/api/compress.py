@@ -8,11 +8,11 @@ from pathlib import Path
 
 from crisp_onnx.api.emit import emit, prove
 from crisp_onnx.api.learn import learn
+from crisp_onnx.api.planning import make_planner
 from crisp_onnx.api.prepare import prepare
-from crisp_onnx.api.steering import aim_of, with_rewarded_pattern
+from crisp_onnx.api.steering import with_rewarded_pattern
 from crisp_onnx.api.stopwatch import Stopwatch
 from crisp_onnx.api.summarise import Outcome, summarise
-from crisp_onnx.api.task import make_task
 from crisp_onnx.api.words import find_classes, find_labels, find_preprocess
 from crisp_onnx.api.workshop import move_into_place, workshop
 from crisp_onnx.data import Source, open_images
@@ -57,13 +57,14 @@ def compress(recipe: Recipe, *, data: Iterable[Pair] | None = None, eval_data: I
         )
         labels = find_labels(recipe.labels, prepared, *sources)
         classes = find_classes(recipe.classes, labels, prepared.outputs)
-        aim = aim_of(recipe, prepared)
-        task = make_task(recipe, prepared, classes, aim)
+        planner = make_planner(recipe, prepared)
         images, judged = (
             None if given is None else open_images(given, classes, labels, preprocess) for given in sources
         )
     with workshop(recipe.folder) as bench:
-        learned = learn(recipe, prepared, task=task, classes=classes, preprocess=preprocess, given=images, watch=watch)
+        learned = learn(
+            recipe, prepared, planner=planner, classes=classes, preprocess=preprocess, given=images, watch=watch
+        )
         with watch("emit"):
             emitted = emit(learned.model, learned.plan, recipe, classes, prepared.source, size=preprocess.size)
             written = bench / MODEL
@@ -78,7 +79,7 @@ def compress(recipe: Recipe, *, data: Iterable[Pair] | None = None, eval_data: I
             timing = measure_files([recipe.model, written], prepared.source.input, size=preprocess.size)
         outcome = Outcome(
             recipe, prepared, classes, learned, emitted, equivalence, comparison, timing, runtime_text(written),
-            aim, told, bytes_written, given=images is not None, evaluated=judged is not None,
+            planner, told, bytes_written, given=images is not None, evaluated=judged is not None,
         )  # fmt: skip
         report = summarise(outcome, watch.seconds)
         _write_about(report, recipe, bench)

@@ -9,24 +9,25 @@ from math import prod
 import numpy as np
 import torch
 
+from crisp_onnx.api.device import find_device
+from crisp_onnx.api.planning import make_task
 from crisp_onnx.api.prepare import Prepared
 from crisp_onnx.api.stopwatch import Stopwatch
-from crisp_onnx.api.task import find_device
 from crisp_onnx.bridge import GraphModule, compare_with_runtime, prepared_for, to_torch, usable_batch, write_back
 from crisp_onnx.data import Classes, Images, Preprocess, hold_out
-from crisp_onnx.masks import Plan
+from crisp_onnx.masks import Plan, Planner
 from crisp_onnx.model import Model
 from crisp_onnx.passes import InsertBatchNorm, run_passes
 from crisp_onnx.recipe import Recipe
 from crisp_onnx.recover import (
     Task,
     Training,
-    final_plan,
     mirror_safe,
     output_moments,
     put_masks,
     recover,
     reestimate,
+    saliency_of,
 )
 from crisp_onnx.saliency import collect
 from crisp_onnx.synthesis import effort_for, synthesise
@@ -74,7 +75,7 @@ def learn(
     recipe: Recipe,
     prepared: Prepared,
     *,
-    task: Task,
+    planner: Planner,
     classes: Classes,
     preprocess: Preprocess,
     given: Images | None,
@@ -86,6 +87,7 @@ def learn(
         CrispError: nothing is prunable, the budget cannot be met, an operator has no bridge, or no such device.
     """
     torch.manual_seed(recipe.seed)
+    task = make_task(recipe, prepared, planner, classes)
     with watch("bridge"):
         crossed = _cross(prepared, preprocess, find_device(recipe.device))
     with watch("images"):
@@ -94,11 +96,10 @@ def learn(
     if not crossed.module.statistics:
         with watch("statistics"):
             crossed = _with_batch_norm(crossed, sight.images, classifier=prepared.classifier)
-    chosen = [layer for layer in prepared.layers if not task.dense_reasons.get(layer.name)]
     with watch("saliency"):
         statistics = collect(
-            task.criterion, crossed.module, crossed.model, chosen, images=sight.images, classes=classes.indices,
-            batch_size=crossed.batch, probabilities=prepared.probabilities, seed=recipe.seed,
+            task.criterion, crossed.module, crossed.model, planner.candidates.free, images=sight.images,
+            classes=classes.indices, batch_size=crossed.batch, probabilities=prepared.probabilities, seed=recipe.seed,
         )  # fmt: skip
     with watch("recovery" if epochs else "masks"):
         if epochs:
@@ -106,7 +107,7 @@ def learn(
             notes += told
             plan = recover(crossed.module, sight.images, statistics, task, training)
         else:
-            plan = final_plan(crossed.module, statistics, task)
+            plan = planner.plan(saliency_of(crossed.module, statistics, task))
         put_masks(crossed.module, plan)
     if not epochs and crossed.batch > 1:
         with watch("statistics"):

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
-import numpy as np
 import onnx_graphsurgeon as gs
 
 from crisp_onnx.api.emit import Emitted
 from crisp_onnx.api.layer_entries import layer_entries
 from crisp_onnx.api.learn import Learned
 from crisp_onnx.api.prepare import Prepared
-from crisp_onnx.api.steering import Aim
-from crisp_onnx.api.task import budget_of
 from crisp_onnx.data import Classes
-from crisp_onnx.masks import Plan
+from crisp_onnx.masks import Plan, Planner
 from crisp_onnx.model import Model
 from crisp_onnx.recipe import Recipe
 from crisp_onnx.report import schema
@@ -23,8 +20,6 @@ from crisp_onnx.report.doctor import versions
 from crisp_onnx.report.machine import peak_memory_bytes
 from crisp_onnx.runtime.evaluate import Comparison, Counts
 from crisp_onnx.runtime.latency import Timing
-
-BUDGET_TOLERANCE = 0.005
 
 
 @dataclass(frozen=True)
@@ -44,7 +39,7 @@ class Outcome:
     comparison: Comparison | None
     timing: Timing
     runtime: str
-    aim: Aim | None
+    planner: Planner
     notes: tuple[str, ...]
     bytes_written: int
     given: bool
@@ -81,7 +76,7 @@ def summarise(outcome: Outcome, seconds: Mapping[str, float]) -> schema.Report:
             schema.Declined(pass_name=d.pass_name, node=d.node, reason=d.reason)
             for d in (*prepared.declined, *outcome.emitted.declined)
         ),
-        budgets=(_budget(recipe, plan, outcome.aim),),
+        budgets=(schema.Budget(**asdict(outcome.planner.spent(plan))),),
         notes=(*outcome.notes, *outcome.learned.notes, *outcome.emitted.notes),
         versions=versions(),
         seed=recipe.seed,
@@ -115,17 +110,3 @@ def _accuracy(outcome: Outcome) -> schema.Accuracy:
 
 def _score(counts: Counts) -> schema.Score:
     return schema.Score(top1=counts.right / counts.n, top1_restricted=counts.right_restricted / counts.n)
-
-
-def _budget(recipe: Recipe, plan: Plan, aim: Aim | None) -> schema.Budget:
-    if aim is not None:
-        spent = aim.cost(plan)
-        met = spent <= aim.budget.limit * (1 + BUDGET_TOLERANCE)
-        return schema.Budget(name=aim.budget.objective, asked=aim.budget.limit, reached=spent, met=met)
-    budget = budget_of(recipe)
-    if budget.kept_macs is not None:
-        name, asked, reached = "macs", budget.kept_macs, plan.kept_macs / plan.dense_macs
-    else:
-        name, asked, reached = "sparsity", 1 - (budget.kept_weights or 0.0), plan.sparsity
-    met = bool(abs(asked - reached) <= BUDGET_TOLERANCE)
-    return schema.Budget(name=name, asked=float(np.round(asked, 9)), reached=reached, met=met)

@@ -1,19 +1,23 @@
-"""Stage 5, choose: allocation and the plan."""
+"""Stage 5, choose: allocation, planners and the plan."""
 
 from crisp_onnx.masks.channel_groups import ChannelGroup, channel_groups
-from crisp_onnx.masks.choose import FLOOR, Budget, choose
 from crisp_onnx.masks.eligible import check_keep_dense, reason_to_stay_dense
 from crisp_onnx.masks.plan import DenseLayer, Plan, SparseLayer
+from crisp_onnx.masks.planner import Candidates, Planner, Saliency, Spent
+from crisp_onnx.masks.threshold import FLOOR, Threshold
 
 __all__ = [
     "FLOOR",
-    "Budget",
+    "Candidates",
     "ChannelGroup",
     "DenseLayer",
     "Plan",
+    "Planner",
+    "Saliency",
     "SparseLayer",
+    "Spent",
+    "Threshold",
     "channel_groups",
     "check_keep_dense",
-    "choose",
     "reason_to_stay_dense",
 ]

@@ -27,12 +27,12 @@ class Schedule:
         done = (step - self.warmup) / max(1, self.steps - self.warmup)
         return self.peak_rate * 0.5 * (1 + math.cos(math.pi * done))
 
-    def kept(self, step: int, start: float, end: float) -> float:
-        """Kept share: falls as a cube from `start` to `end` over the ramp (Zhu and Gupta, arXiv 1710.01878)."""
+    def loose(self, step: int) -> float:
+        """Share of the pruning still undone: falls as a cube from 1 to 0 (Zhu and Gupta, arXiv 1710.01878)."""
         if step >= int(self.freeze * self.steps):
-            return end
-        left = max(0.0, 1 - step / max(1.0, self.ramp * self.steps))
-        return end + (start - end) * left**3
+            return 0.0
+        left: float = max(0.0, 1 - step / max(1.0, self.ramp * self.steps))
+        return left**3
 
     def chooses(self, step: int) -> bool:
         """Whether masks are chosen at this step. The last choice is made at the freeze, under the full budget."""

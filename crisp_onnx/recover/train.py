@@ -13,14 +13,14 @@ from torch import Tensor
 
 from crisp_onnx.bridge import GraphModule, prepared_for
 from crisp_onnx.data import Images
-from crisp_onnx.masks import Budget, Plan
+from crisp_onnx.masks import Plan
 from crisp_onnx.progress import bar
 from crisp_onnx.recover.augment import augment
 from crisp_onnx.recover.compiled import Forward, autocast, compiled
 from crisp_onnx.recover.objective import objective
 from crisp_onnx.recover.schedule import Schedule
 from crisp_onnx.recover.statistics import reestimate
-from crisp_onnx.recover.task import Task, final_plan, loosest, plan_from, put_masks, towards
+from crisp_onnx.recover.task import Task, put_masks, saliency_of
 from crisp_onnx.saliency.loss import as_tensor, logits_of
 
 GRADIENT_MEMORY = 0.95
@@ -81,7 +81,6 @@ class _Trainer:
     pixels: int
     device: torch.device
     plan: Plan = field(default_factory=Plan)
-    ramp: Task = field(init=False)
 
     def __post_init__(self) -> None:
         prepared_for(self.device, self.module)
@@ -91,40 +90,14 @@ class _Trainer:
         self.classes = as_tensor(self.task.classes, self.device)
         self.module.train()
         self.module.bn_momentum = 0.1
-        # Masks are set before the first run, so that the compiled graph reads them from the start.
-        self.plan = self._first_plan()
-        put_masks(self.module, self.plan, self.task.weights)
         self.forward: Forward = compiled(self.module, steps=self.steps, pixels=self.pixels, device=self.device)
         self.teach: Forward = compiled(teacher, steps=self.steps, pixels=self.pixels, device=self.device)
         self.optimizer = _optimizer(self.module, self.training)
 
-    def _first_plan(self) -> Plan:
-        """N:M alone. What a planner would choose now is what the ramp goes towards, if that leaves anything sparse."""
-        self.ramp = self.task
-        if self.task.planner is not None:
-            planned = final_plan(self.module, self.running, self.task)
-            if not any(planned.sparse()):
-                return planned
-            self.ramp = towards(self.task, planned)
-        return plan_from(self.module, self.running, self.ramp, self._budget(self.task.pattern.density))
-
-    def _budget(self, kept: float) -> Budget:
-        """The ramp's budget loosened to `kept` of the weights, or to the share of MACs that goes with it."""
-        final = self.ramp.budget
-        if final.kept_weights is not None:
-            return Budget(kept_weights=max(kept, final.kept_weights))
-        return Budget(kept_macs=kept)
-
     def choose(self, schedule: Schedule, step: int) -> None:
         """Choose masks for this step of the ramp from the running statistics."""
-        if step >= int(schedule.freeze * self.steps):
-            self.plan = final_plan(self.module, self.running, self.task)
-        elif self.ramp.planner is None:
-            final = self.ramp.budget
-            start = loosest(self.ramp) if final.kept_macs is not None else self.ramp.pattern.density
-            end = final.kept_macs if final.kept_macs is not None else final.kept_weights or 0.0
-            kept = schedule.kept(step, start, end)
-            self.plan = plan_from(self.module, self.running, self.ramp, self._budget(kept))
+        planner = self.task.planner.loosened(schedule.loose(step))
+        self.plan = planner.plan(saliency_of(self.module, self.running, self.task))
         put_masks(self.module, self.plan, self.task.weights)
 
     def augmented(self, images: Tensor) -> Tensor:

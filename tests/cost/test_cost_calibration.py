@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +24,13 @@ from crisp_onnx.cost.calibrate.samples import Measured, Sample, pair
 from crisp_onnx.cost.calibrate.synthetic import synthetic_network
 from crisp_onnx.cost.calibrate.write import Calibrated, target_text
 from crisp_onnx.cost.layer import cost_layer
-from crisp_onnx.cost.steer import TargetBudget, plan_cost, steer
+from crisp_onnx.cost.steer import Steered
 from crisp_onnx.errors import CrispError
 from crisp_onnx.format import Pattern
 from crisp_onnx.lower import load_target, lower
 from crisp_onnx.lower.layout import LAYOUT, with_layout_changes
 from crisp_onnx.lower.timing import PARTS, fetched_share, timing_kind, weight_bytes, work
-from crisp_onnx.masks import Plan
+from crisp_onnx.masks import Candidates, Plan
 from crisp_onnx.model import save, tensor_shapes, weight_layers
 from crisp_onnx.recipe import Recipe
 from crisp_onnx.runtime.library import Library
@@ -176,12 +177,9 @@ def test_a_steered_plan_meets_its_latency_on_a_measured_processor_layout_changes
     stored = {tensor.name: np.abs(numpy_helper.to_array(tensor)) for tensor in model.proto.graph.initializer}
     saliency = {layer.weight: layer.matrix(stored[layer.weight]) for layer in layers}
     reasons = {layer.name: layer.obstacle for layer in layers}
-    limit = share * plan_cost(Plan(), lowered, target, "latency_ms")
-    plan = steer(
-        saliency, layers, Pattern(2, 4, 16, 8), TargetBudget(latency_ms=limit),
-        lowered=lowered, target=target, dense_reasons=reasons,
-    )  # fmt: skip
-    assert 0 < plan_cost(plan, lowered, target, "latency_ms") <= limit * (1 + 1e-9)
+    planner = Steered(Candidates(layers, Pattern(2, 4, 16, 8), reasons), 1.0, "latency_ms", lowered, target)
+    limit = share * planner.cost(Plan())
+    assert 0 < planner.cost(replace(planner, limit=limit).plan(saliency)) <= limit * (1 + 1e-9)
 
 
 def test_a_layer_of_a_larger_model_fetches_more_of_its_weights_and_alone_it_is_a_model_of_its_own(

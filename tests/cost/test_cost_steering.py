@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -12,12 +13,13 @@ from hypothesis import strategies as st
 from onnx import numpy_helper, parser, save
 
 from crisp_onnx.cost.knapsack import GRID, Option, solve
-from crisp_onnx.cost.steer import TargetBudget, plan_cost, rewarded_pattern, steer
+from crisp_onnx.cost.rewarded import rewarded_pattern
+from crisp_onnx.cost.steer import Steered
 from crisp_onnx.errors import CrispError
 from crisp_onnx.format import Pattern
-from crisp_onnx.lower import Lowered, load_target, lower
-from crisp_onnx.masks import Budget, Plan, choose
-from crisp_onnx.model import Model, WeightLayer, load, tensor_shapes, weight_layers
+from crisp_onnx.lower import load_target, lower
+from crisp_onnx.masks import Candidates, Plan, Threshold
+from crisp_onnx.model import Model, load, tensor_shapes, weight_layers
 
 NET = """
 <ir_version: 8, opset_import: ["" : 17]>
@@ -72,15 +74,21 @@ def net(tmp_path_factory: pytest.TempPathFactory) -> Model:
     return load(path)
 
 
-@pytest.fixture(scope="module")
-def asked(net: Model) -> tuple[tuple[WeightLayer, ...], Saliency, dict[str, str], Lowered]:
-    layers = weight_layers(net, tensor_shapes(net))
-    saliency = {t.name: np.abs(numpy_helper.to_array(t)).astype(np.float32) for t in net.proto.graph.initializer}
-    return layers, saliency, {layer.name: layer.obstacle for layer in layers}, lower(net, "stc_edge_int8")
-
-
-Asked = tuple[tuple[WeightLayer, ...], Saliency, dict[str, str], Lowered]
 PATTERN = Pattern(2, 4, 64, 1)
+
+
+@pytest.fixture(scope="module")
+def saliency(net: Model) -> Saliency:
+    return {t.name: np.abs(numpy_helper.to_array(t)).astype(np.float32) for t in net.proto.graph.initializer}
+
+
+@pytest.fixture(scope="module")
+def dense(net: Model) -> Steered:
+    """A planner whose limit is all that the dense model takes."""
+    layers = weight_layers(net, tensor_shapes(net))
+    candidates = Candidates(layers, PATTERN, {layer.name: layer.obstacle for layer in layers})
+    planner = Steered(candidates, 1.0, "latency_ms", lower(net, "stc_edge_int8"), load_target("stc_edge_int8"))
+    return replace(planner, limit=planner.cost(Plan()))
 
 
 def worth(plan: Plan, saliency: Saliency) -> float:
@@ -89,76 +97,61 @@ def worth(plan: Plan, saliency: Saliency) -> float:
 
 
 @pytest.mark.parametrize("share", [0.35, 0.5, 0.7, 0.95])
-def test_a_steered_plan_meets_its_latency_and_keeps_the_first_layer_dense(asked: Asked, share: float) -> None:
-    layers, saliency, reasons, lowered = asked
-    target = load_target("stc_edge_int8")
-    budget = share * plan_cost(Plan(), lowered, target, "latency_ms")
-    plan = steer(
-        saliency,
-        layers,
-        PATTERN,
-        TargetBudget(latency_ms=budget),
-        lowered=lowered,
-        target=target,
-        dense_reasons=reasons,
-    )
-    assert plan_cost(plan, lowered, target, "latency_ms") <= budget * (1 + 1e-9)
+def test_a_steered_plan_meets_its_latency_and_keeps_the_first_layer_dense(
+    dense: Steered, saliency: Saliency, share: float
+) -> None:
+    planner = replace(dense, limit=share * dense.limit)
+    plan = planner.plan(saliency)
+    spent = planner.spent(plan)
+    assert spent.met and spent.reached == planner.cost(plan) <= planner.limit * (1 + 1e-9)
     assert "first convolution" in plan.layers[0].reason  # type: ignore[union-attr]
     for sparse in plan.sparse():
         assert sparse.mask.shape == sparse.layer.shape
         assert sparse.kept.shape[0] == -(-sparse.layer.shape[0] // PATTERN.block)
 
 
-def test_a_budget_of_the_dense_model_leaves_everything_dense(asked: Asked) -> None:
-    layers, saliency, reasons, lowered = asked
-    target = load_target("stc_edge_int8")
-    budget = TargetBudget(latency_ms=1.01 * plan_cost(Plan(), lowered, target, "latency_ms"))
-    plan = steer(saliency, layers, PATTERN, budget, lowered=lowered, target=target, dense_reasons=reasons)
-    assert not list(plan.sparse())
+def test_a_budget_of_the_dense_model_leaves_everything_dense(dense: Steered, saliency: Saliency) -> None:
+    assert not list(replace(dense, limit=1.01 * dense.limit).plan(saliency).sparse())
 
 
 @pytest.mark.parametrize("sparsity", [0.7, 0.85])
-def test_steering_is_worth_no_less_than_the_global_threshold_at_its_latency(asked: Asked, sparsity: float) -> None:
-    layers, saliency, reasons, lowered = asked
-    target = load_target("stc_edge_int8")
-    threshold = choose(saliency, layers, PATTERN, Budget(kept_weights=1 - sparsity), dense_reasons=reasons, floor=0.0)
-    limit = plan_cost(threshold, lowered, target, "latency_ms")
-    plan = steer(
-        saliency,
-        layers,
-        PATTERN,
-        TargetBudget(latency_ms=limit),
-        lowered=lowered,
-        target=target,
-        dense_reasons=reasons,
-    )
+def test_steering_is_worth_no_less_than_the_global_threshold_at_its_latency(
+    dense: Steered, saliency: Saliency, sparsity: float
+) -> None:
+    threshold = Threshold(dense.candidates, 1 - sparsity, floor=0.0).plan(saliency)
+    plan = replace(dense, limit=dense.cost(threshold)).plan(saliency)
     assert worth(plan, saliency) >= worth(threshold, saliency) * (1 - 1e-6)
 
 
-def test_a_layer_of_little_saliency_is_not_starved_for_the_others(asked: Asked) -> None:
-    layers, saliency, reasons, lowered = asked
-    target = load_target("stc_edge_int8")
+def test_a_layer_of_little_saliency_is_not_starved_for_the_others(dense: Steered, saliency: Saliency) -> None:
     faint = {name: value * (0.05 if name == "w1" else 1) for name, value in saliency.items()}
-    budget = TargetBudget(latency_ms=0.4 * plan_cost(Plan(), lowered, target, "latency_ms"))
-    plan = steer(faint, layers, PATTERN, budget, lowered=lowered, target=target, dense_reasons=reasons)
+    plan = replace(dense, limit=0.4 * dense.limit).plan(faint)
     kept = {sparse.layer.weight: sparse.density for sparse in plan.sparse()}
     assert kept["w1"] > 0.3 * kept["w2"]
 
 
-def test_an_energy_budget_is_met_where_the_target_knows_energy(asked: Asked) -> None:
-    layers, saliency, reasons, lowered = asked
-    target = load_target("stc_edge_int8")
-    limit = 0.6 * plan_cost(Plan(), lowered, target, "energy_mj")
-    plan = steer(
-        saliency,
-        layers,
-        PATTERN,
-        TargetBudget(energy_mj=limit),
-        lowered=lowered,
-        target=target,
-        dense_reasons=reasons,
-    )
-    assert plan_cost(plan, lowered, target, "energy_mj") <= limit * (1 + 1e-9)
+def test_an_energy_budget_is_met_where_the_target_knows_energy(dense: Steered, saliency: Saliency) -> None:
+    energy = replace(dense, of="energy_mj")
+    planner = replace(energy, limit=0.6 * energy.cost(Plan()))
+    assert planner.spent(planner.plan(saliency)).met
+    assert planner.cost(planner.plan(saliency)) <= planner.limit * (1 + 1e-9)
+
+
+def test_a_loosened_plan_goes_from_n_m_alone_to_the_steered_one(dense: Steered, saliency: Saliency) -> None:
+    planner = replace(dense, limit=0.5 * dense.limit)
+    plans = [planner.loosened(share).plan(saliency) for share in (1, 0.5, 0)]
+    assert plans[0].sparsity == pytest.approx(0.5, abs=0.01)
+    assert plans[0].sparsity < plans[1].sparsity < plans[2].sparsity
+    names = [[sparse.layer.name for sparse in plan.sparse()] for plan in plans]
+    assert names[0] == names[1] == names[2]
+    assert planner.loosened(0.5).loosened(0.5).plan(saliency).sparsity < plans[1].sparsity
+    assert planner.loosened(0.5).spent(plans[2]) == planner.spent(plans[2])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_saliency_that_is_not_finite_is_refused(dense: Steered, saliency: Saliency, bad: float) -> None:
+    with pytest.raises(CrispError, match=r"saliency of layer .* is not finite"):
+        replace(dense, limit=0.5 * dense.limit).plan(saliency | {"w1": saliency["w1"] * np.float32(bad)})
 
 
 REWARDED = {
@@ -181,8 +174,7 @@ def test_a_target_that_skips_nothing_refuses_to_steer() -> None:
         rewarded_pattern(load_target("coral_edge_tpu"))
 
 
-def test_two_budgets_or_none_are_refused() -> None:
-    with pytest.raises(CrispError, match="one budget"):
-        TargetBudget()
-    with pytest.raises(CrispError, match="one budget"):
-        TargetBudget(latency_ms=1, energy_mj=1)
+@pytest.mark.parametrize("limit", [0.0, -1.0, np.nan, np.inf])
+def test_a_limit_that_is_no_number_above_zero_is_refused(dense: Steered, limit: float) -> None:
+    with pytest.raises(CrispError, match=r"--latency-ms .* is out of range"):
+        replace(dense, limit=limit)

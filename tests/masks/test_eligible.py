@@ -7,7 +7,7 @@ import pytest
 
 from crisp_onnx.errors import CrispError
 from crisp_onnx.format import Pattern
-from crisp_onnx.masks import Budget, check_keep_dense, choose, reason_to_stay_dense
+from crisp_onnx.masks import Candidates, Threshold, check_keep_dense, reason_to_stay_dense
 from crisp_onnx.model import tensor_shapes, weight_layers
 
 STEM = "float[32,3,3,3] stem"
@@ -109,7 +109,7 @@ def test_nm_runs_along_the_reduction_axis_in_every_layout(model_of, kind):
     x = np.random.default_rng(0).standard_normal((2, 40)).astype(np.float32)
     assert np.allclose(x @ matrix.reshape(24, 40).T, x @ (weight.T if "=1" in kind else weight), atol=1e-5)
     assert np.array_equal(layer.stored(matrix, weight), weight)
-    plan = choose({"w": np.abs(matrix)}, [layer], Pattern(2, 4, 8, 1), Budget(kept_weights=0.3), dense_reasons={})
+    plan = Threshold(Candidates((layer,), Pattern(2, 4, 8, 1), {}), 0.3).plan({"w": np.abs(matrix)})
     mask = layer.stored(plan.masks()["w"], weight)
     reduction = mask if stored == (24, 40) else mask.T
     groups = reduction.reshape(24, 10, 4).sum(-1)

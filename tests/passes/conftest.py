@@ -12,7 +12,7 @@ import pytest
 from crisp_onnx.passes import Declined, Pass, run_passes
 
 from crisp_onnx.format import Pattern, with_bodies
-from crisp_onnx.masks import Budget, Plan, choose, reason_to_stay_dense
+from crisp_onnx.masks import Candidates, Plan, Threshold, reason_to_stay_dense
 from crisp_onnx.model import Model, tensor_shapes, weight_layers, with_value_info
 
 
@@ -45,7 +45,7 @@ def plan_of() -> Callable[..., Plan]:
         stored = {t.name: t.values for t in graph.tensors().values() if isinstance(t, gs.Constant)}
         saliency = {layer.weight: np.abs(layer.matrix(stored[layer.weight])) for layer in layers}
         reasons = {layer.name: reason_to_stay_dense(layer, chosen) for layer in layers}
-        return choose(saliency, layers, chosen, Budget(kept_weights=kept), dense_reasons=reasons)
+        return Threshold(Candidates(layers, chosen, reasons), kept).plan(saliency)
 
     return plan
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 from onnx import numpy_helper
@@ -15,17 +13,17 @@ from small_models import coloured_images, residual_classifier
 from crisp_onnx.bridge import GraphModule, to_torch, write_back
 from crisp_onnx.data import Classes, Images, open_images, parse_preprocess
 from crisp_onnx.format import Pattern
-from crisp_onnx.masks import Budget, Plan, choose, reason_to_stay_dense
+from crisp_onnx.masks import Candidates, Plan, Planner, Saliency, Spent, Threshold, reason_to_stay_dense
 from crisp_onnx.model import Model, load, tensor_shapes, weight_layers
 from crisp_onnx.recover import (
     Task,
     Training,
     mirror_safe,
     output_moments,
-    plan_from,
     put_masks,
     recover,
     reestimate,
+    saliency_of,
 )  # fmt: skip
 from crisp_onnx.saliency import collect, criterion_named
 
@@ -60,18 +58,17 @@ def images(model: Model) -> Images:
 def make_task(model: Model, saliency: str = "crisp", kept: float = 0.15) -> Task:
     layers = weight_layers(model, tensor_shapes(model))
     reasons = {layer.name: reason_to_stay_dense(layer, Pattern(), classifier="fc") for layer in layers}
-    return Task(
-        layers, Pattern(), Budget(kept_weights=kept), reasons, criterion_named(saliency), CLASSES, all_outputs=True
-    )
+    planner = Threshold(Candidates(layers, Pattern(), reasons), kept)
+    return Task(planner, criterion_named(saliency), CLASSES, all_outputs=True)
 
 
 def run(model: Model, images: Images, task: Task, training: Training) -> tuple[GraphModule, Plan]:
     torch.manual_seed(0)
     module = to_torch(model)
-    chosen = [layer for layer in task.layers if not task.dense_reasons[layer.name]]
+    chosen = task.planner.candidates.free
     statistics = collect(task.criterion, module, model, chosen, images=images, classes=CLASSES)
     if not training.epochs:
-        plan = plan_from(module, statistics, task, task.budget)
+        plan = task.planner.plan(saliency_of(module, statistics, task))
         put_masks(module, plan)
         return module.eval(), plan
     return module, recover(module, images, statistics, task, training)
@@ -128,7 +125,8 @@ def test_the_same_seed_gives_the_same_weights(model: Model, images: Images) -> N
 
 
 def test_a_budget_in_macs_is_met_at_the_end(model: Model, images: Images) -> None:
-    task = replace(make_task(model), budget=Budget(kept_macs=0.25))
+    task = make_task(model)
+    task = replace(task, planner=Threshold(task.planner.candidates, 0.25, "macs"))
     _, plan = run(model, images, task, Training(epochs=3, batch_size=16))
     assert abs(plan.kept_macs / plan.dense_macs - 0.25) < 0.03
 
@@ -169,19 +167,31 @@ def test_colours_survive_a_mirror_and_left_from_right_does_not(model: Model, ima
     assert not mirror_safe(Sided(), unlabelled, make_task(model))  # type: ignore[arg-type]
 
 
-def test_a_planner_chooses_at_the_freeze_and_may_change_its_mind(model: Model, images: Images) -> None:
-    """Going towards its first choice, the ramp leaves `conv1` dense; in the end `conv1` is sparse and `conv2` whole."""
+def test_a_planner_may_change_its_mind_until_the_freeze(model: Model, images: Images) -> None:
+    """On the way `conv1` stays dense; in the end `conv1` is sparse and `conv2` whole."""
     task = make_task(model)
-    asked: list[int] = []
+    asked: list[float] = []
 
-    def planner(saliency: Mapping[str, npt.NDArray[np.floating]]) -> Plan:
-        asked.append(len(saliency))
-        dense = "conv2" if len(asked) > 1 else "conv1"
-        reasons = {**task.dense_reasons, dense: "the planner says so"}
-        return choose(saliency, task.layers, task.pattern, Budget(kept_weights=0.2), dense_reasons=reasons)
+    @dataclass(frozen=True)
+    class Fickle:
+        candidates: Candidates
+        kept: float = 0.0
 
-    module, plan = run(model, images, replace(task, planner=planner), Training(epochs=3, batch_size=16))
-    assert asked == [2, 2]
+        def plan(self, saliency: Saliency) -> Plan:
+            asked.append(self.kept)
+            assert len(saliency) == 2
+            left = self.candidates.without({"conv1" if self.kept else "conv2": "the planner says so"})
+            return Threshold(left, 0.2).plan(saliency)
+
+        def loosened(self, kept: float) -> Planner:
+            return replace(self, kept=kept)
+
+        def spent(self, plan: Plan) -> Spent:
+            return Threshold(self.candidates, 0.2).spent(plan)
+
+    fickle = Fickle(task.planner.candidates)
+    module, plan = run(model, images, replace(task, planner=fickle), Training(epochs=3, batch_size=16))
+    assert asked == [1, 0]
     assert [sparse.layer.name for sparse in plan.sparse()] == ["conv1"]
     stored = {t.name: numpy_helper.to_array(t) for t in write_back(module.eval(), model).proto.graph.initializer}
     assert (stored["conv1.weight"] != 0).mean() == pytest.approx(0.2, abs=0.01)

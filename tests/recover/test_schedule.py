@@ -20,13 +20,13 @@ def test_the_rate_rises_to_its_peak_and_falls_to_nearly_zero(steps: int, warmup:
     assert rates[-1] < 0.1 * 2.5 / steps + 1e-9 or steps < 4
 
 
-@given(st.integers(1, 1000), st.floats(0.01, 0.5), st.floats(0.5, 1))
-def test_the_kept_share_falls_from_start_to_end_and_stays(steps: int, end: float, start: float) -> None:
+@given(st.integers(1, 1000))
+def test_what_is_still_loose_falls_from_all_to_nothing_and_stays(steps: int) -> None:
     schedule = Schedule(steps, 1, 0.1)
-    kept = [schedule.kept(step, start, end) for step in range(steps + 1)]
-    assert kept[0] == pytest.approx(start if steps > 2 else end)
-    assert all(a >= b for a, b in pairwise(kept))
-    assert abs(kept[-1] - end) < 1e-9
+    loose = [schedule.loose(step) for step in range(steps + 1)]
+    assert loose[0] == (1 if steps > 2 else 0)
+    assert all(a >= b for a, b in pairwise(loose))
+    assert loose[-1] == 0
 
 
 @given(st.integers(1, 3000))
@@ -34,4 +34,4 @@ def test_the_last_choice_is_made_at_the_freeze_under_the_full_budget(steps: int)
     schedule = Schedule(steps, 1, 0.1)
     last = max(step for step in range(steps) if schedule.chooses(step))
     assert last == int(schedule.freeze * steps)
-    assert schedule.kept(last, 0.5, 0.1) == 0.1
+    assert schedule.loose(last) == 0

@@ -10,7 +10,7 @@ import pytest
 from crisp_onnx.passes import EmitHybrid, run_passes
 
 from crisp_onnx.format import Pattern, with_bodies
-from crisp_onnx.masks import Budget, Plan, choose
+from crisp_onnx.masks import Candidates, Threshold
 from crisp_onnx.model import Model, tensor_shapes, weight_layers
 from crisp_onnx.runtime import never_slower
 from crisp_onnx.runtime.layer_case import LayerCase
@@ -38,7 +38,7 @@ def emitted(model_of: Callable[..., Model]) -> Emit:
         stored = {t.name: t.values for t in model.graph().tensors().values() if isinstance(t, gs.Constant)}
         saliency = {layer.weight: abs(layer.matrix(stored[layer.weight])) for layer in layers}
         reasons = {layer.name: "asked" if layer.name in ("stem", *dense) else "" for layer in layers}
-        plan: Plan = choose(saliency, layers, Pattern(2, 4, 8, 8), Budget(kept_weights=0.25), dense_reasons=reasons)
+        plan = Threshold(Candidates(layers, Pattern(2, 4, 8, 8), reasons), 0.25).plan(saliency)
         graph = model.graph()
         run_passes((EmitHybrid(plan),), graph)
         return with_bodies(model.with_graph(graph))

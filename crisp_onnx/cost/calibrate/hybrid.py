@@ -6,7 +6,7 @@ import numpy as np
 
 from crisp_onnx.errors import CrispError
 from crisp_onnx.format import Pattern, with_bodies
-from crisp_onnx.masks import Budget, choose
+from crisp_onnx.masks import Candidates, Threshold
 from crisp_onnx.model import Model, tensor_shapes, weight_layers
 from crisp_onnx.passes import hybrid_passes, run_passes
 
@@ -22,7 +22,7 @@ def hybrid_network(model: Model, seed: int) -> Model | None:
     saliency = {layer.weight: rng.random(layer.shape, dtype=np.float32) for layer in layers if not dense[layer.name]}
     share = float(rng.choice(SHARES)) * pattern.density
     try:
-        plan = choose(saliency, layers, pattern, Budget(kept_weights=share), dense_reasons=dense, floor=1.0)
+        plan = Threshold(Candidates(layers, pattern, dense), share, floor=1.0).plan(saliency)
     except CrispError:
         return None
     graph = model.graph()

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from crisp_onnx.errors import CrispError
 from crisp_onnx.format import HYBRID_OPS, Pattern
 from crisp_onnx.format.matrix import padded_matrix
-from crisp_onnx.masks import FLOOR, Budget, Plan, choose, reason_to_stay_dense
+from crisp_onnx.masks import FLOOR, Candidates, Plan, Threshold, reason_to_stay_dense
 from crisp_onnx.masks.allocation import RankColumns, allocate
 from crisp_onnx.masks.hybrid import block_sums
 from crisp_onnx.model import WeightLayer, weight_layers
@@ -61,25 +61,25 @@ def resnet50() -> list[WeightLayer]:
 SETS = {"resnet18w32": resnet18(32, 32), "mobilenet_v1": mobilenet_v1(), "resnet50": resnet50()}
 
 
-def plan_of(layers, budget, pattern=Pattern(), seed=0, floor=FLOOR, spread=2.0) -> Plan:  # noqa: B008
+def plan_of(layers, kept, of="weights", pattern=Pattern(), seed=0, floor=FLOOR, spread=2.0) -> Plan:  # noqa: B008
     rng = np.random.default_rng(seed)
     scale = {item.name: rng.lognormal(sigma=spread) for item in layers}
     saliency = {item.weight: (rng.random(item.shape, np.float32) * np.float32(scale[item.name])) for item in layers}
     reasons = {item.name: reason_to_stay_dense(item, pattern) for item in layers}
-    return choose(saliency, layers, pattern, budget, dense_reasons=reasons, floor=floor)
+    return Threshold(Candidates(tuple(layers), pattern, reasons), kept, of, floor).plan(saliency)
 
 
 @pytest.mark.parametrize("name", SETS)
 @pytest.mark.parametrize("sparsity", [0.6, 0.8, 0.875, 0.95])
 def test_the_sparsity_asked_for_is_met_within_half_a_point(name, sparsity):
-    plan = plan_of(SETS[name], Budget(kept_weights=1 - sparsity))
+    plan = plan_of(SETS[name], 1 - sparsity)
     assert abs(plan.sparsity - sparsity) <= 0.005
 
 
 @pytest.mark.parametrize("name", SETS)
 @pytest.mark.parametrize("share", [0.15, 0.2, 0.3, 0.5])
 def test_the_share_of_macs_asked_for_is_met_within_half_a_point(name, share):
-    plan = plan_of(SETS[name], Budget(kept_macs=share))
+    plan = plan_of(SETS[name], share, "macs")
     assert abs(plan.kept_macs / plan.dense_macs - share) <= 0.005
 
 
@@ -87,7 +87,7 @@ def test_the_share_of_macs_asked_for_is_met_within_half_a_point(name, share):
 @pytest.mark.parametrize("seed", range(3))
 def test_no_layer_falls_under_half_of_the_uniform_share_nor_under_one_block(name, seed):
     sparsity = 0.9
-    plan = plan_of(SETS[name], Budget(kept_weights=1 - sparsity), seed=seed, spread=5.0)
+    plan = plan_of(SETS[name], 1 - sparsity, seed=seed, spread=5.0)
     uniform = (1 - sparsity) / plan_pattern(plan).density
     for sparse in plan.sparse():
         columns = sparse.pattern.block_columns(sparse.layer.shape)
@@ -99,7 +99,7 @@ def plan_pattern(plan: Plan) -> Pattern:
 
 
 def test_without_a_floor_a_global_threshold_starves_layers_to_one_block():
-    plan = plan_of(SETS["resnet18w32"], Budget(kept_weights=0.1), floor=0.0, spread=5.0)
+    plan = plan_of(SETS["resnet18w32"], 0.1, floor=0.0, spread=5.0)
     assert min(sparse.kept.shape[1] for sparse in plan.sparse()) == 1
 
 
@@ -169,7 +169,7 @@ def test_formula_and_masks_count_the_same_weights_and_blocks(seed, sparsity):
     layers = [
         layer(f"l{i}", int(rng.integers(16, 70)), int(rng.integers(16, 50)), int(rng.choice([1, 3]))) for i in range(4)
     ]
-    plan = plan_of(layers, Budget(kept_weights=1 - sparsity), seed=seed)
+    plan = plan_of(layers, 1 - sparsity, seed=seed)
     for sparse in plan.sparse():
         blocks = block_sums(padded_matrix(sparse.mask, 16), 16)
         assert ((blocks > 0).sum(1) <= sparse.kept.shape[1]).all()
@@ -190,7 +190,7 @@ def test_formula_masks_and_initializers_agree_to_the_integer(model_of):
         "{ a = Conv<pads=[1,1,1,1]>(x, stem) b = Conv<pads=[1,1,1,1]>(a, w) c = Conv(b, v) y = Conv(c, u) }"
     )
     layers = weight_layers(model)
-    plan = plan_of(layers, Budget(kept_weights=0.2))
+    plan = plan_of(layers, 0.2)
     masked, hybrid = model.graph(), model.graph()
     ApplyMasks(plan).run(masked)
     run_passes(hybrid_passes(plan), hybrid)
@@ -209,61 +209,60 @@ def test_masks_follow_a_permutation_of_whole_block_rows():
     saliency = np.random.default_rng(0).random(item.shape)
 
     def mask(values):
-        plan = choose({"one.w": values}, [item], Pattern(), Budget(kept_weights=0.2), dense_reasons={})
+        plan = Threshold(Candidates((item,), Pattern(), {}), 0.2).plan({"one.w": values})
         return plan.masks()["one.w"]
 
     assert np.array_equal(mask(saliency[order]), mask(saliency)[order])
 
 
 def test_scaling_a_layer_changes_allocation_only_through_its_saliency():
-    layers = [layer("a", 64, 64, 3), layer("b", 64, 64, 3)]
+    layers = (layer("a", 64, 64, 3), layer("b", 64, 64, 3))
     rng = np.random.default_rng(0)
     saliency = {item.weight: rng.random(item.shape) for item in layers}
-    budget = Budget(kept_weights=0.2)
-    even = choose(saliency, layers, Pattern(), budget, dense_reasons={})
-    loud = choose(saliency | {"a.w": saliency["a.w"] * 10}, layers, Pattern(), budget, dense_reasons={})
+    planner = Threshold(Candidates(layers, Pattern(), {}), 0.2)
+    even = planner.plan(saliency)
+    loud = planner.plan(saliency | {"a.w": saliency["a.w"] * 10})
     assert loud.layers[0].kept.shape[1] > even.layers[0].kept.shape[1]
     assert loud.layers[1].kept.shape[1] < even.layers[1].kept.shape[1]
 
 
 def test_a_layer_of_unknown_size_counts_as_one_position():
     plan = plan_of([layer("a", 64, 64, 3, 100), WeightLayer("b", "Conv", "b.w", (64, 64, 1, 1), 1, False, None, "")],
-                   Budget(kept_macs=0.3))  # fmt: skip
+                   0.3, "macs")  # fmt: skip
     assert plan.dense_macs == 64 * 64 * 9 * 100 + 64 * 64
 
 
 @pytest.mark.parametrize(
-    ("budget", "message"),
+    ("kept", "of", "message"),
     [
-        ({"kept_weights": 0.2, "kept_macs": 0.2}, "either --sparsity or --macs"),
-        ({}, "either --sparsity or --macs"),
-        ({"kept_weights": -0.2}, "--sparsity 1.2 is out of range"),
-        ({"kept_weights": 0.0}, "--sparsity 1 is out of range"),
-        ({"kept_macs": 1.5}, "--macs 1.5 is out of range"),
+        (-0.2, "weights", "--sparsity 1.2 is out of range"),
+        (0.0, "weights", "--sparsity 1 is out of range"),
+        (1.5, "macs", "--macs 1.5 is out of range"),
+        (float("nan"), "macs", "--macs nan is out of range"),
     ],
 )
-def test_budgets_that_make_no_sense_are_refused(budget, message):
+def test_budgets_that_make_no_sense_are_refused(kept, of, message):
     with pytest.raises(CrispError, match=message):
-        Budget(**budget)
+        Threshold(Candidates((), Pattern(), {}), kept, of)
 
 
 IMPOSSIBLE = [
     (
         [layer("a", 64, 64)],
-        {"kept_weights": 0.6},
+        (0.6, "weights"),
         "--sparsity 0.4 keeps more than pattern 2:4 does. Ask for at least 0.5",
     ),
-    ([layer("a", 64, 64)], {"kept_macs": 0.9}, "--macs 0.9 keeps more than pattern 2:4 does. Ask for at most 0.5"),
-    ([layer("a", 64, 64), layer("b", 8, 8, 1, 10_000)], {"kept_macs": 0.1}, "layers that stay dense need 0.761"),
-    ([layer("a", 8, 8), layer("b", 64, 64, obstacle="why")], {"kept_weights": 0.2}, "No prunable layer: smaller than"),
-    ([], {"kept_weights": 0.2}, "No prunable layer: no weight layers"),
+    ([layer("a", 64, 64)], (0.9, "macs"), "--macs 0.9 keeps more than pattern 2:4 does. Ask for at most 0.5"),
+    ([layer("a", 64, 64), layer("b", 8, 8, 1, 10_000)], (0.1, "macs"), "layers that stay dense need 0.761"),
+    ([layer("a", 8, 8), layer("b", 64, 64, obstacle="why")], (0.2, "weights"), "No prunable layer: smaller than"),
+    ([], (0.2, "weights"), "No prunable layer: it holds no Conv"),
 ]
 
 
 @pytest.mark.parametrize(("layers", "budget", "message"), IMPOSSIBLE)
 def test_budgets_that_cannot_be_met_are_refused(layers, budget, message):
     with pytest.raises(CrispError, match=re.escape(message)):
-        plan_of(layers, Budget(**budget))
+        plan_of(layers, *budget)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -271,4 +270,26 @@ def test_a_saliency_that_is_not_finite_is_refused(bad):
     saliency = np.ones((64, 64, 1, 1))
     saliency[3, 4] = bad
     with pytest.raises(CrispError, match="saliency of layer 'a' is not finite"):
-        choose({"a.w": saliency}, [layer("a", 64, 64)], Pattern(), Budget(kept_weights=0.2), dense_reasons={})
+        Threshold(Candidates((layer("a", 64, 64),), Pattern(), {}), 0.2).plan({"a.w": saliency})
+
+
+@pytest.mark.parametrize(("kept", "of"), [(0.1, "weights"), (0.7, "weights"), (0.2, "macs")])
+def test_a_loosened_threshold_goes_from_n_m_alone_to_the_budget(kept, of):
+    layers = SETS["resnet18w32"]
+    reasons = {item.name: item.obstacle for item in layers}
+    planner = Threshold(Candidates(tuple(layers), Pattern(3, 4, 16, 8), reasons), kept, of)
+    saliency = {item.weight: np.random.default_rng(1).random(item.shape) for item in layers}
+    plans = [planner.loosened(share).plan(saliency) for share in (1, 0.5, 0)]
+    sparsities = [plan.sparsity for plan in plans]
+    assert sparsities[0] == pytest.approx(0.25, abs=0.005)
+    assert sparsities == sorted(sparsities)
+    assert planner.loosened(0) == planner
+    assert [planner.spent(plan).met for plan in plans] == [False, False, True]
+
+
+def test_macs_are_loosened_to_what_n_m_leaves_however_much_stays_dense():
+    """Where dense layers hold most of the MACs, the pattern's own density is a budget that cannot be met."""
+    layers = (layer("a", 64, 64, positions=100), layer("wide", 8, 8, positions=60_000))
+    planner = Threshold(Candidates(layers, Pattern(), {"wide": "smaller than one block"}), 0.93, "macs")
+    saliency = {"a.w": np.random.default_rng(1).random((64, 64, 1, 1))}
+    assert planner.loosened(1).plan(saliency).sparsity == pytest.approx(0.5)

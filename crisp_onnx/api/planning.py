@@ -1,0 +1,66 @@
+"""From the recipe's options to a `Planner` and a `Task`: cheap, and finds most faults before any long stage starts."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from crisp_onnx.api.prepare import Prepared
+from crisp_onnx.api.steering import hardware_target
+from crisp_onnx.cost.steer import Steered
+from crisp_onnx.data import Classes
+from crisp_onnx.errors import CrispError
+from crisp_onnx.format import parse_pattern
+from crisp_onnx.lower import lower
+from crisp_onnx.masks import Candidates, Planner, Threshold, check_keep_dense, reason_to_stay_dense
+from crisp_onnx.recipe import DEFAULT_SPARSITY, Recipe
+from crisp_onnx.recover import Task
+from crisp_onnx.saliency import criterion_named
+
+
+def make_planner(recipe: Recipe, prepared: Prepared) -> Planner:
+    """The planner of the recipe's budget, 80 % sparsity when it names none.
+
+    Raises:
+        CrispError: nothing is prunable, the options do not go together, or the budget cannot be met.
+    """
+    pattern = parse_pattern(recipe.pattern, block=recipe.block, vector_rows=recipe.vector_rows)
+    check_keep_dense(recipe.keep_dense, prepared.layers)
+    reasons = {
+        layer.name: reason_to_stay_dense(layer, pattern, keep_dense=recipe.keep_dense, classifier=prepared.classifier)
+        for layer in prepared.layers
+    }
+    candidates = Candidates(prepared.layers, pattern, reasons)
+    if not candidates.free:
+        raise CrispError(
+            f"No prunable layer in {recipe.model.name}: {candidates.obstacles}. `crisp-onnx check` shows every layer."
+        )
+    planner = _planner(recipe, prepared, candidates)
+    # A dry run under a saliency that prefers nothing: a budget that cannot be met is refused now, not after an hour.
+    planner.plan({layer.weight: np.ones(layer.shape, np.float32) for layer in candidates.free})
+    return planner
+
+
+def make_task(recipe: Recipe, prepared: Prepared, planner: Planner, classes: Classes) -> Task:
+    """What recovery trains for and `planner` chooses masks for."""
+    return Task(
+        planner, criterion_named(recipe.saliency), classes.indices,
+        all_outputs=recipe.head == "keep", probabilities=prepared.probabilities,
+    )  # fmt: skip
+
+
+def _planner(recipe: Recipe, prepared: Prepared, candidates: Candidates) -> Planner:
+    if recipe.latency_ms is None and recipe.energy_mj is None:
+        if recipe.macs is not None:
+            return Threshold(candidates, recipe.macs, of="macs")
+        return Threshold(candidates, 1 - (DEFAULT_SPARSITY if recipe.sparsity is None else recipe.sparsity))
+    target = hardware_target(recipe)
+    if target is None:
+        option = "--latency-ms" if recipe.latency_ms is not None else "--energy-mj"
+        raise CrispError(
+            f"{option} needs a hardware target to be estimated on: name one with --target (`crisp-onnx targets` lists "
+            "them), or measure this machine with `crisp-onnx targets calibrate`."
+        )
+    lowered = lower(prepared.model, target, size=prepared.size)
+    if recipe.latency_ms is not None:
+        return Steered(candidates, recipe.latency_ms, "latency_ms", lowered, target)
+    return Steered(candidates, recipe.energy_mj or 0.0, "energy_mj", lowered, target)

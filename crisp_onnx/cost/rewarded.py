@@ -1,0 +1,41 @@
+"""The pattern that a hardware target gains most from."""
+
+from __future__ import annotations
+
+from crisp_onnx.errors import CrispError
+from crisp_onnx.format.pattern import Pattern
+from crisp_onnx.lower.target import Target
+
+BLOCK_SIDE = 16
+KERNEL_VECTOR_ROWS = 8
+
+
+def rewarded_pattern(target: Target) -> tuple[Pattern, str]:
+    """(the pattern that `target` gains most from, why, in a sentence).
+
+    Raises:
+        CrispError: the target skips no zeros that hybrid sparsity can give.
+    """
+    sparsity = target.descriptor.sparsity
+    skipped = [support for support in sparsity.nm if support.compute == "skip"]
+    blocks = sparsity.block is not None and sparsity.block.compute == "skip"
+    loose = sparsity.unstructured is not None and sparsity.unstructured.compute == "skip"
+    if not skipped and not blocks and not loose:
+        raise CrispError(
+            f"Target {target.name} skips no zeros, so sparsity would not make the model faster there. "
+            "Remove channels instead, or choose another target (`crisp-onnx targets`)."
+        )
+    keep, group = 2, 4
+    if skipped and not any(support.pattern == "2:4" for support in skipped):
+        densest = max(skipped, key=lambda support: support.keep / support.group)
+        keep, group = densest.keep, densest.group
+    elif not skipped and not loose:
+        keep = group = 4
+    side = BLOCK_SIDE
+    if sparsity.block is not None:
+        side = max(side, target.whole(sparsity.block.full_rate_bh), target.whole(sparsity.block.min_bh))
+    side = -(-side // group) * group
+    vector = KERNEL_VECTOR_ROWS if sparsity.hybrid_operators_only and side % KERNEL_VECTOR_ROWS == 0 else 1
+    nm = f"{keep}:{group}" if keep < group else "blocks alone"
+    why = f"{target.name} takes {nm} in blocks of {side}" + ("" if blocks else "; it gains nothing from dropped blocks")
+    return Pattern(keep, group, side, vector), why

@@ -1,0 +1,98 @@
+"""One saliency threshold over all layers: N:M first, then blocks under a budget of weights or of MACs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from crisp_onnx.errors import CrispError
+from crisp_onnx.masks.allocation import RankColumns, allocate
+from crisp_onnx.masks.plan import Plan, SparseLayer
+from crisp_onnx.masks.planner import BUDGET_TOLERANCE, Candidates, Saliency, Spent
+from crisp_onnx.masks.scored import ScoredLayer
+from crisp_onnx.model import WeightLayer
+
+FLOOR = 0.5
+# A budget counts as met within 0.005; columns of a few wide layers may be coarser than that.
+SLACK = 0.0025
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """Keep the share `kept` of the weights of the layers that become sparse, or of the MACs of the whole model.
+
+    `floor`: of what a uniform allocation would leave a layer, the share that it keeps at least.
+
+    Raises:
+        CrispError: a share out of range.
+    """
+
+    candidates: Candidates
+    kept: float
+    of: Literal["weights", "macs"] = "weights"
+    floor: float = FLOOR
+
+    def __post_init__(self) -> None:
+        if not 0 < self.kept <= 1:
+            raise CrispError(f"{self._asked} is out of range. Use a number between 0 and 1, for example 0.8.")
+
+    def plan(self, saliency: Saliency) -> Plan:
+        """See `Planner`."""
+        scored = self.candidates.scored(saliency)
+        columns = [RankColumns(item.columns.saliency, item.columns.cost * self._unit(item.layer)) for item in scored]
+        after_nm = sum(float(item.cost.sum()) for item in columns)
+        target = self.kept * self._whole - self._fixed
+        if target <= 0:
+            raise CrispError(
+                f"{self._asked} cannot be met: the layers that stay dense need {self._fixed / self._whole:.3f} of all "
+                "MACs. `crisp-onnx check` shows which and why."
+            )
+        if target > after_nm * (1 + BUDGET_TOLERANCE):
+            most = (self._fixed + after_nm) / self._whole
+            least = f"at least {1 - most:.3g}" if self.of == "weights" else f"at most {most:.3g}"
+            raise CrispError(
+                f"{self._asked} keeps more than pattern {self.candidates.pattern} does. Ask for {least}, or a denser "
+                "pattern."
+            )
+        blocks = allocate(columns, target, floor=self.floor, tolerance=SLACK * self._whole)
+        return self.candidates.plan(_kept(scored, blocks))
+
+    def loosened(self, kept: float) -> Threshold:
+        """See `Planner`."""
+        density = self.candidates.pattern.density
+        start = density
+        if self.of == "macs":
+            sparse = self._whole - self._fixed
+            start = (self._whole - sparse * (1 - density)) / self._whole
+        return replace(self, kept=self.kept + max(0.0, start - self.kept) * kept)
+
+    def spent(self, plan: Plan) -> Spent:
+        """See `Planner`."""
+        name, asked = ("sparsity", round(1 - self.kept, 9)) if self.of == "weights" else ("macs", self.kept)
+        reached = plan.sparsity if self.of == "weights" else plan.kept_macs / plan.dense_macs
+        return Spent(name, asked, reached, met=abs(asked - reached) <= BUDGET_TOLERANCE)
+
+    @property
+    def _asked(self) -> str:
+        return f"--sparsity {1 - self.kept:g}" if self.of == "weights" else f"--macs {self.kept:g}"
+
+    def _unit(self, layer: WeightLayer) -> float:
+        """Cost of one weight."""
+        return 1.0 if self.of == "weights" else float(layer.positions or 1)
+
+    @property
+    def _whole(self) -> int:
+        """Cost of all that the budget is a share of."""
+        if self.of == "weights":
+            return sum(layer.weights for layer in self.candidates.free)
+        return sum(layer.macs for layer in self.candidates.layers)
+
+    @property
+    def _fixed(self) -> int:
+        """Cost of what stays dense, as far as the budget counts it."""
+        return 0 if self.of == "weights" else self._whole - sum(layer.macs for layer in self.candidates.free)
+
+
+def _kept(scored: Sequence[ScoredLayer], blocks: Sequence[int]) -> list[SparseLayer]:
+    return [item.keep(count) for item, count in zip(scored, blocks, strict=True)]
