@@ -19,8 +19,8 @@ import numpy.typing as npt
 from crisp_onnx.cost.calibrate.hybrid import hybrid_network
 from crisp_onnx.cost.calibrate.machine import this_machine
 from crisp_onnx.cost.calibrate.samples import Measured, measure_model
-from crisp_onnx.cost.estimate import cost_operators
-from crisp_onnx.lower import Target, load_target
+from crisp_onnx.cost.estimator import cost_operators
+from crisp_onnx.lowering import Target, load_target
 from crisp_onnx.model import load
 
 BUDGET_S = 2.0

@@ -17,19 +17,20 @@ from fractions import Fraction
 from math import sqrt
 from pathlib import Path
 
+from layer_lists import NETWORKS
+
 from crisp_onnx.cost import Estimate, estimate
-from crisp_onnx.cost.networks import NETWORKS
 from crisp_onnx.cost.rewarded import rewarded_pattern
 from crisp_onnx.format import hybrid_name
-from crisp_onnx.lower import Pattern, Target, load_target
-from crisp_onnx.lower.layers import Layer, lower_layers
-from crisp_onnx.lower.lowered import Source
-from crisp_onnx.lower.matrix import Matrix
-from crisp_onnx.lower.pattern import blocked
+from crisp_onnx.lowering import LayerSparsity, Target, load_target
+from crisp_onnx.lowering.layer_sparsity import blocked
+from crisp_onnx.lowering.layers import Layer, lower_layers
+from crisp_onnx.lowering.lowered import Source
+from crisp_onnx.lowering.matrix import Matrix
 
 RESULTS = Path(__file__).parent / "results"
 SHARES = (Fraction(1, 2), Fraction(1, 4), Fraction(1, 10))
-Choose = Callable[[Matrix, bool], Pattern]
+Choose = Callable[[Matrix, bool], LayerSparsity]
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,12 @@ class Row:
     measured_ratio: float | None = None
 
 
-def patterned(pattern: Pattern, share: Fraction | None, side: int = 1) -> Choose:
+def patterned(pattern: LayerSparsity, share: Fraction | None, side: int = 1) -> Choose:
     """`pattern` with `share` of the blocks of `side`, on every prunable layer."""
 
-    def choose(matrix: Matrix, prunable: bool) -> Pattern:
+    def choose(matrix: Matrix, prunable: bool) -> LayerSparsity:
         if not prunable:
-            return Pattern()
+            return LayerSparsity()
         return pattern if share is None else blocked(pattern, share, matrix.K, side, side)
 
     return choose
@@ -95,12 +96,12 @@ def methods(network: str, share: Fraction, side: int) -> dict[str, list[Layer]]:
     """Layer lists by method; `share`: blocks of `side` that the hybrid keeps; half of it is the weights kept."""
     build, density = NETWORKS[network], share / 2
     return {
-        f"hybrid 2:4 x {float(share):.0%}": build(patterned(Pattern(2, 4), share, side)),
-        "blocks alone": build(patterned(Pattern(), density, side)),
-        "channels removed": without_channels(build(patterned(Pattern(), None)), density),
-        "unstructured": build(patterned(Pattern(density=float(density)), None)),
-        "2:4 alone (50 %)": build(patterned(Pattern(2, 4), None)),
-        "1:4 alone (25 %)": build(patterned(Pattern(1, 4), None)),
+        f"hybrid 2:4 x {float(share):.0%}": build(patterned(LayerSparsity(2, 4), share, side)),
+        "blocks alone": build(patterned(LayerSparsity(), density, side)),
+        "channels removed": without_channels(build(patterned(LayerSparsity(), None)), density),
+        "unstructured": build(patterned(LayerSparsity(density=float(density)), None)),
+        "2:4 alone (50 %)": build(patterned(LayerSparsity(2, 4), None)),
+        "1:4 alone (25 %)": build(patterned(LayerSparsity(1, 4), None)),
     }
 
 
@@ -108,7 +109,7 @@ def run(target: Target, measured: dict[tuple[str, float, str], float]) -> list[R
     """Every network, density and method on `target`. `measured`: times dense of (network, density, method)."""
     rows, side = [], rewarded_pattern(target)[0].block
     for network, build in NETWORKS.items():
-        dense = _estimate(build(patterned(Pattern(), None)), target, network)
+        dense = _estimate(build(patterned(LayerSparsity(), None)), target, network)
         for share in SHARES:
             for method, layers in methods(network, share, side).items():
                 found = _estimate(layers, target, network)

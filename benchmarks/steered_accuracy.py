@@ -18,7 +18,7 @@ from real_data import CIFAR_PREPROCESS, RESNET, CifarImages, class_set, data_fol
 from record import record
 
 from crisp_onnx import Recipe, compress
-from crisp_onnx.api.targets import estimate
+from crisp_onnx.api.hardware import estimate
 from crisp_onnx.report.schema import Report
 
 MOBILENET = "mobilenetv1_imagenet.onnx"

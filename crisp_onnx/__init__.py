@@ -7,36 +7,71 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from crisp_onnx.api import (
+        Bench,
+        Calibrated,
         Check,
         CrispError,
         DoctorReport,
+        Estimation,
         Inspection,
+        Lowered,
         Recipe,
+        Report,
+        TargetList,
+        TargetText,
         Verification,
+        bench,
+        calibrate,
         check,
         compress,
         doctor,
+        estimate,
         inspect,
+        lower,
+        show_target,
+        targets,
         verify,
     )
 
+    __version__: str
+
 __all__ = [
+    "Bench",
+    "Calibrated",
     "Check",
     "CrispError",
     "DoctorReport",
+    "Estimation",
     "Inspection",
+    "Lowered",
     "Recipe",
+    "Report",
+    "TargetList",
+    "TargetText",
     "Verification",
+    "__version__",
+    "bench",
+    "calibrate",
     "check",
     "compress",
     "doctor",
+    "estimate",
     "inspect",
+    "lower",
+    "show_target",
+    "targets",
     "verify",
 ]
 
 
 def __getattr__(name: str) -> object:
     # Torch takes seconds to import, and `crisp-onnx --help` must not wait for it.
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("crisp-onnx")
     if name in __all__:
         return getattr(importlib.import_module("crisp_onnx.api"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

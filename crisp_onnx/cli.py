@@ -91,8 +91,8 @@ def check(
     """Say what can be gained on MODEL and what not, layer by layer."""
     talk(verbosity)
     from crisp_onnx.api import check as run
-    from crisp_onnx.api.views import check_view
     from crisp_onnx.format import parse_pattern
+    from crisp_onnx.report.views import check_view
 
     chosen = parse_pattern(pattern, block=block, vector_rows=vector_rows)
     tell(run(model, pattern=chosen, preprocess=preprocess), check_view, as_json)
@@ -106,7 +106,7 @@ def inspect(model: Path, netron: bool, as_json: bool, verbosity: int) -> None:
     """Recount a compressed MODEL: patterns, rows of blocks, bytes against the formula."""
     talk(verbosity)
     from crisp_onnx.api import inspect as run
-    from crisp_onnx.api.views import inspect_view
+    from crisp_onnx.report.views import inspect_view
 
     tell(run(model), inspect_view, as_json)
     if netron:
@@ -134,7 +134,7 @@ def verify(
     """Compare ORIGINAL and COMPRESSED: accuracy, agreement, difference, size, latency side by side."""
     talk(verbosity)
     from crisp_onnx.api import verify as run
-    from crisp_onnx.api.views import verify_view
+    from crisp_onnx.report.views import verify_view
 
     found = run(original, compressed, classes=classes, data=data, labels=labels, preprocess=preprocess)
     tell(found, verify_view, as_json)
@@ -145,8 +145,8 @@ def verify(
 def doctor(as_json: bool, verbosity: int) -> None:
     """Show versions, processor features, and what is missing with what to do about it."""
     talk(verbosity)
-    from crisp_onnx.api.views import doctor_view
     from crisp_onnx.report.doctor import doctor as run
+    from crisp_onnx.report.views import doctor_view
 
     tell(run(), doctor_view, as_json)
 

@@ -52,8 +52,8 @@ def common(command: F) -> F:
 
 def tell(found: Any, view: Callable[[Any], tuple[Any, ...]], as_json: bool) -> None:
     """Print `found` as one JSON document, or as the tables that `view` makes of it."""
-    from crisp_onnx.api.views import document
     from crisp_onnx.report.table import show
+    from crisp_onnx.report.views import document
 
     if as_json:
         click.echo(document(found), nl=False)

@@ -22,8 +22,8 @@ def targets(context: click.Context, as_json: bool, verbosity: int) -> None:
     if context.invoked_subcommand is not None:
         return
     talk(verbosity)
-    from crisp_onnx.api.target_views import targets_view
-    from crisp_onnx.api.targets import targets as run
+    from crisp_onnx.api.hardware import targets as run
+    from crisp_onnx.report.target_views import targets_view
 
     tell(run(), targets_view, as_json)
 
@@ -34,8 +34,8 @@ def targets(context: click.Context, as_json: bool, verbosity: int) -> None:
 def show(name: str, as_json: bool, verbosity: int) -> None:
     """Explain target NAME (or a YAML file) in words."""
     talk(verbosity)
-    from crisp_onnx.api.target_views import target_view
-    from crisp_onnx.api.targets import show_target
+    from crisp_onnx.api.hardware import show_target
+    from crisp_onnx.report.target_views import target_view
 
     tell(show_target(name), target_view, as_json)
 
@@ -49,8 +49,8 @@ def show(name: str, as_json: bool, verbosity: int) -> None:
 def calibrate(output: Path, threads: int, networks: int, kernels: Path | None, as_json: bool, verbosity: int) -> None:
     """Measure this machine (some minutes) and write a target of its own."""
     talk(verbosity)
-    from crisp_onnx.api.target_views import calibration_view
-    from crisp_onnx.api.targets import calibrate as run
+    from crisp_onnx.api.hardware import calibrate as run
+    from crisp_onnx.report.target_views import calibration_view
 
     tell(run(output, threads=threads, networks=networks, kernels=kernels), calibration_view, as_json)
 
@@ -66,8 +66,8 @@ def calibrate(output: Path, threads: int, networks: int, kernels: Path | None, a
 def lower(model: Path, target: str, output: Path | None, as_json: bool, verbosity: int, **options: Any) -> None:
     """Write MODEL as a target sees it: tiles, bytes, and which patterns count there."""
     talk(verbosity)
-    from crisp_onnx.api.target_views import lowered_view
-    from crisp_onnx.api.targets import lower as run
+    from crisp_onnx.api.hardware import lower as run
+    from crisp_onnx.report.target_views import lowered_view
 
     lowered, path = run(model, target, output=output, **options)
     tell(lowered, lambda found: lowered_view(found, path), as_json)
@@ -93,8 +93,8 @@ def estimate(
 ) -> None:
     """Estimate latency, energy and bound of MODEL on a target, beside the same model dense."""
     talk(verbosity)
-    from crisp_onnx.api.target_views import estimate_view
-    from crisp_onnx.api.targets import estimate as run
+    from crisp_onnx.api.hardware import estimate as run
+    from crisp_onnx.report.target_views import estimate_view
 
     tell(run(model, target, against=against, plots=plots, **options), estimate_view, as_json)
 

@@ -1,5 +1,6 @@
 """Stage 7, rewrite: graph passes, one a file, in the order in which they run."""
 
+from crisp_onnx.masks import Plan
 from crisp_onnx.passes.apply_masks import ApplyMasks
 from crisp_onnx.passes.drop_identity import DropIdentity
 from crisp_onnx.passes.emit_hybrid import EmitHybrid
@@ -13,8 +14,6 @@ from crisp_onnx.passes.fuse_residual import FuseResidual
 from crisp_onnx.passes.insert_batch_norm import InsertBatchNorm
 from crisp_onnx.passes.result import Declined, Pass, PassResult, run_passes
 from crisp_onnx.passes.slice_head import SliceHead
-
-from crisp_onnx.masks import Plan
 
 SIMPLIFY: tuple[Pass, ...] = (FoldConstants(), DropIdentity(), ExplicitPads())
 """Before the bridge: every weight a plain initializer, nothing idle, padding in numbers."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_graphsurgeon as gs
-from crisp_onnx.passes.result import PassResult
 
 from crisp_onnx.masks import Plan
+from crisp_onnx.passes.result import PassResult
 
 
 class ApplyMasks:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_graphsurgeon as gs
-from crisp_onnx.passes.result import Declined, PassResult, constant
 
 from crisp_onnx.format import OPERATORS, encode, hybrid_name
 from crisp_onnx.format.node import HybridNode, Window, base_name, bias_name, rewrite
 from crisp_onnx.masks import Plan, SparseLayer
 from crisp_onnx.model import fresh_name, tensor_names
+from crisp_onnx.passes.result import Declined, PassResult, constant
 
 
 class EmitHybrid:

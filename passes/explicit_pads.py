@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import onnx_graphsurgeon as gs
+
 from crisp_onnx.passes.result import Declined, PassResult, constant
 
 

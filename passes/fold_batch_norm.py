@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_graphsurgeon as gs
-from crisp_onnx.passes.result import Declined, PassResult, constant, only_consumer
 
 from crisp_onnx.model import fresh_name, tensor_names
+from crisp_onnx.passes.result import Declined, PassResult, constant, only_consumer
 
 
 class FoldBatchNorm:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_graphsurgeon as gs
-from crisp_onnx.passes.per_channel import Row, per_channel
-from crisp_onnx.passes.result import Declined, PassResult, constant, only_consumer
 
 from crisp_onnx.format.node import HybridNode, bias_name, bias_of, is_hybrid, read, residual_of, set_bias, weight_name
 from crisp_onnx.model import fresh_name, tensor_names
+from crisp_onnx.passes.per_channel import Row, per_channel
+from crisp_onnx.passes.result import Declined, PassResult, constant, only_consumer
 
 
 class FuseBias:

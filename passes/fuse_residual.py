@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 import onnx_graphsurgeon as gs
-from crisp_onnx.passes.result import Declined, PassResult, constant, only_consumer
 
 from crisp_onnx.format.node import add_residual, is_hybrid, read
+from crisp_onnx.passes.result import Declined, PassResult, constant, only_consumer
 
 
 class FuseResidual:

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 import onnx_graphsurgeon as gs
-from crisp_onnx.passes.result import Declined, PassResult
 
 from crisp_onnx.model import fresh_name, tensor_names
+from crisp_onnx.passes.result import Declined, PassResult
 
 EPSILON = 1e-5
 Moments = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]

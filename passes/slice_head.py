@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import onnx_graphsurgeon as gs
-from crisp_onnx.passes.result import Declined, PassResult, constant
 
 from crisp_onnx.model import classifier_chain, fresh_name, tensor_names
+from crisp_onnx.passes.result import Declined, PassResult, constant
 
 
 class SliceHead:

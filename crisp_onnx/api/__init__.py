@@ -1,23 +1,42 @@
 """What `import crisp_onnx` offers: each command of the command line as a function of the same name."""
 
-from crisp_onnx.api.check import Check, check
-from crisp_onnx.api.compress import compress
-from crisp_onnx.api.inspect import Inspection, inspect
-from crisp_onnx.api.verify import Verification, verify
+from crisp_onnx.api.compression import compress
+from crisp_onnx.api.feasibility import check
+from crisp_onnx.api.hardware import calibrate, estimate, lower, show_target, targets
+from crisp_onnx.api.inspection import inspect
+from crisp_onnx.api.verification import verify
+from crisp_onnx.cost.calibrate.write import Calibrated
 from crisp_onnx.errors import CrispError
+from crisp_onnx.lowering import Lowered
 from crisp_onnx.recipe import Recipe
 from crisp_onnx.report.doctor import DoctorReport, doctor
+from crisp_onnx.report.findings import Check, Estimation, Inspection, TargetList, TargetText, Verification
+from crisp_onnx.report.schema import Report
+from crisp_onnx.runtime.bench import Bench, bench
 
 __all__ = [
+    "Bench",
+    "Calibrated",
     "Check",
     "CrispError",
     "DoctorReport",
+    "Estimation",
     "Inspection",
+    "Lowered",
     "Recipe",
+    "Report",
+    "TargetList",
+    "TargetText",
     "Verification",
+    "bench",
+    "calibrate",
     "check",
     "compress",
     "doctor",
+    "estimate",
     "inspect",
+    "lower",
+    "show_target",
+    "targets",
     "verify",
 ]

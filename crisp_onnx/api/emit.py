@@ -17,8 +17,8 @@ from crisp_onnx.recipe import Recipe, options_without_paths
 from crisp_onnx.report.schema import Equivalence
 from crisp_onnx.runtime.evaluate import open_stock, outputs_of, worst_relative
 from crisp_onnx.runtime.never_slower import HostChoice, judge_layers
+from crisp_onnx.runtime.opening import runs_native, session
 from crisp_onnx.runtime.profit import Verdict
-from crisp_onnx.runtime.session import runs_native, session
 
 TOLERANCE, NATIVE_TOLERANCE = 1e-5, 1e-4
 PROOF_IMAGES = 8

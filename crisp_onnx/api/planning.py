@@ -10,7 +10,7 @@ from crisp_onnx.cost.steer import Steered
 from crisp_onnx.data import Classes
 from crisp_onnx.errors import CrispError
 from crisp_onnx.format import parse_pattern
-from crisp_onnx.lower import lower
+from crisp_onnx.lowering import lower
 from crisp_onnx.masks import Candidates, Planner, Threshold, check_keep_dense, reason_to_stay_dense
 from crisp_onnx.recipe import DEFAULT_SPARSITY, Recipe
 from crisp_onnx.recover import Task

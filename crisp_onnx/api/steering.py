@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from crisp_onnx.cost.calibrate.machine import measured_elsewhere
 from crisp_onnx.cost.rewarded import rewarded_pattern
-from crisp_onnx.lower import Target, load_target
+from crisp_onnx.lowering import Target, load_target
 from crisp_onnx.recipe import PORTABLE, Recipe
 
 

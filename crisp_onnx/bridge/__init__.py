@@ -4,7 +4,7 @@ from crisp_onnx.bridge.batch import prepared_for, to_batch, usable_batch
 from crisp_onnx.bridge.build import missing_operators, to_torch
 from crisp_onnx.bridge.compare import compare_with_runtime
 from crisp_onnx.bridge.module import GraphModule
-from crisp_onnx.bridge.write_back import write_back
+from crisp_onnx.bridge.weights_back import write_back
 
 __all__ = [
     "GraphModule",

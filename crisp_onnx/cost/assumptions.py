@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from crisp_onnx.lower.lowered import Lowered
-from crisp_onnx.lower.target import Leaf, Target
+from crisp_onnx.lowering.lowered import Lowered
+from crisp_onnx.lowering.target import Leaf, Target
 
 
 def leaned_on(lowered: Lowered, target: Target) -> tuple[Leaf, ...]:

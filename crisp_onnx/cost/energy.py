@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from crisp_onnx.lower.lowered import LoweredOp
-from crisp_onnx.lower.matrix import Matrix
-from crisp_onnx.lower.target import Target
-from crisp_onnx.lower.tiling import Tiling
+from crisp_onnx.lowering.lowered import LoweredOp
+from crisp_onnx.lowering.matrix import Matrix
+from crisp_onnx.lowering.target import Target
+from crisp_onnx.lowering.tiling import Tiling
 
 Level = Literal["low", "nominal", "high"]
 LEVELS: tuple[Level, ...] = ("low", "nominal", "high")

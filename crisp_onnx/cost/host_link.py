@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 from crisp_onnx.errors import CrispError
-from crisp_onnx.lower.target import Target
+from crisp_onnx.lowering.target import Target
 
 
 def link_bytes(weight_bytes: int, target: Target) -> Fraction:

@@ -9,10 +9,10 @@ from typing import Literal
 
 from crisp_onnx.cost.energy import LEVELS, Energy, energy_of
 from crisp_onnx.errors import CrispError, Defect
-from crisp_onnx.lower.lowered import LoweredOp
-from crisp_onnx.lower.schema import Array, OpKind
-from crisp_onnx.lower.target import Target
-from crisp_onnx.lower.timing import PARTS, fetched_share, stand_ins, timing_kind, weight_bytes, work
+from crisp_onnx.lowering.lowered import LoweredOp
+from crisp_onnx.lowering.schema import Array, OpKind
+from crisp_onnx.lowering.target import Target
+from crisp_onnx.lowering.timing import PARTS, fetched_share, stand_ins, timing_kind, weight_bytes, work
 
 Bound = Literal["compute", "onchip", "dram", "overhead"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from crisp_onnx.errors import CrispError
 from crisp_onnx.format.pattern import Pattern
-from crisp_onnx.lower.target import Target
+from crisp_onnx.lowering.target import Target
 
 BLOCK_SIDE = 16
 KERNEL_VECTOR_ROWS = 8

@@ -15,15 +15,15 @@ from typing import Literal
 
 import numpy as np
 
-from crisp_onnx.cost.estimate import cost_operators
+from crisp_onnx.cost.estimator import cost_operators
 from crisp_onnx.cost.knapsack import Option, solve
 from crisp_onnx.cost.layer import LayerCost, cost_layer
 from crisp_onnx.errors import CrispError
-from crisp_onnx.lower.layers import lower_again
-from crisp_onnx.lower.lowered import Lowered, LoweredOp
-from crisp_onnx.lower.pattern import Pattern as SeenPattern
-from crisp_onnx.lower.target import Target
-from crisp_onnx.lower.timing import weight_bytes
+from crisp_onnx.lowering.layer_sparsity import LayerSparsity
+from crisp_onnx.lowering.layers import lower_again
+from crisp_onnx.lowering.lowered import Lowered, LoweredOp
+from crisp_onnx.lowering.target import Target
+from crisp_onnx.lowering.timing import weight_bytes
 from crisp_onnx.masks import Candidates, DenseLayer, Plan, Planner, Saliency, SparseLayer, Spent, Threshold
 from crisp_onnx.masks.planner import BUDGET_TOLERANCE
 from crisp_onnx.masks.scored import ScoredLayer
@@ -109,7 +109,7 @@ class Steered:
     def _sparse(self, op: LoweredOp, kept: int) -> LoweredOp:
         """`op` with `kept` blocks per block row."""
         p = self.candidates.pattern
-        seen = SeenPattern(p.n, p.m, p.block, p.block, kept, p.vector_rows, hybrid=True)
+        seen = LayerSparsity(p.n, p.m, p.block, p.block, kept, p.vector_rows, hybrid=True)
         return lower_again(op, seen, self.target, self.lowered.dtype, hybrid=True)
 
     @cached_property

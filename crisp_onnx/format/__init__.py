@@ -1,7 +1,7 @@
 """The hybrid format, which later stages speak: pattern, matrix view, packed tensors, nodes and function bodies."""
 
 from crisp_onnx.format.bodies import operator_function, with_bodies
-from crisp_onnx.format.encode import HybridTensors, decode, encode, unpack
+from crisp_onnx.format.counting import HybridLayer, recount
 from crisp_onnx.format.operators import (
     CONV,
     CONV_ADD,
@@ -12,8 +12,8 @@ from crisp_onnx.format.operators import (
     VERSION,
     hybrid_name,
 )
+from crisp_onnx.format.packing import HybridTensors, decode, encode, unpack
 from crisp_onnx.format.pattern import Pattern, parse_pattern
-from crisp_onnx.format.recount import HybridLayer, recount
 
 __all__ = [
     "CONV",

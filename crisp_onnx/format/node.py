@@ -14,8 +14,8 @@ import onnx_graphsurgeon as gs
 from onnx import helper
 
 from crisp_onnx.errors import CrispError, VerificationFailed
-from crisp_onnx.format.encode import HybridTensors
 from crisp_onnx.format.operators import BIAS, DATA, DOMAIN, OPERATORS, PACKED, RESIDUAL, VALUES, Operator
+from crisp_onnx.format.packing import HybridTensors
 from crisp_onnx.format.pattern import Pattern
 
 Shape = tuple[int, int, int, int]

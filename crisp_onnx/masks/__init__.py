@@ -1,7 +1,7 @@
 """Stage 5, choose: allocation, planners and the plan."""
 
-from crisp_onnx.masks.channel_groups import ChannelGroup, channel_groups
 from crisp_onnx.masks.eligible import check_keep_dense, reason_to_stay_dense
+from crisp_onnx.masks.groups import ChannelGroup, channel_groups
 from crisp_onnx.masks.plan import DenseLayer, Plan, SparseLayer
 from crisp_onnx.masks.planner import Candidates, Planner, Saliency, Spent
 from crisp_onnx.masks.threshold import FLOOR, Threshold

@@ -3,10 +3,10 @@
 from crisp_onnx.model.classifier import classifier_chain
 from crisp_onnx.model.layers import WeightLayer, weight_layers
 from crisp_onnx.model.names import fresh_name, tensor_names
+from crisp_onnx.model.opset import upgrade
 from crisp_onnx.model.read import load
 from crisp_onnx.model.shapes import tensor_shapes, with_value_info
 from crisp_onnx.model.spec import DEFAULT_SIZE, Model, Size, TensorSpec
-from crisp_onnx.model.upgrade import upgrade
 from crisp_onnx.model.write import save, serialize, write_files
 
 __all__ = [

@@ -1,6 +1,6 @@
 """What every reader of foreign files shares: one border for their errors, limits of size, and strict YAML."""
 
-from crisp_onnx.reading.border import border, reason, shown
+from crisp_onnx.reading.foreign_errors import border, reason, shown
 from crisp_onnx.reading.strict_yaml import read_yaml, yaml_text
 from crisp_onnx.reading.text import read_text
 

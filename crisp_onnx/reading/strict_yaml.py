@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from crisp_onnx.errors import CrispError
-from crisp_onnx.reading.border import border, shown
+from crisp_onnx.reading.foreign_errors import border, shown
 from crisp_onnx.reading.text import read_text
 
 MAX_BYTES = 256 << 10

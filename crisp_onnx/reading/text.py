@@ -6,7 +6,7 @@ import codecs
 from pathlib import Path
 
 from crisp_onnx.errors import CrispError
-from crisp_onnx.reading.border import border, shown
+from crisp_onnx.reading.foreign_errors import border, shown
 
 MAX_BYTES = 16 << 20
 MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))

@@ -6,7 +6,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from crisp_onnx.report.table import rows_table
-from crisp_onnx.runtime.bench import Bench, Comparison
+from crisp_onnx.runtime.bench import Bench, BenchSetting
 from crisp_onnx.runtime.layer_bench import LayerBench, LayerComparison
 
 MOST_NAMED = 3
@@ -72,7 +72,7 @@ def _layer_view(found: LayerBench) -> tuple[RenderableType, ...]:
     return (*shown, Text(WAKING)) if found.threads > 1 else shown
 
 
-def _ways(comparison: Comparison) -> str:
+def _ways(comparison: BenchSetting) -> str:
     """How the model took its batch, and the other side where that is another way."""
     model, against = (
         "in parts" if parts else "at once" for parts in (comparison.in_parts, comparison.against_in_parts)

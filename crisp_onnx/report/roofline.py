@@ -10,7 +10,7 @@ from typing import Any
 from crisp_onnx.cost import Estimate, LayerCost
 from crisp_onnx.cost.energy import Energy
 from crisp_onnx.errors import CrispError
-from crisp_onnx.lower import Target
+from crisp_onnx.lowering import Target
 
 BOUND_COLOURS = {"compute": "#2b6cb0", "onchip": "#b7791f", "dram": "#c53030", "overhead": "#718096"}
 ENERGY_COLOURS = {

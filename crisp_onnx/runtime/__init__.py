@@ -2,8 +2,8 @@
 
 from crisp_onnx.runtime.latency import Spread, Timing, measure_files, side_by_side
 from crisp_onnx.runtime.library import available_isas, layers_prepared, library_path, which_kernel
+from crisp_onnx.runtime.opening import runtime_text, session
 from crisp_onnx.runtime.parts import run_in_parts
-from crisp_onnx.runtime.session import runtime_text, session
 
 __all__ = [
     "Spread",

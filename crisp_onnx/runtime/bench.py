@@ -17,14 +17,14 @@ from crisp_onnx.progress import bar
 from crisp_onnx.runtime.latency import Timing, interleave, seeded_input, summarize, timed_session
 from crisp_onnx.runtime.layer_bench import LayerBench, layers_alone
 from crisp_onnx.runtime.native import read_graph, scan_model
+from crisp_onnx.runtime.opening import STOCK, runtime_text
 from crisp_onnx.runtime.parts import run_in_parts
-from crisp_onnx.runtime.session import STOCK, runtime_text
 
 Run = Callable[[], object]
 
 
 @dataclass(frozen=True)
-class Comparison:
+class BenchSetting:
     """One setting. `timing`: sides (against, model); its second ratio is the model's speed-up.
 
     `in_parts`: the model took its batch an image at a time, one on each of `threads` cores (see `run_in_parts`).
@@ -53,7 +53,7 @@ class Bench:
     runtime: str
     against: str
     against_runtime: str
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[BenchSetting, ...]
     layers: LayerBench | None
 
 
@@ -91,7 +91,7 @@ def bench(
     sides = _sides(model, against)
     sizes = tuple(batch) or (sides[1].input.shape[0] or 1,)
     _require(sides, threads, sizes)
-    comparisons: list[Comparison] = []
+    comparisons: list[BenchSetting] = []
     with bar("measuring", len(threads) * len(sizes)) as advance:
         for count in threads:
             for size in sizes:
@@ -109,7 +109,7 @@ def bench(
 
 def compare(
     model: Path, against: Path | None = None, *, threads: int, batch: int, budget_s: float = 3.0
-) -> tuple[Comparison, ...]:
+) -> tuple[BenchSetting, ...]:
     """One setting, as `bench` measures it: the batch at once and, where it has several images, also in parts.
 
     Raises:
@@ -166,7 +166,7 @@ def _require(sides: tuple[Side, Side], threads: Sequence[int], batch: Sequence[i
             )
 
 
-def _compare(sides: tuple[Side, Side], threads: int, batch: int, budget_s: float) -> tuple[Comparison, ...]:
+def _compare(sides: tuple[Side, Side], threads: int, batch: int, budget_s: float) -> tuple[BenchSetting, ...]:
     try:
         ways = _at_once(sides, threads, batch) + (_in_parts(sides, threads, batch) if batch > 1 else [])
         times = interleave(ways, budget_s=budget_s)
@@ -180,7 +180,7 @@ def _compare(sides: tuple[Side, Side], threads: int, batch: int, budget_s: float
         ) from error
     best = int(np.argmin(np.median(times[:, ::2], axis=0)))
     return tuple(
-        Comparison(threads, batch, way > 0, best > 0, summarize(times[:, [2 * best, 2 * way + 1]]))
+        BenchSetting(threads, batch, way > 0, best > 0, summarize(times[:, [2 * best, 2 * way + 1]]))
         for way in range(len(ways) // 2)
     )
 

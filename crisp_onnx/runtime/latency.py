@@ -22,7 +22,7 @@ import onnxruntime as ort
 
 from crisp_onnx.errors import CrispError
 from crisp_onnx.model import DEFAULT_SIZE, Size, TensorSpec
-from crisp_onnx.runtime.session import session
+from crisp_onnx.runtime.opening import session
 
 NOISY_SPREAD = 0.25
 log = logging.getLogger(__name__)

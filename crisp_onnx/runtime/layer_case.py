@@ -11,8 +11,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from crisp_onnx.format import CONV, DOMAIN, GEMM, OPERATORS, VERSION, HybridTensors, Pattern, decode, operator_function
-from crisp_onnx.format.encode import pack
 from crisp_onnx.format.node import HybridNode, Window, packed
+from crisp_onnx.format.packing import pack
 
 OPSET = 17
 

@@ -7,7 +7,7 @@ import json
 import pytest
 import yaml
 
-from crisp_onnx.lower import load_target, lower
+from crisp_onnx.lowering import load_target, lower
 from crisp_onnx.model import load
 
 TARGET = "stc_edge_int8"
@@ -75,7 +75,7 @@ def test_a_budget_of_the_dense_model_prunes_nothing(workplace, run, tmp_path):
 
 
 def test_a_users_own_target_file_works_and_stays_out_of_the_metadata(workplace, run, tmp_path):
-    from crisp_onnx.lower.target import targets_folder
+    from crisp_onnx.lowering.target import targets_folder
 
     text = (targets_folder() / f"{TARGET}.yaml").read_text().replace(f"name: {TARGET}", "name: mine")
     (tmp_path / "mine.yaml").write_text(text)

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import numpy_helper
 
-from crisp_onnx.api import targets as api_targets
+from crisp_onnx.api import hardware
+from crisp_onnx.api.hardware import calibrate as write_calibration
 from crisp_onnx.api.steering import with_rewarded_pattern
-from crisp_onnx.api.targets import calibrate as write_calibration
 from crisp_onnx.cost import estimate
 from crisp_onnx.cost.calibrate.fit import fit_kinds, fit_runs, nonnegative, predict_us
 from crisp_onnx.cost.calibrate.hybrid import hybrid_network
@@ -27,9 +27,9 @@ from crisp_onnx.cost.layer import cost_layer
 from crisp_onnx.cost.steer import Steered
 from crisp_onnx.errors import CrispError
 from crisp_onnx.format import Pattern
-from crisp_onnx.lower import load_target, lower
-from crisp_onnx.lower.layout import LAYOUT, with_layout_changes
-from crisp_onnx.lower.timing import PARTS, fetched_share, timing_kind, weight_bytes, work
+from crisp_onnx.lowering import load_target, lower
+from crisp_onnx.lowering.layout import LAYOUT, with_layout_changes
+from crisp_onnx.lowering.timing import PARTS, fetched_share, timing_kind, weight_bytes, work
 from crisp_onnx.masks import Candidates, Plan
 from crisp_onnx.model import save, tensor_shapes, weight_layers
 from crisp_onnx.recipe import Recipe
@@ -159,10 +159,10 @@ def test_a_target_measured_on_another_processor_says_so_where_it_is_used(
     save(synthetic_network(2), model)
     recipe = Recipe(model=model, classes=("0",), target=str(path))
     foreign = "was measured on a processor: made up"
-    assert any(foreign in note for note in api_targets.estimate(model, path).estimate.notes)
+    assert any(foreign in note for note in hardware.estimate(model, path).estimate.notes)
     assert any(foreign in note for note in with_rewarded_pattern(recipe)[1])
     monkeypatch.setattr("crisp_onnx.cost.calibrate.machine.this_machine", lambda: MACHINE)
-    assert not any(foreign in note for note in api_targets.estimate(model, path).estimate.notes)
+    assert not any(foreign in note for note in hardware.estimate(model, path).estimate.notes)
     assert not any(foreign in note for note in with_rewarded_pattern(recipe)[1])
 
 
@@ -236,8 +236,8 @@ def test_the_installed_kernels_are_measured_unless_others_are_named(
         asked.append(kernels)
         return fit_all(name, measured, MACHINE, threads=threads, bandwidth_bytes_s=1e10)
 
-    monkeypatch.setattr(api_targets, "run_calibration", run_calibration)
-    monkeypatch.setattr(api_targets, "load_library", lambda: Library(installed, None))
+    monkeypatch.setattr(hardware, "run_calibration", run_calibration)
+    monkeypatch.setattr(hardware, "load_library", lambda: Library(installed, None))
     write_calibration(tmp_path / "mine.yaml")
     write_calibration(tmp_path / "mine.yaml", kernels=Path("other.so"))
     assert asked == [installed, Path("other.so")]

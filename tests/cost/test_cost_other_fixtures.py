@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from published.systolic import SystolicArray, sparse_filter, systolic_cycles
 
 from crisp_onnx.cost.host_link import link_latency_ms
-from crisp_onnx.cost.published.systolic import SystolicArray, sparse_filter, systolic_cycles
 from crisp_onnx.errors import CrispError
-from crisp_onnx.lower import load_target
-from crisp_onnx.lower.ethos_u import ethos_u_cycles
-from crisp_onnx.lower.layers import Layer, lower_layer
-from crisp_onnx.lower.matrix import Matrix, conv_matrix
-from crisp_onnx.lower.pattern import Pattern
-from crisp_onnx.lower.storage import unstructured_bytes
+from crisp_onnx.lowering import load_target
+from crisp_onnx.lowering.ethos_u import ethos_u_cycles
+from crisp_onnx.lowering.layer_sparsity import LayerSparsity
+from crisp_onnx.lowering.layers import Layer, lower_layer
+from crisp_onnx.lowering.matrix import Matrix, conv_matrix
+from crisp_onnx.lowering.storage import unstructured_bytes
 
 GROUPS = {g["group"]: g for g in json.loads((Path(__file__).parent / "data/cost_fixtures.json").read_text())["groups"]}
 SCALE_SIM = GROUPS["scalesim_v3"]
@@ -80,7 +80,7 @@ def test_vela_is_met_within_its_tolerances(row: dict[str, Any]) -> None:
 def test_sparse_weights_do_not_speed_up_the_ethos_but_shrink_in_memory() -> None:
     target = load_target("arm_ethos_u65")
     matrix = conv_matrix((512, 512, 3, 3), (1, 512, 7, 7), pads=(1, 1, 1, 1))
-    patterns = Pattern(), Pattern(2, 4), Pattern(2, 4, 16, 16, 72)
+    patterns = LayerSparsity(), LayerSparsity(2, 4), LayerSparsity(2, 4, 16, 16, 72)
     tilings = [lower_layer(Layer("c", "Conv", "conv3x3", matrix, p), target, "int8").tiling for p in patterns]
     assert [t.array_cycles for t in tilings if t] == [ethos_u_cycles(matrix, 2)] * 3
     stored = [t.stored_weight_bytes for t in tilings if t]

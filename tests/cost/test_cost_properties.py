@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from crisp_onnx.cost import LayerCost, cost_layer, estimate
 from crisp_onnx.errors import CrispError
-from crisp_onnx.lower import Target, load_target, target_names
-from crisp_onnx.lower.layers import Layer, lower_layer, lower_layers, product_kind
-from crisp_onnx.lower.lowered import Source
-from crisp_onnx.lower.matrix import Matrix, conv_matrix
-from crisp_onnx.lower.pattern import DENSE, Pattern, block_count, blocked
-from crisp_onnx.lower.target import targets_folder
+from crisp_onnx.lowering import Target, load_target, target_names
+from crisp_onnx.lowering.layer_sparsity import DENSE, LayerSparsity, block_count, blocked
+from crisp_onnx.lowering.layers import Layer, lower_layer, lower_layers, product_kind
+from crisp_onnx.lowering.lowered import Source
+from crisp_onnx.lowering.matrix import Matrix, conv_matrix
+from crisp_onnx.lowering.target import targets_folder
 
 TARGETS = {name: load_target(name) for name in target_names()}
 SOURCE = Source(file="none", sha256="")
@@ -45,7 +45,7 @@ patterns = st.sampled_from([(0, 0), (2, 4), (1, 4)])
 shares = st.fractions(Fraction(1, 20), Fraction(1))
 
 
-def cost(matrix: Matrix, pattern: Pattern, target: Target, *, activation_density: float = 1.0) -> LayerCost:
+def cost(matrix: Matrix, pattern: LayerSparsity, target: Target, *, activation_density: float = 1.0) -> LayerCost:
     layer = Layer("layer", "Conv", product_kind(matrix, "Conv"), matrix, pattern, activation_density=activation_density)
     return cost_layer(lower_layer(layer, target, target.descriptor.dtypes[0]), target)
 
@@ -66,7 +66,7 @@ def test_nothing_is_negative_and_energies_ascend(
     shape: tuple[int, int, int, int], nm: tuple[int, int], share: Fraction, side: int, name: str
 ) -> None:
     matrix = conv(*shape)
-    found = cost(matrix, blocked(Pattern(*nm), share, matrix.K, side, side), TARGETS[name])
+    found = cost(matrix, blocked(LayerSparsity(*nm), share, matrix.K, side, side), TARGETS[name])
     assert min(found.compute_cycles, found.onchip_cycles, found.dram_cycles, found.stored_weight_bytes) >= 0
     assert found.latency_cycles >= max(found.onchip_cycles, found.dram_cycles) >= 0
     if found.energy is not None:
@@ -93,7 +93,7 @@ def test_keeping_more_blocks_never_costs_less(
 ) -> None:
     matrix = conv(*shape)
     fewer, more = (
-        cost(matrix, blocked(Pattern(*nm), share, matrix.K, side, side), TARGETS[name]) for share in sorted(pair)
+        cost(matrix, blocked(LayerSparsity(*nm), share, matrix.K, side, side), TARGETS[name]) for share in sorted(pair)
     )
     if blocks_skipped(matrix, nm, max(pair), side):
         assert fewer.latency_cycles <= more.latency_cycles
@@ -102,7 +102,7 @@ def test_keeping_more_blocks_never_costs_less(
 
 def blocks_skipped(matrix: Matrix, nm: tuple[int, int], share: Fraction, side: int) -> bool:
     """Whether the pattern still drops blocks: a layer with all of them needs no streams of its own."""
-    pattern = blocked(Pattern(*nm), share, matrix.K, side, side)
+    pattern = blocked(LayerSparsity(*nm), share, matrix.K, side, side)
     return pattern.kept_blocks < block_count(matrix.K, side)
 
 
@@ -112,7 +112,9 @@ def test_denser_operands_never_cost_less_where_all_zeros_are_skipped(
     shape: tuple[int, int, int, int], a: float, b: float, activations: float
 ) -> None:
     target, matrix = TARGETS["dstc_edge_int8"], conv(*shape)
-    sparse, dense = (cost(matrix, Pattern(density=d), target, activation_density=activations) for d in sorted((a, b)))
+    sparse, dense = (
+        cost(matrix, LayerSparsity(density=d), target, activation_density=activations) for d in sorted((a, b))
+    )
     assert sparse.compute_cycles <= dense.compute_cycles
     assert sparse.computed_macs <= dense.computed_macs
 
@@ -134,7 +136,7 @@ def test_a_grouped_convolution_never_costs_more_than_the_dense_one_of_its_shape(
 @given(shapes, st.sampled_from([1, 2, 4, 8]), st.sampled_from([16, 64]), any_target)
 def test_dense_equals_n_of_n_with_all_blocks(shape: tuple[int, int, int, int], n: int, side: int, name: str) -> None:
     matrix = conv(*shape)
-    full = Pattern(n, n, side, side, block_count(matrix.K, side))
+    full = LayerSparsity(n, n, side, side, block_count(matrix.K, side))
     a, b = cost(matrix, full, TARGETS[name]), cost(matrix, DENSE, TARGETS[name])
     assert replace(a, pattern="") == replace(b, pattern="")
 
@@ -147,7 +149,7 @@ def test_more_bandwidth_never_slows_down(
 ) -> None:
     old = {"DRAM": "value: 32, unit: B/cycle", "SMEM": "value: 42, unit: B/cycle"}[level]
     faster = rewritten("stc_edge_int8", tmp_path_factory.mktemp("t"), (old, old.replace("value: ", "value: 2")))
-    pattern = Pattern(*nm)
+    pattern = LayerSparsity(*nm)
     assert (
         cost(conv(*shape), pattern, faster).latency_ms
         <= cost(conv(*shape), pattern, TARGETS["stc_edge_int8"]).latency_ms
@@ -160,7 +162,7 @@ def test_a_slower_clock_never_speeds_up(
     tmp_path_factory: pytest.TempPathFactory, shape: tuple[int, int, int, int], nm: tuple[int, int]
 ) -> None:
     slower = rewritten("stc_edge_int8", tmp_path_factory.mktemp("t"), ("value: 1e9, unit: Hz", "value: 7e8, unit: Hz"))
-    pattern = Pattern(*nm)
+    pattern = LayerSparsity(*nm)
     assert (
         cost(conv(*shape), pattern, slower).latency_ms
         > cost(conv(*shape), pattern, TARGETS["stc_edge_int8"]).latency_ms
@@ -179,7 +181,7 @@ def test_latency_in_seconds_does_not_depend_on_the_units_of_the_descriptor(tmp_p
         ("value: 0.5608, unit: pJ", "value: 560.8, unit: fJ"),
     )
     for shape in ((64, 64, 3, 56), (1000, 2048, 1, 1), (37, 91, 5, 13)):
-        for pattern in (DENSE, Pattern(2, 4), Pattern(1, 4)):
+        for pattern in (DENSE, LayerSparsity(2, 4), LayerSparsity(1, 4)):
             a, b = cost(conv(*shape), pattern, other), cost(conv(*shape), pattern, TARGETS["stc_edge_int8"])
             assert a.latency_ms == b.latency_ms
             assert a.nominal_uj == pytest.approx(b.nominal_uj, rel=1e-12)
@@ -187,7 +189,7 @@ def test_latency_in_seconds_does_not_depend_on_the_units_of_the_descriptor(tmp_p
 
 def test_blocks_lower_than_the_array_cost_activation_streams_though_they_keep_the_same_work() -> None:
     matrix, target = conv(128, 128, 3, 28), TARGETS["stc_edge_int8"]
-    low, high = (cost(matrix, blocked(Pattern(2, 4), Fraction(1, 4), matrix.K, b, b), target) for b in (16, 64))
+    low, high = (cost(matrix, blocked(LayerSparsity(2, 4), Fraction(1, 4), matrix.K, b, b), target) for b in (16, 64))
     assert low.computed_macs <= high.computed_macs
     assert low.bound == "onchip"
     assert low.latency_cycles > 2 * high.latency_cycles
@@ -196,7 +198,8 @@ def test_blocks_lower_than_the_array_cost_activation_streams_though_they_keep_th
 def test_a_thousand_layers_are_estimated_in_under_a_second() -> None:
     target = TARGETS["stc_edge_int8"]
     layers = [
-        Layer(f"l{i}", "Conv", "conv3x3", conv(64 + i % 97, 64 + i % 89, 3, 28), Pattern(2, 4)) for i in range(1000)
+        Layer(f"l{i}", "Conv", "conv3x3", conv(64 + i % 97, 64 + i % 89, 3, 28), LayerSparsity(2, 4))
+        for i in range(1000)
     ]
     lowered = lower_layers(layers, target, source=SOURCE)
     # The best of three, in time of this process: what else the machine does must not decide.

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from published.dual_sided import fold_ratio, run_dual_sided
+from published.reloading import DENSE_TC, DSTC_16BIT, NVSTC, reloading_cycles
+from published.sparseloop import DUAL_SIDE_PAPER, run_design
 
-from crisp_onnx.cost.published.dual_sided import fold_ratio, run_dual_sided
-from crisp_onnx.cost.published.reloading import DENSE_TC, DSTC_16BIT, NVSTC, reloading_cycles
-from crisp_onnx.cost.published.sparseloop import DUAL_SIDE_PAPER, run_design
 from crisp_onnx.errors import CrispError
 
 GROUPS = {g["group"]: g for g in json.loads((Path(__file__).parent / "data/cost_fixtures.json").read_text())["groups"]}

@@ -17,7 +17,7 @@ from crisp_onnx.cost.rewarded import rewarded_pattern
 from crisp_onnx.cost.steer import Steered
 from crisp_onnx.errors import CrispError
 from crisp_onnx.format import Pattern
-from crisp_onnx.lower import load_target, lower
+from crisp_onnx.lowering import load_target, lower
 from crisp_onnx.masks import Candidates, Plan, Threshold
 from crisp_onnx.model import Model, load, tensor_shapes, weight_layers
 

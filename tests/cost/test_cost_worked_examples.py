@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from layer_lists import resnet50
 
 from crisp_onnx.cost import cost_layer, estimate
-from crisp_onnx.cost.networks import resnet50
-from crisp_onnx.lower import load_target
-from crisp_onnx.lower.layers import Layer, lower_layer, lower_layers
-from crisp_onnx.lower.lowered import Source
-from crisp_onnx.lower.matrix import Matrix, conv_matrix
-from crisp_onnx.lower.pattern import Pattern, blocked
+from crisp_onnx.lowering import load_target
+from crisp_onnx.lowering.layer_sparsity import LayerSparsity, blocked
+from crisp_onnx.lowering.layers import Layer, lower_layer, lower_layers
+from crisp_onnx.lowering.lowered import Source
+from crisp_onnx.lowering.matrix import Matrix, conv_matrix
 
 WORKED = next(
     g
@@ -38,8 +38,8 @@ def matrix_of(layer: dict[str, Any]) -> Matrix:
     )
 
 
-def pattern_of(matrix: Matrix, mode: dict[str, Any]) -> Pattern:
-    pattern = Pattern(*mode.get("nm", (0, 0)))
+def pattern_of(matrix: Matrix, mode: dict[str, Any]) -> LayerSparsity:
+    pattern = LayerSparsity(*mode.get("nm", (0, 0)))
     if "keep" in mode:
         pattern = blocked(pattern, Fraction(str(mode["keep"])), matrix.K, *mode["block"])
     return pattern
@@ -74,7 +74,7 @@ def test_a_worked_layer_is_met_to_the_digit(row: dict[str, Any]) -> None:
 def test_whole_resnet50_is_met_to_the_digit(row: dict[str, Any]) -> None:
     target = load_target("stc_edge_int8")
     mode = WORKED["modes"][row["mode"]]
-    layers = resnet50(lambda matrix, prunable: pattern_of(matrix, mode) if prunable else Pattern())
+    layers = resnet50(lambda matrix, prunable: pattern_of(matrix, mode) if prunable else LayerSparsity())
     found = estimate(lower_layers(layers, target, source=Source(file="resnet50", sha256="")), target)
     expect, variant = row["expect"], found.as_is
     products = [layer for layer in variant.layers if layer.kind != "pool"]
@@ -95,7 +95,7 @@ def test_whole_resnet50_is_met_to_the_digit(row: dict[str, Any]) -> None:
 def test_the_hybrid_resnet50_gains_what_the_reference_says_and_no_more() -> None:
     target = load_target("stc_edge_int8")
     mode = WORKED["modes"]["hybrid"]
-    layers = resnet50(lambda matrix, prunable: pattern_of(matrix, mode) if prunable else Pattern())
+    layers = resnet50(lambda matrix, prunable: pattern_of(matrix, mode) if prunable else LayerSparsity())
     found = estimate(lower_layers(layers, target, source=Source(file="resnet50", sha256="")), target)
     assert found.speedup == pytest.approx(4.149, abs=5e-4)
     assert found.energy_ratio == pytest.approx(2.722, abs=5e-4)

@@ -8,7 +8,6 @@ from itertools import pairwise
 import numpy as np
 import onnx_graphsurgeon as gs
 import pytest
-from crisp_onnx.passes import ApplyMasks, hybrid_passes, run_passes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,6 +18,7 @@ from crisp_onnx.masks import FLOOR, Candidates, Plan, Threshold, reason_to_stay_
 from crisp_onnx.masks.allocation import RankColumns, allocate
 from crisp_onnx.masks.hybrid import block_sums
 from crisp_onnx.model import WeightLayer, weight_layers
+from crisp_onnx.passes import ApplyMasks, hybrid_passes, run_passes
 
 
 def layer(name: str, cout: int, cin: int, side: int = 1, positions: int = 49, obstacle: str = "") -> WeightLayer:

@@ -9,11 +9,11 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 import pytest
-from crisp_onnx.passes import Declined, Pass, run_passes
 
 from crisp_onnx.format import Pattern, with_bodies
 from crisp_onnx.masks import Candidates, Plan, Threshold, reason_to_stay_dense
 from crisp_onnx.model import Model, tensor_shapes, weight_layers, with_value_info
+from crisp_onnx.passes import Declined, Pass, run_passes
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
+from crisp_onnx.format import Pattern
+from crisp_onnx.masks import Plan
 from crisp_onnx.passes import ApplyMasks, dense_passes, hybrid_passes
 from crisp_onnx.passes.emit_hybrid import EmitHybrid
 from crisp_onnx.passes.fuse_activation import FuseActivation
 from crisp_onnx.passes.fuse_bias import FuseBias
 from crisp_onnx.passes.fuse_residual import FuseResidual
-
-from crisp_onnx.format import Pattern
-from crisp_onnx.masks import Plan
 
 STEM = "h = Conv<pads=[1,1,1,1]>(x, stem)"
 STORED = "float[16,3,3,3] stem, float[16,16,3,3] w, float[16] b"

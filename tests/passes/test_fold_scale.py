@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from crisp_onnx.passes import SIMPLIFY, ApplyMasks, hybrid_passes
 from crisp_onnx.passes.fold_scale import FoldScale
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from crisp_onnx.passes import InsertBatchNorm
 from crisp_onnx.passes.fold_batch_norm import FoldBatchNorm
 

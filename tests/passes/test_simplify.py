@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
+
 from crisp_onnx.passes.drop_identity import DropIdentity
 from crisp_onnx.passes.explicit_pads import ExplicitPads
 from crisp_onnx.passes.fold_constants import FoldConstants
-from torch.nn import functional
 
 
 def initializers(after):

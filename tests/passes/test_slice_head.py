@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from crisp_onnx.passes import SliceHead, run_passes
 
 from crisp_onnx.model import with_value_info
+from crisp_onnx.passes import SliceHead, run_passes
 
 KEEP = [7, 0, 3]
 ROW = "(float[N,16] x) => (float[N,10] y) "

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import onnx_graphsurgeon as gs
 import pytest
-from crisp_onnx.passes import EmitHybrid, run_passes
 
 from crisp_onnx.format import Pattern, with_bodies
 from crisp_onnx.masks import Candidates, Threshold
 from crisp_onnx.model import Model, tensor_shapes, weight_layers
+from crisp_onnx.passes import EmitHybrid, run_passes
 from crisp_onnx.runtime import never_slower
 from crisp_onnx.runtime.layer_case import LayerCase
 from crisp_onnx.runtime.layer_times import LayerTimes

@@ -16,9 +16,9 @@ from crisp_onnx.bridge import GraphModule, to_torch
 from crisp_onnx.data import Classes, Images, open_images, parse_preprocess
 from crisp_onnx.errors import CrispError
 from crisp_onnx.model import Model, load
+from crisp_onnx.synthesis.ascent import FEWEST_STEPS, MOST_MACS, Effort, effort_for, synthesise
 from crisp_onnx.synthesis.moments import batch_norm_sites, moment_distance
 from crisp_onnx.synthesis.spectrum import shifted
-from crisp_onnx.synthesis.synthesise import FEWEST_STEPS, MOST_MACS, Effort, effort_for, synthesise
 
 CLASSES = Classes((4, 1, 2), ("four", "one", "two"))
 EFFORT = Effort(per_class=4, steps=100, rate=0.3)

@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from crisp_onnx.cost.calibrate.machine import Machine
 from crisp_onnx.cost.calibrate.samples import Measured, Sample
-from crisp_onnx.lower.schema import TimingKind
-from crisp_onnx.lower.timing import PARTS, fetched_share, timing_kind, work
+from crisp_onnx.lowering.schema import TimingKind
+from crisp_onnx.lowering.timing import PARTS, fetched_share, timing_kind, work
 
 Floats = npt.NDArray[np.float64]
 HUBER = 0.1

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crisp_onnx.lower import Target
+from crisp_onnx.lowering import Target
 
 CPUINFO = Path("/proc/cpuinfo")
 CPU_FILES = Path("/sys/devices/system/cpu/cpu0")

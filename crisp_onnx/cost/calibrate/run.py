@@ -17,7 +17,7 @@ from crisp_onnx.cost.calibrate.samples import Measured, measure_model
 from crisp_onnx.cost.calibrate.synthetic import synthetic_network
 from crisp_onnx.cost.calibrate.write import Accuracy, Calibrated
 from crisp_onnx.errors import CrispError
-from crisp_onnx.lower import load_target
+from crisp_onnx.lowering import load_target
 from crisp_onnx.progress import bar
 
 NETWORKS = 96

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crisp_onnx.cost.calibrate.profile import Profile, profile
-from crisp_onnx.lower import Target, lower
-from crisp_onnx.lower.layout import LAYOUT, with_layout_changes
-from crisp_onnx.lower.lowered import LoweredOp
-from crisp_onnx.lower.timing import weight_bytes
+from crisp_onnx.lowering import Target, lower
+from crisp_onnx.lowering.layout import LAYOUT, with_layout_changes
+from crisp_onnx.lowering.lowered import LoweredOp
+from crisp_onnx.lowering.timing import weight_bytes
 from crisp_onnx.model import Model, load, save
 
 

@@ -9,7 +9,7 @@ import yaml
 
 from crisp_onnx.cost.calibrate.fit import PARTS, KindFit, RunFit
 from crisp_onnx.cost.calibrate.machine import Machine
-from crisp_onnx.lower.schema import SCHEMA, TimingKind
+from crisp_onnx.lowering.schema import SCHEMA, TimingKind
 
 CLOCK_HZ = 1e9  # every time is in ns, so the clock only gives cycles a length
 

@@ -1,0 +1,113 @@
+"""`compress`: the whole road, from a file and a list of classes to a smaller file with an honest report."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+from crisp_onnx.api.emit import emit, prove
+from crisp_onnx.api.learn import learn
+from crisp_onnx.api.planning import make_planner
+from crisp_onnx.api.prepare import prepare
+from crisp_onnx.api.steering import with_rewarded_pattern
+from crisp_onnx.api.stopwatch import Stopwatch
+from crisp_onnx.api.summarise import Outcome, summarise
+from crisp_onnx.api.words import find_classes, find_labels, find_preprocess
+from crisp_onnx.api.workshop import move_into_place, workshop
+from crisp_onnx.data import Source, open_images
+from crisp_onnx.data.pairs import Pair
+from crisp_onnx.errors import CrispError
+from crisp_onnx.format import DOMAIN
+from crisp_onnx.model import Model, load, save
+from crisp_onnx.recipe import Recipe, recipe_text
+from crisp_onnx.report.schema import Report, to_json
+from crisp_onnx.runtime.evaluate import compare_on, open_stock
+from crisp_onnx.runtime.latency import measure_files
+from crisp_onnx.runtime.library import load_library, require_isa
+from crisp_onnx.runtime.opening import runtime_text
+
+log = logging.getLogger(__name__)
+
+MODEL, REPORT, RECIPE, PAGE = "model.onnx", "report.json", "recipe.yaml", "report.html"
+
+
+def compress(recipe: Recipe, *, data: Iterable[Pair] | None = None, eval_data: Iterable[Pair] | None = None) -> Report:
+    """Compress `recipe.model` for the recipe's classes and write model.onnx, report.json and recipe.yaml.
+
+    Args:
+        data, eval_data: (uint8 image, label) pairs, instead of the recipe's paths.
+
+    Raises:
+        CrispError: the input or an option is at fault; nothing is written then.
+        VerificationFailed: the written model does not answer as the masked dense graph does; nothing is kept.
+    """
+    watch = Stopwatch()
+    if load_library().path:
+        require_isa()  # a wrong CRISP_ONNX_ISA would stop the run when the model is trained already
+    recipe, told = with_rewarded_pattern(recipe)
+    with watch("read"):
+        source = load(recipe.model)
+        _check_input(recipe, source)
+        preprocess = find_preprocess(recipe.preprocess, source)
+        prepared = prepare(recipe.model, size=preprocess.size)
+        sources: tuple[Source | None, Source | None] = (
+            recipe.data if data is None else data,
+            recipe.eval_data if eval_data is None else eval_data,
+        )
+        labels = find_labels(recipe.labels, prepared, *sources)
+        classes = find_classes(recipe.classes, labels, prepared.outputs)
+        planner = make_planner(recipe, prepared)
+        images, judged = (
+            None if given is None else open_images(given, classes, labels, preprocess) for given in sources
+        )
+    with workshop(recipe.folder) as bench:
+        learned = learn(
+            recipe, prepared, planner=planner, classes=classes, preprocess=preprocess, given=images, watch=watch
+        )
+        with watch("emit"):
+            emitted = emit(learned.model, learned.plan, recipe, classes, prepared.source, size=preprocess.size)
+            written = bench / MODEL
+            bytes_written = save(emitted.model, written)
+        with watch("prove"):
+            equivalence = prove(emitted, written, learned.images if judged is None else judged)
+        with watch("accuracy"):
+            seen = judged or learned.held_out
+            pair = (open_stock(recipe.model), open_stock(written))
+            comparison = compare_on(pair, seen, classes.indices) if seen is not None else None
+        with watch("latency"):
+            timing = measure_files([recipe.model, written], prepared.source.input, size=preprocess.size)
+        outcome = Outcome(
+            recipe, prepared, classes, learned, emitted, equivalence, comparison, timing, runtime_text(written),
+            planner, told, bytes_written, given=images is not None, evaluated=judged is not None,
+        )  # fmt: skip
+        report = summarise(outcome, watch.seconds)
+        _write_about(report, recipe, bench)
+        move_into_place(bench, recipe.folder, last=MODEL, stale=(MODEL + ".data", PAGE))
+    return report
+
+
+def _check_input(recipe: Recipe, source: Model) -> None:
+    """Refuse what is compressed already, and an output folder in which a result would replace a file of the input."""
+    if any(node.domain == DOMAIN for node in source.proto.graph.node):
+        raise CrispError(f"{recipe.model} is compressed already. Compress the model that it was made from.")
+    results = {(recipe.folder / name).resolve() for name in (MODEL, MODEL + ".data", REPORT, RECIPE, PAGE)}
+    for file in (recipe.model, *source.data_files):
+        if file.resolve() in results:
+            raise CrispError(f"The result would overwrite {file}. Choose another folder with --output.")
+
+
+def _write_about(report: Report, recipe: Recipe, folder: Path) -> None:
+    (folder / REPORT).write_text(to_json(report), encoding="utf-8")
+    (folder / RECIPE).write_text(recipe_text(recipe), encoding="utf-8")
+    _write_page(report, folder / PAGE)
+
+
+def _write_page(report: Report, path: Path) -> None:
+    """The HTML page, where the packages of the extra `report` are installed."""
+    try:
+        from crisp_onnx.report.page import page
+    except ImportError:
+        log.info("no report.html: install crisp-onnx[report] to get one")
+        return
+    path.write_text(page(report), encoding="utf-8")

@@ -1,0 +1,136 @@
+"""Hardware targets: list them, explain one, measure this machine, lower a model to one, estimate a model on one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from crisp_onnx.cost import Estimate
+from crisp_onnx.cost import estimate as estimate_lowered
+from crisp_onnx.cost.calibrate.machine import measured_elsewhere
+from crisp_onnx.cost.calibrate.run import NETWORKS
+from crisp_onnx.cost.calibrate.run import calibrate as run_calibration
+from crisp_onnx.cost.calibrate.write import Calibrated, target_text
+from crisp_onnx.errors import CrispError
+from crisp_onnx.lowering import Lowered, Target, load_target, lowered_path, read_lowered, target_names, write_lowered
+from crisp_onnx.lowering import lower as lower_model
+from crisp_onnx.lowering.dense_form import dense_form
+from crisp_onnx.lowering.describe import describe_target, summarize_target
+from crisp_onnx.model import DEFAULT_SIZE, Size, load, save, write_files
+from crisp_onnx.report.findings import Estimation, TargetList, TargetText
+from crisp_onnx.report.roofline import write_layer_bars, write_roofline
+from crisp_onnx.runtime.library import load_library
+
+FIND_SPARSITY = ("gpu", "npu")
+
+
+def targets() -> TargetList:
+    """The built-in hardware targets.
+
+    Raises:
+        CrispError: a built-in file is damaged.
+    """
+    return TargetList(tuple(summarize_target(load_target(name)) for name in target_names()))
+
+
+def show_target(name: str | Path) -> TargetText:
+    """`name`, or a file's path, explained in words.
+
+    Raises:
+        CrispError: unknown name, or a file that is no sound descriptor.
+    """
+    target = load_target(name)
+    return TargetText(target.name, str(target.path), describe_target(target))
+
+
+def calibrate(output: Path, *, threads: int = 1, networks: int = NETWORKS, kernels: Path | None = None) -> Calibrated:
+    """Measure this machine for some minutes and write `output`, a target whose provenance says measured.
+
+    `kernels`: the library with the hybrid operators, by default the installed one; where there is none, only dense
+    layers are measured.
+
+    Raises:
+        CrispError: the file cannot be written, or its name is no name of a target.
+    """
+    if output.suffix not in (".yaml", ".yml"):
+        raise CrispError(f"Cannot write a target to {output}: its name must end in .yaml.")
+    found = run_calibration(output.stem, threads=threads, networks=networks, kernels=kernels or load_library().path)
+    write_files({output: target_text(found).encode()})
+    load_target(output)
+    return found
+
+
+def lower(
+    model: str | Path,
+    target: str | Path,
+    *,
+    output: Path | None = None,
+    batch: int = 1,
+    size: Size = DEFAULT_SIZE,
+    dtype: str | None = None,
+) -> tuple[Lowered, Path]:
+    """Lower the file `model` to `target` and write `model.<target>.json` (or `output`).
+
+    For targets whose tools find sparsity themselves (TensorRT's 2:4, weight compression of NPU compilers) a model in
+    hybrid operators is written once more beside it as .onnx, its weights in ordinary operators with zeros in place.
+
+    Raises:
+        CrispError: no such model or target, or the file cannot be written.
+    """
+    chosen = load_target(target)
+    source = load(model)
+    lowered = lower_model(source, chosen, batch=batch, size=size, dtype=dtype)
+    path = output or lowered_path(Path(model), chosen)
+    dense = dense_form(source) if chosen.descriptor.kind in FIND_SPARSITY else None
+    if dense is not None:
+        beside = path.with_suffix(".onnx")
+        save(dense, beside)
+        note = f"{beside.name} holds the same weights in ordinary operators, for {chosen.name}'s own tools"
+        lowered = lowered.model_copy(update={"notes": (*lowered.notes, note)})
+    write_lowered(lowered, path)
+    return lowered, path
+
+
+def estimate(
+    model: str | Path,
+    target: str | Path,
+    *,
+    against: str | Path | None = None,
+    batch: int = 1,
+    size: Size = DEFAULT_SIZE,
+    dtype: str | None = None,
+    plots: Sequence[Path] = (),
+) -> Estimation:
+    """Latency, energy and bound of every layer of `model` (ONNX, or a lowered .json) on `target`.
+
+    `against`: a second model on the same target. `plots`: .png or .svg files; the first is the roofline, the second the
+    stacked bar per layer.
+
+    Raises:
+        CrispError: a file cannot be read, or was lowered for another target.
+    """
+    chosen = load_target(target)
+    found = _one(model, chosen, batch=batch, size=size, dtype=dtype)
+    other = _one(against, chosen, batch=batch, size=size, dtype=dtype) if against is not None else None
+    for path, write in zip(plots, (write_roofline, write_layer_bars), strict=False):
+        write(found, chosen, path)
+    ratio = other.as_is.latency_ms / found.as_is.latency_ms if other else None
+    return Estimation(found, other, ratio, tuple(plots))
+
+
+def _one(model: str | Path, target: Target, *, batch: int, size: Size, dtype: str | None) -> Estimate:
+    lowered = _lowered(Path(model), target, batch=batch, size=size, dtype=dtype)
+    found, note = estimate_lowered(lowered, target), measured_elsewhere(target)
+    return replace(found, notes=(*found.notes, note)) if note else found
+
+
+def _lowered(path: Path, target: Target, *, batch: int, size: Size, dtype: str | None) -> Lowered:
+    if path.suffix == ".json":
+        lowered = read_lowered(path)
+        if (batch, dtype) not in ((lowered.batch, None), (1, None), (lowered.batch, lowered.dtype)):
+            raise CrispError(
+                f"{path} was lowered with batch {lowered.batch} in {lowered.dtype}. Lower the model again."
+            )
+        return lowered
+    return lower_model(load(path), target, batch=batch, size=size, dtype=dtype)

@@ -1,0 +1,223 @@
+"""Estimate a lowered model on its target, always beside the same model dense, n:m alone and blocks alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from math import inf
+from typing import Literal
+
+from crisp_onnx.cost.assumptions import leaned_on
+from crisp_onnx.cost.energy import LEVELS, Energy, add, tdp_energy
+from crisp_onnx.cost.layer import LayerCost, cost_layer
+from crisp_onnx.errors import CrispError
+from crisp_onnx.lowering.layer_sparsity import LayerSparsity
+from crisp_onnx.lowering.layers import lower_again
+from crisp_onnx.lowering.layout import runs_hybrid, with_layout_changes
+from crisp_onnx.lowering.lowered import Lowered, LoweredOp
+from crisp_onnx.lowering.target import Leaf, Target
+from crisp_onnx.lowering.timing import weight_bytes
+
+VariantName = Literal["as_is", "dense", "nm_alone", "blocks_alone"]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """The whole model under one treatment of its sparsity. Energy is (low, nominal, high) or `None`."""
+
+    name: VariantName
+    latency_ms: float
+    latency_cycles: float
+    energy: tuple[Energy, Energy, Energy] | None
+    dram_bytes: int
+    stored_weight_bytes: int
+    computed_macs: int
+    layers: tuple[LayerCost, ...]
+
+    @property
+    def nominal_uj(self) -> float | None:
+        return None if self.energy is None else self.energy[1].total_uj
+
+
+@dataclass(frozen=True)
+class Amdahl:
+    """How fast the model could get at most if every sparse layer cost nothing.
+
+    `left_dense`: layers that run dense on this target, `left_dense_share` their part of the latency.
+    `ceiling`: dense latency over theirs; `ceiling_with_overhead`
+    adds the fixed overhead of the sparse layers, which no sparsity removes.
+    """
+
+    left_dense: tuple[str, ...]
+    left_dense_ms: float
+    left_dense_share: float
+    ceiling: float
+    ceiling_with_overhead: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Latency is the sum over layers: no overlap between layers, no activations kept on chip from one to the next."""
+
+    target: str
+    model: str
+    sha256: str
+    batch: int
+    dtype: str
+    as_is: Variant
+    dense: Variant
+    nm_alone: Variant
+    blocks_alone: Variant
+    amdahl: Amdahl
+    bounds: dict[str, int]
+    largest_activation_bytes: int
+    leaned_on: tuple[Leaf, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def layers(self) -> tuple[LayerCost, ...]:
+        return self.as_is.layers
+
+    @property
+    def speedup(self) -> float:
+        """Dense latency over latency, both on this target."""
+        return self.dense.latency_ms / self.as_is.latency_ms
+
+    @property
+    def energy_ratio(self) -> float | None:
+        """Dense nominal energy over nominal energy, both on this target."""
+        mine, dense = self.as_is.nominal_uj, self.dense.nominal_uj
+        return dense / mine if mine and dense else None
+
+
+def estimate(lowered: Lowered, target: Target) -> Estimate:
+    """Cost of `lowered` on `target`.
+
+    Raises:
+        CrispError: the file was lowered for another target, or holds no operators.
+    """
+    if (lowered.target, lowered.target_version) != (target.name, target.descriptor.version):
+        raise CrispError(
+            f"The model was lowered for {lowered.target} version {lowered.target_version}, the target given is "
+            f"{target.name} version {target.descriptor.version}. Lower it again for this target."
+        )
+    if not lowered.operators:
+        raise CrispError(f"{lowered.model.file} has no operators that cost anything. Lower a model with layers.")
+    as_is = cost_operators("as_is", lowered.operators, target)
+    dense = cost_operators("dense", _relowered(lowered, target, without_sparsity), target)
+    return Estimate(
+        target=target.name,
+        model=lowered.model.file,
+        sha256=lowered.model.sha256,
+        batch=lowered.batch,
+        dtype=lowered.dtype,
+        as_is=as_is,
+        dense=dense,
+        nm_alone=cost_operators("nm_alone", _relowered(lowered, target, _nm_alone), target),
+        blocks_alone=cost_operators("blocks_alone", _relowered(lowered, target, _blocks_alone), target),
+        amdahl=_amdahl(lowered, as_is, dense),
+        bounds=dict(Counter(layer.bound for layer in as_is.layers)),
+        largest_activation_bytes=max(op.input_bytes + op.output_bytes for op in lowered.operators),
+        leaned_on=leaned_on(lowered, target),
+        notes=lowered.notes,
+    )
+
+
+def cost_operators(name: VariantName, operators: tuple[LoweredOp, ...], target: Target) -> Variant:
+    """Cost every operator and sum up; on a measured processor also the layout changes between them."""
+    timing = target.descriptor.timing
+    if timing is not None:
+        operators = with_layout_changes(operators, target.whole(timing.granule))
+    weights = weight_bytes(operators)
+    layers = tuple(
+        cost_layer(op, target, linked_bytes=linked, model_weight_bytes=weights)
+        for op, linked in zip(operators, _linked_bytes(operators, target), strict=True)
+    )
+    once = float(target.number(target.descriptor.overhead.per_inference) or 0)
+    cycles = sum(layer.latency_cycles for layer in layers) + once
+    if target.descriptor.array.design == "host_link":
+        cycles = max(cycles, float(sum(layer.compute_cycles for layer in layers)))
+    latency_ms = cycles / float(target.clock_hz) * 1000
+    return Variant(
+        name=name,
+        latency_ms=latency_ms,
+        latency_cycles=cycles,
+        energy=_energy(layers, target, latency_ms - sum(layer.latency_ms for layer in layers)),
+        dram_bytes=sum(layer.dram_bytes for layer in layers),
+        stored_weight_bytes=sum(layer.stored_weight_bytes for layer in layers),
+        computed_macs=sum(layer.computed_macs for layer in layers),
+        layers=layers,
+    )
+
+
+def _energy(layers: tuple[LayerCost, ...], target: Target, rest_ms: float) -> tuple[Energy, Energy, Energy] | None:
+    """Sum over layers; `rest_ms` that belongs to no layer draws a share of the design power where there is no table."""
+    known = [layer.energy for layer in layers if layer.energy is not None]
+    if len(known) < len(layers):
+        return None
+    rest = [tdp_energy(target, max(0.0, rest_ms) / 1000, level) or Energy() for level in LEVELS]
+    return (
+        add([*(e[0] for e in known), rest[0]]),
+        add([*(e[1] for e in known), rest[1]]),
+        add([*(e[2] for e in known), rest[2]]),
+    )
+
+
+def _linked_bytes(operators: tuple[LoweredOp, ...], target: Target) -> list[int | None]:
+    """Weights of every layer that cross the host link: the first layers fill what the chip pins."""
+    if target.descriptor.array.design != "host_link":
+        return [None] * len(operators)
+    room = int(target.number(target.dram.pinned_weights) or 0)
+    linked: list[int | None] = []
+    for op in operators:
+        weights = op.tiling.stored_weight_bytes if op.tiling else 0
+        linked.append(max(0, weights - room))
+        room = max(0, room - weights)
+    return linked
+
+
+def without_sparsity(pattern: LayerSparsity) -> LayerSparsity:
+    return LayerSparsity()
+
+
+def _nm_alone(pattern: LayerSparsity) -> LayerSparsity:
+    return replace(pattern, block_rows=0, block_cols=0, kept_blocks=0)
+
+
+def _blocks_alone(pattern: LayerSparsity) -> LayerSparsity:
+    return replace(pattern, nm_keep=0, nm_group=0)
+
+
+def _relowered(
+    lowered: Lowered, target: Target, change: Callable[[LayerSparsity], LayerSparsity]
+) -> tuple[LoweredOp, ...]:
+    """The operators with their patterns changed; a hybrid operator without any pattern left is the plain one."""
+    operators = []
+    for op in lowered.operators:
+        pattern = change(op.pattern)
+        if op.matrix is None or pattern == op.pattern:
+            operators.append(op)
+            continue
+        hybrid = op.kind == "hybrid" and (pattern.has_nm or pattern.has_blocks)
+        operators.append(lower_again(op, pattern, target, lowered.dtype, hybrid=hybrid))
+    return tuple(operators)
+
+
+def _amdahl(lowered: Lowered, as_is: Variant, dense: Variant) -> Amdahl:
+    gains = {op.name for op in lowered.operators if runs_hybrid(op) or op.seen.unstructured == "skip"}
+    left = [layer for layer in as_is.layers if layer.name not in gains]
+    fixed_ms = as_is.latency_ms - sum(layer.latency_ms for layer in as_is.layers)
+    left_ms = sum(layer.latency_ms for layer in left) + max(0.0, fixed_ms)
+    overhead_ms = sum(
+        layer.overhead_cycles / layer.latency_cycles * layer.latency_ms
+        for layer in as_is.layers
+        if layer.name in gains and layer.latency_cycles
+    )
+    return Amdahl(
+        left_dense=tuple(layer.name for layer in left),
+        left_dense_ms=left_ms,
+        left_dense_share=left_ms / as_is.latency_ms if as_is.latency_ms else 1.0,
+        ceiling=dense.latency_ms / left_ms if left_ms else inf,
+        ceiling_with_overhead=dense.latency_ms / (left_ms + overhead_ms) if left_ms + overhead_ms else inf,
+    )

@@ -1,0 +1,52 @@
+"""Lower an ONNX model to a target: what each operator becomes there, in tiles and bytes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from crisp_onnx.errors import CrispError
+from crisp_onnx.lowering.layers import lower_layers
+from crisp_onnx.lowering.lowered import Lowered, Source
+from crisp_onnx.lowering.read_layers import read_layers
+from crisp_onnx.lowering.target import Target, load_target
+from crisp_onnx.model import DEFAULT_SIZE, Model, Size, tensor_shapes, write_files
+
+
+def lower(
+    model: Model, target: Target | str | Path, *, batch: int = 1, size: Size = DEFAULT_SIZE, dtype: str | None = None
+) -> Lowered:
+    """`model`, dense or emitted with hybrid operators, as `target` sees it.
+
+    `size`: height and width of open image sides. `dtype`: int8, fp16 or fp32; the target's first type if not given.
+
+    Raises:
+        CrispError: unknown target, or no operator of the model could be read.
+    """
+    chosen = target if isinstance(target, Target) else load_target(target)
+    layers, notes = read_layers(model, tensor_shapes(model, batch=batch, size=size))
+    if not layers:
+        raise CrispError(f"{model.path.name} has no operator with known shapes. Give the model fixed input sizes.")
+    return lower_layers(
+        layers,
+        chosen,
+        source=Source(file=model.path.name, sha256=model.sha256),
+        batch=batch,
+        dtype=dtype,
+        notes=tuple(notes),
+    )
+
+
+def lowered_path(model_path: Path, target: Target) -> Path:
+    """`model.<target>.json` beside the model."""
+    return model_path.with_name(f"{model_path.stem}.{target.name}.json")
+
+
+def write_lowered(lowered: Lowered, path: Path) -> None:
+    """Write the `crisp-lowered/1` file atomically."""
+    write_files({path: lowered.to_json().encode()})
+
+
+def lowered_json_schema() -> str:
+    """The JSON Schema of `crisp-lowered/1`."""
+    return json.dumps(Lowered.model_json_schema(by_alias=True), indent=1, sort_keys=True) + "\n"

@@ -1,0 +1,118 @@
+"""`crisp-lowered/1`: a model as one target sees it. The estimator reads this and the target, nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from crisp_onnx.errors import CrispError
+from crisp_onnx.lowering.layer_sparsity import DENSE, UNSEEN, LayerSparsity, Seen
+from crisp_onnx.lowering.matrix import Matrix
+from crisp_onnx.lowering.schema import Dtype, OpKind
+from crisp_onnx.lowering.tiling import Tiling
+from crisp_onnx.reading import read_text
+
+LOWERED_SCHEMA = "crisp-lowered/1"
+MAX_BYTES = 64 << 20
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class LoweredOp(_Record):
+    """One operator that costs time on its own.
+
+    Products have `matrix`, `pattern` (as the weights are), `seen` (as the target runs it, with the reason) and
+    `tiling`; the others only move `input_bytes` and `output_bytes`. `fused`: neighbours that run inside this operator.
+    `reads`: the operators whose outputs it takes, where they are known.
+    `activation_density`: nonzeros among the inputs; 1.0 unless it was measured.
+    """
+
+    name: str
+    op: str
+    kind: OpKind
+    weight: str = ""
+    matrix: Matrix | None = None
+    pattern: LayerSparsity = DENSE
+    seen: Seen = UNSEEN
+    tiling: Tiling | None = None
+    input_bytes: Annotated[int, Field(ge=0)]
+    output_bytes: Annotated[int, Field(ge=0)]
+    fused: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
+    activation_density: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+
+class Totals(_Record):
+    """Sums over the operators: `macs` of the dense model, `computed_macs` on this target, bytes."""
+
+    operators: int
+    macs: int
+    computed_macs: int
+    stored_weight_bytes: int
+    metadata_bytes: int
+    dram_read_bytes: int
+    dram_write_bytes: int
+    onchip_bytes: int
+
+
+class Source(_Record):
+    """The lowered model: file name and SHA-256 of file and external data."""
+
+    file: str
+    sha256: str
+
+
+class Lowered(_Record):
+    """A whole `crisp-lowered/1` file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    schema_: Annotated[Literal["crisp-lowered/1"], Field(alias="schema")] = "crisp-lowered/1"
+    target: str
+    target_version: int
+    model: Source
+    batch: Annotated[int, Field(ge=1)]
+    dtype: Dtype
+    notes: tuple[str, ...] = ()
+    operators: tuple[LoweredOp, ...]
+    totals: Totals
+
+    def to_json(self) -> str:
+        return self.model_dump_json(by_alias=True, indent=1) + "\n"
+
+
+def totals(operators: tuple[LoweredOp, ...]) -> Totals:
+    """Sums over `operators`."""
+    tiled = [(op.matrix, op.tiling) for op in operators if op.matrix is not None and op.tiling is not None]
+    loose = [op for op in operators if op.tiling is None]
+    return Totals(
+        operators=len(operators),
+        macs=sum(matrix.macs for matrix, _ in tiled),
+        computed_macs=sum(tiling.computed_macs for _, tiling in tiled),
+        stored_weight_bytes=sum(tiling.stored_weight_bytes for _, tiling in tiled),
+        metadata_bytes=sum(tiling.nm_metadata_bytes + tiling.block_metadata_bytes for _, tiling in tiled),
+        dram_read_bytes=sum(t.dram_read_bytes for _, t in tiled) + sum(op.input_bytes for op in loose),
+        dram_write_bytes=sum(t.dram_write_bytes for _, t in tiled) + sum(op.output_bytes for op in loose),
+        onchip_bytes=sum(-(-tiling.onchip_bytes.numerator // tiling.onchip_bytes.denominator) for _, tiling in tiled),
+    )
+
+
+def read_lowered(path: Path) -> Lowered:
+    """Read a file that `lower` wrote.
+
+    Raises:
+        CrispError: no such file, another schema, or a damaged file.
+    """
+    text = read_text(path, "lowered model", limit=MAX_BYTES)
+    try:
+        return Lowered.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "(top)"
+        raise CrispError(
+            f"{path}, key {key}: {first['msg']}. This is no {LOWERED_SCHEMA} file; run `crisp-onnx lower` again."
+        ) from error

@@ -1,0 +1,164 @@
+"""Read the operators of an ONNX model, dense or with hybrid operators, as layers to be lowered."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping
+from dataclasses import replace
+from math import prod
+
+import onnx_graphsurgeon as gs
+
+from crisp_onnx.format import DOMAIN
+from crisp_onnx.format.node import HybridNode, data_of, kept_blocks_of, read, residual_of, weight_name
+from crisp_onnx.lowering.detect import detect
+from crisp_onnx.lowering.fusion import Fusion, fuse
+from crisp_onnx.lowering.layer_sparsity import LayerSparsity
+from crisp_onnx.lowering.layers import Layer, product_kind
+from crisp_onnx.lowering.matrix import Matrix, conv_matrix, product_matrix
+from crisp_onnx.lowering.schema import OpKind
+from crisp_onnx.model import Model, WeightLayer, weight_layers
+
+Shapes = Mapping[str, tuple[int, ...]]
+POOLS = frozenset(
+    ("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "LpPool", "ReduceMean", "ReduceMax", "ReduceSum")
+)
+UNMODELLED = frozenset(("LSTM", "GRU", "RNN", "Einsum", "If", "Loop", "Scan"))
+_SHAPE_ONLY = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Cast")
+_SMALL = ("Constant", "ConstantOfShape", "Shape", "Size", "Range", "QuantizeLinear", "DequantizeLinear")
+FREE = frozenset((*_SHAPE_ONLY, *_SMALL))
+
+
+def read_layers(model: Model, shapes: Shapes) -> tuple[list[Layer], list[str]]:
+    """(layers in execution order, a sentence for every operator that is left out).
+
+    `shapes`: tensor shapes of the batch that is costed.
+    """
+    graph = model.graph()
+    weights = {layer.name: layer for layer in weight_layers(model, shapes)}
+    rank = {node.name: place for place, node in enumerate(graph.nodes)}
+    products = [node for node in graph.nodes if node.name in weights or node.domain == DOMAIN]
+    fusion = fuse(graph, products, rank)
+    constant = _constants(graph)
+    layers: list[Layer] = []
+    notes: list[str] = []
+    for node in graph.nodes:
+        if node.name in fusion.taken or node.op in FREE or node.name in constant:
+            continue
+        layer = _layer(node, weights.get(node.name), fusion, shapes)
+        if isinstance(layer, str):
+            notes.append(layer)
+        else:
+            layers.append(layer)
+    reads = _reads(graph, fusion, {layer.name for layer in layers})
+    return [replace(layer, reads=reads[layer.name]) for layer in layers], notes
+
+
+def _reads(graph: gs.Graph, fusion: Fusion, layers: Container[str]) -> dict[str, tuple[str, ...]]:
+    """For every layer the layers whose outputs it takes, seen through operators that cost nothing."""
+    head = {name: product for product, names in fusion.heads.items() for name in (product, *names)}
+    sources: dict[int, tuple[str, ...]] = {}
+    reads: dict[str, dict[str, None]] = {}  # keys in order, each once
+    for node in graph.nodes:
+        taken = [name for tensor in node.inputs for name in sources.get(id(tensor), ())]
+        layer = head.get(node.name, node.name)
+        if layer in layers:
+            reads.setdefault(layer, {}).update((name, None) for name in taken if name != layer)
+        found = (layer,) if layer in layers else tuple(taken)
+        sources.update((id(tensor), found) for tensor in node.outputs)
+    return {layer: tuple(names) for layer, names in reads.items()}
+
+
+def _constants(graph: gs.Graph) -> set[str]:
+    """Nodes that depend on no input of the graph; a runtime folds them at load."""
+    varying = {id(tensor) for tensor in graph.inputs}
+    constant = set()
+    for node in graph.nodes:
+        if any(id(tensor) in varying for tensor in node.inputs):
+            varying.update(id(tensor) for tensor in node.outputs)
+        else:
+            constant.add(node.name)
+    return constant
+
+
+def _layer(node: gs.Node, weight: WeightLayer | None, fusion: Fusion, shapes: Shapes) -> Layer | str:
+    needed = [t.name for t in (*node.inputs[:1], *node.outputs[:1])]
+    if any(name not in shapes for name in needed):
+        return f"{node.op} {node.name!r} is left out: the shape of {needed} is unknown"
+    if node.domain == DOMAIN or weight is not None or node.op in ("MatMul", "Gemm"):
+        product = _product(node, weight, shapes)
+        return product if isinstance(product, str) else _with_neighbours(product, fusion, shapes)
+    if node.op.startswith("Conv") or node.op in UNMODELLED:
+        return f"{node.op} {node.name!r} is left out: this operator has no cost model"
+    kind: OpKind = "pool" if node.op in POOLS else "elementwise"
+    inputs = sum(prod(shapes[t.name]) for t in node.inputs if t.name in shapes)
+    outputs = sum(prod(shapes[t.name]) for t in node.outputs if t.name in shapes)
+    return Layer(node.name, node.op, kind, inputs=inputs, outputs=outputs)
+
+
+def _product(node: gs.Node, weight: WeightLayer | None, shapes: Shapes) -> Layer | str:
+    stored, pattern = "", LayerSparsity()
+    if node.domain == DOMAIN:
+        hybrid, stored = read(node), weight_name(node)
+        residuals = prod(shapes[node.outputs[0].name]) if residual_of(node) is not None else 0
+        matrix = _hybrid_matrix(hybrid, shapes[data_of(node).name], residuals)
+        pattern = _hybrid_pattern(hybrid, kept_blocks_of(node))
+    elif weight is not None:
+        matrix, stored = _plain_matrix(node, weight, shapes), weight.weight
+        pattern = detect(weight.matrix(node.inputs[1].values))
+    else:
+        left, right = (shapes.get(t.name, ()) for t in node.inputs[:2])
+        if len(left) < 2 or len(right) < 2:
+            return f"{node.op} {node.name!r} is left out: the shapes of its operands are unknown"
+        matrix = product_matrix(right[-1], right[-2], left[-2], groups=prod(left[:-2]), weighted=False)
+    return Layer(node.name, node.op, product_kind(matrix, node.op), matrix, pattern, weight=stored)
+
+
+def _with_neighbours(layer: Layer, fusion: Fusion, shapes: Shapes) -> Layer:
+    """The layer with its fused neighbours, and with the residual that one of them reads."""
+    matrix, residual = layer.matrix, fusion.residual.get(layer.name)
+    if matrix is not None and residual is not None and residual in shapes:
+        matrix = replace(matrix, residuals=matrix.residuals + prod(shapes[residual]))
+    return replace(layer, matrix=matrix, fused=fusion.heads.get(layer.name, ()))
+
+
+def _plain_matrix(node: gs.Node, weight: WeightLayer, shapes: Shapes) -> Matrix:
+    image, out = shapes[node.inputs[0].name], shapes[node.outputs[0].name]
+    c_out, c_in, kh, kw = weight.shape
+    if weight.op != "Conv":
+        return product_matrix(c_out, c_in, prod(out) // c_out)
+    columns = out[0] * prod(out[2:])
+    return Matrix(
+        M=c_out // weight.groups,
+        K=c_in * kh * kw,
+        N=columns,
+        groups=weight.groups,
+        inputs=prod(image),
+        outputs=prod(out),
+        window=(kh, kw),
+        out_hw=(prod(out[2:-1]), out[-1]),
+    )
+
+
+def _hybrid_matrix(node: HybridNode, image: tuple[int, ...], residuals: int) -> Matrix:
+    if node.window is None:
+        return product_matrix(node.shape[0], node.shape[1], prod(image[:-1]))
+    return conv_matrix(
+        node.shape,
+        (image[0], image[1], image[2], image[3]),
+        stride=node.window.strides,
+        pads=node.window.pads,
+        dilation=node.window.dilations,
+        residuals=residuals,
+    )
+
+
+def _hybrid_pattern(node: HybridNode, kept: int) -> LayerSparsity:
+    return LayerSparsity(
+        nm_keep=node.pattern.n,
+        nm_group=node.pattern.m,
+        block_rows=node.pattern.block,
+        block_cols=node.pattern.block,
+        kept_blocks=kept,
+        vector_rows=node.pattern.vector_rows,
+        hybrid=True,
+    )

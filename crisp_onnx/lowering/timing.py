@@ -1,0 +1,114 @@
+"""The time of a layer on a measured processor: which kind it is there, and the amounts that its parts multiply."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from crisp_onnx.lowering.layout import LAYOUT, runs_hybrid
+from crisp_onnx.lowering.lowered import LoweredOp
+from crisp_onnx.lowering.matrix import Matrix
+from crisp_onnx.lowering.schema import TimingKind
+
+PARTS = ("fixed", "mac", "weight_byte", "input_byte", "output_byte")
+_OWN_KIND: dict[str, TimingKind] = {
+    "MaxPool": "max_pool",
+    "GlobalAveragePool": "global_pool",
+    "ReduceMean": "global_pool",
+    "Concat": "concat",
+    "LRN": "lrn",
+    LAYOUT: "layout",
+}
+FEW_POSITIONS = 8
+# A kind that was not measured is timed as the one it stands beside here.
+_STAND_IN: dict[TimingKind, TimingKind] = {
+    "hybrid_1x1": "hybrid_kxk",
+    "hybrid_gemm": "hybrid_1x1",
+    "conv_first": "conv_kxk_unaligned",
+    "conv_1x1_unaligned": "conv_1x1",
+    "conv_kxk_unaligned": "conv_kxk",
+    "conv_1x1": "conv_kxk",
+    "depthwise_unaligned": "depthwise",
+    "grouped": "conv_kxk_unaligned",
+    "gemv": "gemm",
+    "gemm": "conv_1x1",
+    "max_pool": "pool",
+    "pool": "max_pool",
+    "global_pool": "pool",
+    "elementwise": "pool",
+    "concat": "elementwise",
+    "lrn": "elementwise",
+    "layout": "concat",
+}
+
+
+def timing_kind(op: LoweredOp, granule: int) -> TimingKind:
+    """Runtimes keep channels in groups of `granule`; layers whose channels do not fill them take slower paths."""
+    matrix = op.matrix
+    if matrix is None:
+        return _without_weights(op)
+    if runs_hybrid(op):
+        if matrix.N <= FEW_POSITIONS:
+            return "hybrid_gemm"
+        return "hybrid_1x1" if matrix.window == (1, 1) else "hybrid_kxk"
+    if "Conv" not in op.op:
+        return "gemm" if matrix.N > FEW_POSITIONS else "gemv"
+    return _grouped(matrix, granule) if matrix.groups > 1 else _plain(matrix, granule)
+
+
+def _without_weights(op: LoweredOp) -> TimingKind:
+    return _OWN_KIND.get(op.op, "pool" if op.kind == "pool" else "elementwise")
+
+
+def _plain(matrix: Matrix, granule: int) -> TimingKind:
+    channels = matrix.K // (matrix.window[0] * matrix.window[1])
+    if channels < granule:
+        return "conv_first"
+    aligned = channels % granule == 0 and matrix.M % granule == 0
+    if matrix.window == (1, 1):
+        return "conv_1x1" if aligned else "conv_1x1_unaligned"
+    return "conv_kxk" if aligned else "conv_kxk_unaligned"
+
+
+def _grouped(matrix: Matrix, granule: int) -> TimingKind:
+    if matrix.window[0] * matrix.window[1] != matrix.K:
+        return "grouped"
+    return "depthwise" if matrix.groups % granule == 0 else "depthwise_unaligned"
+
+
+def stand_ins(kind: TimingKind) -> tuple[TimingKind, ...]:
+    """`kind` and the kinds that stand in for it where it was not measured, nearest first."""
+    found = [kind]
+    while (following := _STAND_IN.get(found[-1])) is not None and following not in found:
+        found.append(following)
+    return tuple(found)
+
+
+def fetched_share(model_weight_bytes: int, last_cache_bytes: float) -> float:
+    """Share of the weights that every run fetches from beyond a core's own caches: the larger the model, the more.
+
+    Caches do not drop all of what is read in turn as soon as it exceeds them. With a quarter of the last cache in the
+    place of their size, one rate serves models of a megabyte and of hundreds.
+    """
+    near = last_cache_bytes / 4
+    return model_weight_bytes / (model_weight_bytes + near) if near else 1.0
+
+
+def weight_bytes(operators: Iterable[LoweredOp]) -> int:
+    """Stored bytes of all weights."""
+    return sum(op.tiling.stored_weight_bytes for op in operators if op.tiling)
+
+
+def work(op: LoweredOp, granule: int, fetched: float) -> tuple[float, ...]:
+    """Amounts in the order of `PARTS`: once, MACs (output channels rounded up to `granule`), bytes of each operand.
+
+    `fetched`: share of the weights' bytes that counts, see `fetched_share`. A product of few positions uses every
+    weight once or little more and takes them at the memory's pace: all of them count.
+    """
+    matrix, tiling = op.matrix, op.tiling
+    if matrix is None or tiling is None:
+        return 1.0, 0.0, 0.0, float(op.input_bytes), float(op.output_bytes)
+    rows = -(-matrix.M // granule) * granule if matrix.groups == 1 else matrix.M
+    macs = tiling.computed_macs * rows / matrix.M
+    written = op.output_bytes + tiling.residual_bytes
+    weights = tiling.stored_weight_bytes * (fetched if matrix.N > FEW_POSITIONS else 1.0)
+    return 1.0, macs, weights, float(op.input_bytes), float(written)

@@ -1,0 +1,115 @@
+"""What the commands find, as frozen values: `check`, `inspect`, `verify`, `targets` and `estimate` return these."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from crisp_onnx.cost import Estimate
+from crisp_onnx.data import Classes
+from crisp_onnx.format import HybridLayer
+from crisp_onnx.lowering.describe import TargetSummary
+from crisp_onnx.masks import ChannelGroup
+from crisp_onnx.model import WeightLayer
+from crisp_onnx.runtime.evaluate import Comparison
+from crisp_onnx.runtime.latency import Timing
+
+
+@dataclass(frozen=True)
+class LayerCheck:
+    """One weight layer; `reason` says why it stays dense, and is empty where it may become sparse."""
+
+    layer: WeightLayer
+    reason: str
+
+    @property
+    def prunable(self) -> bool:
+        return not self.reason
+
+
+@dataclass(frozen=True)
+class Check:
+    """`operators`: counts by type. `missing`: operators without a bridge, which `compress` would refuse."""
+
+    path: Path
+    opset: int
+    input_shape: tuple[int | None, ...]
+    layers: tuple[LayerCheck, ...]
+    operators: dict[str, int]
+    missing: dict[str, int]
+    groups: tuple[ChannelGroup, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def prunable_weights(self) -> float:
+        """Weights of the prunable layers over those of all weight layers."""
+        total = sum(item.layer.weights for item in self.layers)
+        return sum(item.layer.weights for item in self.layers if item.prunable) / total if total else 0.0
+
+    @property
+    def prunable_macs(self) -> float:
+        """MACs of the prunable layers over those of all weight layers."""
+        total = sum(item.layer.macs for item in self.layers)
+        return sum(item.layer.macs for item in self.layers if item.prunable) / total if total else 0.0
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """`dense_bytes`: every stored tensor that is not part of a hybrid layer."""
+
+    path: Path
+    layers: tuple[HybridLayer, ...]
+    dense_bytes: int
+    file_bytes: int
+
+    @property
+    def formula_bytes(self) -> int:
+        """The format's formula over all hybrid layers plus the dense rest."""
+        return sum(layer.formula_bytes for layer in self.layers) + self.dense_bytes
+
+
+@dataclass(frozen=True)
+class Verification:
+    """`comparison` is None without images. `worst_relative`: of the user's logits, over max |original|, seeded inputs.
+
+    `runtime`: what ran the compressed file in `timing`. `classes` is None where neither a list nor the compressed
+    file's metadata names them; all outputs count then.
+    """
+
+    classes: Classes | None
+    comparison: Comparison | None
+    worst_relative: float
+    bytes_original: int
+    bytes_compressed: int
+    timing: Timing
+    runtime: str
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TargetList:
+    """Every built-in target in one line."""
+
+    targets: tuple[TargetSummary, ...]
+
+
+@dataclass(frozen=True)
+class TargetText:
+    """One target in words."""
+
+    name: str
+    path: str
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Estimation:
+    """An estimate and, where another model was named, its estimate on the same target.
+
+    `speedup`: latency of `against` over that of `estimate`. `files`: plots that were written.
+    """
+
+    estimate: Estimate
+    against: Estimate | None
+    speedup: float | None
+    files: tuple[Path, ...] = ()

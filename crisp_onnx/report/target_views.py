@@ -1,0 +1,161 @@
+"""What targets, lower and estimate found, as tables for people."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from crisp_onnx.cost import Estimate, Variant
+from crisp_onnx.cost.calibrate.write import Calibrated
+from crisp_onnx.lowering import Lowered
+from crisp_onnx.report.findings import Estimation, TargetList, TargetText
+from crisp_onnx.report.table import rows_table
+from crisp_onnx.report.wording import count_text, size_text
+
+View = tuple[RenderableType, ...]
+
+
+def targets_view(found: TargetList) -> View:
+    """A row per target."""
+    rows = [
+        (
+            t.name,
+            t.kind,
+            ", ".join(t.dtypes),
+            f"{t.peak_tops:.4g}",
+            "unknown" if t.dram_gb_s is None else f"{t.dram_gb_s:.4g}",
+            ", ".join(t.skips) or "nothing",
+            f"{t.assumed} of {t.numbers}",
+            t.summary,
+        )
+        for t in found.targets
+    ]
+    columns = ("target", "kind", "types", "dense TOPS", "DRAM GB/s", "skips", "assumed", "what it is")
+    return (rows_table("", columns, rows, right=(3, 4, 6)),)
+
+
+def target_view(found: TargetText) -> View:
+    """Sentence by sentence."""
+    return tuple(Text(line) for line in (*found.lines, f"File: {found.path}"))
+
+
+def calibration_view(found: Calibrated) -> View:
+    """A row per kind of layer, and the error on layers that the fit never saw."""
+    rows = [
+        (
+            kind,
+            fit.rows,
+            f"{100 * fit.median_error:.1f} %",
+            f"{fit.parts_us[0]:.3g}",
+            f"{1e-3 / fit.parts_us[1]:.4g}" if fit.parts_us[1] else "",
+        )
+        for kind, fit in found.kinds.items()
+    ]
+    columns = ("kind of layer", "measured", "median error", "fixed us", "1e9 MAC/s")
+    accuracy = found.accuracy
+    lines = (
+        f"{found.machine.cpu}, {found.threads} threads, ONNX Runtime {found.onnxruntime}: "
+        f"{found.bandwidth_bytes_s / 1e9:.3g} GB/s read.",
+        f"On {accuracy.layers_held_out} layers it was not fitted on: median error "
+        f"{accuracy.median_error_percent:.1f} %, 90th percentile {accuracy.p90_error_percent:.1f} %.",
+    )
+    return (rows_table("", columns, rows, right=(1, 2, 3, 4)), Text(), *(Text(line) for line in lines))
+
+
+def lowered_view(lowered: Lowered, path: Path) -> View:
+    """A row per operator, with what the target makes of its pattern and why."""
+    rows = []
+    for op in lowered.operators:
+        matrix, tiling = op.matrix, op.tiling
+        shape = f"{matrix.groups} x {matrix.M} x {matrix.K} x {matrix.N}" if matrix else ""
+        stored = size_text(tiling.stored_weight_bytes) if tiling else ""
+        moved = (tiling.dram_read_bytes + tiling.dram_write_bytes) if tiling else op.input_bytes + op.output_bytes
+        rows.append((op.name, op.op, shape, op.pattern.name, op.seen.reason, stored, size_text(moved)))
+    columns = ("operator", "op", "g x M x K x N", "pattern", "as the target sees it", "weights", "DRAM")
+    table = rows_table(f"{lowered.model.file} on {lowered.target}, {lowered.dtype}", columns, rows, right=(5, 6))
+    lines = (*lowered.notes, f"Written to {path}.")
+    return (table, Text(), *(Text(line) for line in lines))
+
+
+def estimate_view(found: Estimation) -> View:
+    """End to end first, then layer by layer, then what the estimate leaned on."""
+    one = found.estimate
+    parts: list[RenderableType] = [_variants(one), Text(), _layers(one), Text()]
+    slowest = ", ".join(f"{count} {name}" for name, count in sorted(one.bounds.items(), key=lambda item: -item[1]))
+    amdahl = one.amdahl
+    lines = [
+        f"Layers by what limits them: {slowest}.",
+        f"Left dense: {len(amdahl.left_dense)} of {len(one.layers)} operators, {100 * amdahl.left_dense_share:.1f} % "
+        f"of the time; with all others free the model would be {_times(amdahl.ceiling)} as fast as dense, "
+        f"{_times(amdahl.ceiling_with_overhead)} with their fixed overhead.",
+        "Latency is the sum over layers: no overlap between layers, no activations kept on chip.",
+        *one.notes,
+    ]
+    if found.against is not None and found.speedup is not None:
+        lines.append(
+            f"Against {found.against.model} on the same target: {_ms(found.against.as_is.latency_ms)}, "
+            f"{found.speedup:.3g} times as long."
+        )
+    for leaf in one.leaned_on:
+        q = leaf.quantity
+        lines.append(f"Leaned on {q.prov} {leaf.key} = {q.value:g} {q.unit} ({q.ref}).")
+    return (*parts, *(Text(line) for line in lines))
+
+
+def _variants(one: Estimate) -> RenderableType:
+    names = {"as_is": "as it is", "dense": "dense", "nm_alone": "N:M alone", "blocks_alone": "blocks alone"}
+    rows = []
+    for variant in (one.as_is, one.dense, one.nm_alone, one.blocks_alone):
+        ratio = one.dense.latency_ms / variant.latency_ms if variant.latency_ms else float("inf")
+        rows.append(
+            (
+                names[variant.name],
+                _ms(variant.latency_ms),
+                f"{ratio:.2f}x",
+                _energy_text(variant),
+                size_text(variant.stored_weight_bytes),
+                size_text(variant.dram_bytes),
+            )
+        )
+    title = f"{one.model} on {one.target}, {one.dtype}, batch {one.batch}, the baseline is dense on the same target"
+    columns = ("model", "latency", "dense over it", "energy uJ: low, nominal, high", "weights", "DRAM traffic")
+    return rows_table(title, columns, rows, right=(1, 2, 3, 4, 5))
+
+
+def _layers(one: Estimate) -> RenderableType:
+    rows = [
+        (
+            layer.name,
+            layer.kind,
+            layer.pattern,
+            count_text(layer.macs),
+            count_text(layer.compute_cycles),
+            count_text(layer.onchip_cycles),
+            count_text(layer.dram_cycles),
+            layer.bound,
+            _ms(layer.latency_ms),
+            "" if layer.nominal_uj is None else f"{layer.nominal_uj:.4g}",
+            layer.reason,
+        )
+        for layer in one.layers
+    ]
+    columns = ("layer", "kind", "pattern", "MACs", "compute", "on-chip", "DRAM", "bound", "latency", "uJ", "why")
+    return rows_table("Cycles a layer", columns, rows, right=(3, 4, 5, 6, 8, 9))
+
+
+def _energy_text(variant: Variant) -> str:
+    if variant.energy is None:
+        return "not known"
+    text = ", ".join(f"{energy.total_uj:.4g}" for energy in variant.energy)
+    return f"{text} (from design power)" if variant.energy[1].from_tdp else text
+
+
+def _ms(milliseconds: float) -> str:
+    """Four figures at any size: estimates of small layers are microseconds."""
+    return f"{milliseconds:.4g} ms"
+
+
+def _times(ratio: float) -> str:
+    return "without limit" if ratio == float("inf") else f"{ratio:.3g} times"

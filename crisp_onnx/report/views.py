@@ -1,0 +1,156 @@
+"""What check, inspect, verify and doctor found, as tables for people and as one JSON document for programs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel
+from rich.console import RenderableType
+from rich.text import Text
+
+from crisp_onnx.report.doctor import DoctorReport
+from crisp_onnx.report.findings import Check, Inspection, Verification
+from crisp_onnx.report.table import rows_table
+from crisp_onnx.report.wording import count_text, milliseconds_text, shape_text, share_text, size_text
+
+View = tuple[RenderableType, ...]
+
+
+def check_view(found: Check) -> View:
+    """A row per weight layer, the operators, and the groups of layers that share a dimension."""
+    rows = [
+        (
+            item.layer.name,
+            item.layer.op,
+            shape_text(item.layer.shape),
+            count_text(item.layer.weights),
+            "unknown" if item.layer.positions is None else count_text(item.layer.macs),
+            "yes" if item.prunable else "no",
+            item.reason,
+        )
+        for item in found.layers
+    ]
+    layers = rows_table(
+        f"{found.path.name}: {len(rows)} weight layers",
+        ("layer", "op", "shape", "weights", "MACs", "prunable", "why not"),
+        rows,
+        right=(3, 4),
+    )
+    shared = [group for group in found.groups if len(group.producers) > 1 or len(group.consumers) > 1]
+    groups = rows_table(
+        "Layers that share a channel dimension",
+        ("channels", "written by", "read by", "bound to"),
+        [(g.width, _listed(g.producers), _listed(g.consumers), _listed(g.bounds)) for g in shared],
+        right=(0,),
+    )
+    operators = ", ".join(f"{count} {name}" for name, count in found.operators.items())
+    lines = [
+        f"Operators (opset {found.opset}): {operators}.",
+        f"Prunable: {share_text(found.prunable_weights)} of the weights, "
+        f"{share_text(found.prunable_macs)} of the MACs.",
+    ]
+    if found.missing:
+        lines.append(
+            "No bridge to torch for "
+            + ", ".join(f"{name} ({count} nodes)" for name, count in found.missing.items())
+            + ": compress would refuse this model."
+        )
+    return (layers, Text(), *((groups, Text()) if shared else ()), *_lines([*lines, *found.notes]))
+
+
+def inspect_view(found: Inspection) -> View:
+    """A row per hybrid layer and the total against the formula."""
+    rows = [
+        (
+            layer.name,
+            layer.op,
+            shape_text(layer.shape),
+            f"{layer.pattern}, block {layer.pattern.block}, V {layer.pattern.vector_rows}",
+            f"{layer.kept_blocks} of {layer.block_columns}",
+            share_text(layer.density),
+            size_text(layer.value_bytes),
+            size_text(layer.metadata_bytes),
+        )
+        for layer in found.layers
+    ]
+    table = rows_table(
+        f"{found.path.name}: {len(rows)} hybrid layers",
+        ("layer", "op", "shape", "pattern", "blocks a row", "density", "values", "metadata"),
+        rows,
+        right=(5, 6, 7),
+    )
+    ratio = found.file_bytes / found.formula_bytes
+    lines = (
+        f"Every N:M group, block row and tensor shape was recounted: all {len(rows)} layers are as they say.",
+        f"File {size_text(found.file_bytes)}; formula plus dense tensors {size_text(found.formula_bytes)} "
+        f"({100 * (ratio - 1):+.1f} % for the graph itself).",
+    )
+    return (table, Text(), *_lines(lines))
+
+
+def verify_view(found: Verification) -> View:
+    """Original against compressed."""
+    first, second = found.timing.sides_ms
+    rows: list[tuple[str, str, str]] = [
+        ("file", size_text(found.bytes_original), size_text(found.bytes_compressed)),
+        ("latency, 1 thread, batch 1", milliseconds_text(first.median), milliseconds_text(second.median)),
+    ]
+    if found.comparison is not None:
+        n = found.comparison.n
+        one, two = found.comparison.counts
+        among = ("accuracy among the classes", one.right_restricted, two.right_restricted)
+        for name, a, b in (among, ("accuracy over all outputs", one.right, two.right)):
+            rows.append((name, share_text(a / n, n), share_text(b / n, n)))
+        rows.append(("images on which both agree", "", share_text(found.comparison.agreement / n, n)))
+    table = rows_table("", ("", "original", "compressed"), rows, right=(1, 2))
+    lines = (
+        f"Worst difference of the logits on seeded inputs: {found.worst_relative:.3g} of the largest.",
+        f"The compressed file's latency is that of {found.runtime}.",
+        *found.notes,
+    )
+    return (table, Text(), *_lines(lines))
+
+
+def doctor_view(found: DoctorReport) -> View:
+    """A row per finding."""
+    rows = [(f.name, f.state, f.found, f.remedy) for f in found.findings]
+    ready = "Ready." if found.ready else "Not ready: see the rows that are not ok."
+    return (rows_table("", ("what", "state", "found", "what to do"), rows), Text(), Text(ready))
+
+
+def document(found: object) -> str:
+    """Any result as one JSON document; numbers that are not finite become null."""
+    return json.dumps(_plain(found), indent=2) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", by_alias=True)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = [field.name for field in dataclasses.fields(value)]
+        derived = [name for name, item in vars(type(value)).items() if isinstance(item, property)]
+        return {name: _plain(getattr(value, name)) for name in (*names, *derived)}
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return _scalar(value.item() if isinstance(value, np.generic) else value)
+
+
+def _scalar(value: Any) -> Any:
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value
+
+
+def _lines(sentences: list[str] | tuple[str, ...]) -> tuple[Text, ...]:
+    return tuple(Text(sentence) for sentence in sentences)
+
+
+def _listed(names: tuple[str, ...], limit: int = 4) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
