@@ -1,4 +1,4 @@
-"""Write the padding that auto_pad means into `pads`, where the input's size is known."""
+"""Write the padding that auto_pad means into `pads`, where the input's size is known or does not matter."""
 
 from __future__ import annotations
 
@@ -18,18 +18,21 @@ class ExplicitPads:
             mode = node.attrs.get("auto_pad", "NOTSET")
             if node.op != "Conv" or mode == "NOTSET" or not constant(node.inputs[1]):
                 continue
-            sides = _sides(node)
+            window = [int(k) for k in node.inputs[1].shape[2:]]
+            sides = _sides(node, window)
             if mode != "VALID" and sides is None:
                 declined.append(Declined(self.name, node.name, f"auto_pad={mode} and the input's size is unknown"))
                 continue
-            window = [int(k) for k in node.inputs[1].shape[2:]]
             node.attrs["pads"] = [0] * 2 * len(window) if mode == "VALID" else _same(node, mode, sides or [], window)
             del node.attrs["auto_pad"]
             changed += 1
         return PassResult(changed, tuple(declined))
 
 
-def _sides(node: gs.Node) -> list[int] | None:
+def _sides(node: gs.Node, window: list[int]) -> list[int] | None:
+    """Sides of the input, or any where a stride of one makes the padding the same for all; None where unknown."""
+    if all(stride == 1 for stride in node.attrs.get("strides", ())):
+        return [1] * len(window)
     shape = node.inputs[0].shape
     if not shape or not all(isinstance(side, int) for side in shape[2:]):
         return None

@@ -67,7 +67,7 @@ def lower(
     *,
     output: Path | None = None,
     batch: int = 1,
-    size: Size = DEFAULT_SIZE,
+    size: int | Size = DEFAULT_SIZE,
     dtype: str | None = None,
 ) -> tuple[Lowered, Path]:
     """Lower the file `model` to `target` and write `model.<target>.json` (or `output`).
@@ -98,7 +98,7 @@ def estimate(
     *,
     against: str | Path | None = None,
     batch: int = 1,
-    size: Size = DEFAULT_SIZE,
+    size: int | Size = DEFAULT_SIZE,
     dtype: str | None = None,
     plots: Sequence[Path] = (),
 ) -> Estimation:
@@ -119,13 +119,13 @@ def estimate(
     return Estimation(found, other, ratio, tuple(plots))
 
 
-def _one(model: str | Path, target: Target, *, batch: int, size: Size, dtype: str | None) -> Estimate:
+def _one(model: str | Path, target: Target, *, batch: int, size: int | Size, dtype: str | None) -> Estimate:
     lowered = _lowered(Path(model), target, batch=batch, size=size, dtype=dtype)
     found, note = estimate_lowered(lowered, target), measured_elsewhere(target)
     return replace(found, notes=(*found.notes, note)) if note else found
 
 
-def _lowered(path: Path, target: Target, *, batch: int, size: Size, dtype: str | None) -> Lowered:
+def _lowered(path: Path, target: Target, *, batch: int, size: int | Size, dtype: str | None) -> Lowered:
     if path.suffix == ".json":
         lowered = read_lowered(path)
         if (batch, dtype) not in ((lowered.batch, None), (1, None), (lowered.batch, lowered.dtype)):

@@ -6,6 +6,8 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+from crisp_onnx.api.simplify import require_same_answers, simplify
+from crisp_onnx.bridge import missing_operators
 from crisp_onnx.errors import CrispError
 from crisp_onnx.model import (
     DEFAULT_SIZE,
@@ -13,14 +15,14 @@ from crisp_onnx.model import (
     Size,
     WeightLayer,
     classifier_chain,
+    height_and_width,
     load,
     tensor_shapes,
-    upgrade,
     weight_layers,
 )
 from crisp_onnx.model.classifier import ends_in_softmax
-from crisp_onnx.model.shapes import Shapes, with_value_info
-from crisp_onnx.passes import SIMPLIFY, Declined, run_passes
+from crisp_onnx.model.shapes import Shapes
+from crisp_onnx.passes import Declined
 
 log = logging.getLogger(__name__)
 
@@ -59,17 +61,16 @@ class Prepared:
         return wide[0] if wide else 1
 
 
-def prepare(path: Path, *, size: Size = DEFAULT_SIZE) -> Prepared:
-    """Load, upgrade and simplify a model. Open image sides count as those of `size`.
+def prepare(path: Path, *, size: int | Size = DEFAULT_SIZE) -> Prepared:
+    """Load, upgrade and simplify a model. Open image sides count as `size`: pixels of both, or height and width.
 
     Raises:
         CrispError: the file is broken, has several inputs, or cannot be upgraded.
     """
-    source = load(path)
-    upgraded = with_value_info(upgrade(source))  # the padding that auto_pad means depends on shapes
-    graph = upgraded.graph()
-    declined = run_passes(SIMPLIFY, graph)
-    model = with_value_info(upgraded.with_graph(graph))
+    size, source = height_and_width(size), load(path)
+    model, declined = simplify(source)
+    if not missing_operators(model):
+        require_same_answers(source, model, size=size)
     shapes = tensor_shapes(model, size=size)
     simplified = model.graph()
     chain = classifier_chain(simplified)

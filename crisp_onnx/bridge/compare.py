@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
-import onnxruntime as ort
 import torch
 from torch import Tensor
 
 from crisp_onnx.bridge.module import GraphModule
 from crisp_onnx.errors import CrispError, Defect
-from crisp_onnx.model import DEFAULT_SIZE, Model, Size, TensorSpec, save
+from crisp_onnx.model import DEFAULT_SIZE, Model, Size
+from crisp_onnx.model.answers import Runner, open_model, reason_of, relative_difference, seeded_image
 
 log = logging.getLogger(__name__)
 TOLERANCE = 1e-4
 # Sums of 16-bit numbers differ in their last places with the order of adding.
 TOLERANCE_16_BIT = 1e-2
-PROTOBUF_LIMIT_BYTES = 2**31 - 1
 Arrays = dict[str, npt.NDArray[Any]]
 
 
@@ -42,14 +38,13 @@ def compare_with_runtime(
     """
     spec = model.input
     sizes = tuple(batches) if spec.shape and spec.shape[0] is None else (spec.fixed(1, size)[0],)
-    rng = np.random.default_rng(seed)
     outputs = [o.name for o in model.proto.graph.output]
-    session = _session(model)
+    runner = _open(model)
     worst = 0.0
     for batch in dict.fromkeys(sizes):
-        image = _image(spec, rng, batch, size)
+        image = seeded_image(spec, batch, size, seed=seed + batch)
         ours = _run_torch(module, spec.name, image, outputs)
-        theirs = _run_runtime(session, model, spec.name, image, outputs)
+        theirs = _run_runtime(runner, model, spec.name, image, outputs)
         difference = max(relative_difference(ours[name], theirs[name]) for name in outputs)
         if difference > _tolerance(module):
             raise Defect(_first_difference(module, model, image, difference))
@@ -60,30 +55,9 @@ def compare_with_runtime(
     return worst
 
 
-def relative_difference(ours: npt.NDArray[Any], theirs: npt.NDArray[Any]) -> float:
-    """`max|ours - theirs| / max|theirs|`; infinite where shapes differ or only one of both is finite."""
-    if ours.shape != theirs.shape:
-        return float("inf")
-    if not ours.size:
-        return 0.0
-    a, b = ours.astype(np.float64), theirs.astype(np.float64)
-    finite = np.isfinite(b)
-    if not np.array_equal(a[~finite], b[~finite], equal_nan=True) or not np.isfinite(a[finite]).all():
-        return float("inf")
-    scale = max(float(np.abs(b[finite]).max(initial=0.0)), 1e-6)
-    return float(np.abs(a[finite] - b[finite]).max(initial=0.0)) / scale
-
-
 def _tolerance(module: GraphModule) -> float:
     half = any(p.dtype in (torch.float16, torch.bfloat16) for p in module.parameters())
     return TOLERANCE_16_BIT if half else TOLERANCE
-
-
-def _image(spec: TensorSpec, rng: np.random.Generator, batch: int, size: Size) -> npt.NDArray[Any]:
-    shape = spec.fixed(batch, size)
-    if np.issubdtype(spec.dtype, np.integer):
-        return rng.integers(0, 128, shape).astype(spec.dtype)
-    return rng.standard_normal(shape).astype(spec.dtype)
 
 
 def _run_torch(module: GraphModule, name: str, image: npt.NDArray[Any], outputs: Sequence[str]) -> Arrays:
@@ -98,33 +72,18 @@ def _run_torch(module: GraphModule, name: str, image: npt.NDArray[Any], outputs:
     return {key: value.cpu().numpy() for key, value in values.items()}
 
 
-def _session(model: Model, exposed: Sequence[str] = ()) -> ort.InferenceSession:
-    """The model in ONNX Runtime without graph rewriting, with the tensors `exposed` as outputs."""
-    proto = onnx.ModelProto()
-    proto.CopyFrom(model.proto)
-    proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in exposed)
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+def _open(model: Model, exposed: Sequence[str] = ()) -> Runner:
     try:
-        if proto.ByteSize() < PROTOBUF_LIMIT_BYTES:
-            return ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "model.onnx"
-            save(Model(proto, path, model.sha256), path)
-            return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return open_model(model, exposed)
     except Exception as error:  # onnxruntime raises many unrelated types
-        raise CrispError(f"ONNX Runtime cannot load {model.path.name}: {_first_line(error)}") from error
+        raise CrispError(f"ONNX Runtime cannot load {model.path.name}: {reason_of(error)}") from error
 
 
-def _run_runtime(
-    session: ort.InferenceSession, model: Model, name: str, image: npt.NDArray[Any], outputs: Sequence[str]
-) -> Arrays:
+def _run_runtime(runner: Runner, model: Model, name: str, image: npt.NDArray[Any], outputs: Sequence[str]) -> Arrays:
     try:
-        values = session.run(list(outputs), {name: image})
+        return runner.run({name: image}, outputs)
     except Exception as error:  # onnxruntime raises many unrelated types
-        raise CrispError(f"ONNX Runtime cannot run {model.path.name}: {_first_line(error)}") from error
-    return dict(zip(outputs, values, strict=True))
+        raise CrispError(f"ONNX Runtime cannot run {model.path.name}: {reason_of(error)}") from error
 
 
 def _first_difference(module: GraphModule, model: Model, image: npt.NDArray[Any], difference: float) -> str:
@@ -134,8 +93,8 @@ def _first_difference(module: GraphModule, model: Model, image: npt.NDArray[Any]
     known = {name for node in module.nodes for name in node.outputs if name}
     ours = _run_torch(module, model.input.name, image, sorted(known))
     names = [name for node in graph.node for name in node.output if name in known]
-    session = _session(model, [name for name in names if name not in outputs])
-    theirs = _run_runtime(session, model, model.input.name, image, names)
+    runner = _open(model, [name for name in names if name not in outputs])
+    theirs = _run_runtime(runner, model, model.input.name, image, names)
     for number, node in enumerate(graph.node):
         for name in node.output:
             if name in known and relative_difference(ours[name], theirs[name]) > tolerance:
@@ -145,7 +104,3 @@ def _first_difference(module: GraphModule, model: Model, image: npt.NDArray[Any]
                     f"{model.opset}), at its output {name!r}. Please report it with the model."
                 )
     return f"Torch and ONNX Runtime differ by {difference:.1e} (relative) on {model.path.name}, but no node alone does."
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -10,21 +10,27 @@ from crisp_onnx.lowering.layers import lower_layers
 from crisp_onnx.lowering.lowered import Lowered, Source
 from crisp_onnx.lowering.read_layers import read_layers
 from crisp_onnx.lowering.target import Target, load_target
-from crisp_onnx.model import DEFAULT_SIZE, Model, Size, tensor_shapes, write_files
+from crisp_onnx.model import DEFAULT_SIZE, Model, Size, height_and_width, tensor_shapes, write_files
 
 
 def lower(
-    model: Model, target: Target | str | Path, *, batch: int = 1, size: Size = DEFAULT_SIZE, dtype: str | None = None
+    model: Model,
+    target: Target | str | Path,
+    *,
+    batch: int = 1,
+    size: int | Size = DEFAULT_SIZE,
+    dtype: str | None = None,
 ) -> Lowered:
     """`model`, dense or emitted with hybrid operators, as `target` sees it.
 
-    `size`: height and width of open image sides. `dtype`: int8, fp16 or fp32; the target's first type if not given.
+    `size`: pixels of open image sides, one number or height and width. `dtype`: int8, fp16 or fp32; the target's first
+    type if not given.
 
     Raises:
         CrispError: unknown target, or no operator of the model could be read.
     """
     chosen = target if isinstance(target, Target) else load_target(target)
-    layers, notes = read_layers(model, tensor_shapes(model, batch=batch, size=size))
+    layers, notes = read_layers(model, tensor_shapes(model, batch=batch, size=height_and_width(size)))
     if not layers:
         raise CrispError(f"{model.path.name} has no operator with known shapes. Give the model fixed input sizes.")
     return lower_layers(

@@ -6,7 +6,7 @@ from crisp_onnx.model.names import fresh_name, tensor_names
 from crisp_onnx.model.opset import upgrade
 from crisp_onnx.model.read import load
 from crisp_onnx.model.shapes import tensor_shapes, with_value_info
-from crisp_onnx.model.spec import DEFAULT_SIZE, Model, Size, TensorSpec
+from crisp_onnx.model.spec import DEFAULT_SIZE, Model, Size, TensorSpec, height_and_width
 from crisp_onnx.model.write import save, serialize, write_files
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "WeightLayer",
     "classifier_chain",
     "fresh_name",
+    "height_and_width",
     "load",
     "save",
     "serialize",

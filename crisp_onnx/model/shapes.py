@@ -1,14 +1,21 @@
-"""Shapes of every tensor for one image: static inference first, one run in ONNX Runtime where that leaves gaps."""
+"""Shapes as facts: inferred from the inputs and the stored values, never taken from what a file says of its tensors.
+
+A file that was edited (another input size, another batch) keeps the shapes of what it was; ONNX Runtime does not look
+at them.
+"""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 import onnx
-import onnxruntime as ort
+import onnx_graphsurgeon as gs
 
+from crisp_onnx.model.answers import open_model
+from crisp_onnx.model.skeleton import skeleton
 from crisp_onnx.model.spec import DEFAULT_SIZE, Model, Size
 
 log = logging.getLogger(__name__)
@@ -20,58 +27,89 @@ def tensor_shapes(model: Model, *, batch: int = 1, size: Size = DEFAULT_SIZE) ->
 
     A tensor whose shape neither inference nor a run gives is left out.
     """
-    proto = onnx.ModelProto()
-    proto.CopyFrom(model.proto)
     spec = model.input
     fixed = spec.fixed(batch, size)
-    stored = {t.name for t in proto.graph.initializer}
+    proto = skeleton(model.proto, hints=False)
     for value in proto.graph.input:
-        if value.name not in stored:
+        if value.name == spec.name:
             for dim, length in zip(value.type.tensor_type.shape.dim, fixed, strict=True):
                 dim.dim_value = length
-    del proto.graph.value_info[:]
-    for output in proto.graph.output:
-        output.type.tensor_type.ClearField("shape")
-    try:
-        proto = onnx.shape_inference.infer_shapes(proto, data_prop=True)
-    except (onnx.shape_inference.InferenceError, ValueError) as error:  # over 2 GiB, or the graph contradicts itself
-        log.debug("static shape inference failed: %s", error)
-    shapes = _known(proto)
-    wanted = [o for node in proto.graph.node for o in node.output if o and o not in shapes]
-    if wanted:
-        shapes.update(_run(proto, wanted, spec.name, np.zeros(fixed, spec.dtype)))
-    return shapes
-
-
-def with_value_info(model: Model) -> Model:
-    """The model with every inferable shape stored on its edges; open dimensions keep their names."""
-    try:
-        inferred = onnx.shape_inference.infer_shapes(model.proto, data_prop=True)
-    except (onnx.shape_inference.InferenceError, ValueError) as error:  # over 2 GiB, or the graph contradicts itself
-        log.debug("static shape inference failed: %s", error)
-        return model
-    return replace(model, proto=inferred)
-
-
-def _known(proto: onnx.ModelProto) -> Shapes:
-    shapes: Shapes = {t.name: tuple(t.dims) for t in proto.graph.initializer}
-    for value in (*proto.graph.value_info, *proto.graph.input, *proto.graph.output):
+    inferred = _infer(proto)
+    shapes: Shapes = {t.name: tuple(t.dims) for t in model.proto.graph.initializer}
+    for value in (*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output):
         tensor = value.type.tensor_type
         if tensor.HasField("shape") and all(d.HasField("dim_value") for d in tensor.shape.dim):
             shapes[value.name] = tuple(d.dim_value for d in tensor.shape.dim)
+    wanted = [o for node in model.proto.graph.node for o in node.output if o and o not in shapes]
+    if wanted:
+        shapes.update(_run(model, wanted, np.zeros(fixed, spec.dtype)))
     return shapes
 
 
-def _run(proto: onnx.ModelProto, wanted: list[str], name: str, image: np.ndarray) -> Shapes:
-    named = {o.name for o in proto.graph.output}
-    proto.graph.output.extend(onnx.ValueInfoProto(name=tensor) for tensor in wanted if tensor not in named)
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+def facts(model: Model) -> dict[str, onnx.ValueInfoProto]:
+    """Type and shape of every tensor, by name, as far as they follow from the inputs; open dimensions keep their names.
+
+    An output also keeps the dimensions that the file declares where nothing is known of them.
+    """
+    inferred = _infer(skeleton(model.proto, hints=False))
+    found = {value.name: value for value in (*inferred.graph.value_info, *inferred.graph.output)}
+    for declared in model.proto.graph.output:
+        if declared.name in found:
+            _complete(found[declared.name].type.tensor_type, declared.type.tensor_type)
+    return found
+
+
+def with_value_info(model: Model) -> Model:
+    """The model with the facts stored on its edges in place of what stood there."""
+    known = facts(model)
+    proto = onnx.ModelProto()
+    proto.CopyFrom(model.proto)
+    outputs = {value.name for value in proto.graph.output}
+    del proto.graph.value_info[:]
+    proto.graph.value_info.extend(value for name, value in known.items() if name not in outputs)
+    for output in proto.graph.output:
+        if output.name in known:
+            output.type.CopyFrom(known[output.name].type)
+    return replace(model, proto=proto)
+
+
+def inform(graph: gs.Graph, known: Mapping[str, onnx.ValueInfoProto]) -> None:
+    """Give every tensor of `graph` the shape that is known of it, and no other."""
+    given = {id(tensor) for tensor in graph.inputs}
+    for name, tensor in graph.tensors().items():
+        if isinstance(tensor, gs.Variable) and id(tensor) not in given:
+            tensor.shape = _shape(known[name].type.tensor_type) if name in known else None
+
+
+def _shape(tensor: onnx.TypeProto.Tensor) -> list[int | str] | None:
+    if not tensor.HasField("shape"):
+        return None
+    return [d.dim_value if d.HasField("dim_value") else d.dim_param for d in tensor.shape.dim]
+
+
+def _complete(known: onnx.TypeProto.Tensor, declared: onnx.TypeProto.Tensor) -> None:
+    """Fill what is not known from what is declared, where the two agree in everything else."""
+    if not known.HasField("shape"):
+        known.shape.CopyFrom(declared.shape) if declared.HasField("shape") else None
+    if len(known.shape.dim) != len(declared.shape.dim):
+        return
+    for dim, said in zip(known.shape.dim, declared.shape.dim, strict=True):
+        if not dim.HasField("dim_value") and (said.HasField("dim_value") or said.dim_param):
+            dim.CopyFrom(said)
+
+
+def _infer(proto: onnx.ModelProto) -> onnx.ModelProto:
     try:
-        session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        values = session.run(wanted, {name: image})
+        return onnx.shape_inference.infer_shapes(proto, data_prop=True)
+    except (onnx.shape_inference.InferenceError, ValueError) as error:  # the graph contradicts itself
+        log.debug("static shape inference failed: %s", error)
+        return proto
+
+
+def _run(model: Model, wanted: list[str], image: np.ndarray) -> Shapes:
+    try:
+        values = open_model(model, wanted).run({model.input.name: image}, wanted)
     except Exception as error:  # onnxruntime raises many types; shapes stay unknown and the caller says so
         log.debug("shapes by running failed: %s", error)
         return {}
-    return {tensor: tuple(value.shape) for tensor, value in zip(wanted, values, strict=True) if hasattr(value, "shape")}
+    return {tensor: tuple(value.shape) for tensor, value in values.items() if hasattr(value, "shape")}

@@ -14,6 +14,7 @@ from onnx import helper
 from onnx_graphsurgeon.logger import G_LOGGER
 
 from crisp_onnx.errors import CrispError
+from crisp_onnx.model.skeleton import describe
 
 # Graphsurgeon prints its warnings to stdout, where only results belong; its errors arrive as exceptions.
 G_LOGGER.severity = G_LOGGER.CRITICAL + 1
@@ -24,6 +25,11 @@ Size: TypeAlias = tuple[int, int]
 """Height and width of an image in pixels."""
 DEFAULT_SIZE: Size = (224, 224)
 OPEN_CHANNELS = 3
+
+
+def height_and_width(size: int | Size) -> Size:
+    """`size`, or a square of that side."""
+    return (size, size) if isinstance(size, int) else size
 
 
 @dataclass(frozen=True)
@@ -121,11 +127,7 @@ class Model:
         except (ValueError, TypeError) as error:  # names and dimensions that are no text
             raise self._unreadable(error) from error
         proto.ir_version = max(self.proto.ir_version, 8)
-        del proto.metadata_props[:]
-        proto.metadata_props.extend(self.proto.metadata_props)
-        proto.producer_name, proto.producer_version = self.proto.producer_name, self.proto.producer_version
-        proto.doc_string = self.proto.doc_string
-        proto.domain, proto.model_version = self.proto.domain, self.proto.model_version
+        describe(proto, self.proto)
         return replace(self, proto=proto)
 
     def _unreadable(self, error: Exception) -> CrispError:

@@ -9,11 +9,11 @@ import pytest
 from torch import Tensor
 
 from crisp_onnx.bridge import compare_with_runtime, to_torch
-from crisp_onnx.bridge.compare import relative_difference
 from crisp_onnx.bridge.handlers import OPERATORS
 from crisp_onnx.bridge.node import Node, Operator
 from crisp_onnx.errors import CrispError, Defect
 from crisp_onnx.model import Model
+from crisp_onnx.model.answers import relative_difference
 
 Parse = Callable[..., Model]
 CHAIN = """g (float[N,3] x) => (float[N,3] y) {

@@ -81,31 +81,3 @@ def test_local_functions_below_opset_13_are_refused_rather_than_lost(model_of):
     )
     with pytest.raises(CrispError, match="local functions, which cannot be converted"):
         upgrade(model)
-
-
-def test_a_conversion_that_changes_the_answers_is_refused(tmp_path, monkeypatch):
-    old = old_model(9, 4, tmp_path)
-
-    def wrong(proto: onnx.ModelProto, version: int) -> onnx.ModelProto:
-        copy = onnx.ModelProto()
-        copy.CopyFrom(proto)
-        copy.graph.initializer[0].raw_data = bytes(len(copy.graph.initializer[0].raw_data))
-        return copy
-
-    monkeypatch.setattr(version_converter, "convert_version", wrong)
-    with pytest.raises(CrispError, match=r"Converting old\.onnx from opset 9 to 13 went wrong: the result differs by"):
-        upgrade(old)
-
-
-def test_a_conversion_that_does_not_run_is_refused(tmp_path, monkeypatch):
-    old = old_model(9, 4, tmp_path)
-
-    def broken(proto: onnx.ModelProto, version: int) -> onnx.ModelProto:
-        copy = onnx.ModelProto()
-        copy.CopyFrom(proto)
-        copy.graph.node[0].op_type = "NoSuchOperator"
-        return copy
-
-    monkeypatch.setattr(version_converter, "convert_version", broken)
-    with pytest.raises(CrispError, match="the result does not run"):
-        upgrade(old)

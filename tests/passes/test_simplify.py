@@ -139,6 +139,16 @@ def test_open_sides_are_declined_for_same_but_not_for_valid(model_of, rewrite):
     assert [node.attrs.get("auto_pad") for node in after.graph.nodes] == ["SAME_UPPER", None]
 
 
+@pytest.mark.parametrize("mode", ["SAME_UPPER", "SAME_LOWER"])
+@pytest.mark.parametrize("window", ["3,3", "4,2"])
+def test_open_sides_do_not_matter_to_a_stride_of_one(model_of, rewrite, mode, window):
+    model = model_of(
+        f'(float[N,3,H,W] x) => (float[N,4,H,W] y) <float[4,3,{window}] w> {{ y = Conv<auto_pad="{mode}">(x, w) }}'
+    )
+    x = np.random.default_rng(0).standard_normal((1, 3, 7, 12)).astype(np.float32)
+    assert "pads" in rewrite(model, [ExplicitPads()], x=x).graph.nodes[0].attrs
+
+
 def test_a_computed_window_is_left_alone(model_of):
     model = model_of('(float[3,3,3,3] x) => (float[3,3,3,3] y) { w = Relu(x) y = Conv<auto_pad="SAME_UPPER">(x, w) }')
     assert ExplicitPads().run(model.graph()).changed == 0

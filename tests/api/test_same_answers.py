@@ -1,0 +1,161 @@
+"""The plain graph answers as the file does, whatever that says of its shapes; a step that changes that is named."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+import pytest
+from onnx import helper, version_converter
+
+from crisp_onnx.api import simplify as module
+from crisp_onnx.api.prepare import prepare
+from crisp_onnx.api.simplify import require_same_answers, simplify
+from crisp_onnx.errors import CrispError, Defect
+from crisp_onnx.model import Model
+from crisp_onnx.passes import PassResult
+
+SAME = (
+    "(float[N,3,17,17] x) => (float[N,5] y) <float[8,3,3,3] a, float[8,8,3,3] b, float[8,5] fc>"
+    '{ s = Conv<pads=[1,1,1,1]>(x, a) t = Conv<auto_pad="SAME_UPPER", strides=[2,2]>(s, b)'
+    " u = Conv<pads=[1,1,1,1]>(t, b) p = GlobalAveragePool(u) f = Flatten(p) y = MatMul(f, fc) }"
+)
+
+
+def with_stale_shapes(model: Model, sides: tuple[int | str, int | str]) -> Model:
+    """The model with shapes inferred, and then another size of its input."""
+    proto = onnx.shape_inference.infer_shapes(model.proto)
+    for dim, side in zip(list(proto.graph.input[0].type.tensor_type.shape.dim)[2:], sides, strict=True):
+        dim.Clear()
+        if isinstance(side, int):
+            dim.dim_value = side
+        else:
+            dim.dim_param = side
+    return Model(proto, model.path, "")
+
+
+@pytest.mark.parametrize(("sides", "pads"), [((16, 16), [0, 0, 1, 1]), ((17, 16), [1, 0, 1, 1]), ((15, 19), [1] * 4)])
+def test_padding_follows_the_input_and_not_the_shapes_that_an_edited_file_kept(model_of, answers, sides, pads):
+    source = with_stale_shapes(model_of(SAME), sides)
+    model, _ = simplify(source)
+    assert model.graph().nodes[1].attrs["pads"] == pads
+    x = np.random.default_rng(0).standard_normal((2, 3, *sides)).astype(np.float32)
+    assert np.allclose(answers(model, x)[0], answers(source, x)[0], atol=1e-5)
+
+
+def test_padding_of_open_sides_stays_open_though_an_edited_file_holds_shapes(model_of, answers):
+    source = with_stale_shapes(model_of(SAME), ("H", "W"))
+    model, declined = simplify(source)
+    assert "auto_pad=SAME_UPPER and the input's size is unknown" in [d.reason for d in declined]
+    for sides in ((16, 16), (17, 18)):
+        x = np.random.default_rng(0).standard_normal((1, 3, *sides)).astype(np.float32)
+        assert np.allclose(answers(model, x)[0], answers(source, x)[0], atol=1e-5)
+
+
+def test_no_shape_of_an_edited_file_survives(model_of):
+    model, _ = simplify(with_stale_shapes(model_of(SAME), (16, 12)))
+    shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim][1:] for v in model.proto.graph.value_info}
+    assert shapes == {"s": [8, 16, 12], "t": [8, 8, 6], "u": [8, 8, 6], "p": [8, 1, 1], "f": [8]}
+
+
+def test_a_declared_output_that_the_graph_contradicts_is_corrected_and_a_missing_one_filled_in(model_of):
+    for declared in ([7], [3, 4, 5], None):
+        source = model_of(SAME)
+        source.proto.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", 1, declared))
+        assert simplify(source)[0].output.shape == (None, 5)
+
+
+class ChangesWeights:
+    """A pass that makes one weight larger, by a factor."""
+
+    name = "changes_weights"
+
+    def __init__(self, factor: float) -> None:
+        self.factor = factor
+
+    def run(self, graph: gs.Graph) -> PassResult:
+        graph.tensors()["b"].values = graph.tensors()["b"].values * np.float32(self.factor)
+        return PassResult(1)
+
+
+class PadsForEvenSides:
+    """A pass that writes the padding of even sides, whatever the side."""
+
+    name = "pads_for_even_sides"
+
+    def run(self, graph: gs.Graph) -> PassResult:
+        for node in graph.nodes:
+            if node.attrs.pop("auto_pad", None):
+                node.attrs["pads"] = [0, 0, 1, 1]
+        return PassResult(1)
+
+
+def test_a_pass_that_changes_the_answers_is_named(model_of, monkeypatch):
+    source = model_of(SAME)
+    monkeypatch.setattr(module, "SIMPLIFY", (*module.SIMPLIFY[:1], ChangesWeights(1.001), *module.SIMPLIFY[1:]))
+    with pytest.raises(Defect, match=r"differ by \d\.\de-03 \(relative\) after the step 'changes_weights'"):
+        require_same_answers(source, simplify(source)[0], size=(17, 17))
+
+
+def test_a_change_within_the_tolerance_is_none(model_of, monkeypatch):
+    source = model_of(SAME)
+    monkeypatch.setattr(module, "SIMPLIFY", (ChangesWeights(1.00001),))
+    require_same_answers(source, simplify(source)[0], size=(17, 17))
+
+
+def test_open_sides_are_compared_at_a_second_size(model_of, monkeypatch):
+    source = with_stale_shapes(model_of(SAME), ("H", "W"))
+    monkeypatch.setattr(module, "SIMPLIFY", (PadsForEvenSides(),))
+    with pytest.raises(Defect, match="after the step 'pads_for_even_sides'"):
+        require_same_answers(source, simplify(source)[0], size=(16, 16))
+
+
+def test_a_model_that_answers_at_random_is_refused(model_of):
+    source = model_of(
+        "(float[N,4] x) => (float[N,4] y) <float r = {0.5}, bool t = {1}> { d = Dropout(x, r, t) y = Relu(d) }"
+    )
+    with pytest.raises(CrispError, match="differently from run to run"):
+        require_same_answers(source, source, size=(8, 8))
+
+
+def test_a_model_that_does_not_run_is_refused_with_the_reason(model_of, tmp_path):
+    source = model_of("(float[N,4] x) => (float[N,P] y) <int64[2] s = {3,5}> { y = Reshape(x, s) }")
+    (tmp_path / "m.onnx").write_bytes(source.proto.SerializeToString())
+    with pytest.raises(CrispError, match=r"cannot run .*m\.onnx on an input of 1x4: .*Reshape") as caught:
+        prepare(tmp_path / "m.onnx")
+    assert not isinstance(caught.value, Defect)
+
+
+@pytest.fixture
+def old(model_of) -> Model:
+    return model_of(
+        "(float[N,3,8,8] x) => (float[N,5] y) <float[6,3,3,3] w, float[6,5] fc, float[5] b>"
+        "{ t = Conv<pads=[1,1,1,1]>(x, w) p = GlobalAveragePool(t) f = Squeeze<axes=[2,3]>(p) y = Gemm(f, fc, b) }",
+        opset=9,
+    )
+
+
+def test_a_conversion_that_changes_the_answers_is_refused(old, monkeypatch):
+    real = version_converter.convert_version
+
+    def wrong(proto: onnx.ModelProto, version: int) -> onnx.ModelProto:
+        converted = real(proto, version)
+        next(n for n in converted.graph.node if n.op_type == "Gemm").attribute.add(name="alpha", type=1, f=2.0)
+        return converted
+
+    monkeypatch.setattr(version_converter, "convert_version", wrong)
+    with pytest.raises(CrispError, match=r"'opset conversion' .* Export the model again at opset 13") as caught:
+        require_same_answers(old, simplify(old)[0], size=(8, 8))
+    assert caught.value.exit_code == 2
+
+
+def test_a_conversion_that_does_not_run_is_refused(old, monkeypatch):
+    def broken(proto: onnx.ModelProto, version: int) -> onnx.ModelProto:
+        copy = onnx.ModelProto()
+        copy.CopyFrom(proto)
+        copy.graph.node[0].op_type = "NoSuchOperator"
+        return copy
+
+    monkeypatch.setattr(version_converter, "convert_version", broken)
+    with pytest.raises(CrispError, match="no longer run after the step 'opset conversion'"):
+        require_same_answers(old, simplify(old)[0], size=(8, 8))
