@@ -61,6 +61,8 @@ def compress(recipe: Recipe, *, data: Iterable[Pair] | None = None, eval_data: I
         images, judged = (
             None if given is None else open_images(given, classes, labels, preprocess) for given in sources
         )
+        if judged is not None:
+            told += judged.told()
     with workshop(recipe.folder) as bench:
         learned = learn(
             recipe, prepared, planner=planner, classes=classes, preprocess=preprocess, given=images, watch=watch

@@ -144,7 +144,7 @@ def _see(
             "follows what the model believes of its classes. Pass --data to learn from real images."
         )
         return _Sight(images, None, (*assumed, note))
-    notes = (*assumed, *(f"Left out of {given.source}: {reason}." for reason in given.left_out))
+    notes = (*assumed, *given.told())
     if given.labels is not None and np.unique(given.labels, return_counts=True)[1].min() < 2:
         return _Sight(given, None, notes)
     images, held_out = hold_out(given, HELD_OUT, seed=recipe.seed)

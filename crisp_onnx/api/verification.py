@@ -59,7 +59,7 @@ def verify(
     notes = list(filter(None, [way.assumed and way.assumed.capitalize() + ".", _origin_note(first, second)]))
     if data is not None and chosen is not None:
         images = open_images(data, chosen, known, way)
-        notes += [f"Left out of {images.source}: {reason}." for reason in images.left_out]
+        notes += images.told()
         comparison = compare_on(sessions, images, chosen.indices)
     else:
         notes.append("Accuracy is not measured: no images were given. Pass --data.")

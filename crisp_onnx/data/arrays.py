@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import IO
 
 import numpy as np
+import numpy.typing as npt
+from PIL import Image
 
 from crisp_onnx.data.images import Indices
-from crisp_onnx.data.pixels import Pixels, channels_last, from_array
+from crisp_onnx.data.pixels import Picture, Pixels
 from crisp_onnx.data.preprocess import Preprocess
 from crisp_onnx.errors import CrispError
 
@@ -32,6 +34,37 @@ class ArrayStore:
         for place, row in enumerate(rows):
             pixels[place] = preprocess.fit(from_array(self.array[row], f"Image {row} of {self.where}"))
         return pixels
+
+
+def from_array(array: npt.ArrayLike, where: str) -> Picture:
+    """The image of uint8 pixels shaped (h, w), (h, w, c) or (c, h, w), with 1, 3 or 4 channels.
+
+    Raises:
+        CrispError: another type or shape; the message names `where`.
+    """
+    pixels = np.asarray(array)
+    if pixels.dtype != np.uint8:
+        raise CrispError(f"{where} holds {pixels.dtype} values. Give images as uint8 from 0 to 255.")
+    return Picture(Image.fromarray(np.ascontiguousarray(channels_last(pixels, where))))
+
+
+def channels_last(pixels: Pixels, where: str) -> Pixels:
+    """View pixels (.., h, w[, c]) or (.., c, h, w) of one image as (h, w) or (h, w, c).
+
+    Raises:
+        CrispError: the shape is none of these, or a side is 0.
+    """
+    if 0 not in pixels.shape:
+        if pixels.ndim == 2:
+            return pixels
+        if pixels.ndim == 3 and pixels.shape[-1] in (1, 3, 4):
+            return np.squeeze(pixels, -1) if pixels.shape[-1] == 1 else pixels
+        if pixels.ndim == 3 and pixels.shape[0] in (1, 3, 4):
+            return np.squeeze(pixels, 0) if pixels.shape[0] == 1 else pixels.transpose(1, 2, 0)
+    raise CrispError(
+        f"{where} has the shape {'x'.join(map(str, pixels.shape)) or 'of a number'}, which is no image. "
+        "Give (h, w), (h, w, c) or (c, h, w) with 1, 3 or 4 channels."
+    )
 
 
 def checked_store(array: Pixels, where: str) -> ArrayStore:

@@ -19,7 +19,8 @@ log = logging.getLogger(__name__)
 class Found:
     """Row i of `store` is an image of output `outputs[i]`, shaped (n,); -1 where it is none of the model's outputs.
 
-    `source` names the images in messages; `hint` ends the message about a class without images.
+    `source` names the images in messages; `hint` ends the message about a class without images; `notes` say what is
+    read in a way that the user should know of.
     """
 
     store: Store
@@ -27,6 +28,7 @@ class Found:
     source: str
     left_out: tuple[str, ...] = ()
     hint: str = ""
+    notes: tuple[str, ...] = ()
 
     def keep(self, classes: Classes, preprocess: Preprocess) -> Images:
         """The images of the user's classes.
@@ -52,4 +54,4 @@ class Found:
             )
         for reason in left_out:
             log.info("left out of %s: %s", self.source, reason)
-        return Images(self.store, rows, self.outputs[rows], preprocess, self.source, left_out)
+        return Images(self.store, rows, self.outputs[rows], preprocess, self.source, left_out, self.notes)

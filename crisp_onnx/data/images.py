@@ -38,7 +38,8 @@ class Store(Protocol):
 class Images:
     """`rows` (n,) of a store, with the output index of each in `labels` (n,), or None where there are no labels.
 
-    `source` says where the images come from, `left_out` what of it is not used and why, a sentence each.
+    `source` says where the images come from, `left_out` what of it is not used and why, `notes` what is read in a way
+    that the user should know of.
     """
 
     store: Store
@@ -47,6 +48,11 @@ class Images:
     preprocess: Preprocess
     source: str
     left_out: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def told(self) -> tuple[str, ...]:
+        """What the user should know of the images, a sentence each."""
+        return (*(f"Left out of {self.source}: {reason}." for reason in self.left_out), *self.notes)
 
     def __len__(self) -> int:
         return len(self.rows)

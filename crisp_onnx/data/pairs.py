@@ -8,11 +8,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from crisp_onnx.data.arrays import ArrayStore, spooled
+from crisp_onnx.data.arrays import ArrayStore, from_array, spooled
 from crisp_onnx.data.classes import Classes, wanted
+from crisp_onnx.data.depth import Depth, deep_kind
 from crisp_onnx.data.found import Found
 from crisp_onnx.data.labels import Labels
-from crisp_onnx.data.pixels import Pixels, from_array
+from crisp_onnx.data.pixels import Picture, Pixels
 from crisp_onnx.data.preprocess import Preprocess
 from crisp_onnx.errors import CrispError
 
@@ -45,7 +46,7 @@ def read_pairs(pairs: Iterable[Pair], classes: Classes, labels: Labels | None, p
                 foreign += 1
                 continue
             outputs.append(output)
-            yield preprocess.fit(image if isinstance(image, Image.Image) else from_array(image, where))
+            yield preprocess.fit(_picture(image, preprocess, where))
 
     array = spooled(fitted(), (*preprocess.size, preprocess.channels))
     left_out = (f"{foreign} images of no wanted class",) if foreign else ()
@@ -56,6 +57,19 @@ def _checked(pair: object, where: str) -> Pair:
     if not isinstance(pair, (tuple, list)) or len(pair) != 2:
         raise CrispError(f"{where} is no (image, label) pair but a {type(pair).__name__}. Give pairs.")
     return pair[0], pair[1]
+
+
+def _picture(image: Image.Image | npt.ArrayLike, preprocess: Preprocess, where: str) -> Picture:
+    """The image of a pair. Deep ones need a range from the user: there is no header, and no whole set to look at."""
+    if not isinstance(image, Image.Image):
+        return from_array(image, where)
+    kind = deep_kind(image)
+    if kind is not None and preprocess.range is None:
+        raise CrispError(
+            f"{where} has {kind.name} samples. Say with range=LOW/HIGH in the preprocessing what is black and what "
+            "white, or give 8-bit images."
+        )
+    return Picture(image, None if kind is None else Depth(kind))
 
 
 def _output(label: object, classes: Classes, labels: Labels | None, where: str) -> int | None:

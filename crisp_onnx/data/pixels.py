@@ -1,91 +1,133 @@
-"""Pixels: decode an image file or take an array, bring it to 8-bit grey or RGB, cover and centre-crop a size."""
+"""Pixels: decode an image file, bring it to 8-bit grey or RGB, cover and centre-crop a size."""
 
 from __future__ import annotations
 
-import struct
-import warnings
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image
 
+from crisp_onnx.data.depth import COLOUR_16, UNSIGNED_16, Depth, Range, believed, depth_of, eight_bits, extremes
 from crisp_onnx.errors import CrispError
+from crisp_onnx.reading import border, shown
 
 Pixels = npt.NDArray[np.uint8]
 
+# What Pillow decodes by itself. Not EPS, PDF or WMF: those start other programs.
+FORMATS = ("JPEG", "MPO", "PNG", "GIF", "WEBP", "BMP", "DIB", "TIFF", "PPM", "AVIF", "JPEG2000", "TGA", "SGI", "QOI")
+MAX_PIXELS = 1 << 26
+MAX_SIDE = 1 << 17
+MAX_RESIZED = 1 << 24
+MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "LAB", "HSV", "I", "F")
+ORIENTATION = 0x0112
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
-def decode(path: Path | str) -> Image.Image:
-    """The image of a file, whole in memory and turned upright as its EXIF orientation says.
+
+@dataclass(frozen=True)
+class Picture:
+    """An image in memory; `depth` where its samples had more than 8 bits.
+
+    `animated`: it is the first of several frames or pages.
+    """
+
+    image: Image.Image
+    depth: Depth | None = None
+    animated: bool = False
+
+    def plain(self, reach: Range | None = None) -> Image.Image:
+        """The image with 8 bits a sample; `reach` are the samples that mean black and white where it is deep.
+
+        Without it the header decides, else what the image alone is believed to mean, else the whole of 16 bits.
+
+        Raises:
+            CrispError: nothing says what the samples mean.
+        """
+        if self.depth is None or self.depth.kind is COLOUR_16:
+            return self.image
+        found = reach or self.depth.stated or believed(self.depth.kind, *extremes(self.image))
+        if found is None and self.depth.kind is UNSIGNED_16:
+            found = (0.0, 65535.0)
+        if found is None:
+            raise CrispError(
+                f"An image has {self.depth.kind.name} samples of unclear range. Say with range=LOW/HIGH in the "
+                "preprocessing what is black and what white, or give 8-bit images."
+            )
+        return eight_bits(self.image, *found, inverted=self.depth.inverted)
+
+
+def decode(path: Path | str) -> Picture:
+    """The first image of a file, turned upright as its EXIF orientation says.
 
     Raises:
-        CrispError: the file is missing, truncated, or no image that Pillow reads.
+        CrispError: the file is missing, truncated, too large, or no image that Pillow reads.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # oversized and damaged metadata; what matters raises
-            with Image.open(path) as image:
-                image.load()
-                return ImageOps.exif_transpose(image)
-    except (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError) as error:
-        reason = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
-        raise CrispError(f"The image {path} cannot be read: {reason}. Replace or delete it.") from error
+    with (
+        border(f"The image {shown(str(path))} cannot be read", "Replace or delete it."),
+        Image.open(path, formats=_formats()) as image,
+    ):
+        if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
+            raise ValueError(
+                f"{image.width}x{image.height} pixels are more than {MAX_PIXELS >> 20} Mi, or a side is over {MAX_SIDE}"
+            )
+        if image.mode not in MODES and not image.mode.startswith("I;16"):
+            raise ValueError(f"pixels of the kind {image.mode} are not known")
+        depth = depth_of(image)  # before the loading, which forgets the raw form
+        animated = image.format != "MPO" and bool(getattr(image, "is_animated", False))  # MPO: a preview behind it
+        image.load()
+        turn = UPRIGHT.get(image.getexif().get(ORIENTATION, 1))
+        return Picture(image if turn is None else image.transpose(turn), depth, animated)
 
 
-def from_array(array: npt.ArrayLike, where: str) -> Image.Image:
-    """The image of uint8 pixels shaped (h, w), (h, w, c) or (c, h, w), with 1, 3 or 4 channels.
-
-    Raises:
-        CrispError: another type or shape; the message names `where`.
-    """
-    pixels = np.asarray(array)
-    if pixels.dtype != np.uint8:
-        raise CrispError(f"{where} holds {pixels.dtype} values. Give images as uint8 from 0 to 255.")
-    return Image.fromarray(np.ascontiguousarray(channels_last(pixels, where)))
+@cache
+def _formats() -> tuple[str, ...]:
+    """Those of the formats that this Pillow was built with."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
-def channels_last(pixels: Pixels, where: str) -> Pixels:
-    """View pixels (.., h, w[, c]) or (.., c, h, w) of one image as (h, w) or (h, w, c).
-
-    Raises:
-        CrispError: the shape is none of these, or a side is 0.
-    """
-    if 0 not in pixels.shape:
-        if pixels.ndim == 2:
-            return pixels
-        if pixels.ndim == 3 and pixels.shape[-1] in (1, 3, 4):
-            return np.squeeze(pixels, -1) if pixels.shape[-1] == 1 else pixels
-        if pixels.ndim == 3 and pixels.shape[0] in (1, 3, 4):
-            return np.squeeze(pixels, 0) if pixels.shape[0] == 1 else pixels.transpose(1, 2, 0)
-    raise CrispError(
-        f"{where} has the shape {'x'.join(map(str, pixels.shape)) or 'of a number'}, which is no image. "
-        "Give (h, w), (h, w, c) or (c, h, w) with 1, 3 or 4 channels."
-    )
-
-
-def fit(image: Image.Image, size: tuple[int, int], resize: int | None, channels: int) -> Pixels:
+def fit(
+    picture: Picture, size: tuple[int, int], resize: int | None, channels: int, reach: Range | None = None
+) -> Pixels:
     """Pixels (h, w, channels): the short side resized to `resize` (or so that `size` is just covered), centre crop.
 
-    Bicubic with antialiasing, as Pillow does it. Transparency is dropped, which is what training loaders do.
+    Bicubic with antialiasing, as Pillow does it. Transparency is dropped, which is what training loaders do. `reach`
+    are the samples that mean black and white in a deep image.
+
+    Raises:
+        CrispError: nothing says what the samples of a deep image mean.
     """
-    converted = _converted(image, "L" if channels == 1 else "RGB")
+    converted = _converted(picture.plain(reach), "L" if channels == 1 else "RGB")
     height, width = size
     if resize is None:
         scale = max(height / converted.height, width / converted.width)
     else:
         scale = resize / min(converted.height, converted.width)
     inner = (max(width, round(converted.width * scale)), max(height, round(converted.height * scale)))
-    if inner != converted.size:
-        converted = converted.resize(inner, Image.Resampling.BICUBIC)
     left, top = (inner[0] - width) // 2, (inner[1] - height) // 2
-    cropped = converted.crop((left, top, left + width, top + height))
+    if inner[0] * inner[1] > MAX_RESIZED:  # a long strip, or a tiny crop: resize nothing but what the crop shows
+        across, down = converted.width / inner[0], converted.height / inner[1]
+        box = (left * across, top * down, (left + width) * across, (top + height) * down)
+        cropped = converted.resize((width, height), Image.Resampling.BICUBIC, box=box)
+    else:
+        resized = converted if inner == converted.size else converted.resize(inner, Image.Resampling.BICUBIC)
+        cropped = resized.crop((left, top, left + width, top + height))
     return np.asarray(cropped, np.uint8).reshape(height, width, channels)
 
 
 def _converted(image: Image.Image, mode: str) -> Image.Image:
-    if image.mode.startswith("I"):
-        # Pillow clips 16-bit grey at 255 when it converts; the upper byte is what an 8-bit file would hold.
-        image = Image.fromarray((np.asarray(image).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8))
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
+    if image.mode == "LAB":  # which Pillow converts to RGB alone
+        image = image.convert("RGB")
     return image if image.mode == mode else image.convert(mode)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
-from crisp_onnx.data.pixels import Pixels, fit
+from crisp_onnx.data.depth import Range
+from crisp_onnx.data.pixels import Picture, Pixels, fit
 from crisp_onnx.errors import CrispError, nearest
 from crisp_onnx.model.spec import TensorSpec
 from crisp_onnx.reading import read_yaml
@@ -21,7 +21,7 @@ from crisp_onnx.reading import read_yaml
 log = logging.getLogger(__name__)
 
 Layout = Literal["NCHW", "NHWC"]
-KEYS = ("preset", "mean", "std", "scale", "size", "resize", "order")
+KEYS = ("preset", "mean", "std", "scale", "size", "resize", "order", "range")
 PRESETS: Mapping[str, Mapping[str, str]] = {
     "imagenet": {"mean": "0.485/0.456/0.406", "std": "0.229/0.224/0.225", "scale": "1/255"},
     "unit": {"mean": "0", "std": "1", "scale": "1/255"},
@@ -35,7 +35,8 @@ class Preprocess:
     """The input of a model is `(scale * x - mean) / std` of pixels x from 0 to 255, one mean and std a channel.
 
     `size` is (height, width); `resize` the short side in pixels before the centre crop, None for just covering
-    `size`. `order` is that of the channels. `assumed` says why, where nobody gave the preprocessing.
+    `size`. `order` is that of the channels. `range`: the samples that mean black and white in images of more than 8
+    bits, None for what their files say. `assumed` says why, where nobody gave the preprocessing.
     """
 
     mean: tuple[float, ...]
@@ -45,15 +46,16 @@ class Preprocess:
     layout: Layout = "NCHW"
     resize: int | None = None
     order: Literal["rgb", "bgr"] = "rgb"
+    range: Range | None = None
     assumed: str = ""
 
     @property
     def channels(self) -> int:
         return len(self.mean)
 
-    def fit(self, image: Image.Image) -> Pixels:
-        """Resize and crop one image to pixels (h, w, channels) in RGB order."""
-        return fit(image, self.size, self.resize, self.channels)
+    def fit(self, picture: Picture, reach: Range | None = None) -> Pixels:
+        """Resize and crop one image to pixels (h, w, channels) in RGB order; `reach` as in `pixels.fit`."""
+        return fit(picture, self.size, self.resize, self.channels, reach or self.range)
 
     def normalise(self, pixels: Pixels) -> npt.NDArray[np.float32]:
         """Fitted pixels (b, h, w, channels) as the model's input: float32, contiguous, in its layout."""
@@ -87,6 +89,7 @@ class Preprocess:
         mean, std = ("/".join(map(repr, numbers)) for numbers in (self.mean, self.std))
         text = f"mean={mean},std={std},scale={self.scale!r},size={self.size[0]}x{self.size[1]}"
         text += f",resize={self.resize}" if self.resize is not None else ""
+        text += f",range={self.range[0]!r}/{self.range[1]!r}" if self.range is not None else ""
         return text + (",order=bgr" if self.order == "bgr" else "")
 
     def _affine(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
@@ -99,8 +102,9 @@ def parse_preprocess(text: str | Path | None, spec: TensorSpec) -> Preprocess:
     """Preprocessing for the input `spec`: `NAME`, `FILE.yaml`, or `[NAME,]mean=R/G/B,std=R/G/B,size=N`.
 
     Keys: mean and std (on the scale 0 to 1, or on 0 to 255 with `scale=1`), scale, size (N or HxW; needed where the
-    model leaves its sides open), resize (short side before the crop), order (rgb or bgr). None takes `imagenet` for
-    three channels and `unit` for one, with a warning, and says so in `assumed`.
+    model leaves its sides open), resize (short side before the crop), order (rgb or bgr), range (LOW/HIGH: samples that
+    mean black and white in images of more than 8 bits). None takes `imagenet` for three channels and `unit` for one,
+    with a warning, and says so in `assumed`.
 
     Raises:
         CrispError: an unknown name or key (the nearest is named), a value that does not fit the model's input, or an
@@ -136,6 +140,7 @@ def parse_preprocess(text: str | Path | None, spec: TensorSpec) -> Preprocess:
         layout=layout,
         resize=_resize(known.get("resize"), size),
         order=_order(known.get("order", "rgb"), channels),
+        range=_range(known.get("range")),
         assumed=assumed,
     )
 
@@ -202,10 +207,13 @@ def _preset(name: str | None) -> Mapping[str, str]:
 
 def _number(key: str, text: str) -> float:
     """A finite number; a fraction such as 1/255 is fine."""
+    above, line, below = text.partition("/")
     try:
-        number = float(Fraction(text.replace(" ", "")))
-    except (ValueError, ZeroDivisionError, OverflowError) as error:
+        number = float(above) / float(below) if line else float(above)
+    except (ValueError, ZeroDivisionError) as error:
         raise CrispError(f"{key}={text} in the preprocessing is not a number. Correct it.") from error
+    if not math.isfinite(number):
+        raise CrispError(f"{key}={text} in the preprocessing is not a number that can be reckoned with. Correct it.")
     return number
 
 
@@ -261,3 +269,12 @@ def _order(text: str, channels: int) -> Literal["rgb", "bgr"]:
     if text.lower() not in ("rgb", "bgr"):
         raise CrispError(f"order={text} in the preprocessing is neither rgb nor bgr.")
     return "bgr" if text.lower() == "bgr" and channels == 3 else "rgb"
+
+
+def _range(text: str | None) -> Range | None:
+    if text is None:
+        return None
+    numbers = [_number("range", part) for part in text.split("/")]
+    if len(numbers) != 2 or not numbers[0] < numbers[1]:
+        raise CrispError(f"range={text} in the preprocessing is not LOW/HIGH. Write for example range=0/4095.")
+    return numbers[0], numbers[1]

@@ -41,7 +41,7 @@ def open_images(source: Source, classes: Classes, labels: Labels | None, preproc
     path = Path(source)
     cifar = find_cifar(path)
     if cifar is None and path.is_dir():
-        return read_folder(path, classes, labels).keep(classes, preprocess)
+        return read_folder(path, classes, labels, preprocess).keep(classes, preprocess)
     arrays = read_cifar(*cifar) if cifar else _npz(path)
     return Found(arrays.store, _outputs(arrays, classes, labels, path), str(path)).keep(classes, preprocess)
 

@@ -1,15 +1,13 @@
-"""Read small text files: bounded in size, in UTF-8 or what a byte order mark says."""
+"""Read small text files: bounded in size, in UTF-8."""
 
 from __future__ import annotations
 
-import codecs
 from pathlib import Path
 
 from crisp_onnx.errors import CrispError
 from crisp_onnx.reading.foreign_errors import border, shown
 
 MAX_BYTES = 16 << 20
-MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
 
 def read_text(path: Path, what: str, *, limit: int = MAX_BYTES) -> str:
@@ -24,8 +22,7 @@ def read_text(path: Path, what: str, *, limit: int = MAX_BYTES) -> str:
     if len(content) > limit:
         size = f"{limit >> 20} MiB" if limit >= 1 << 20 else f"{limit >> 10} KiB"
         raise CrispError(f"{name} is larger than {size}, too large for a {what}. Shorten it.")
-    encoding = next((encoding for mark, encoding in MARKS if content.startswith(mark)), "utf-8")
     try:
-        return content.decode(encoding)
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise CrispError(f"{name} is not UTF-8 text (byte {error.start}). Save it as UTF-8.") from error

@@ -18,6 +18,7 @@ from PIL import Image
 from crisp_onnx.data.classes import Classes, read_labels
 from crisp_onnx.data.labels import labels_from_names
 from crisp_onnx.data.npz import read_npz
+from crisp_onnx.data.pixels import Picture
 from crisp_onnx.data.preprocess import Preprocess
 from crisp_onnx.data.sources import open_images, source_labels
 from crisp_onnx.errors import CrispError
@@ -207,7 +208,7 @@ def test_the_short_side_before_the_crop_is_applied_to_pairs_once() -> None:
     preprocess = Preprocess((0.0,) * 3, (1.0,) * 3, (6, 6), scale=1.0, resize=9)
     large = np.random.default_rng(1).integers(0, 256, (18, 18, 3), np.uint8)
     x, _ = loaded([(large, 0), (large, 1)], preprocess)
-    expected = preprocess.fit(Image.fromarray(large))
+    expected = preprocess.fit(Picture(Image.fromarray(large)))
     np.testing.assert_array_equal(x[0].transpose(1, 2, 0), expected)
 
 

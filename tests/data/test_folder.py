@@ -51,7 +51,8 @@ def test_folders_are_resolved_and_the_others_left_out_with_a_reason(pets: Path) 
     assert sorted(y.tolist()) == [1, 2, 2, 2]
     assert images.left_out == (
         "3 images in 2 folders of no wanted class (cat, unknown)",
-        "1 files that are no images",
+        "1 hidden file (.hidden/e.png)",
+        "1 file that is no image (dog/notes.txt)",
     )
     assert str(pets) in images.source
 
@@ -153,8 +154,15 @@ def test_a_damaged_image_is_named(tmp_path: Path, name: str, damage: str) -> Non
     Image.fromarray(noise).save(path)
     content = path.read_bytes()
     path.write_bytes({"truncated": content[: len(content) // 2], "empty": b"", "text": b"no image at all"}[damage])
-    with pytest.raises(CrispError, match=r"0/a\.\w+ cannot be read: .*Replace or delete it"):
+    said = r"1 empty file \(0/a\.\w+\)" if damage == "empty" else r"1 image that cannot be read \(0/a\.\w+: "
+    with pytest.raises(CrispError, match=r"There are no images of class 0 .* Left out: " + said):
         only(tmp_path)
+    draw(tmp_path / "0/sound.png", (1, 2, 3))
+    images = open_images(tmp_path, Classes((0,), ("0",)), None, RAW)
+    assert [x.mean(axis=(2, 3)).tolist() for x, _ in images.batches(4)] == [[[1, 2, 3]]]
+    assert len(images.left_out) == 1
+    with pytest.raises(CrispError, match=r"0/a\.\w+ cannot be read: .*Replace or delete it"):
+        decode(path)
 
 
 @pytest.mark.parametrize("position", [60, 200, 400, 700])
@@ -166,7 +174,7 @@ def test_a_damaged_jpeg_ends_in_pixels_or_an_error_never_in_a_traceback(tmp_path
     try:
         assert only(tmp_path).shape == (8, 8, 3)
     except CrispError as error:
-        assert "cannot be read" in str(error)
+        assert "1 image that cannot be read (0/a.jpg: " in str(error)
 
 
 def test_real_photographs_load_as_pillow_resizes_them(shared_data: Path) -> None:
@@ -182,7 +190,7 @@ def test_real_photographs_load_as_pillow_resizes_them(shared_data: Path) -> None
     x, y = next(images.batches(3))
     assert y is not None
     assert y.tolist() == [0, 0, 0]
-    image = decode(sorted((root / "n01440764").iterdir())[0]).convert("RGB")
+    image = decode(sorted((root / "n01440764").iterdir())[0]).image.convert("RGB")
     scale = 224 / min(image.size)
     wide = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
     left, top = (wide.width - 224) // 2, (wide.height - 224) // 2

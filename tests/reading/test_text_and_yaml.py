@@ -22,8 +22,8 @@ def yaml_of(folder: Path, text: str | bytes) -> Path:
     return path
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-def test_text_is_read_in_utf8_or_what_the_byte_order_mark_says(tmp_path: Path, encoding: str) -> None:
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_text_is_read_in_utf8_with_or_without_a_mark(tmp_path: Path, encoding: str) -> None:
     (tmp_path / "t").write_bytes("Straße\n犬".encode(encoding))
     assert read_text(tmp_path / "t", "class list") == "Straße\n犬"
 
