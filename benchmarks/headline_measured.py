@@ -13,6 +13,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from fractions import Fraction
+from functools import partial
 from math import sqrt
 from pathlib import Path
 from types import MappingProxyType
@@ -25,8 +26,7 @@ from benchmarks.network import Sparsity
 from benchmarks.record import record
 from benchmarks.topologies import TOPOLOGIES
 from crisp_onnx.format.pattern import Pattern
-from crisp_onnx.runtime import side_by_side
-from crisp_onnx.runtime.latency import timed_session
+from crisp_onnx.runtime.latency import compare_runs, opened_run
 
 NAMES = MappingProxyType({"resnet50": "ResNet-50", "vgg16": "VGG-16", "mobilenet_v2": "MobileNetV2"})
 SHARES = (Fraction(1, 2), Fraction(1, 4), Fraction(1, 10))
@@ -79,9 +79,9 @@ def _write(network: str, sparsity: Sparsity, hybrid: bool, path: Path) -> Path:
 
 
 def _times(dense: Path, method: Path, hybrid: bool, budget_s: float) -> dict[str, object]:
-    sides = timed_session(dense, 1, native=False), timed_session(method, 1, native=hybrid)
-    feed = {"x": np.random.default_rng(0).standard_normal((1, 3, 224, 224), dtype=np.float32)}
-    timing = side_by_side(sides, [feed, feed], budget_s=budget_s)
+    image = np.random.default_rng(0).standard_normal((1, 3, 224, 224), dtype=np.float32)
+    sides = [partial(opened_run, path, image, 1, native=native) for path, native in ((dense, False), (method, hybrid))]
+    timing = compare_runs(sides, budget_s=budget_s)
     return {
         "times dense": timing.ratios[1].median,
         "10 %": timing.ratios[1].p10,

@@ -17,7 +17,8 @@ from typing import Any
 
 import click
 
-ROOT = Path(__file__).parents[1]
+from benchmarks.machine import built
+
 RESULTS = Path(__file__).parent / "results"
 WORST = 3
 
@@ -29,7 +30,7 @@ WORST = 3
 @click.option("--block-share", default=0.25, show_default=True, help="Share of the blocks that every block row keeps.")
 def main(network: str, vector_rows: int, block: int, block_share: float) -> None:
     """Measure, print and write the table."""
-    command = [str(_build()), network, str(vector_rows), str(block), str(block_share)]
+    command = [str(built("kernel_bench")), network, str(vector_rows), str(block), str(block_share)]
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     rows = [_with_shares(json.loads(line)) for line in printed.splitlines()]
     name = f"kernels_{network}_v{vector_rows}_b{block}_{block_share:g}"
@@ -38,14 +39,6 @@ def main(network: str, vector_rows: int, block: int, block_share: float) -> None
     (RESULTS / f"{name}.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     (RESULTS / f"{name}.md").write_text(table, encoding="utf-8")
     sys.stdout.write(table)
-
-
-def _build() -> Path:
-    folder = ROOT / "build" / "bench"
-    configure = ["cmake", "-S", str(ROOT), "-B", str(folder), "-DCRISP_ONNX_BENCH=ON", "-DCMAKE_BUILD_TYPE=Release"]
-    for command in (configure, ["cmake", "--build", str(folder), "-j", "2"]):
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return folder / "benchmarks" / "kernels" / "kernel_bench"
 
 
 def _with_shares(row: dict[str, Any]) -> dict[str, Any]:

@@ -2,9 +2,9 @@
 
 python -m benchmarks.layers [--network resnet50 ...] [--threads 1,2]
 
-Both networks run in turn under ONNX Runtime's profiler. Here a layer meets the caches and the threads that its
-neighbours leave it, as it does in service; `crisp-onnx bench --per-layer` measures layers alone, where a second thread
-must first be woken.
+Both networks run in turn under ONNX Runtime's profiler, only one of them alive at a time. Here a layer meets the caches
+and the threads that its neighbours leave it, as it does in service; `crisp-onnx bench --per-layer` measures layers
+alone.
 """
 
 from __future__ import annotations
@@ -14,26 +14,27 @@ import re
 import sys
 import tempfile
 from collections import defaultdict
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 import onnx
-import onnxruntime as ort
 
 from benchmarks.end_to_end import PATTERNS
 from benchmarks.topologies import TOPOLOGIES
 from crisp_onnx.model import load
 from crisp_onnx.runtime import library_path
-from crisp_onnx.runtime.latency import timing_options
-from crisp_onnx.runtime.layer_times import REORDERS, node_runs
+from crisp_onnx.runtime.layer_times import REORDERS
 from crisp_onnx.runtime.never_slower import judge_layers
+from crisp_onnx.runtime.profiled import profile_nodes
+from crisp_onnx.runtime.turns import take_turns
 
 RESULTS = Path(__file__).parent / "results"
 LAYER = re.compile(r"(conv|fc)\d+")
 CONVERSIONS = "layout conversions"
-WARMUP = 5
 WORST = 3
 HEAD = """\
 | network | threads | sparse layers | times faster: least | median | most | gain least | conversions, ms (dense) |
@@ -45,8 +46,8 @@ HEAD = """\
 @click.option("--network", "networks", multiple=True, default=tuple(TOPOLOGIES), type=click.Choice(list(TOPOLOGIES)))
 @click.option("--pattern", default="V8 1/4", show_default=True, type=click.Choice(list(PATTERNS)))
 @click.option("--threads", default="1,2", show_default=True)
-@click.option("--rounds", default=60, show_default=True)
-def main(networks: tuple[str, ...], pattern: str, threads: str, rounds: int) -> None:
+@click.option("--budget-s", default=6.0, show_default=True, help="Seconds a side.")
+def main(networks: tuple[str, ...], pattern: str, threads: str, budget_s: float) -> None:
     """Measure, print and write the table."""
     rows = []
     for network in networks:
@@ -56,7 +57,7 @@ def main(networks: tuple[str, ...], pattern: str, threads: str, rounds: int) -> 
                 model = TOPOLOGIES[network](PATTERNS[pattern], hybrid=hybrid)
                 onnx.save(model, folder / form, save_as_external_data=True, location=f"{form}.data")
             slower = judge_layers(load(folder / "hybrid")).slower
-            rows += [_row(network, folder, count, rounds, slower) for count in map(int, threads.split(","))]
+            rows += [_row(network, folder, count, budget_s, slower) for count in map(int, threads.split(","))]
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "layers.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     table = HEAD + "\n".join(map(_line, rows)) + "\n"
@@ -64,13 +65,10 @@ def main(networks: tuple[str, ...], pattern: str, threads: str, rounds: int) -> 
     sys.stdout.write(table)
 
 
-def _row(network: str, folder: Path, threads: int, rounds: int, slower: dict[str, str]) -> dict[str, Any]:
-    sessions = [_profiled(folder / "dense", threads, native=False), _profiled(folder / "hybrid", threads, native=True)]
-    feed = {"x": np.random.default_rng(0).standard_normal((1, 3, 224, 224), dtype=np.float32)}
-    for _ in range(WARMUP + rounds):
-        for opened in sessions:
-            opened.run(None, feed)
-    dense, hybrid = (_layer_ms(Path(opened.end_profiling())) for opened in sessions)
+def _row(network: str, folder: Path, threads: int, budget_s: float, slower: dict[str, str]) -> dict[str, Any]:
+    sides = [partial(_turn, folder / form, threads) for form in ("dense", "hybrid")]
+    turns = zip(*take_turns(sides, budget_s=budget_s), strict=True)
+    dense, hybrid = (_medians(side) for side in turns)
     nodes = onnx.load(folder / "hybrid", load_external_data=False).graph.node
     names = [node.name for node in nodes if node.domain and node.name not in slower]
     layers = [
@@ -81,25 +79,22 @@ def _row(network: str, folder: Path, threads: int, rounds: int, slower: dict[str
     return {"network": network, "threads": threads, "layers": layers, CONVERSIONS: conversions}
 
 
-def _profiled(path: Path, threads: int, *, native: bool) -> ort.InferenceSession:
-    options = timing_options(threads)
-    options.enable_profiling = True
-    options.profile_file_prefix = str(path.with_name(f"profile_{path.name}_{threads}"))
-    if native:
-        options.register_custom_ops_library(str(library_path()))
-    return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-
-
-def _layer_ms(profile: Path) -> defaultdict[str, float]:
+def _turn(path: Path, threads: int, seconds: float) -> dict[str, float]:
     """Layer -> median milliseconds of all that runs under its name."""
-    times: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for name, op, ms in node_runs(profile):
-        found = LAYER.search(name)
-        times[CONVERSIONS if op in REORDERS else found[0] if found else "others", name].append(ms)
+    feed = {"x": np.random.default_rng(0).standard_normal((1, 3, 224, 224), dtype=np.float32)}
+    kernels = library_path() if path.name == "hybrid" else None
     total: defaultdict[str, float] = defaultdict(float)
-    for (layer, _), durations in times.items():
-        total[layer] += float(np.median(durations[WARMUP:]))
+    for name, node in profile_nodes(path, seconds, threads=threads, feed=feed, kernels=kernels).items():
+        found = LAYER.search(name)
+        layer = CONVERSIONS if node.op in REORDERS else found[0] if found else "others"
+        total[layer] += float(np.median(node.ms))
     return total
+
+
+def _medians(turns: Sequence[dict[str, float]]) -> dict[str, float]:
+    """By layer, over the turns."""
+    layers = {layer for turn in turns for layer in turn} | {CONVERSIONS}
+    return {layer: float(np.median([turn.get(layer, 0.0) for turn in turns])) for layer in layers}
 
 
 def _line(row: dict[str, Any]) -> str:

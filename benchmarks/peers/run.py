@@ -1,15 +1,17 @@
 """Time ours against other runtimes on the same networks, all sides in turn. See README.md.
 
-python -m benchmarks.peers.run [--network resnet50 --network vgg16 ...] [--threads 1,2] [--rounds 30]
+python -m benchmarks.peers.run [--network resnet50 --network vgg16 ...] [--threads 1,2] [--budget-s 6]
 """
 
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -22,6 +24,7 @@ from benchmarks.peers.models import write_models
 from benchmarks.topologies import TOPOLOGIES
 from crisp_onnx.format.pattern import Pattern
 from crisp_onnx.runtime.latency import Timing, summarize
+from crisp_onnx.runtime.turns import Times, take_turns
 
 RESULTS = Path(__file__).parents[1] / "results"
 WORKER = Path(__file__).with_name("worker.py")
@@ -51,15 +54,15 @@ class Row:
 @click.command()
 @click.option("--network", "networks", multiple=True, default=tuple(TOPOLOGIES), type=click.Choice(list(TOPOLOGIES)))
 @click.option("--threads", default="1,2", show_default=True)
-@click.option("--rounds", default=30, show_default=True)
-def main(networks: tuple[str, ...], threads: str, rounds: int) -> None:
+@click.option("--budget-s", default=6.0, show_default=True, help="Seconds a side.")
+def main(networks: tuple[str, ...], threads: str, budget_s: float) -> None:
     """Measure, print and write table and plot."""
     sparsity = Sparsity(Pattern(), 0.25)
     rows = []
     for network in networks:
         with tempfile.TemporaryDirectory() as folder:
             models = write_models(network, sparsity, Path(folder))
-            rows += [_compare(network, models, count, rounds) for count in map(int, threads.split(","))]
+            rows += [_compare(network, models, count, budget_s) for count in map(int, threads.split(","))]
     table = "\n".join(line for row in rows for line in _lines(row)) + "\n"
     head = "| network | threads | side | ms | ours is faster by | 10 to 90 % |\n|---|--:|---|--:|--:|--:|\n"
     RESULTS.mkdir(exist_ok=True)
@@ -69,7 +72,7 @@ def main(networks: tuple[str, ...], threads: str, rounds: int) -> None:
     sys.stdout.write(head + table)
 
 
-def _compare(network: str, models: dict[str, Path], threads: int, rounds: int) -> Row:
+def _compare(network: str, models: dict[str, Path], threads: int, budget_s: float) -> Row:
     workers: dict[str, subprocess.Popen[str]] = {}
     missing = {}
     for side, (runtime, form) in SIDES.items():
@@ -78,12 +81,12 @@ def _compare(network: str, models: dict[str, Path], threads: int, rounds: int) -
         except Unavailable as error:
             missing[side] = str(error)
     try:
-        times = [[_run(worker) for worker in workers.values()] for _ in range(rounds)]
+        rounds = take_turns([partial(_turn, worker) for worker in workers.values()], budget_s=budget_s)
     finally:
         for worker in workers.values():
-            worker.terminate()
+            worker.kill()
             worker.wait()
-    return Row(network, threads, tuple(workers), summarize(np.array(times)), missing)
+    return Row(network, threads, tuple(workers), summarize(rounds), missing)
 
 
 def _start(python: Path, runtime: str, model: Path, threads: int) -> subprocess.Popen[str]:
@@ -93,16 +96,21 @@ def _start(python: Path, runtime: str, model: Path, threads: int) -> subprocess.
     assert worker.stderr is not None
     for line in worker.stdout:
         if line.strip() == "ready":
+            worker.send_signal(signal.SIGSTOP)
             return worker
     raise Unavailable((worker.stderr.read().strip().splitlines() or ["its worker ended without a word"])[-1])
 
 
-def _run(worker: subprocess.Popen[str]) -> float:
+def _turn(worker: subprocess.Popen[str], seconds: float) -> Times:
+    """Milliseconds of the worker's runs. It is stopped between turns: threads that spin would take others' cores."""
     assert worker.stdin is not None
     assert worker.stdout is not None
-    worker.stdin.write("\n")
+    worker.send_signal(signal.SIGCONT)
+    worker.stdin.write(f"{seconds}\n")
     worker.stdin.flush()
-    return float(worker.stdout.readline())
+    times = json.loads(worker.stdout.readline())
+    worker.send_signal(signal.SIGSTOP)
+    return np.array(times)
 
 
 def _lines(row: Row) -> list[str]:

@@ -1,17 +1,19 @@
-"""One side of the comparison: opens a model in one runtime and times a run for every line on standard input.
+"""One side of the comparison: opens a model in one runtime and takes a turn for every line on standard input.
 
     python worker.py RUNTIME MODEL THREADS        RUNTIME: ours, onnxruntime, openvino or deepsparse
 
-Prints `ready`, then milliseconds, a line each. Runs in a peer's environment: it imports that runtime and numpy alone.
+Prints `ready`; then, for every number of seconds that it reads, a JSON list of milliseconds, a run each. Runs in a
+peer's environment: it imports that runtime and numpy alone.
 """
 
 from __future__ import annotations
 
-import os
+import importlib.util
+import json
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
@@ -20,9 +22,10 @@ Run = Callable[[np.ndarray], object]
 
 
 def open_ours(model: str, threads: int) -> Run:
-    from crisp_onnx.runtime.latency import timed_session
+    from crisp_onnx.runtime import session
+    from crisp_onnx.runtime.opening import timing_options
 
-    opened = timed_session(Path(model), threads, native=True)
+    opened = session(Path(model), native=True, options=timing_options(threads))
     return lambda x: opened.run(None, {"x": x})
 
 
@@ -32,10 +35,6 @@ def open_onnxruntime(model: str, threads: int) -> Run:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    if threads > 1:  # as crisp_onnx times its own: a core each, counted from one, the calling thread left alone
-        pinned = ";".join(str(core + 1) for core in sorted(os.sched_getaffinity(0))[1:threads])
-        options.add_session_config_entry("session.intra_op_thread_affinities", pinned)
     opened = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     return lambda x: opened.run(None, {"x": x})
 
@@ -67,20 +66,28 @@ RUNTIMES = {
 
 
 def main() -> None:
-    """Serve runs until standard input ends."""
+    """Serve turns until standard input ends."""
     runtime, model, threads = sys.argv[1], str(Path(sys.argv[2])), int(sys.argv[3])
     x = np.random.default_rng(0).standard_normal(SHAPE, dtype=np.float32)
-    run = RUNTIMES[runtime](model, threads)
-    for _ in range(3):
-        run(x)
+    run, turns = RUNTIMES[runtime](model, threads), timing_module()
+    run(x)
     sys.stdout.write("ready\n")
     sys.stdout.flush()
-    for _ in sys.stdin:
-        run(x)  # the other sides have just filled the caches
-        start = time.perf_counter()
-        run(x)
-        sys.stdout.write(f"{(time.perf_counter() - start) * 1e3:.4f}\n")
+    for line in sys.stdin:
+        times = turns.timed_runs(lambda: run(x), float(line))
+        sys.stdout.write(f"{json.dumps(times.tolist())}\n")
         sys.stdout.flush()
+
+
+def timing_module() -> ModuleType:
+    """`crisp_onnx.runtime.turns` alone, by its file: the package is not installed in a peer's environment."""
+    path = Path(__file__).parents[2] / "crisp_onnx" / "runtime" / "turns.py"
+    spec = importlib.util.spec_from_file_location("turns", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 if __name__ == "__main__":

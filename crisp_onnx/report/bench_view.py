@@ -10,9 +10,6 @@ from crisp_onnx.runtime.bench import Bench, BenchSetting
 from crisp_onnx.runtime.layer_bench import LayerBench, LayerComparison
 
 MOST_NAMED = 3
-WAKING = (
-    "On several threads a layer alone waits until they have woken, which in a network the first layer does for all."
-)
 
 
 def bench_view(found: Bench) -> tuple[RenderableType, ...]:
@@ -68,8 +65,7 @@ def _layer_view(found: LayerBench) -> tuple[RenderableType, ...]:
         rows.append((layer.node, layer.kernel, *(f"{ms:.3f}" for ms in times), f"{verdict.speedup:.2f}{noise}"))
     title = f"Layers alone, {setting_text(found.threads, found.batch)}"
     heads = ("layer", "kernel", "dense, ms", "sparse, ms", "conversions, ms", "times faster")
-    shown = Text(), rows_table(title, heads, rows, right=(2, 3, 4, 5)), Text(worst_layers(found.layers))
-    return (*shown, Text(WAKING)) if found.threads > 1 else shown
+    return Text(), rows_table(title, heads, rows, right=(2, 3, 4, 5)), Text(worst_layers(found.layers))
 
 
 def _ways(comparison: BenchSetting) -> str:

@@ -1,6 +1,6 @@
 """Stage 8, run: open models with the native kernels, and measure them."""
 
-from crisp_onnx.runtime.latency import Spread, Timing, measure_files, side_by_side
+from crisp_onnx.runtime.latency import Spread, Timing, measure_files
 from crisp_onnx.runtime.library import available_isas, layers_prepared, library_path, which_kernel
 from crisp_onnx.runtime.opening import runtime_text, session
 from crisp_onnx.runtime.parts import run_in_parts
@@ -15,6 +15,5 @@ __all__ = [
     "run_in_parts",
     "runtime_text",
     "session",
-    "side_by_side",
     "which_kernel",
 ]

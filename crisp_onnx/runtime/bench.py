@@ -9,18 +9,16 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 
 from crisp_onnx.errors import CrispError
 from crisp_onnx.model import Model, TensorSpec
 from crisp_onnx.progress import bar
-from crisp_onnx.runtime.latency import Timing, interleave, seeded_input, summarize, timed_session
+from crisp_onnx.runtime.latency import Timing, opened_run, seeded_input, summarize
 from crisp_onnx.runtime.layer_bench import LayerBench, layers_alone
 from crisp_onnx.runtime.native import read_graph, scan_model
-from crisp_onnx.runtime.opening import STOCK, runtime_text
+from crisp_onnx.runtime.opening import STOCK, runtime_text, session, timing_options
 from crisp_onnx.runtime.parts import run_in_parts
-
-Run = Callable[[], object]
+from crisp_onnx.runtime.turns import Run, take_turns, timed
 
 
 @dataclass(frozen=True)
@@ -65,9 +63,6 @@ class Side:
     native: bool | None
     input: TensorSpec
 
-    def open(self, threads: int) -> ort.InferenceSession:
-        return timed_session(self.path, threads, native=self.native)
-
 
 def bench(
     model: Path,
@@ -80,9 +75,9 @@ def bench(
 ) -> Bench:
     """Measure `model` against another file, each opened as `session` opens it, or against its own dense form (None).
 
-    Runs alternate A B A B for about `budget_s` seconds a side and setting. A batch of several images is taken at once
-    and in parts, and both are compared with the faster way of `against`. No `batch` means the one that the models fix,
-    or 1. `per_layer` also times every hybrid layer alone, at the first thread count and batch.
+    The sides take turns for about `budget_s` seconds each and setting (see `turns`). A batch of several images is taken
+    at once and in parts, and both are compared with the faster way of `against`. No `batch` means the one that the
+    models fix, or 1. `per_layer` also times every hybrid layer alone, at the first thread count and batch.
 
     Raises:
         CrispError: a file cannot be opened or run; the two take different inputs, or not these batches; a count is
@@ -169,7 +164,7 @@ def _require(sides: tuple[Side, Side], threads: Sequence[int], batch: Sequence[i
 def _compare(sides: tuple[Side, Side], threads: int, batch: int, budget_s: float) -> tuple[BenchSetting, ...]:
     try:
         ways = _at_once(sides, threads, batch) + (_in_parts(sides, threads, batch) if batch > 1 else [])
-        times = interleave(ways, budget_s=budget_s)
+        rounds = take_turns([timed(opening) for opening in ways], budget_s=budget_s)
     except CrispError:
         raise
     except MemoryError as error:
@@ -178,23 +173,30 @@ def _compare(sides: tuple[Side, Side], threads: int, batch: int, budget_s: float
         raise CrispError(
             f"ONNX Runtime cannot run the models at batch {batch}: {str(error).splitlines()[0]}"
         ) from error
-    best = int(np.argmin(np.median(times[:, ::2], axis=0)))
+    against = [np.median([np.median(turns[way]) for turns in rounds]) for way in range(0, len(ways), 2)]
+    best = int(np.argmin(against))
     return tuple(
-        BenchSetting(threads, batch, way > 0, best > 0, summarize(times[:, [2 * best, 2 * way + 1]]))
+        BenchSetting(
+            threads, batch, way > 0, best > 0, summarize([(turns[2 * best], turns[2 * way + 1]) for turns in rounds])
+        )
         for way in range(len(ways) // 2)
     )
 
 
-def _at_once(sides: tuple[Side, Side], threads: int, batch: int) -> list[Run]:
+def _at_once(sides: tuple[Side, Side], threads: int, batch: int) -> list[Callable[[], Run]]:
     return [
-        partial(side.open(threads).run, None, {side.input.name: seeded_input(side.input, batch=batch)})
+        partial(opened_run, side.path, seeded_input(side.input, batch=batch), threads, native=side.native)
         for side in sides
     ]
 
 
-def _in_parts(sides: tuple[Side, Side], threads: int, batch: int) -> list[Run]:
+def _in_parts(sides: tuple[Side, Side], threads: int, batch: int) -> list[Callable[[], Run]]:
     """None where a side fixes its batch."""
     if any(side.input.shape[0] is not None for side in sides):
         return []
-    feeds = [{side.input.name: seeded_input(side.input, batch=batch)} for side in sides]
-    return [partial(run_in_parts, side.open(1), feed, workers=threads) for side, feed in zip(sides, feeds, strict=True)]
+    return [partial(_parts_run, side, threads, batch) for side in sides]
+
+
+def _parts_run(side: Side, threads: int, batch: int) -> Run:
+    opened = session(side.path, native=side.native, options=timing_options(1))
+    return partial(run_in_parts, opened, {side.input.name: seeded_input(side.input, batch=batch)}, workers=threads)

@@ -1,16 +1,9 @@
-"""Measure models side by side: interleaved runs A B A B, medians and spread, and the ratio pair by pair.
-
-A shared machine's speed drifts by more than the difference one wants to see. Two runs that follow each other meet the
-same drift, so their ratio is worth more than the ratio of two medians. A turn begins with a run that is not timed: the
-other side has just filled the caches with its own weights, which never happens to a model in service.
-"""
+"""Say how fast models are beside each other: medians and spread of each, and the ratio round by round."""
 
 from __future__ import annotations
 
 import logging
-import os
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,15 +11,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 
 from crisp_onnx.errors import CrispError
 from crisp_onnx.model import DEFAULT_SIZE, Size, TensorSpec
-from crisp_onnx.runtime.opening import session
+from crisp_onnx.runtime.opening import session, timing_options
+from crisp_onnx.runtime.turns import Run, Times, take_turns, timed
 
 NOISY_SPREAD = 0.25
 log = logging.getLogger(__name__)
-Times = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -42,9 +34,9 @@ class Spread:
 class Timing:
     """What a measurement says.
 
-    `sides_ms`: milliseconds of one run, a side each. `ratios`: the first side's time over each side's, round by round
-    (the first ratio is 1; above 1 means faster than the first side). `noisy`: some ratio's 10th to 90th percentile
-    spans more than a quarter of its median; `note` then says so in a sentence.
+    `sides_ms`: milliseconds of one run, a side each. `ratios`: the first side's time over each side's, median by median
+    of every round (the first ratio is 1; above 1 means faster than the first side). `noisy`: some ratio's 10th to 90th
+    percentile spans more than a quarter of its median; `note` then says so in a sentence.
     """
 
     sides_ms: tuple[Spread, ...]
@@ -54,60 +46,26 @@ class Timing:
     note: str
 
 
-def interleave(
-    runs: Sequence[Callable[[], object]],
-    *,
-    repeats: int = 200,
-    warmup: int = 3,
-    budget_s: float = 3.0,
-    clock: Callable[[], float] = time.perf_counter,
-) -> Times:
-    """Milliseconds, shape (rounds, sides), of `runs` called in turn, each turn's second run.
+def summarize(rounds: Sequence[Sequence[Times]]) -> Timing:
+    """Medians and spreads of each side's runs, and ratios of the medians of neighbouring turns.
 
-    Ends after `repeats` rounds, or when `budget_s` seconds a side are spent (warm-up included), but not under three.
+    `rounds`: for each round, milliseconds of every run of each side's turn.
     """
-    end = clock() + budget_s * len(runs)
-    for _ in range(warmup):
-        for run in runs:
-            run()
-        if clock() > end:
-            break
-    rounds: list[list[float]] = []
-    while len(rounds) < repeats and (len(rounds) < 3 or clock() < end):
-        row = []
-        for run in runs:
-            run()
-            start = clock()
-            run()
-            row.append((clock() - start) * 1e3)
-        rounds.append(row)
-    return np.array(rounds, dtype=np.float64).reshape(len(rounds), len(runs))
-
-
-def summarize(times_ms: Times) -> Timing:
-    """Medians, spreads and ratios of times of shape (rounds, sides)."""
-    sides = tuple(_spread(column) for column in times_ms.T)
-    ratios = tuple(_spread(times_ms[:, 0] / column) for column in times_ms.T)
+    sides = tuple(_spread(np.concatenate(turns)) for turns in zip(*rounds, strict=True))
+    medians = np.array([[np.median(turn) for turn in turns] for turns in rounds])
+    ratios = tuple(_spread(medians[:, 0] / column) for column in medians.T)
     widest = max(ratios, key=lambda ratio: (ratio.p90 - ratio.p10) / ratio.median)
     noisy = (widest.p90 - widest.p10) > NOISY_SPREAD * widest.median
     note = (
-        f"The machine was too noisy to trust the latency: over {len(times_ms)} rounds the ratio ran from "
+        f"The machine was too noisy to trust the latency: over {len(rounds)} rounds the ratio ran from "
         f"{widest.p10:.2f} to {widest.p90:.2f} (10th to 90th percentile). Stop other work and measure again."
     )
-    return Timing(sides, ratios, len(times_ms), noisy, note if noisy else "")
+    return Timing(sides, ratios, len(rounds), noisy, note if noisy else "")
 
 
-def side_by_side(
-    sessions: Sequence[ort.InferenceSession],
-    feeds: Sequence[Mapping[str, npt.NDArray[Any]]],
-    *,
-    repeats: int = 200,
-    warmup: int = 3,
-    budget_s: float = 3.0,
-) -> Timing:
-    """Run every session in turn on its feed and compare them with the first one."""
-    runs = [partial(opened.run, None, feed) for opened, feed in zip(sessions, feeds, strict=True)]
-    return summarize(interleave(runs, repeats=repeats, warmup=warmup, budget_s=budget_s))
+def compare_runs(openings: Sequence[Callable[[], Run]], *, budget_s: float = 3.0) -> Timing:
+    """Open, time and close every side in turn, and compare them with the first one. See `turns`."""
+    return summarize(take_turns([timed(opening) for opening in openings], budget_s=budget_s))
 
 
 def measure_files(
@@ -120,7 +78,7 @@ def measure_files(
     budget_s: float = 3.0,
     seed: int = 0,
 ) -> Timing:
-    """Open each file as `session` does, with the native kernels where they work, and measure them side by side.
+    """Open each file as `session` does, with the native kernels where they work, and measure them in turn.
 
     `spec` is the models' common input, fed with seeded noise; open sides count as those of `size`. A fixed batch in
     `spec` wins.
@@ -129,40 +87,24 @@ def measure_files(
         CrispError: ONNX Runtime cannot open or run one of the files.
     """
     image = seeded_input(spec, batch=batch, size=size, seed=seed)
-    sessions = [timed_session(path, threads) for path in paths]
-    feeds = [{opened.get_inputs()[0].name: image} for opened in sessions]
-    for path, opened, feed in zip(paths, sessions, feeds, strict=True):
-        try:
-            opened.run(None, feed)
-        except Exception as error:  # onnxruntime raises a type per error code, without a common base
-            raise CrispError(f"ONNX Runtime cannot run {path}: {_first_line(error)}") from error
-    timing = side_by_side(sessions, feeds, budget_s=budget_s)
+    timing = compare_runs([partial(opened_run, path, image, threads) for path in paths], budget_s=budget_s)
     log.info("latency: %d rounds of %d files, batch %d, %d threads", timing.rounds, len(paths), len(image), threads)
     return timing
 
 
-def timed_session(path: Path, threads: int, *, native: bool | None = None) -> ort.InferenceSession:
-    """A session as `session` opens it, with `timing_options`."""
-    return session(path, native=native, options=timing_options(threads))
+def opened_run(path: Path, image: npt.NDArray[Any], threads: int, *, native: bool | None = None) -> Run:
+    """One run on `image` of a session that is opened now, as `session` opens it, and held by the run alone.
 
-
-def timing_options(threads: int) -> ort.SessionOptions:
-    """Options of a session that is timed, perhaps beside others: its threads rest between runs.
-
-    They also have a core each where there are enough: the system may leave both threads of a small pool on one core for
-    seconds, and the model then runs at half its speed.
+    Raises:
+        CrispError: ONNX Runtime cannot open the file, or not run it on this input.
     """
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    # Threads that spin on after a run would take cores from the other side's next run.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    if 1 < threads <= len(cores):  # the runtime counts cores from one, and leaves the calling thread alone
-        pinned = ";".join(str(core + 1) for core in cores[1:threads])
-        options.add_session_config_entry("session.intra_op_thread_affinities", pinned)
-    return options
+    opened = session(path, native=native, options=timing_options(threads))
+    run = partial(opened.run, None, {opened.get_inputs()[0].name: image})
+    try:
+        run()
+    except Exception as error:  # onnxruntime raises a type per error code, without a common base
+        raise CrispError(f"ONNX Runtime cannot run {path}: {_first_line(error)}") from error
+    return run
 
 
 def seeded_input(spec: TensorSpec, *, batch: int, size: Size = DEFAULT_SIZE, seed: int = 0) -> npt.NDArray[Any]:

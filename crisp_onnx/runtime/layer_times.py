@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from functools import partial
 
 import numpy as np
-import numpy.typing as npt
-import onnxruntime as ort
 
-from crisp_onnx.runtime.latency import NOISY_SPREAD, timing_options
+from crisp_onnx.runtime.latency import NOISY_SPREAD
 from crisp_onnx.runtime.layer_case import LayerCase, dense_and_hybrid
 from crisp_onnx.runtime.library import library_path
+from crisp_onnx.runtime.profiled import NodeTimes, profile_nodes
+from crisp_onnx.runtime.turns import Times, take_turns
 
 REORDERS = ("ReorderInput", "ReorderOutput")
-FEWEST_ROUNDS = 5
+ROUNDS = 5
 TRIES = 3
-Times = npt.NDArray[np.float64]
+LEAST_MS = 5e-4
+"""The profile counts whole microseconds: its 0 stands for up to one."""
+
+Turn = tuple[Times, Times]
+"""Milliseconds of the operator, and of the layout conversions around it, in every run of a turn."""
 
 
 @dataclass(frozen=True)
@@ -39,74 +39,52 @@ class LayerTimes:
     noisy: bool = False
 
 
-def measure_layer(case: LayerCase, *, threads: int = 1, rounds: int = 25, budget_s: float = 0.4) -> LayerTimes:
+def measure_layer(case: LayerCase, *, threads: int = 1, budget_s: float = 0.2) -> LayerTimes:
     """Run the layer dense and hybrid in turn and read their times off the runtime's own profile.
 
-    Ends after `rounds` of both, or when `budget_s` seconds are spent, but not under five rounds. Begins again where the
-    machine was too noisy, twice at most.
+    Takes `budget_s` seconds a side. Goes on where the machine was too noisy, for thrice that at most.
 
     Raises:
-        CrispError: the native kernels do not load on this machine.
+        CrispError: the native kernels do not load on this machine, or there is no room for the profile.
     """
+    dense, hybrid = dense_and_hybrid(case)
+    feed = {"x": np.random.default_rng(0).standard_normal(case.input_shape, dtype=np.float32)}
+    sides = [
+        partial(_turn, model=model, threads=threads, feed=feed, hybrid=model is hybrid) for model in (dense, hybrid)
+    ]
+    rounds: list[tuple[Turn, ...]] = []
     for _ in range(TRIES):
-        times = _measure(case, threads, rounds, budget_s)
+        rounds += take_turns(sides, budget_s=budget_s, rounds=ROUNDS)
+        times = summarize_layer(rounds)
         if not times.noisy:
             break
     return times
 
 
-def _measure(case: LayerCase, threads: int, rounds: int, budget_s: float) -> LayerTimes:
-    dense, hybrid = dense_and_hybrid(case)
-    x = np.random.default_rng(0).standard_normal(case.input_shape, dtype=np.float32)
-    with tempfile.TemporaryDirectory(prefix="crisp-layer-") as folder:
-        sessions = [_profiled(dense, threads, folder, None), _profiled(hybrid, threads, folder, library_path())]
-        end = time.perf_counter() + budget_s
-        for count in range(rounds):
-            if count >= FEWEST_ROUNDS and time.perf_counter() > end:
-                break
-            for session in sessions:
-                session.run(None, {"x": x})
-        dense_events, hybrid_events = (_node_ms(Path(session.end_profiling())) for session in sessions)
-    # The profile counts whole microseconds: its 0 stands for up to one.
-    computed = np.maximum(_total(dense_events, [op for op in dense_events if op not in REORDERS]), 5e-4)
-    sparse = np.maximum(_total(hybrid_events, hybrid_events), 5e-4)
-    low, middle, high = np.percentile(computed / sparse, (25, 50, 75))
+def summarize_layer(rounds: Sequence[Sequence[Turn]]) -> LayerTimes:
+    """Medians over the rounds of what a turn says: the dense side's first, then the hybrid one's."""
+    dense, hybrid = (np.array([_middle_mean(turn[side][0]) for turn in rounds]) for side in (0, 1))
+    seam = np.array([_middle_mean(turn[0][1]) for turn in rounds])
+    low, middle, high = np.percentile(dense / hybrid, (25, 50, 75))
     return LayerTimes(
-        _middle_mean(computed),
-        _middle_mean(sparse),
-        _middle_mean(_total(dense_events, REORDERS)),
+        float(np.median(dense)),
+        float(np.median(hybrid)),
+        float(np.median(seam)),
         noisy=bool(high - low > NOISY_SPREAD * middle),
     )
 
 
-def _profiled(model: bytes, threads: int, folder: str, library: Path | None) -> ort.InferenceSession:
-    options = timing_options(threads)
-    options.enable_profiling = True
-    options.profile_file_prefix = str(Path(folder) / ("hybrid" if library else "dense"))
-    if library:
-        options.register_custom_ops_library(str(library))
-    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+def _turn(seconds: float, *, model: bytes, threads: int, feed: Mapping[str, np.ndarray], hybrid: bool) -> Turn:
+    kernels = library_path() if hybrid else None
+    nodes = profile_nodes(model, seconds, threads=threads, feed=feed, kernels=kernels).values()
+    seams = [node for node in nodes if node.op in REORDERS]
+    layer = [node for node in nodes if hybrid or node.op not in REORDERS]
+    return np.maximum(_total(layer), LEAST_MS), _total(seams)
 
 
-def _node_ms(profile: Path) -> dict[str, Times]:
-    """Operator type -> milliseconds of its node in every run, from a profile of ONNX Runtime."""
-    found: dict[str, list[float]] = {}
-    for _, op, ms in node_runs(profile):
-        found.setdefault(op, []).append(ms)
-    return {op: np.array(times) for op, times in found.items()}
-
-
-def node_runs(profile: Path) -> Iterator[tuple[str, str, float]]:
-    """Name, operator type and milliseconds of every node's every run, from a profile of ONNX Runtime."""
-    events: list[dict[str, Any]] = json.loads(profile.read_text(encoding="utf-8"))
-    for event in events:
-        if event.get("cat") == "Node" and str(event.get("name", "")).endswith("_kernel_time"):
-            yield event["name"], event["args"]["op_name"], event["dur"] / 1e3
-
-
-def _total(times_ms: dict[str, Times], ops: Iterable[str]) -> Times:
-    """The sum over operator types, run by run; those that did not run count nothing."""
-    return sum((times_ms[op] for op in ops if op in times_ms), np.zeros(1))
+def _total(nodes: Iterable[NodeTimes]) -> Times:
+    """The sum over nodes, run by run."""
+    return sum((node.ms for node in nodes), np.zeros(1))
 
 
 def _middle_mean(times_ms: Times) -> float:

@@ -48,6 +48,18 @@ def read_graph(path: Path) -> onnx.ModelProto:
         raise CrispError(f"{path} is not an ONNX model: {str(error).splitlines()[0]}") from error
 
 
+def parse_graph(model: bytes) -> onnx.ModelProto:
+    """A model in memory.
+
+    Raises:
+        CrispError: the bytes are no ONNX model.
+    """
+    try:
+        return onnx.load_model_from_string(model)
+    except Exception as error:  # protobuf raises a type of its own for every kind of damage
+        raise CrispError(f"These bytes are not an ONNX model: {str(error).splitlines()[0]}") from error
+
+
 def scan_model(model: onnx.ModelProto) -> Scan:
     """`scan` of a model in memory."""
     nodes = [node for node in _nodes(model.graph) if is_hybrid(node)]

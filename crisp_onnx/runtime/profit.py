@@ -17,13 +17,14 @@ import onnxruntime as ort
 
 from crisp_onnx.errors import CrispError
 from crisp_onnx.model import write_files
+from crisp_onnx.runtime.latency import NOISY_SPREAD
 from crisp_onnx.runtime.layer_case import LayerCase
 from crisp_onnx.runtime.layer_times import LayerTimes, measure_layer
 from crisp_onnx.runtime.library import library_path, require_isa
 from crisp_onnx.runtime.say_once import say_once
 
-MARGIN = 1.05
-"""A layer must be this much faster sparse than dense: what a measurement of one layer can tell apart."""
+MARGIN, NOISY_MARGIN = 1.05, 1 + NOISY_SPREAD
+"""A layer must be this much faster sparse than dense: what a calm and a noisy measurement can tell apart."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +46,14 @@ class Verdict:
 
 
 def judge(times: LayerTimes, *, dense_neighbours: int = 0) -> Verdict:
-    """Decide from measured times. `dense_neighbours`: sides (0 to 2) on which the layer meets a dense one.
+    """Decide from measured times; a tie goes to the dense operator.
 
-    Each such side costs half of the seam, the conversion between the runtime's blocked layout and the plain one.
+    `dense_neighbours`: sides (0 to 2) on which the layer meets a dense one. Each such side costs half of the seam, the
+    conversion between the runtime's blocked layout and the plain one.
     """
     seam_ms = times.seam_ms * dense_neighbours / 2
     sparse_ms = times.hybrid_ms + seam_ms
-    sparse = sparse_ms * MARGIN <= times.dense_ms
+    sparse = sparse_ms * (NOISY_MARGIN if times.noisy else MARGIN) <= times.dense_ms
     seam = f", {seam_ms:.3f} ms of it layout conversions" if seam_ms else ""
     comparison = f"{sparse_ms:.3f} ms sparse{seam}, {times.dense_ms:.3f} ms dense"
     return Verdict(sparse, times, sparse_ms, f"Measured here: {comparison}{'' if sparse else ', so it stays dense'}.")

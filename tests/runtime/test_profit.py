@@ -98,17 +98,35 @@ def test_a_cache_that_cannot_be_kept_is_said_once(
     assert "cannot be kept" in said[1]
 
 
-def test_noise_begins_a_measurement_again_and_stays_marked(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    noisy, calm = LayerTimes(1.0, 1.0, 0.0, noisy=True), LayerTimes(1.0, 0.5, 0.0)
-    found = iter([noisy, calm])
-    monkeypatch.setattr(layer_times, "_measure", lambda *_: next(found))
-    assert measure_layer(CONV) == calm
-    monkeypatch.setattr(layer_times, "_measure", lambda *_: noisy)
+def rounds_of(*pairs: tuple[float, float]) -> list[tuple[layer_times.Turn, ...]]:
+    """A round for every pair of dense and hybrid milliseconds, in ten runs each."""
+    return [tuple((np.full(10, ms), np.zeros(10)) for ms in pair) for pair in pairs]
+
+
+def test_a_noisy_measurement_goes_on_and_all_its_rounds_count(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = iter([rounds_of((1.0, 1.0), (3.0, 1.0), (1.0, 2.0)), rounds_of(*[(1.0, 0.5)] * 9)])
+    monkeypatch.setattr(layer_times, "take_turns", lambda *_, **__: next(found))
+    assert measure_layer(CONV) == LayerTimes(1.0, 0.5, 0.0)
+    always = rounds_of((1.0, 1.0), (3.0, 1.0), (1.0, 2.0))
+    asked = []
+    monkeypatch.setattr(layer_times, "take_turns", lambda *_, **__: asked.append(1) or always)
     assert measure_layer(CONV).noisy
+    assert len(asked) == layer_times.TRIES
+
+
+def test_times_are_medians_over_rounds_so_that_a_disturbed_turn_does_not_count() -> None:
+    calm, disturbed = rounds_of((1.0, 0.5)), rounds_of((1.0, 4.0))
+    assert layer_times.summarize_layer([*calm * 4, *disturbed]) == LayerTimes(1.0, 0.5, 0.0)
+
+
+def test_a_layer_measured_amid_noise_needs_a_clearer_lead() -> None:
+    assert profit.judge(LayerTimes(1.0, 0.9, 0.0)).sparse
+    assert not profit.judge(LayerTimes(1.0, 0.9, 0.0, noisy=True)).sparse
+    assert profit.judge(LayerTimes(1.0, 0.75, 0.0, noisy=True)).sparse
 
 
 def test_times_come_from_the_runtimes_own_profile(library: Path) -> None:
-    times = measure_layer(CONV, rounds=3)
+    times = measure_layer(CONV, budget_s=0.02)
     assert times.dense_ms > 0
     assert times.hybrid_ms > 0
     assert times.seam_ms >= 0

@@ -80,8 +80,8 @@ def test_without_the_library_the_named_runtime_is_dense(hybrid: Path, no_library
 def test_latency_is_measured_with_the_kernels(hybrid: Path, library: Path) -> None:
     before = layers_prepared()
     spec = TensorSpec("X", FEED["X"].shape, np.dtype(np.float32))
-    measure_files([hybrid, hybrid], spec, budget_s=0.05)
-    assert layers_prepared() == before + 2
+    rounds = measure_files([hybrid, hybrid], spec, budget_s=0.05).rounds
+    assert layers_prepared() == before + 2 * rounds
 
 
 def test_insisting_on_kernels_that_are_absent_is_an_error(hybrid: Path, no_library: None) -> None:
@@ -144,6 +144,106 @@ def test_a_dense_model_opens_as_any_other(tmp_path: Path) -> None:
         session(path, native=True)
 
 
+@pytest.mark.parametrize(
+    "providers",
+    [
+        ("CPUExecutionProvider",),
+        [("CPUExecutionProvider", {"arena_extend_strategy": "kSameAsRequested"})],
+        ort.get_available_providers(),
+        ["AzureExecutionProvider"],
+        [("CUDAExecutionProvider", {"device_id": "0"}), "CPUExecutionProvider"],
+        [],
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_the_kernels_run_wherever_the_cpu_does_all_the_work(hybrid: Path, library: Path, providers: list[str]) -> None:
+    if set(ort.get_available_providers()) - session_module.COMPUTE_ON_CPU:
+        pytest.skip("this ONNX Runtime has other providers")
+    before = layers_prepared()
+    session(hybrid, providers=providers)
+    assert layers_prepared() == before + 1
+
+
+def test_a_provider_that_takes_layers_itself_keeps_the_kernels_out_with_a_word(
+    hybrid: Path, library: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["OtherExecutionProvider", "CPUExecutionProvider"])
+    monkeypatch.setattr(session_module, "_open", lambda *_: OpenedOn("OtherExecutionProvider", "CPUExecutionProvider"))
+    say_once.cache_clear()
+    with caplog.at_level(logging.WARNING):
+        session(hybrid, providers=["OtherExecutionProvider", "CPUExecutionProvider"])
+    (said,) = [record.message for record in caplog.records]
+    assert "would pull layers back from OtherExecutionProvider." in said
+    with pytest.raises(CrispError, match="pull layers back from OtherExecutionProvider"):
+        session(hybrid, providers=["OtherExecutionProvider"], native=True)
+
+
+def test_a_provider_that_does_not_start_leaves_the_work_to_the_cpu_and_so_to_the_kernels(
+    hybrid: Path, library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["OtherExecutionProvider", "CPUExecutionProvider"])
+    original, opened = session_module._open, []
+
+    def fall_back(model: Path, options: ort.SessionOptions, providers: list[str]) -> object:
+        opened.append(providers)
+        return OpenedOn("CPUExecutionProvider") if len(opened) == 1 else original(model, options, providers)
+
+    monkeypatch.setattr(session_module, "_open", fall_back)
+    before = layers_prepared()
+    session(hybrid, providers=["OtherExecutionProvider", "CPUExecutionProvider"])
+    assert layers_prepared() == before + 1
+
+
+class OpenedOn:
+    """A session that says which providers it got."""
+
+    def __init__(self, *providers: str) -> None:
+        self.providers = list(providers)
+
+    def get_providers(self) -> list[str]:
+        return self.providers
+
+
+def test_options_serve_several_sessions_whoever_registered_the_library(hybrid: Path, library: Path) -> None:
+    before, options = layers_prepared(), ort.SessionOptions()
+    for _ in range(3):
+        session(hybrid, options=options)
+    assert layers_prepared() == before + 3
+    own = ort.SessionOptions()
+    own.register_custom_ops_library(str(library_path()))
+    session(hybrid, options=own)
+    own.register_custom_ops_library(str(library_path()))
+    ort.InferenceSession(str(hybrid), own, providers=["CPUExecutionProvider"])
+    assert layers_prepared() == before + 5
+
+
+def test_options_that_bring_the_kernels_are_refused_where_they_must_stay_out(
+    hybrid: Path, library: Path, tmp_path: Path
+) -> None:
+    options = ort.SessionOptions()
+    session(hybrid, options=options)
+    with pytest.raises(CrispError, match=r"bring the native kernels, .* to .*hybrid\.onnx\. .* Give others"):
+        session(hybrid, native=False, options=options)
+    relu = '<ir_version: 8, opset_import: ["" : 17]> g (float[1] x) => (float[1] y) { y = Relu(x) }'
+    onnx.save(onnx.parser.parse_model(relu), tmp_path / "relu.onnx")
+    session(tmp_path / "relu.onnx", native=False, options=options)
+
+
+def test_a_model_in_memory_takes_the_kernels_too(hybrid: Path, library: Path) -> None:
+    before = layers_prepared()
+    answer = session(hybrid.read_bytes()).run(None, FEED)[0]
+    assert layers_prepared() == before + 1
+    np.testing.assert_array_equal(answer, session(hybrid).run(None, FEED)[0])
+    with pytest.raises(CrispError, match="bytes are not an ONNX model"):
+        session(b"\xff\x00broken")
+
+
+def test_threads_sleep_between_runs_where_that_is_asked(hybrid: Path, library: Path) -> None:
+    options = ort.SessionOptions()
+    session(hybrid, threads=2, sleep_between_runs=True, options=options)
+    assert options.get_session_config_entry("session.force_spinning_stop") == "1"
+
+
 def test_a_missing_file_and_a_broken_one_are_named(tmp_path: Path) -> None:
     with pytest.raises(CrispError, match=r"no file .*gone\.onnx"):
         session(tmp_path / "gone.onnx")
@@ -175,7 +275,7 @@ def test_installing_without_a_compiler_gives_a_pure_python_package_and_a_warning
     done = subprocess.run([*command, str(root)], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "native kernels" in done.stdout + done.stderr
-    assert "crisp_onnx/runtime/session.py" in _files_of_wheel(tmp_path)
+    assert "crisp_onnx/runtime/opening.py" in _files_of_wheel(tmp_path)
     assert not any("libcrisp_onnx_kernels" in name for name in _files_of_wheel(tmp_path))
     # In the same build folder, once there is a compiler.
     done = subprocess.run([*command, str(root)], capture_output=True, text=True, check=False)

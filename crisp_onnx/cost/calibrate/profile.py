@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
 import time
-from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +13,13 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from crisp_onnx.runtime.latency import timing_options
+from crisp_onnx.model import TensorSpec
+from crisp_onnx.runtime.latency import seeded_input
+from crisp_onnx.runtime.opening import CPU, timing_options
+from crisp_onnx.runtime.profiled import profile_nodes
+from crisp_onnx.runtime.turns import Run, timed
 
 QUIET_PERCENTILE = 10  # other work on the machine only ever adds time
-WARM_UP = 3
-MOST_RUNS = 400
 
 
 @dataclass(frozen=True)
@@ -35,60 +35,26 @@ class Profile:
 
 
 def profile(
-    path: Path, *, threads: int, kernels: Path | None = None, budget_s: float = 0.6, least_runs: int = 8
+    path: Path, spec: TensorSpec, *, threads: int, kernels: Path | None = None, budget_s: float = 0.6, fewest: int = 8
 ) -> Profile:
-    """Run the model on random images: first without the profiler for the whole, then with it for the parts.
+    """Run a model on random images as its input `spec` asks for them: the whole unprofiled, then its parts.
 
-    With one thread the whole is processor time, which waiting for other programs does not lengthen.
+    Each has a session of its own, the only one alive (see `turns`). With one thread the whole is processor time, which
+    waiting for other programs does not lengthen.
     """
+    feed = {spec.name: seeded_input(spec, batch=1)}
     clock = time.process_time if threads == 1 else time.perf_counter
-    whole = _repeat(_open(path, _options(threads, kernels)), budget_s / 2, least_runs, clock)
-    times: dict[str, list[float]] = defaultdict(list)
-    sizes: dict[str, int] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        options = _options(threads, kernels)
-        options.enable_profiling = True
-        options.profile_file_prefix = str(Path(folder) / "run")
-        session = _open(path, options)
-        _repeat(session, budget_s / 2, least_runs, clock)
-        for event in json.loads(Path(session.end_profiling()).read_text()):
-            if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
-                name = event["name"].removesuffix("_kernel_time")
-                times[name].append(float(event["dur"]))
-                sizes[name] = int(event["args"].get("output_size", 0))
-    nodes = {name: float(np.percentile(found[WARM_UP:], QUIET_PERCENTILE)) for name, found in times.items()}
-    return Profile(nodes, sizes, float(np.percentile(whole, QUIET_PERCENTILE)))
+    whole = timed(partial(_opened, path, threads, kernels, feed), clock=clock)(budget_s / 2)
+    nodes = profile_nodes(path, budget_s / 2, threads=threads, feed=feed, kernels=kernels, fewest=fewest)
+    return Profile(
+        {name: 1e3 * float(np.percentile(node.ms, QUIET_PERCENTILE)) for name, node in nodes.items()},
+        {name: node.output_bytes for name, node in nodes.items()},
+        float(np.percentile(whole, QUIET_PERCENTILE)),
+    )
 
 
-def _options(threads: int, kernels: Path | None) -> ort.SessionOptions:
+def _opened(path: Path, threads: int, kernels: Path | None, feed: Mapping[str, npt.NDArray[Any]]) -> Run:
     options = timing_options(threads)
     if kernels is not None:
         options.register_custom_ops_library(str(kernels))
-    return options
-
-
-def _open(path: Path, options: ort.SessionOptions) -> ort.InferenceSession:
-    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-
-def _feed(session: ort.InferenceSession) -> Mapping[str, npt.NDArray[Any]]:
-    rng = np.random.default_rng(0)
-    feed = {}
-    for spec in session.get_inputs():
-        shape = [side if isinstance(side, int) else (224 if axis else 1) for axis, side in enumerate(spec.shape)]
-        feed[spec.name] = rng.standard_normal(shape, dtype=np.float32)
-    return feed
-
-
-def _repeat(session: ort.InferenceSession, budget_s: float, least: int, clock: Callable[[], float]) -> list[float]:
-    """ms of every run after the warm-up."""
-    feed = _feed(session)
-    for _ in range(WARM_UP):
-        session.run(None, feed)
-    found: list[float] = []
-    end = time.perf_counter() + budget_s
-    while len(found) < least or (time.perf_counter() < end and len(found) < MOST_RUNS):
-        start = clock()
-        session.run(None, feed)
-        found.append((clock() - start) * 1e3)
-    return found
+    return partial(ort.InferenceSession(str(path), options, providers=[CPU]).run, None, feed)

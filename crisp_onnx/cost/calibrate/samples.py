@@ -56,7 +56,7 @@ def measure_model(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.onnx"
         save(model, path)
-        found = profile(path, threads=threads, kernels=kernels, budget_s=budget_s)
+        found = profile(path, model.input, threads=threads, kernels=kernels, budget_s=budget_s)
         return pair(load(path), name, base, found, granule=granule)
 
 

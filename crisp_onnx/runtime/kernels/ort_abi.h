@@ -87,7 +87,9 @@ struct Api {
   void (*ReleaseMemoryInfo)(MemoryInfo*);
   Gap slots_95_98[4];
   void (*ReleaseTensorTypeAndShapeInfo)(TensorInfo*);
-  Gap slots_100_131[32];
+  Gap slots_100_129[30];
+  Status* (*AddSessionConfigEntry)(SessionOptions*, const char* key, const char* value);
+  Gap slot_131;
   void (*ReleaseAllocator)(Allocator*);
   Gap slots_133_162[30];
   Status* (*KernelInfoGetAttributeArray_int64)(const KernelInfo*, const char*, int64_t*, size_t*);
@@ -95,7 +97,9 @@ struct Api {
   Status* (*KernelInfo_GetInputCount)(const KernelInfo*, size_t*);
   Gap slot_231;
   Status* (*KernelInfo_GetInputName)(const KernelInfo*, size_t, char*, size_t*);
-  Gap slots_233_243[11];
+  Gap slots_233_237[5];
+  Status* (*GetSessionConfigEntry)(const SessionOptions*, const char* key, char* value, size_t* bytes);
+  Gap slots_239_243[5];
   Status* (*KernelInfo_GetNodeName)(const KernelInfo*, char*, size_t*);
   Status* (*KernelInfo_GetLogger)(const KernelInfo*, const Logger**);
   Gap slot_246;

@@ -1,5 +1,6 @@
 // What the library exports: registration for ONNX Runtime, and what tools ask about the kernels.
 #include <cstdio>
+#include <cstring>
 #include <mutex>
 
 #include "counters.h"
@@ -34,6 +35,24 @@ crisp::ort::CustomOpDomain* shared_domain(const crisp::ort::Api* api, uint32_t v
   return domain;
 }
 
+// The entry of a session's options that says where they have the operators from; `opening.py` reads it.
+constexpr const char* kRegistered = "pkg.crisp_onnx.registered";
+
+// Options are used again and again, and sessions refuse a domain that is registered twice. The entry holds the address
+// of its options: a copy takes over the entries, but not the operators.
+bool first_time(const crisp::ort::Api* api, crisp::ort::SessionOptions* options) {
+  char own[32], found[32] = "";
+  size_t bytes = sizeof(found);
+  std::snprintf(own, sizeof(own), "%p", static_cast<void*>(options));
+  if (crisp::ort::Status* absent = api->GetSessionConfigEntry(options, kRegistered, found, &bytes)) {
+    api->ReleaseStatus(absent);
+  } else if (std::strcmp(own, found) == 0) {
+    return false;
+  }
+  crisp::ort::check(api, api->AddSessionConfigEntry(options, kRegistered, own));
+  return true;
+}
+
 }  // namespace
 
 CRISP_EXPORT crisp::ort::Status* RegisterCustomOps(crisp::ort::SessionOptions* options,
@@ -46,7 +65,8 @@ CRISP_EXPORT crisp::ort::Status* RegisterCustomOps(crisp::ort::SessionOptions* o
   return crisp::ort::guarded(api, [] { return std::string("(registration)"); }, [&] {
     crisp::active_kernels(crisp::Element::kFloat32);
     crisp::set_shape_api(api);
-    crisp::ort::check(api, api->AddCustomOpDomain(options, shared_domain(api, table_version(base))));
+    crisp::ort::CustomOpDomain* domain = shared_domain(api, table_version(base));
+    if (first_time(api, options)) crisp::ort::check(api, api->AddCustomOpDomain(options, domain));
   });
 }
 

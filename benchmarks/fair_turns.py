@@ -1,0 +1,149 @@
+"""Which way of comparing two models on two threads gives each the time that it has alone?
+
+    python -m benchmarks.fair_turns [--network resnet50]... [--passes 3]
+
+Every way runs in processes of its own, all ways in turn and several times over. A figure is a lower quartile of the
+runs: on a shared machine other work only ever adds time. Writes results/fair_turns.json and a table.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+
+import click
+import numpy as np
+import onnx
+import onnxruntime as ort
+
+from benchmarks.end_to_end import PATTERNS
+from benchmarks.machine import built, core_distance_ns
+from benchmarks.record import record
+from benchmarks.topologies import TOPOLOGIES
+from crisp_onnx.format import Pattern
+from crisp_onnx.runtime import library_path
+from crisp_onnx.runtime.layer_case import LayerCase, dense_and_hybrid
+from crisp_onnx.runtime.opening import CPU, SLEEP_BETWEEN_RUNS, timing_options
+from crisp_onnx.runtime.turns import Run, take_turns, timed, timed_runs
+
+THREADS, QUIET_PERCENTILE = 2, 25
+LAYER = "layer 256 to 256, 1x1 at 14x14"
+LAYER_CASE = LayerCase((256, 256, 1, 1), (1, 256, 14, 14), Pattern(2, 4, 16, 8), 4)
+ALONE = "alone, in a process of its own"
+LIVE = MappingProxyType(
+    {  # both sessions alive, a run of each in turn: the entries of their options
+        "both alive": (),
+        "both alive, their threads sleep between runs": (SLEEP_BETWEEN_RUNS,),
+        "both alive, their threads never spin": (("session.intra_op.allow_spinning", "0"),),
+    }
+)
+GLOBAL = "both alive, on the runtime's one global pool"
+ANEW = "opened anew for every turn (runtime/turns.py)"
+WAYS = (ALONE, *LIVE, GLOBAL, ANEW)
+
+
+@click.command()
+@click.option("--network", "networks", multiple=True, default=("resnet50", "mobilenet_v2"))
+@click.option("--passes", default=3, show_default=True)
+@click.option("--budget-s", default=2.0, show_default=True, help="Seconds a side and way in each pass.")
+def main(networks: tuple[str, ...], passes: int, budget_s: float) -> None:
+    """Measure, print and write the table."""
+    program = built("core_distance")
+    rows: list[dict[str, object]] = []
+    for network in (*networks, LAYER):
+        with tempfile.TemporaryDirectory() as name:
+            files = _write(network, Path(name))
+            passes_of: dict[str, list[list[float]]] = {way: [] for way in WAYS}
+            apart: dict[str, list[float]] = {way: [] for way in WAYS}
+            for _ in range(passes):
+                for way in WAYS:
+                    apart[way].append(core_distance_ns(program))
+                    passes_of[way].append(_one_pass(way, files, budget_s))
+        alone = np.array(passes_of[ALONE])
+        for way, pairs in passes_of.items():
+            dense, ours = np.median(pairs, axis=0).tolist()
+            of_alone = np.median(np.array(pairs) / alone, axis=0).tolist()
+            rows.append({"model": network, "way": way, "dense ms": dense, "ours ms": ours})
+            rows[-1] |= {"dense, of alone": of_alone[0], "ours, of alone": of_alone[1], "times faster": dense / ours}
+            rows[-1] |= {"cores apart, ns": ", ".join(f"{distance:.0f}" for distance in apart[way])}
+    record(
+        "fair_turns",
+        "What two threads seem to take, by the way of measuring",
+        rows,
+        notes=[
+            "Batch 1, two threads; lower quartiles of the runs, medians of the passes. Of alone: pass by pass.",
+            "Cores apart: a cache line's way from one core to the other and back, before each pass.",
+        ],
+    )
+
+
+def _write(network: str, folder: Path) -> list[Path]:
+    """The dense model and ours."""
+    files = [folder / "dense.onnx", folder / "hybrid.onnx"]
+    if network == LAYER:
+        for file, model in zip(files, dense_and_hybrid(LAYER_CASE), strict=True):
+            file.write_bytes(model)
+        return files
+    for file in files:
+        model = TOPOLOGIES[network](PATTERNS["V8 1/4"], hybrid=file.stem == "hybrid")
+        onnx.save(model, file, save_as_external_data=True, location=f"{file.stem}.data")
+    return files
+
+
+def _one_pass(way: str, files: list[Path], budget_s: float) -> list[float]:
+    """Milliseconds of each file, measured `way` in a process of its own, or two."""
+    together = [[file] for file in files] if way == ALONE else [files]
+    found: list[float] = []
+    for group in together:
+        call = f"from benchmarks.fair_turns import measure; measure({way!r}, {[str(f) for f in group]}, {budget_s})"
+        printed = subprocess.run([sys.executable, "-c", call], check=True, capture_output=True, text=True).stdout
+        found += json.loads(printed)
+    return found
+
+
+def measure(way: str, files: list[str], budget_s: float) -> None:
+    """Print a JSON list: milliseconds of each file."""
+    if way == GLOBAL:
+        ort.set_global_thread_pool_sizes(THREADS, 1)
+    openings = [partial(_opened, Path(file), way) for file in files]
+    if way == ANEW:
+        rounds = take_turns([timed(opening) for opening in openings], budget_s=budget_s)
+        times = [np.concatenate(turns) for turns in zip(*rounds, strict=True)]
+    elif way == ALONE:
+        times = [timed_runs(opening(), budget_s) for opening in openings]
+    else:
+        times = _run_by_run([opening() for opening in openings], budget_s)
+    sys.stdout.write(json.dumps([float(np.percentile(side, QUIET_PERCENTILE)) for side in times]))
+
+
+def _run_by_run(runs: list[Run], budget_s: float) -> list[np.ndarray]:
+    """Each model's second run of every turn: the other has just filled the caches."""
+    end, times = time.perf_counter() + budget_s * len(runs), [[] for _ in runs]
+    while time.perf_counter() < end:
+        for run, own in zip(runs, times, strict=True):
+            run()
+            start = time.perf_counter()
+            run()
+            own.append((time.perf_counter() - start) * 1e3)
+    return [np.array(own) for own in times]
+
+
+def _opened(file: Path, way: str) -> Run:
+    options = timing_options(THREADS)
+    options.use_per_session_threads = way != GLOBAL
+    for entry in LIVE.get(way, ()):
+        options.add_session_config_entry(*entry)
+    options.register_custom_ops_library(str(library_path()))
+    session = ort.InferenceSession(str(file), options, providers=[CPU])
+    shape = [side if isinstance(side, int) else 1 for side in session.get_inputs()[0].shape]
+    return partial(session.run, None, {"x": np.random.default_rng(0).standard_normal(shape, dtype=np.float32)})
+
+
+if __name__ == "__main__":
+    main()
