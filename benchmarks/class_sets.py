@@ -20,7 +20,7 @@ from real_data import CIFAR_PREPROCESS, RESNET, CifarImages, cifar_names, class_
 from record import record
 
 from crisp_onnx import Recipe, compress
-from crisp_onnx.api.learn import BATCH, HELD_OUT, RATE
+from crisp_onnx.api.learn import BATCH, HELD_OUT
 from crisp_onnx.api.planning import make_planner, make_task
 from crisp_onnx.api.prepare import prepare
 from crisp_onnx.api.words import find_classes, find_preprocess
@@ -29,7 +29,7 @@ from crisp_onnx.data import hold_out, open_images
 from crisp_onnx.format import Pattern
 from crisp_onnx.masks import Threshold
 from crisp_onnx.model import save
-from crisp_onnx.recover import Training, recover
+from crisp_onnx.recover import MODES, Training
 from crisp_onnx.runtime.evaluate import compare_on, open_stock
 
 
@@ -68,7 +68,8 @@ def dense_by_the_same_recipe(recipe: Recipe, folder: Path, classes: tuple[int, .
     module = to_torch(prepared.model)
     torch.manual_seed(recipe.seed)
     ones = {name: torch.ones_like(dict(module.named_parameters())[name]) for name in everything.weights}
-    recover(module, images, ones, everything, Training(recipe.epochs or 0, BATCH, RATE, flip=True, seed=recipe.seed))
+    training = Training(recipe.epochs or 0, BATCH, flip=True, seed=recipe.seed)
+    MODES["ramp"].recover(module, images, ones, everything, training)
     judged = open_images(CifarImages(folder, "test", classes), chosen, None, preprocess)
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / "dense.onnx"

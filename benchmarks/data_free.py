@@ -30,7 +30,7 @@ from crisp_onnx.bridge import GraphModule, prepared_for, to_torch
 from crisp_onnx.data import Classes, Images, Preprocess, open_images
 from crisp_onnx.model import load
 from crisp_onnx.recover import Task, put_masks, reestimate, saliency_of
-from crisp_onnx.saliency import criterion_named, gradient_means
+from crisp_onnx.saliency import criterion_named, gradient_sums
 from crisp_onnx.synthesis import effort_for, synthesise
 
 CPU = torch.device("cpu")
@@ -92,7 +92,8 @@ def saliencies(case: Case, task: Task, images: Images) -> tuple[Tensors, Tensors
     module = case.module()
     weights = {key: value.detach() for key, value in module.named_parameters() if key in task.weights}
     if task.criterion.from_gradients:
-        means = gradient_means(module, task.weights, images, case.classes.indices, batch_size=BATCH).absolute
+        sums = gradient_sums(module, task.weights, images, case.classes.indices, batch_size=BATCH)
+        means = sums.absolute.means()
     else:
         means = {key: torch.zeros(()) for key in weights}
     return means, {key: task.criterion.score(weight, means[key]) for key, weight in weights.items()}

@@ -27,7 +27,7 @@ from crisp_onnx.api.words import find_preprocess
 from crisp_onnx.bridge import to_torch
 from crisp_onnx.data import Classes, open_images
 from crisp_onnx.report.machine import peak_memory_bytes
-from crisp_onnx.saliency import gradient_means
+from crisp_onnx.saliency import gradient_sums
 
 COUNTS = (256, 2560)
 
@@ -62,7 +62,7 @@ def measure_time(path: Path, classes: tuple[int, ...], rounds: int) -> dict[str,
     runs = (
         lambda: bare(module, names, images, classes, torch.contiguous_format),
         lambda: bare(last, names, images, classes, torch.channels_last),
-        lambda: gradient_means(module, names, images, classes),
+        lambda: gradient_sums(module, names, images, classes),
     )
     seconds = []
     for _ in range(rounds + 1):
@@ -92,7 +92,7 @@ def main() -> None:
     classes = class_set(0)
     if options.memory_of:
         module, names, images = pieces(options.memory_of, classes)
-        gradient_means(module, names, images, classes)
+        gradient_sums(module, names, images, classes)
         print(peak_memory_bytes())
         return
     with tempfile.TemporaryDirectory() as temporary:

@@ -19,16 +19,7 @@ from crisp_onnx.masks import Plan, Planner
 from crisp_onnx.model import Model
 from crisp_onnx.passes import InsertBatchNorm, run_passes
 from crisp_onnx.recipe import Recipe
-from crisp_onnx.recover import (
-    Task,
-    Training,
-    mirror_safe,
-    output_moments,
-    put_masks,
-    recover,
-    reestimate,
-    saliency_of,
-)
+from crisp_onnx.recover import MODES, Training, output_moments, training_for
 from crisp_onnx.saliency import collect
 from crisp_onnx.synthesis import effort_for, synthesise
 
@@ -38,7 +29,6 @@ BATCH = 64
 BATCH_OF_LARGE_IMAGES, LARGE_PIXELS = 32, 128 * 128
 HELD_OUT = 0.1
 EPOCHS_WITH_IMAGES = 20
-RATE, RATE_WITHOUT_BATCH_NORM = 0.05, 0.005
 
 
 @dataclass(frozen=True)
@@ -101,19 +91,17 @@ def learn(
             task.criterion, crossed.module, crossed.model, planner.candidates.free, images=sight.images,
             classes=classes.indices, batch_size=crossed.batch, probabilities=prepared.probabilities, seed=recipe.seed,
         )  # fmt: skip
-    with watch("recovery" if epochs else "masks"):
-        if epochs:
-            training, told = _training(recipe, crossed, task, sight, epochs)
-            notes += told
-            plan = recover(crossed.module, sight.images, statistics, task, training)
-        else:
-            plan = planner.plan(saliency_of(crossed.module, statistics, task))
-        put_masks(crossed.module, plan)
-    if not epochs and crossed.batch > 1:
-        with watch("statistics"):
-            reestimate(crossed.module, sight.images, batch_size=crossed.batch)
-    trained = write_back(crossed.module.eval().cpu(), crossed.model)
-    return Learned(trained, plan, sight.images, sight.held_out, epochs, sight.notes + notes)
+    mode = MODES["ramp" if epochs else "none"]
+    with watch("recovery" if mode.trains else "masks"):
+        training, told = Training(0, crossed.batch), ()
+        if mode.trains:
+            training, told = training_for(
+                crossed.module, sight.images, sight.held_out or sight.images, task, epochs,
+                batch_size=crossed.batch, seed=recipe.seed,
+            )  # fmt: skip
+        plan = mode.recover(crossed.module, sight.images, statistics, task, training)
+    trained = write_back(crossed.module.cpu(), crossed.model)
+    return Learned(trained, plan, sight.images, sight.held_out, epochs, sight.notes + notes + told)
 
 
 def _cross(prepared: Prepared, preprocess: Preprocess, device: torch.device) -> _Crossed:
@@ -160,24 +148,6 @@ def _epochs(recipe: Recipe, crossed: _Crossed, given: Images | None) -> tuple[in
         note = "The file fixes the batch at one image, so it is not fine-tuned. Export it with a dynamic batch."
         return 0, (note,)
     return epochs, ()
-
-
-def _training(
-    recipe: Recipe, crossed: _Crossed, task: Task, sight: _Sight, epochs: int
-) -> tuple[Training, tuple[str, ...]]:
-    nhwc = sight.images.preprocess.layout == "NHWC"
-    asked = sight.held_out or sight.images
-    flip = mirror_safe(crossed.module, asked, task, batch_size=crossed.batch, channels_last=nhwc)
-    training = Training(
-        epochs,
-        batch_size=min(crossed.batch, max(2, len(sight.images) // 4)),
-        peak_rate=RATE if crossed.module.statistics else RATE_WITHOUT_BATCH_NORM,
-        flip=flip,
-        channels_last_input=nhwc,
-        seed=recipe.seed,
-    )
-    verb = "mirrors" if flip else "does not mirror"
-    return training, (f"Recovery {verb} images: the model's own answers to mirrored images decided that.",)
 
 
 def _with_batch_norm(crossed: _Crossed, images: Images, *, classifier: str) -> _Crossed:

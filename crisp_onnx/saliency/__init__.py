@@ -2,6 +2,7 @@
 
 from crisp_onnx.saliency.collection import collect
 from crisp_onnx.saliency.criteria import CRITERIA, Criterion, criterion_named
-from crisp_onnx.saliency.gradients import GradientMeans, gradient_means
+from crisp_onnx.saliency.gradients import GradientSums, gradient_sums
+from crisp_onnx.saliency.sums import Sums
 
-__all__ = ["CRITERIA", "Criterion", "GradientMeans", "collect", "criterion_named", "gradient_means"]
+__all__ = ["CRITERIA", "Criterion", "GradientSums", "Sums", "collect", "criterion_named", "gradient_sums"]

@@ -11,8 +11,8 @@ from crisp_onnx.bridge import GraphModule
 from crisp_onnx.data import Images
 from crisp_onnx.model import Model, WeightLayer
 from crisp_onnx.saliency.criteria import Criterion
-from crisp_onnx.saliency.gradients import gradient_means
-from crisp_onnx.saliency.inputs import input_norms
+from crisp_onnx.saliency.gradients import gradient_sums
+from crisp_onnx.saliency.inputs import input_squares
 
 
 def collect(
@@ -31,10 +31,11 @@ def collect(
     parameters = dict(module.named_parameters())
     names = [layer.weight for layer in layers]
     if criterion.from_gradients:
-        means = gradient_means(module, names, images, classes, batch_size=batch_size, probabilities=probabilities)
-        return means.absolute if criterion.needs == "gradient_abs" else means.square
+        sums = gradient_sums(module, names, images, classes, batch_size=batch_size, probabilities=probabilities)
+        return (sums.absolute if criterion.needs == "gradient_abs" else sums.square).means()
     if criterion.needs == "input_norm":
-        return input_norms(module, layers, model.graph(), images, batch_size=batch_size)
+        squares = input_squares(module, layers, model.graph(), images, batch_size=batch_size)
+        return {name: total.sqrt() for name, total in squares.totals.items()}
     generator = torch.Generator().manual_seed(seed)
     if criterion.needs == "uniform":
         return {

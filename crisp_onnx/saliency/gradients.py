@@ -13,18 +13,29 @@ from crisp_onnx.bridge import GraphModule, to_batch
 from crisp_onnx.data import Images
 from crisp_onnx.progress import bar
 from crisp_onnx.saliency.loss import as_tensor, class_loss, logits_of, pseudo_labels
+from crisp_onnx.saliency.sums import Sums
 
 
 @dataclass(frozen=True)
-class GradientMeans:
-    """Means over batches, by weight name in the layout of the file: `absolute` of |dL/dw|, `square` of (dL/dw)^2."""
+class GradientSums:
+    """Sums in the layout of the file: `absolute` of |dL/dw|, `square` of (dL/dw)^2.
 
-    absolute: dict[str, Tensor]
-    square: dict[str, Tensor]
-    images: int
+    A gradient is that of a batch's mean loss, and counts once for each image of the batch.
+    """
+
+    absolute: Sums
+    square: Sums
+
+    def merge(self, other: GradientSums) -> GradientSums:
+        """The sums over the images of both, which should have come in batches of one size.
+
+        Raises:
+            CrispError: they are sums of different weights.
+        """
+        return GradientSums(self.absolute.merge(other.absolute), self.square.merge(other.square))
 
 
-def gradient_means(
+def gradient_sums(
     module: GraphModule,
     weights: Sequence[str],
     images: Images,
@@ -32,11 +43,10 @@ def gradient_means(
     *,
     batch_size: int = 64,
     probabilities: bool = False,
-) -> GradientMeans:
+) -> GradientSums:
     """Run forward and backward over all images once; memory does not grow with their number.
 
-    Batches count by their images, so a short last batch weighs less. Images without labels are judged by the class
-    that the model prefers.
+    Images without labels are judged by the class that the model prefers.
     """
     module.eval()
     parameters = dict(module.named_parameters())
@@ -50,14 +60,11 @@ def gradient_means(
             logits = logits_of(module(to_batch(inputs, device)), probabilities=probabilities)
             target = pseudo_labels(logits.detach(), wanted) if labels is None else torch.from_numpy(labels).to(device)
             gradients = torch.autograd.grad(class_loss(logits, target, wanted), chosen)
-            share = len(inputs) / len(images)
             for total, total_square, gradient in zip(absolute, square, gradients, strict=True):
-                total.add_(gradient.abs(), alpha=share)
-                total_square.addcmul_(gradient, gradient, value=share)
+                total.add_(gradient.abs(), alpha=len(inputs))
+                total_square.addcmul_(gradient, gradient, value=len(inputs))
             advance(len(inputs))
-    return GradientMeans(
-        dict(zip(weights, absolute, strict=True)), dict(zip(weights, square, strict=True)), len(images)
-    )
+    return GradientSums(*(Sums(dict(zip(weights, totals, strict=True)), len(images)) for totals in (absolute, square)))
 
 
 @contextmanager

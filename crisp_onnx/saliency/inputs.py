@@ -1,4 +1,4 @@
-"""Norms of the inputs that every weight meets, over all images: what Wanda multiplies |w| with."""
+"""Squares of the inputs that every weight meets, summed over all images; Wanda multiplies |w| with their root."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from crisp_onnx.bridge import GraphModule, to_batch
 from crisp_onnx.data import Images
 from crisp_onnx.model import WeightLayer
 from crisp_onnx.progress import bar
+from crisp_onnx.saliency.sums import Sums
 
 
-def input_norms(
+def input_squares(
     module: GraphModule, layers: Sequence[WeightLayer], graph: gs.Graph, images: Images, *, batch_size: int = 64
-) -> dict[str, Tensor]:
-    """L2 norm over all images and output positions, by weight name, in a shape that multiplies the stored weight."""
+) -> Sums:
+    """Sums over all images and output positions, in a shape that multiplies the stored weight."""
     nodes = {node.name: node for node in graph.nodes}
     feeds = {layer.weight: nodes[layer.name].inputs[0].name for layer in layers}
     device = next(module.parameters()).device
@@ -33,7 +34,7 @@ def input_norms(
                 squares = _squares(seen[feeds[layer.weight]], layer, nodes[layer.name].attrs)
                 totals[layer.weight] = totals.get(layer.weight, torch.zeros_like(squares)) + squares
             advance(len(inputs))
-    return {layer.weight: _as_stored(totals[layer.weight].sqrt(), layer) for layer in layers}
+    return Sums({layer.weight: _as_stored(totals[layer.weight], layer) for layer in layers}, len(images))
 
 
 def _squares(inputs: Tensor, layer: WeightLayer, attrs: Mapping[str, object]) -> Tensor:
@@ -53,9 +54,9 @@ def _squares(inputs: Tensor, layer: WeightLayer, attrs: Mapping[str, object]) ->
     return columns.sum((0, 2)).reshape(layer.shape[1], *window)
 
 
-def _as_stored(norms: Tensor, layer: WeightLayer) -> Tensor:
+def _as_stored(squares: Tensor, layer: WeightLayer) -> Tensor:
     """(Cin, kh, kw) -> a shape that broadcasts over the stored weight's output channels."""
     if layer.op == "Conv":
-        return norms[None]
-    flat = norms.reshape(prod(norms.shape))
+        return squares[None]
+    flat = squares.reshape(prod(squares.shape))
     return flat[:, None] if layer.transposed else flat[None]

@@ -8,70 +8,14 @@ import numpy as np
 import pytest
 import torch
 from onnx import numpy_helper
-from small_models import coloured_images, residual_classifier
+from recovery_runs import CLASSES, make_task, run
+from small_models import residual_classifier
 
 from crisp_onnx.bridge import GraphModule, to_torch, write_back
-from crisp_onnx.data import Classes, Images, open_images, parse_preprocess
-from crisp_onnx.format import Pattern
-from crisp_onnx.masks import Candidates, Plan, Planner, Saliency, Spent, Threshold, reason_to_stay_dense
-from crisp_onnx.model import Model, load, tensor_shapes, weight_layers
-from crisp_onnx.recover import (
-    Task,
-    Training,
-    mirror_safe,
-    output_moments,
-    put_masks,
-    recover,
-    reestimate,
-    saliency_of,
-)  # fmt: skip
-from crisp_onnx.saliency import collect, criterion_named
-
-CLASSES = (0, 2, 5)
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    """The small classifier, trained until it knows its colours."""
-    fresh = load(residual_classifier(tmp_path_factory.mktemp("model") / "small.onnx"))
-    module = to_torch(fresh)
-    everything = Classes(tuple(range(6)), tuple("abcdef"))
-    images = open_images(coloured_images(40), everything, None, parse_preprocess("signed", fresh.input))
-    optimizer = torch.optim.Adam(module.parameters(), 3e-3)
-    module.train()
-    for epoch in range(4):
-        for inputs, labels in images.batches(24, order=np.random.default_rng(epoch).permutation(len(images))):
-            loss = torch.nn.functional.cross_entropy(module(torch.from_numpy(inputs)), torch.from_numpy(labels))
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-    module.eval()
-    return write_back(module, fresh)
-
-
-@pytest.fixture(scope="module")
-def images(model: Model) -> Images:
-    classes = Classes(CLASSES, tuple(map(str, CLASSES)))
-    return open_images(coloured_images(32, seed=1), classes, None, parse_preprocess("signed", model.input))
-
-
-def make_task(model: Model, saliency: str = "crisp", kept: float = 0.15) -> Task:
-    layers = weight_layers(model, tensor_shapes(model))
-    reasons = {layer.name: reason_to_stay_dense(layer, Pattern(), classifier="fc") for layer in layers}
-    planner = Threshold(Candidates(layers, Pattern(), reasons), kept)
-    return Task(planner, criterion_named(saliency), CLASSES, all_outputs=True)
-
-
-def run(model: Model, images: Images, task: Task, training: Training) -> tuple[GraphModule, Plan]:
-    torch.manual_seed(0)
-    module = to_torch(model)
-    chosen = task.planner.candidates.free
-    statistics = collect(task.criterion, module, model, chosen, images=images, classes=CLASSES)
-    if not training.epochs:
-        plan = task.planner.plan(saliency_of(module, statistics, task))
-        put_masks(module, plan)
-        return module.eval(), plan
-    return module, recover(module, images, statistics, task, training)
+from crisp_onnx.data import Images
+from crisp_onnx.masks import Candidates, Plan, Planner, Saliency, Spent, Threshold
+from crisp_onnx.model import Model, load
+from crisp_onnx.recover import Training, mirror_safe, output_moments, put_masks, reestimate
 
 
 def accuracy(module: GraphModule, images: Images) -> float:
@@ -103,7 +47,9 @@ def test_the_exported_zeros_are_the_masks_after_momentum_and_weight_decay(
 
 
 def test_recovery_brings_back_what_pruning_took(model: Model, images: Images) -> None:
-    before, _ = run(model, images, make_task(model, "random"), Training(epochs=0))
+    _, plan = run(model, images, make_task(model, "random"), Training(epochs=0))
+    before = to_torch(model).eval()
+    put_masks(before, plan)
     after, _ = run(model, images, make_task(model), Training(epochs=8, batch_size=16, peak_rate=0.02))
     assert accuracy(to_torch(model).eval(), images) > 0.95
     assert accuracy(before, images) < 0.9

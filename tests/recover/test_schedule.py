@@ -1,4 +1,4 @@
-"""The schedule: where the rate peaks, how sparsity rises, when masks are chosen for the last time."""
+"""Where the rate peaks, how sparsity rises, when masks are chosen for the last time."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crisp_onnx.recover.ramp import Rise
 from crisp_onnx.recover.schedule import Schedule
 
 
@@ -22,8 +23,8 @@ def test_the_rate_rises_to_its_peak_and_falls_to_nearly_zero(steps: int, warmup:
 
 @given(st.integers(1, 1000))
 def test_what_is_still_loose_falls_from_all_to_nothing_and_stays(steps: int) -> None:
-    schedule = Schedule(steps, 1, 0.1)
-    loose = [schedule.loose(step) for step in range(steps + 1)]
+    rise = Rise(steps)
+    loose = [rise.loose(step) for step in range(steps + 1)]
     assert loose[0] == (1 if steps > 2 else 0)
     assert all(a >= b for a, b in pairwise(loose))
     assert loose[-1] == 0
@@ -31,7 +32,7 @@ def test_what_is_still_loose_falls_from_all_to_nothing_and_stays(steps: int) -> 
 
 @given(st.integers(1, 3000))
 def test_the_last_choice_is_made_at_the_freeze_under_the_full_budget(steps: int) -> None:
-    schedule = Schedule(steps, 1, 0.1)
-    last = max(step for step in range(steps) if schedule.chooses(step))
-    assert last == int(schedule.freeze * steps)
-    assert schedule.loose(last) == 0
+    rise = Rise(steps)
+    last = max(step for step in range(steps) if rise.chooses(step))
+    assert last == rise.last_choice == int(rise.freeze * steps)
+    assert rise.loose(last) == 0

@@ -11,8 +11,10 @@ from small_models import coloured_images, residual_classifier
 
 from crisp_onnx.bridge import GraphModule, to_torch
 from crisp_onnx.data import Classes, Images, open_images, parse_preprocess
+from crisp_onnx.errors import CrispError
 from crisp_onnx.model import Model, load, weight_layers
-from crisp_onnx.saliency import collect, criterion_named, gradient_means
+from crisp_onnx.saliency import Sums, collect, criterion_named, gradient_sums
+from crisp_onnx.saliency.inputs import input_squares
 
 CLASSES = (4, 1, 2)
 
@@ -46,17 +48,18 @@ def by_hand(module: GraphModule, images: Images, name: str, batch_size: int) -> 
 @pytest.mark.parametrize("batch_size", [1, 4, 7])
 def test_the_means_are_those_of_plain_autograd(model: Model, images: Images, batch_size: int) -> None:
     module = to_torch(model)
-    means = gradient_means(module, ["conv1.weight", "conv2.weight"], images, CLASSES, batch_size=batch_size)
+    sums = gradient_sums(module, ["conv1.weight", "conv2.weight"], images, CLASSES, batch_size=batch_size)
+    means = [found.means() for found in (sums.absolute, sums.square)]
     for name in ("conv1.weight", "conv2.weight"):
         absolute, square = by_hand(module, images, name, batch_size)
-        torch.testing.assert_close(means.absolute[name], absolute)
-        torch.testing.assert_close(means.square[name], square)
+        torch.testing.assert_close(means[0][name], absolute)
+        torch.testing.assert_close(means[1][name], square)
 
 
 def test_nothing_in_the_module_moves(model: Model, images: Images) -> None:
     module = to_torch(model)
     before = {name: value.clone() for name, value in module.state_dict().items()}
-    gradient_means(module, ["conv1.weight"], images, CLASSES)
+    gradient_sums(module, ["conv1.weight"], images, CLASSES)
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
     assert all(parameter.requires_grad for parameter in module.parameters())
 
@@ -66,8 +69,8 @@ def test_masked_weights_keep_their_gradient(model: Model, images: Images) -> Non
     mask = torch.ones_like(dict(module.named_parameters())["conv1.weight"], dtype=torch.bool)
     mask[:, ::2] = False
     module.set_masks({"conv1.weight": mask})
-    means = gradient_means(module, ["conv1.weight"], images, CLASSES)
-    assert means.absolute["conv1.weight"][~mask].count_nonzero() > 0.9 * (~mask).sum()
+    sums = gradient_sums(module, ["conv1.weight"], images, CLASSES)
+    assert sums.absolute.totals["conv1.weight"][~mask].count_nonzero() > 0.9 * (~mask).sum()
 
 
 def test_other_classes_give_another_saliency_than_other_images_of_the_same_classes(model: Model) -> None:
@@ -76,7 +79,9 @@ def test_other_classes_give_another_saliency_than_other_images_of_the_same_class
     def saliency(chosen: tuple[int, ...], seed: int) -> torch.Tensor:
         classes = Classes(chosen, tuple(map(str, chosen)))
         pictures = open_images(coloured_images(12, seed), classes, None, preprocess)
-        return gradient_means(to_torch(model), ["conv1.weight"], pictures, chosen).absolute["conv1.weight"].flatten()
+        return (
+            gradient_sums(to_torch(model), ["conv1.weight"], pictures, chosen).absolute.totals["conv1.weight"].flatten()
+        )
 
     base, same, other = saliency((0, 1, 2), 0), saliency((0, 1, 2), 1), saliency((3, 4, 5), 0)
     likeness = torch.corrcoef(torch.stack([base, same, other]))
@@ -85,18 +90,20 @@ def test_other_classes_give_another_saliency_than_other_images_of_the_same_class
 
 def test_one_class_alone_still_has_a_signal(model: Model) -> None:
     images = open_images(coloured_images(6), Classes((3,), ("3",)), None, parse_preprocess("signed", model.input))
-    means = gradient_means(to_torch(model), ["conv1.weight"], images, (3,))
-    assert float(means.absolute["conv1.weight"].sum()) > 0
+    sums = gradient_sums(to_torch(model), ["conv1.weight"], images, (3,))
+    assert float(sums.absolute.totals["conv1.weight"].sum()) > 0
 
 
 def test_a_model_that_ends_in_softmax_gives_the_saliency_of_its_logits(
     tmp_path: Path, model: Model, images: Images
 ) -> None:
     probable = load(residual_classifier(tmp_path / "softmax.onnx", softmax=True))
-    expected = gradient_means(to_torch(model), ["conv1.weight"], images, CLASSES)
-    found = gradient_means(to_torch(probable), ["conv1.weight"], images, CLASSES, probabilities=True)
+    expected = gradient_sums(to_torch(model), ["conv1.weight"], images, CLASSES)
+    found = gradient_sums(to_torch(probable), ["conv1.weight"], images, CLASSES, probabilities=True)
     # Probabilities of 1e-12 and less are clipped, which the random logits here reach now and then.
-    correlation = torch.corrcoef(torch.stack([m.absolute["conv1.weight"].flatten() for m in (expected, found)]))[0, 1]
+    correlation = torch.corrcoef(torch.stack([m.absolute.totals["conv1.weight"].flatten() for m in (expected, found)]))[
+        0, 1
+    ]
     assert correlation > 0.99
 
 
@@ -146,3 +153,34 @@ def test_random_saliency_repeats_with_its_seed_and_changes_with_another(model: M
 
     assert np.array_equal(draw(1), draw(1))
     assert not np.array_equal(draw(1), draw(2))
+
+
+@pytest.mark.parametrize("cut", [4, 8, 12])
+def test_sums_of_shards_add_up_to_those_of_the_whole(model: Model, images: Images, cut: int) -> None:
+    shards = (images.subset(range(cut)), images.subset(range(cut, len(images))))
+    names = ["conv1.weight", "conv2.weight"]
+    whole = gradient_sums(to_torch(model), names, images, CLASSES, batch_size=4)
+    first, second = (gradient_sums(to_torch(model), names, shard, CLASSES, batch_size=4) for shard in shards)
+    for merged in (first.merge(second), second.merge(first)):
+        assert merged.absolute.images == merged.square.images == len(images)
+        for name in names:
+            torch.testing.assert_close(merged.absolute.means()[name], whole.absolute.means()[name])
+            torch.testing.assert_close(merged.square.totals[name], whole.square.totals[name])
+
+
+def test_sums_of_inputs_add_up_too(model: Model, images: Images) -> None:
+    layers = [layer for layer in weight_layers(model) if layer.name in ("conv1", "fc")]
+
+    def squares(part: Images) -> Sums:
+        return input_squares(to_torch(model), layers, model.graph(), part, batch_size=5)
+
+    merged = squares(images.subset(range(7))).merge(squares(images.subset(range(7, len(images)))))
+    for name, total in squares(images).totals.items():
+        torch.testing.assert_close(merged.totals[name], total)
+
+
+def test_sums_of_different_weights_do_not_add_up() -> None:
+    one = Sums({"a": torch.ones(2)}, 3)
+    for other in (Sums({"b": torch.ones(2)}, 3), Sums({"a": torch.ones(3)}, 3)):
+        with pytest.raises(CrispError, match="different weights"):
+            one.merge(other)

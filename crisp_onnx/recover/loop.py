@@ -1,0 +1,191 @@
+"""The training loop: optimisation with distillation from the untouched model, hooks for a mode, and its whole state.
+
+A run that is stopped after any step and taken up by `load` in a fresh loop ends with the very same weights: the order
+of the images follows from seed and epoch, and everything else that steps change is in `state()`.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from crisp_onnx.bridge import GraphModule, prepared_for
+from crisp_onnx.data import Images
+from crisp_onnx.data.images import Batch
+from crisp_onnx.errors import CrispError
+from crisp_onnx.progress import bar
+from crisp_onnx.recover.augment import augment
+from crisp_onnx.recover.compiled import Forward, autocast, compiled
+from crisp_onnx.recover.hooks import Hooks
+from crisp_onnx.recover.objective import objective
+from crisp_onnx.recover.schedule import Schedule
+from crisp_onnx.recover.state import State, copied, restore
+from crisp_onnx.recover.statistics import reestimate
+from crisp_onnx.recover.task import Task
+from crisp_onnx.recover.training import Training
+from crisp_onnx.saliency.loss import as_tensor, logits_of
+
+MAX_GRADIENT_NORM = 5.0
+
+
+class Loop:
+    """Trains `module` in place, `hooks` acting around each step; the module as it comes is the teacher."""
+
+    def __init__(self, module: GraphModule, images: Images, task: Task, training: Training, hooks: Hooks) -> None:
+        self.module, self.images, self.task, self.training, self.hooks = module, images, task, training, hooks
+        self.device = next(module.parameters()).device
+        self.step = 0
+        self.steps = training.steps(len(images))
+        per_epoch = training.steps_per_epoch(len(images))
+        self.schedule = Schedule(self.steps, warmup=per_epoch, peak_rate=training.peak_rate)
+        prepared_for(self.device, module)
+        teacher = copy.deepcopy(module).eval().requires_grad_(False)
+        teacher.clear_masks()
+        height, width = images.preprocess.size
+        self.forward: Forward = compiled(module, steps=self.steps, pixels=height * width, device=self.device)
+        self.teach: Forward = compiled(teacher, steps=self.steps, pixels=height * width, device=self.device)
+        self.optimizer = _optimizer(module, training)
+        self.generator = torch.Generator().manual_seed(training.seed)
+        self.classes = as_tensor(task.classes, self.device)
+
+    def run(self, until: int | None = None) -> None:
+        """Train to the end, or until that many steps are done."""
+        last = self.steps if until is None else min(until, self.steps)
+        self.module.train()
+        self.module.bn_momentum = 0.1
+        with bar("recovery", self.steps) as advance:
+            advance(self.step)
+            for inputs, labels in self._batches(last):
+                self.hooks.before_step(self.step)
+                self._backward(inputs, labels)
+                self.hooks.after_backward(self.step)
+                self._move()
+                self.hooks.after_step(self.step)
+                self.step += 1
+                advance(1)
+
+    def finish(self) -> None:
+        """Re-estimate the BatchNorm statistics of the weights as they are now, and leave training mode."""
+        reestimate(self.module, self.images, transform=self.augmented, batch_size=self.training.batch_size)
+        self.module.eval()
+
+    def state(self) -> State:
+        """Everything that the steps so far have changed, the mode's own state under `mode/`."""
+        random = {"augment": self.generator.get_state(), "torch": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            random["device"] = torch.cuda.get_rng_state(self.device)
+        return (
+            State({}, {"step": self.step, "run": self._run()})
+            | copied(self._trained()).under("module")
+            | copied(random).under("random")
+            | _optimizer_state(self.optimizer).under("optimizer")
+            | self.hooks.state().under("mode")
+        )
+
+    def load(self, state: State) -> None:
+        """Take up where `state()` was taken, in a loop made alike from the untouched model.
+
+        Raises:
+            CrispError: the state is of another run or of another model.
+        """
+        found = state.values.get("run", {})
+        for name, value in self._run().items():
+            if found.get(name) != value:
+                raise CrispError(
+                    f"The saved state is of another run: {name} was {found.get(name)} there and is {value} here. "
+                    "Start the run anew."
+                )
+        restore(self._trained(), state.part("module"))
+        random = state.part("random").tensors
+        self.generator.set_state(random["augment"])
+        torch.set_rng_state(random["torch"])
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(random["device"], self.device)
+        _load_optimizer(self.optimizer, state.part("optimizer"))
+        self.hooks.load(state.part("mode"))
+        self.step = int(state.values["step"])
+
+    def augmented(self, images: Tensor) -> Tensor:
+        """Crops and mirror images of a batch, as the training asks for them."""
+        flip, last = self.training.flip, self.training.channels_last_input
+        return augment(images, self.generator, flip=flip, channels_last=last)
+
+    def _run(self) -> dict[str, int]:
+        """What a state must have in common with the loop that takes it up."""
+        return {
+            "the number of images": len(self.images),
+            "the number of steps": self.steps,
+            "the batch size": self.training.batch_size,
+            "the seed": self.training.seed,
+        }
+
+    def _trained(self) -> dict[str, Tensor]:
+        statistics = {name: self.module.get_statistic(name) for name in self.module.statistics}
+        return dict(self.module.named_parameters()) | statistics
+
+    def _batches(self, last: int) -> Iterator[Batch]:
+        """The batches of the steps from `self.step` to `last`. Each epoch has a permutation of its own."""
+        size, per_epoch = self.training.batch_size, self.training.steps_per_epoch(len(self.images))
+        first, random = self.step, np.random.default_rng(self.training.seed)
+        for epoch in range(self.training.epochs):
+            order = random.permutation(len(self.images))[: per_epoch * size]
+            begin, end = (min(max(0, step - epoch * per_epoch), per_epoch) * size for step in (first, last))
+            if begin < end:
+                yield from self.images.batches(size, order=order[begin:end])
+
+    def _backward(self, inputs: npt.NDArray[np.float32], labels: npt.NDArray[np.int64] | None) -> None:
+        """Gradients of one batch."""
+        batch = self.augmented(torch.from_numpy(inputs)).to(self.device)
+        if batch.ndim == 4:
+            batch = batch.to(memory_format=torch.channels_last)
+        target = None if labels is None else torch.from_numpy(labels).to(self.device)
+        with autocast(self.device):
+            with torch.no_grad():
+                taught = self.teach(batch)
+            answered = self.forward(batch)
+        student = logits_of(answered, probabilities=self.task.probabilities)
+        teacher = logits_of(taught, probabilities=self.task.probabilities)
+        loss = objective(student, teacher, target, self.classes, all_outputs=self.task.all_outputs)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+
+    def _move(self) -> None:
+        """One step of the optimiser."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.schedule.rate(self.step)
+        torch.nn.utils.clip_grad_norm_(self.module.parameters(), MAX_GRADIENT_NORM)
+        self.optimizer.step()
+
+
+def _optimizer(module: GraphModule, training: Training) -> torch.optim.Optimizer:
+    """SGD with Nesterov momentum; biases and normalisation parameters are not decayed."""
+    parameters: Sequence[Tensor] = [p for p in module.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": training.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.SGD(groups, lr=training.peak_rate, momentum=0.9, nesterov=True)
+
+
+def _optimizer_state(optimizer: torch.optim.Optimizer) -> State:
+    """What the optimiser remembers of each parameter, under the parameter's number."""
+    found = {
+        f"{number}/{key}": value
+        for number, remembered in optimizer.state_dict()["state"].items()
+        for key, value in remembered.items()
+    }
+    tensors = {key: value for key, value in found.items() if isinstance(value, Tensor)}
+    return copied(tensors) | State({}, {key: value for key, value in found.items() if key not in tensors})
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, state: State) -> None:
+    remembered: dict[int, dict[str, object]] = {}
+    for name, value in (*state.tensors.items(), *state.values.items()):
+        number, key = name.split("/", 1)
+        remembered.setdefault(int(number), {})[key] = value
+    optimizer.load_state_dict({"state": remembered, "param_groups": optimizer.state_dict()["param_groups"]})

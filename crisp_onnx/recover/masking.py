@@ -1,0 +1,68 @@
+"""A plan and a torch module: score the module's weights, put a plan's masks into it, save and restore the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from crisp_onnx.bridge import GraphModule
+from crisp_onnx.errors import CrispError
+from crisp_onnx.masks import Candidates, DenseLayer, Plan, Saliency, SparseLayer
+from crisp_onnx.recover.state import State
+from crisp_onnx.recover.task import Task
+
+
+def saliency_of(module: GraphModule, statistics: Mapping[str, Tensor], task: Task) -> Saliency:
+    """The criterion's score of every weight that may become sparse, from the module's weights."""
+    parameters = dict(module.named_parameters())
+    scored = {}
+    for layer in task.planner.candidates.free:
+        score = task.criterion.score(parameters[layer.weight].detach(), statistics[layer.weight])
+        scored[layer.weight] = layer.matrix(score.float().cpu().numpy())
+    return scored
+
+
+def put_masks(module: GraphModule, plan: Plan, weights: Sequence[str] = ()) -> None:
+    """Set the plan's masks in the module, in the layout of the file; masks of ones for other `weights`, if named.
+
+    A weight that is masked in one plan and dense in the next needs those: the module keeps the masks it has.
+    """
+    parameters = dict(module.named_parameters())
+    masks = {name: torch.ones(parameters[name].shape, dtype=torch.bool) for name in weights}
+    for sparse in plan.sparse():
+        like = np.empty(tuple(parameters[sparse.layer.weight].shape), bool)
+        masks[sparse.layer.weight] = torch.from_numpy(sparse.layer.stored(sparse.mask, like))
+    module.set_masks(masks)
+
+
+def plan_state(plan: Plan) -> State:
+    """A plan's masks and kept blocks by weight name, and its reasons by layer name."""
+    tensors = {}
+    for sparse in plan.sparse():
+        tensors[f"{sparse.layer.weight}/mask"] = torch.tensor(sparse.mask)
+        tensors[f"{sparse.layer.weight}/kept"] = torch.tensor(sparse.kept)
+    dense = {item.layer.name: item.reason for item in plan.layers if isinstance(item, DenseLayer)}
+    return State(tensors, {"dense": dense})
+
+
+def plan_from(state: State, candidates: Candidates) -> Plan:
+    """The plan whose state that is.
+
+    Raises:
+        CrispError: the state is of another model.
+    """
+    dense = state.values.get("dense", {})
+    layers: list[SparseLayer | DenseLayer] = []
+    for layer in candidates.layers:
+        mask = state.tensors.get(f"{layer.weight}/mask")
+        if layer.name in dense:
+            layers.append(DenseLayer(layer, dense[layer.name]))
+        elif mask is not None and tuple(mask.shape) == layer.shape:
+            kept = state.tensors[f"{layer.weight}/kept"].numpy()
+            layers.append(SparseLayer(layer, candidates.pattern, kept, mask.numpy()))
+        else:
+            raise CrispError(f"The saved state knows nothing of layer {layer.name!r}. Start the run anew.")
+    return Plan(tuple(layers))

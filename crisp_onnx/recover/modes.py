@@ -1,0 +1,40 @@
+"""The table of recovery modes: how masks and training go together, one file a mode."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from crisp_onnx.bridge import GraphModule
+from crisp_onnx.data import Images
+from crisp_onnx.masks import Plan
+from crisp_onnx.recover import none, ramp
+from crisp_onnx.recover.task import Task
+from crisp_onnx.recover.training import Training
+
+
+class Recover(Protocol):
+    """A mode's function."""
+
+    def __call__(
+        self, module: GraphModule, images: Images, statistics: Mapping[str, Tensor], task: Task, training: Training
+    ) -> Plan:
+        """Change `module` in place; return the plan whose masks it ends with.
+
+        `statistics`: what the criterion needs, by weight name, in a shape that goes with the stored weight.
+        """
+
+
+@dataclass(frozen=True)
+class Mode:
+    """`trains`: it runs the training loop, so it wants a `Training` with epochs."""
+
+    name: str
+    trains: bool
+    recover: Recover
+
+
+MODES = {mode.name: mode for mode in (Mode("none", False, none.recover), Mode("ramp", True, ramp.recover))}

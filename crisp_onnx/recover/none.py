@@ -1,0 +1,27 @@
+"""Mode `none`: masks once, and BatchNorm statistics for the weights that are left; no training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from crisp_onnx.bridge import GraphModule
+from crisp_onnx.data import Images
+from crisp_onnx.masks import Plan
+from crisp_onnx.recover.masking import put_masks, saliency_of
+from crisp_onnx.recover.statistics import reestimate
+from crisp_onnx.recover.task import Task
+from crisp_onnx.recover.training import Training
+
+
+def recover(
+    module: GraphModule, images: Images, statistics: Mapping[str, Tensor], task: Task, training: Training
+) -> Plan:
+    """See `Recover`. A module that takes one image at a time keeps the statistics it has."""
+    plan = task.planner.plan(saliency_of(module, statistics, task))
+    put_masks(module, plan)
+    if training.batch_size > 1:
+        reestimate(module, images, batch_size=training.batch_size)
+    module.eval()
+    return plan

@@ -1,0 +1,54 @@
+"""`Training`: how long and how recovery trains, and the choice of it for a module and its images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from crisp_onnx.bridge import GraphModule
+from crisp_onnx.data import Images
+from crisp_onnx.recover.mirror import mirror_safe
+from crisp_onnx.recover.task import Task
+
+RATE, RATE_WITHOUT_BATCH_NORM = 0.05, 0.005
+
+
+@dataclass(frozen=True)
+class Training:
+    """`epochs` over the images in batches of `batch_size`, at a learning rate of at most `peak_rate`."""
+
+    epochs: int
+    batch_size: int = 64
+    peak_rate: float = RATE
+    weight_decay: float = 5e-4
+    flip: bool = False
+    channels_last_input: bool = False
+    seed: int = 0
+
+    def steps_per_epoch(self, images: int) -> int:
+        """Whole batches of that many images, at least one."""
+        return max(1, images // self.batch_size)
+
+    def steps(self, images: int) -> int:
+        """Batches of the whole training."""
+        return self.epochs * self.steps_per_epoch(images)
+
+
+def training_for(
+    module: GraphModule, images: Images, asked: Images, task: Task, epochs: int, *, batch_size: int, seed: int
+) -> tuple[Training, tuple[str, ...]]:
+    """The training of `module` on `images`, and what the user should know of it.
+
+    `asked`: images that decide whether mirror images mean the same. `batch_size`: the most that the module takes.
+    """
+    nhwc = images.preprocess.layout == "NHWC"
+    flip = mirror_safe(module, asked, task, batch_size=batch_size, channels_last=nhwc)
+    training = Training(
+        epochs,
+        batch_size=min(batch_size, max(2, len(images) // 4)),
+        peak_rate=RATE if module.statistics else RATE_WITHOUT_BATCH_NORM,
+        flip=flip,
+        channels_last_input=nhwc,
+        seed=seed,
+    )
+    verb = "mirrors" if flip else "does not mirror"
+    return training, (f"Recovery {verb} images: the model's own answers to mirrored images decided that.",)

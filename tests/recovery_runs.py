@@ -1,0 +1,38 @@
+"""Recovery of the small classifier in a test: its task, its statistics, and a whole run."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from crisp_onnx.bridge import GraphModule, to_torch
+from crisp_onnx.data import Images
+from crisp_onnx.format import Pattern
+from crisp_onnx.masks import Candidates, Plan, Threshold, reason_to_stay_dense
+from crisp_onnx.model import Model, tensor_shapes, weight_layers
+from crisp_onnx.recover import MODES, Task, Training
+from crisp_onnx.saliency import collect, criterion_named
+
+CLASSES = (0, 2, 5)
+
+
+def make_task(model: Model, saliency: str = "crisp", kept: float = 0.15) -> Task:
+    layers = weight_layers(model, tensor_shapes(model))
+    reasons = {layer.name: reason_to_stay_dense(layer, Pattern(), classifier="fc") for layer in layers}
+    planner = Threshold(Candidates(layers, Pattern(), reasons), kept)
+    return Task(planner, criterion_named(saliency), CLASSES, all_outputs=True)
+
+
+def started(model: Model, images: Images, task: Task) -> tuple[GraphModule, dict[str, Tensor]]:
+    """The untrained module, and what its task's criterion needs."""
+    torch.manual_seed(0)
+    module = to_torch(model)
+    free = task.planner.candidates.free
+    return module, collect(task.criterion, module, model, free, images=images, classes=CLASSES)
+
+
+def run(model: Model, images: Images, task: Task, training: Training) -> tuple[GraphModule, Plan]:
+    """A whole recovery; without epochs, masks alone."""
+    module, statistics = started(model, images, task)
+    mode = MODES["ramp" if training.epochs else "none"]
+    return module, mode.recover(module, images, statistics, task, training)
