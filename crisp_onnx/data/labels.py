@@ -6,13 +6,14 @@ import ast
 import json
 import logging
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from crisp_onnx.errors import CrispError
-from crisp_onnx.reading import read_text
+from crisp_onnx.reading import read_text, shown
 
 log = logging.getLogger(__name__)
 
@@ -57,8 +58,8 @@ class Labels:
 
 
 def folded(word: str) -> str:
-    """The form in which names are compared."""
-    return " ".join(word.replace("_", " ").split()).casefold()
+    """The form in which names are compared: macOS writes é in two characters, a class list in one."""
+    return " ".join(unicodedata.normalize("NFC", shown(word)).replace("_", " ").split()).casefold()
 
 
 def labels_from_names(names: Iterable[str], source: str) -> Labels:
@@ -139,7 +140,7 @@ def _label(fields: Sequence[str]) -> Label:
             wnid, text = first, rest
         else:
             text = field
-        names.update((name.strip(), None) for name in text.split(",") if name.strip())
+        names.update((shown(name.strip()), None) for name in text.split(",") if name.strip())
     return Label(wnid, tuple(names))
 
 

@@ -105,3 +105,11 @@ def test_every_name_leads_back_to_its_output(names: list[str]) -> None:
     assert len(labels) == len(names)
     for index, name in enumerate(names):
         assert labels.candidates(name.upper().replace(" ", "_")) == (index,)
+
+
+def test_names_are_compared_composed_and_always_print() -> None:
+    labels = labels_from_names(["cafe\u0301", "b\ud800", "c\x1b[2J", "d"], "x")
+    assert labels.candidates("café") == (0,)
+    assert labels.candidates("CAFÉ") == (0,)
+    assert [label.name for label in labels.entries.values()] == ["cafe\u0301", r"b\ud800", r"c\x1b[2J", "d"]
+    assert labels.candidates("b\ud800") == labels.candidates(r"b\ud800") == (1,)
