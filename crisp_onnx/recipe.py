@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,7 +22,7 @@ DEFAULT_SPARSITY = 0.8
 class Recipe(BaseModel):
     """One run of `compress`. Unknown keys are errors; what is not given takes the default shown here."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True)
 
     model: Path
     """The ONNX file."""
@@ -32,12 +33,15 @@ class Recipe(BaseModel):
     eval_data: Path | None = None
     """Images to judge by; never used to choose anything."""
     labels: Path | None = None
-    """Names of the outputs."""
+    """A file with the names of the outputs: a name a line, or `index<TAB>wnid<TAB>names`."""
     preprocess: str | None = None
     """Preset name, YAML file, or `mean=R/G/B,std=R/G/B,size=N`."""
     pattern: str = "2:4"
+    """N:M: of every M neighbours along the input channels N are kept. A hardware target may set another default."""
     block: Annotated[int, Field(ge=1)] = 16
+    """Side of the square blocks, in weights; a multiple of M."""
     vector_rows: Annotated[int, Field(ge=1)] = 8
+    """Neighbouring rows (output channels) that share one N:M choice; divides `block`."""
     sparsity: float | None = None
     """Zeros over all weights of the prunable layers; 0.8 when no budget is given."""
     macs: float | None = None
@@ -47,18 +51,23 @@ class Recipe(BaseModel):
     energy_mj: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Estimated millijoules of one inference on the hardware target."""
     saliency: str = "crisp"
+    """What ranks the weights: crisp, fisher, magnitude, wanda or random."""
     epochs: Annotated[int, Field(ge=0)] | None = None
     """Passes over the images in recovery; by default 20 with real images and 0 without."""
     head: Literal["keep", "slice"] = "keep"
+    """`keep` all outputs of the model, or `slice` the classifier to those of the classes."""
     keep_dense: tuple[str, ...] = ()
     """Regular expressions: layers whose node or weight name matches stay dense."""
     emit: Literal["hybrid", "dense"] = "hybrid"
+    """`hybrid`: packed operators. `dense`: ordinary operators with zeros in place."""
     target: str | None = None
     """A hardware target (name, or YAML file), whose rewarded pattern is taken where none is given; `portable`: every
     planned layer is packed. By default this host, on which each layer is timed: one that would not be faster keeps its
     zeros in place."""
     device: str = "cpu"
+    """Where recovery runs: a device of torch, cpu or cuda."""
     seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of everything random; with the same number of threads it gives the same file again."""
     output: Path | None = None
     """Folder for model.onnx, report.json and recipe.yaml; by default `<model>-crisp` in the current folder."""
 
@@ -85,6 +94,16 @@ class Recipe(BaseModel):
     def folder(self) -> Path:
         """Where the files go."""
         return self.output or Path(f"{self.model.stem}-crisp")
+
+
+def options_text() -> str:
+    """Every option of a recipe with its default and meaning, a paragraph each."""
+    wrapper = textwrap.TextWrapper(width=110, initial_indent="    ", subsequent_indent="        ")
+    paragraphs = []
+    for name, field in Recipe.model_fields.items():
+        default = "required" if field.is_required() else repr(field.default)
+        paragraphs.append(wrapper.fill(f"{name} ({default}): {field.description}"))
+    return "\n".join(paragraphs)
 
 
 def make_recipe(options: dict[str, Any], *, where: str = "options") -> Recipe:

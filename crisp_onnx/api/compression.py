@@ -20,7 +20,7 @@ from crisp_onnx.data.pairs import Pair
 from crisp_onnx.errors import CrispError
 from crisp_onnx.format import DOMAIN
 from crisp_onnx.model import Model, load, save
-from crisp_onnx.recipe import Recipe, recipe_text
+from crisp_onnx.recipe import Recipe, options_text, recipe_text
 from crisp_onnx.report.schema import Report, to_json
 from crisp_onnx.runtime.evaluate import compare_on, open_stock
 from crisp_onnx.runtime.latency import measure_files
@@ -87,6 +87,9 @@ def compress(recipe: Recipe, *, data: Iterable[Pair] | None = None, eval_data: I
         _write_about(report, recipe, bench)
         move_into_place(bench, recipe.folder, last=MODEL, stale=(MODEL + ".data", PAGE))
     return report
+
+
+compress.__doc__ = f"{compress.__doc__}\n    A recipe holds, with these defaults:\n\n{options_text()}\n"
 
 
 def _check_input(recipe: Recipe, source: Model) -> None:

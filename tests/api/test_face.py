@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import re
+import shutil
 import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
 
 import pytest
+from mypy import api as mypy
 
 import crisp_onnx
 from crisp_onnx.cli import cli
@@ -53,3 +56,27 @@ def test_no_name_of_a_package_hides_one_of_its_modules(init: Path) -> None:
     }
     modules = {path.stem for path in init.parent.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
     assert not names & modules
+
+
+def test_help_on_compress_says_what_a_recipe_holds() -> None:
+    text = crisp_onnx.compress.__doc__ or ""
+    for name, field in crisp_onnx.Recipe.model_fields.items():
+        assert field.description, name
+        assert f"\n    {name} (" in text
+
+
+def test_the_snippets_of_the_readme_are_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    snippets = re.findall(r"```python\n(.*?)```", (PACKAGE.parent / "README.md").read_text(), re.DOTALL)
+    assert snippets
+    for number, snippet in enumerate(snippets):
+        (tmp_path / f"snippet_{number}.py").write_text(snippet)
+    # An editable install answers import hooks, which mypy does not ask.
+    shutil.copytree(PACKAGE, tmp_path / "crisp_onnx", ignore=shutil.ignore_patterns("kernels", "*.so", "__pycache__"))
+    (tmp_path / "mypy.ini").write_text(
+        "[mypy]\nstrict = True\n[mypy-crisp_onnx.*]\nfollow_imports = silent\n"
+        "[mypy-crisp_onnx.passes.*,torch.*,onnx.*,onnxruntime.*,onnx_graphsurgeon.*,numpy.*,PIL.*,rich.*,yaml.*]\n"
+        "follow_imports = skip\nignore_missing_imports = True\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    said, errors, code = mypy.run(["--config-file", "mypy.ini", *sorted(map(str, tmp_path.glob("snippet_*.py")))])
+    assert code == 0, said + errors
