@@ -93,15 +93,16 @@ def learn(
         )  # fmt: skip
     mode = MODES["ramp" if epochs else "none"]
     with watch("recovery" if mode.trains else "masks"):
-        training, told = Training(0, crossed.batch), ()
+        training = Training(0, crossed.batch)
         if mode.trains:
             training, told = training_for(
                 crossed.module, sight.images, sight.held_out or sight.images, task, epochs,
                 batch_size=crossed.batch, seed=recipe.seed,
             )  # fmt: skip
+            notes += told
         plan = mode.recover(crossed.module, sight.images, statistics, task, training)
     trained = write_back(crossed.module.cpu(), crossed.model)
-    return Learned(trained, plan, sight.images, sight.held_out, epochs, sight.notes + notes + told)
+    return Learned(trained, plan, sight.images, sight.held_out, epochs, sight.notes + notes)
 
 
 def _cross(prepared: Prepared, preprocess: Preprocess, device: torch.device) -> _Crossed:
