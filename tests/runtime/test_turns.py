@@ -16,7 +16,7 @@ import pytest
 
 from crisp_onnx.cost.calibrate.samples import measure_model
 from crisp_onnx.format import Pattern
-from crisp_onnx.lower import load_target
+from crisp_onnx.lowering import load_target
 from crisp_onnx.model import load
 from crisp_onnx.runtime import library_path
 from crisp_onnx.runtime.bench import bench
