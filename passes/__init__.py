@@ -4,10 +4,12 @@ from crisp_onnx.masks import Plan
 from crisp_onnx.passes.apply_masks import ApplyMasks
 from crisp_onnx.passes.drop_identity import DropIdentity
 from crisp_onnx.passes.emit_hybrid import EmitHybrid
+from crisp_onnx.passes.explicit_axes import ExplicitAxes
 from crisp_onnx.passes.explicit_pads import ExplicitPads
 from crisp_onnx.passes.fold_batch_norm import FoldBatchNorm
 from crisp_onnx.passes.fold_constants import FoldConstants
 from crisp_onnx.passes.fold_scale import FoldScale
+from crisp_onnx.passes.free_batch import FreeBatch
 from crisp_onnx.passes.fuse_activation import FuseActivation
 from crisp_onnx.passes.fuse_bias import FuseBias
 from crisp_onnx.passes.fuse_residual import FuseResidual
@@ -15,8 +17,8 @@ from crisp_onnx.passes.insert_batch_norm import InsertBatchNorm
 from crisp_onnx.passes.result import Declined, Pass, PassResult, run_passes
 from crisp_onnx.passes.slice_head import SliceHead
 
-SIMPLIFY: tuple[Pass, ...] = (FoldConstants(), DropIdentity(), ExplicitPads())
-"""Before the bridge: every weight a plain initializer, nothing idle, padding in numbers."""
+SIMPLIFY: tuple[Pass, ...] = (FoldConstants(), DropIdentity(), ExplicitAxes(), ExplicitPads())
+"""Before the bridge: every weight a plain initializer, nothing idle, padding and axes in numbers."""
 
 
 def dense_passes(plan: Plan) -> tuple[Pass, ...]:
@@ -34,6 +36,7 @@ __all__ = [
     "ApplyMasks",
     "Declined",
     "EmitHybrid",
+    "FreeBatch",
     "InsertBatchNorm",
     "Pass",
     "PassResult",

@@ -37,6 +37,7 @@ def check(model: Path, *, pattern: Pattern | None = None, preprocess: str | None
         LayerCheck(layer, reason_to_stay_dense(layer, pattern, classifier=prepared.classifier))
         for layer in prepared.layers
     )
+    notes += prepared.notes
     if not prepared.classifier:
         notes.append("No classifier was found behind the output, so --head slice is not possible.")
     try:

@@ -107,10 +107,13 @@ def learn(
 
 def _cross(prepared: Prepared, preprocess: Preprocess, device: torch.device) -> _Crossed:
     module = to_torch(prepared.model)
-    compare_with_runtime(module, prepared.model, size=preprocess.size)
+    fixed, size = prepared.batch, preprocess.size
+    compare_with_runtime(module, prepared.model, batches=(1, 3) if fixed is None else (fixed,), size=size)
     prepared_for(device, module)
-    wanted = BATCH_OF_LARGE_IMAGES if prod(preprocess.size) > LARGE_PIXELS else BATCH
-    return _Crossed(prepared.model, module, usable_batch(module, prepared.model.input, wanted, size=preprocess.size))
+    wanted = BATCH_OF_LARGE_IMAGES if prod(size) > LARGE_PIXELS else BATCH
+    return _Crossed(
+        prepared.model, module, usable_batch(module, prepared.model.input, wanted, fixed=fixed, size=size)
+    )
 
 
 def _see(
@@ -161,5 +164,6 @@ def _with_batch_norm(crossed: _Crossed, images: Images, *, classifier: str) -> _
     moments = output_moments(crossed.module, outputs, images, batch_size=min(crossed.batch, 16))
     run_passes((InsertBatchNorm(moments),), graph)
     extended = crossed.model.with_graph(graph)
-    device = next(crossed.module.parameters()).device
-    return _Crossed(extended, prepared_for(device, to_torch(extended)), crossed.batch)
+    module = prepared_for(next(crossed.module.parameters()).device, to_torch(extended))
+    module.takes = crossed.module.takes
+    return _Crossed(extended, module, crossed.batch)

@@ -31,7 +31,8 @@ log = logging.getLogger(__name__)
 class Prepared:
     """`source` is the file as given; `model` the simplified graph; `layers` its weight layers.
 
-    `size`: height and width that open image sides count as.
+    `size`: height and width that open image sides count as. `batch`: images that the model answers at a time, None for
+    any. `notes`: what the user should know of the file.
     """
 
     source: Model
@@ -42,6 +43,8 @@ class Prepared:
     probabilities: bool
     declined: tuple[Declined, ...]
     size: Size
+    batch: int | None
+    notes: tuple[str, ...]
 
     @property
     def macs(self) -> int:
@@ -68,19 +71,22 @@ def prepare(path: Path, *, size: int | Size = DEFAULT_SIZE) -> Prepared:
         CrispError: the file is broken, has several inputs, or cannot be upgraded.
     """
     size, source = height_and_width(size), load(path)
-    model, declined = simplify(source)
-    if not missing_operators(model):
-        require_same_answers(source, model, size=size)
+    simplified = simplify(source)
+    if not missing_operators(simplified.model):
+        simplified = require_same_answers(source, simplified, size=size)
+    model = simplified.model
     shapes = tensor_shapes(model, size=size)
-    simplified = model.graph()
-    chain = classifier_chain(simplified)
+    graph = model.graph()
+    chain = classifier_chain(graph)
     return Prepared(
         source,
         model,
         weight_layers(model, shapes),
         shapes,
         chain[0].name if chain else "",
-        ends_in_softmax(simplified),
-        declined,
+        ends_in_softmax(graph),
+        simplified.declined,
         size,
+        simplified.batch,
+        simplified.notes,
     )

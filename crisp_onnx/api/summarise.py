@@ -77,7 +77,7 @@ def summarise(outcome: Outcome, seconds: Mapping[str, float]) -> schema.Report:
             for d in (*prepared.declined, *outcome.emitted.declined)
         ),
         budgets=(schema.Budget(**asdict(outcome.planner.spent(plan))),),
-        notes=(*outcome.notes, *outcome.learned.notes, *outcome.emitted.notes),
+        notes=(*outcome.notes, *outcome.prepared.notes, *outcome.learned.notes, *outcome.emitted.notes),
         versions=versions(),
         seed=recipe.seed,
     )

@@ -23,20 +23,30 @@ def to_batch(images: npt.NDArray[np.float32], device: torch.device) -> Tensor:
     return batch.contiguous(memory_format=torch.channels_last) if batch.ndim == 4 else batch
 
 
-def usable_batch(module: GraphModule, spec: TensorSpec, wanted: int, *, size: Size = DEFAULT_SIZE) -> int:
-    """`wanted`, or the batch fixed in the file when the module does not answer two images as it answers each alone."""
-    fixed = spec.shape[0] if spec.shape else None
-    if fixed is None or fixed >= wanted:
-        return wanted if fixed is None else fixed
+def usable_batch(
+    module: GraphModule, spec: TensorSpec, wanted: int, *, fixed: int | None, size: Size = DEFAULT_SIZE
+) -> int:
+    """`wanted`, or the file's `fixed` batch where the module does not answer images in other batches as in that one.
+
+    The module is told then (`takes`), and fills up shorter batches.
+    """
+    if fixed is None or _takes_any(module, spec, fixed, size):
+        return wanted
+    module.takes = fixed
+    return fixed
+
+
+def _takes_any(module: GraphModule, spec: TensorSpec, fixed: int, size: Size) -> bool:
+    """Whether two images, or half of the fixed batch, get the answers that they get in the fixed batch."""
     device = next(module.parameters()).device
-    one = torch.randn(spec.fixed(1, size), generator=torch.Generator().manual_seed(0)).to(device)
-    both = torch.cat([one, one * 0.5] * fixed)
+    shape = (max(fixed, 2), *spec.fixed(1, size)[1:])
+    images = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device)
     module.eval()
     try:
         with torch.no_grad():
-            together = module(both)
-            alone = torch.cat([module(both[i : i + fixed]) for i in range(0, len(both), fixed)])
+            usual = torch.cat([module(images[i : i + fixed]) for i in range(0, len(images), fixed)])
+            other = module(images if fixed == 1 else images[: fixed // 2])
     except (CrispError, RuntimeError):  # a Reshape to the fixed batch
-        return fixed
-    same = together.shape == alone.shape and torch.allclose(together, alone, rtol=1e-3, atol=1e-5)
-    return wanted if same else fixed
+        return False
+    usual = usual[: len(other)]
+    return usual.shape == other.shape and torch.allclose(usual, other, rtol=1e-3, atol=1e-5)

@@ -14,7 +14,8 @@ from torch import Tensor
 from crisp_onnx.bridge.module import GraphModule
 from crisp_onnx.errors import CrispError, Defect
 from crisp_onnx.model import DEFAULT_SIZE, Model, Size
-from crisp_onnx.model.answers import Runner, open_model, reason_of, relative_difference, seeded_image
+from crisp_onnx.model.answers import Runner, open_model, relative_difference, seeded_image
+from crisp_onnx.reading import reason
 
 log = logging.getLogger(__name__)
 TOLERANCE = 1e-4
@@ -24,7 +25,12 @@ Arrays = dict[str, npt.NDArray[Any]]
 
 
 def compare_with_runtime(
-    module: GraphModule, model: Model, *, seed: int = 0, batches: Sequence[int] = (1, 3), size: Size = DEFAULT_SIZE
+    module: GraphModule,
+    model: Model,
+    *,
+    seed: int = 0,
+    batches: Sequence[int] = (1, 3),
+    size: Size = DEFAULT_SIZE,
 ) -> float:
     """The worst `max|torch - runtime| / max|runtime|` over all outputs and batch sizes.
 
@@ -76,14 +82,14 @@ def _open(model: Model, exposed: Sequence[str] = ()) -> Runner:
     try:
         return open_model(model, exposed)
     except Exception as error:  # onnxruntime raises many unrelated types
-        raise CrispError(f"ONNX Runtime cannot load {model.path.name}: {reason_of(error)}") from error
+        raise CrispError(f"ONNX Runtime cannot load {model.path.name}: {reason(error)}") from error
 
 
 def _run_runtime(runner: Runner, model: Model, name: str, image: npt.NDArray[Any], outputs: Sequence[str]) -> Arrays:
     try:
         return runner.run({name: image}, outputs)
     except Exception as error:  # onnxruntime raises many unrelated types
-        raise CrispError(f"ONNX Runtime cannot run {model.path.name}: {reason_of(error)}") from error
+        raise CrispError(f"ONNX Runtime cannot run {model.path.name}: {reason(error)}") from error
 
 
 def _first_difference(module: GraphModule, model: Model, image: npt.NDArray[Any], difference: float) -> str:

@@ -24,7 +24,8 @@ class GraphModule(nn.Module):
 
     In training mode BatchNorm normalises by the batch and moves its running statistics, which are buffers under their
     initializer names (`statistics` lists them). `bn_momentum` is the weight of the newest batch; `None` averages
-    all batches seen since it was set to `None`.
+    all batches seen since it was set to `None`. `takes` is the only number of images that the graph runs on, `None` for
+    any: a shorter batch is filled up with its own images, and their answers are cut off again.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class GraphModule(nn.Module):
             self._buffers[name] = value
         self._buffers[BATCHES] = torch.zeros(())
         self._bn_momentum: float | None = 0.1
+        self.takes: int | None = None
 
     @property
     def bn_momentum(self) -> float | None:
@@ -117,7 +119,17 @@ class GraphModule(nn.Module):
         """The running mean or variance of that initializer name, one of `statistics`."""
         return self._buffer(name)
 
-    def _execute(self, values: Mapping[str, Value], wanted: Sequence[str]) -> dict[str, Tensor]:
+    def _execute(self, values: Mapping[str, Tensor], wanted: Sequence[str]) -> dict[str, Tensor]:
+        given = len(values[self.input_names[0]]) if self.takes is not None else 0
+        if self.takes is None or given == self.takes:
+            return self._answer(values, wanted)
+        if given > self.takes or given == 0:
+            raise CrispError(f"The graph takes {self.takes} images at a time; it was given {given}.")
+        rows = torch.arange(self.takes) % given
+        answers = self._answer({name: value[rows.to(value.device)] for name, value in values.items()}, wanted)
+        return {name: value[:given] if len(value) == self.takes else value for name, value in answers.items()}
+
+    def _answer(self, values: Mapping[str, Value], wanted: Sequence[str]) -> dict[str, Tensor]:
         live = dict(values)
         device = next((v.device for v in live.values() if isinstance(v, Tensor)), torch.device("cpu"))
         keep = set(wanted)

@@ -87,11 +87,6 @@ def relative_difference(ours: Array, theirs: Array) -> float:
     return float(np.abs(a[finite] - b[finite]).max(initial=0.0)) / scale
 
 
-def reason_of(error: Exception) -> str:
-    """The first line of what another library raised."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
 def _plain(tensor: TensorProto) -> bool:
     if tensor.data_location == TensorProto.EXTERNAL:
         return False

@@ -57,20 +57,32 @@ def open_stock(path: Path, *, threads: int = 0, optimised: bool = True) -> ort.I
 def outputs_of(session: ort.InferenceSession, inputs: npt.NDArray[np.float32]) -> Floats:
     """The first output as (n, outputs); a session with a fixed batch is fed in pieces of it.
 
+    One that leaves its batch open but does not run on several images is fed one by one.
+
     Raises:
         CrispError: ONNX Runtime cannot run the model on these inputs.
     """
     spec = session.get_inputs()[0]
-    fixed = spec.shape[0] if spec.shape and isinstance(spec.shape[0], int) else len(inputs)
+    fixed = spec.shape[0] if spec.shape and isinstance(spec.shape[0], int) else None
+    try:
+        return _in_pieces(session, inputs, fixed or len(inputs))
+    except CrispError:
+        if fixed is not None or len(inputs) < 2:
+            raise
+        return _in_pieces(session, inputs, 1)
+
+
+def _in_pieces(session: ort.InferenceSession, inputs: npt.NDArray[np.float32], size: int) -> Floats:
+    name, output = session.get_inputs()[0].name, session.get_outputs()[0].name
     rows = []
-    for start in range(0, len(inputs), fixed):
-        piece = inputs[start : start + fixed]
-        padded = np.concatenate([piece, np.zeros((fixed - len(piece), *piece.shape[1:]), piece.dtype)])
+    for start in range(0, len(inputs), size):
+        piece = inputs[start : start + size]
+        padded = np.concatenate([piece, np.zeros((size - len(piece), *piece.shape[1:]), piece.dtype)])
         try:
-            answer = session.run([session.get_outputs()[0].name], {spec.name: padded})[0]
+            answer = session.run([output], {name: padded})[0]
         except Exception as error:  # onnxruntime raises a type per error code, without a common base
             raise CrispError(f"ONNX Runtime cannot run the model: {_first_line(error)}") from error
-        rows.append(answer.reshape(fixed, -1)[: len(piece)])
+        rows.append(answer.reshape(size, -1)[: len(piece)])
     return np.concatenate(rows)
 
 

@@ -37,7 +37,7 @@ def with_stale_shapes(model: Model, sides: tuple[int | str, int | str]) -> Model
 @pytest.mark.parametrize(("sides", "pads"), [((16, 16), [0, 0, 1, 1]), ((17, 16), [1, 0, 1, 1]), ((15, 19), [1] * 4)])
 def test_padding_follows_the_input_and_not_the_shapes_that_an_edited_file_kept(model_of, answers, sides, pads):
     source = with_stale_shapes(model_of(SAME), sides)
-    model, _ = simplify(source)
+    model = simplify(source).model
     assert model.graph().nodes[1].attrs["pads"] == pads
     x = np.random.default_rng(0).standard_normal((2, 3, *sides)).astype(np.float32)
     assert np.allclose(answers(model, x)[0], answers(source, x)[0], atol=1e-5)
@@ -45,7 +45,8 @@ def test_padding_follows_the_input_and_not_the_shapes_that_an_edited_file_kept(m
 
 def test_padding_of_open_sides_stays_open_though_an_edited_file_holds_shapes(model_of, answers):
     source = with_stale_shapes(model_of(SAME), ("H", "W"))
-    model, declined = simplify(source)
+    found = simplify(source)
+    model, declined = found.model, found.declined
     assert "auto_pad=SAME_UPPER and the input's size is unknown" in [d.reason for d in declined]
     for sides in ((16, 16), (17, 18)):
         x = np.random.default_rng(0).standard_normal((1, 3, *sides)).astype(np.float32)
@@ -53,7 +54,7 @@ def test_padding_of_open_sides_stays_open_though_an_edited_file_holds_shapes(mod
 
 
 def test_no_shape_of_an_edited_file_survives(model_of):
-    model, _ = simplify(with_stale_shapes(model_of(SAME), (16, 12)))
+    model = simplify(with_stale_shapes(model_of(SAME), (16, 12))).model
     shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim][1:] for v in model.proto.graph.value_info}
     assert shapes == {"s": [8, 16, 12], "t": [8, 8, 6], "u": [8, 8, 6], "p": [8, 1, 1], "f": [8]}
 
@@ -62,7 +63,7 @@ def test_a_declared_output_that_the_graph_contradicts_is_corrected_and_a_missing
     for declared in ([7], [3, 4, 5], None):
         source = model_of(SAME)
         source.proto.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", 1, declared))
-        assert simplify(source)[0].output.shape == (None, 5)
+        assert simplify(source).model.output.shape == (None, 5)
 
 
 class ChangesWeights:
@@ -94,20 +95,20 @@ def test_a_pass_that_changes_the_answers_is_named(model_of, monkeypatch):
     source = model_of(SAME)
     monkeypatch.setattr(module, "SIMPLIFY", (*module.SIMPLIFY[:1], ChangesWeights(1.001), *module.SIMPLIFY[1:]))
     with pytest.raises(Defect, match=r"differ by \d\.\de-03 \(relative\) after the step 'changes_weights'"):
-        require_same_answers(source, simplify(source)[0], size=(17, 17))
+        require_same_answers(source, simplify(source), size=(17, 17))
 
 
 def test_a_change_within_the_tolerance_is_none(model_of, monkeypatch):
     source = model_of(SAME)
     monkeypatch.setattr(module, "SIMPLIFY", (ChangesWeights(1.00001),))
-    require_same_answers(source, simplify(source)[0], size=(17, 17))
+    require_same_answers(source, simplify(source), size=(17, 17))
 
 
 def test_open_sides_are_compared_at_a_second_size(model_of, monkeypatch):
     source = with_stale_shapes(model_of(SAME), ("H", "W"))
     monkeypatch.setattr(module, "SIMPLIFY", (PadsForEvenSides(),))
     with pytest.raises(Defect, match="after the step 'pads_for_even_sides'"):
-        require_same_answers(source, simplify(source)[0], size=(16, 16))
+        require_same_answers(source, simplify(source), size=(16, 16))
 
 
 def test_a_model_that_answers_at_random_is_refused(model_of):
@@ -115,7 +116,7 @@ def test_a_model_that_answers_at_random_is_refused(model_of):
         "(float[N,4] x) => (float[N,4] y) <float r = {0.5}, bool t = {1}> { d = Dropout(x, r, t) y = Relu(d) }"
     )
     with pytest.raises(CrispError, match="differently from run to run"):
-        require_same_answers(source, source, size=(8, 8))
+        require_same_answers(source, simplify(source), size=(8, 8))
 
 
 def test_a_model_that_does_not_run_is_refused_with_the_reason(model_of, tmp_path):
@@ -145,7 +146,7 @@ def test_a_conversion_that_changes_the_answers_is_refused(old, monkeypatch):
 
     monkeypatch.setattr(version_converter, "convert_version", wrong)
     with pytest.raises(CrispError, match=r"'opset conversion' .* Export the model again at opset 13") as caught:
-        require_same_answers(old, simplify(old)[0], size=(8, 8))
+        require_same_answers(old, simplify(old), size=(8, 8))
     assert caught.value.exit_code == 2
 
 
@@ -158,4 +159,4 @@ def test_a_conversion_that_does_not_run_is_refused(old, monkeypatch):
 
     monkeypatch.setattr(version_converter, "convert_version", broken)
     with pytest.raises(CrispError, match="no longer run after the step 'opset conversion'"):
-        require_same_answers(old, simplify(old)[0], size=(8, 8))
+        require_same_answers(old, simplify(old), size=(8, 8))
