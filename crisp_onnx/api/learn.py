@@ -111,9 +111,7 @@ def _cross(prepared: Prepared, preprocess: Preprocess, device: torch.device) -> 
     compare_with_runtime(module, prepared.model, batches=(1, 3) if fixed is None else (fixed,), size=size)
     prepared_for(device, module)
     wanted = BATCH_OF_LARGE_IMAGES if prod(size) > LARGE_PIXELS else BATCH
-    return _Crossed(
-        prepared.model, module, usable_batch(module, prepared.model.input, wanted, fixed=fixed, size=size)
-    )
+    return _Crossed(prepared.model, module, usable_batch(module, prepared.model.input, wanted, fixed=fixed, size=size))
 
 
 def _see(

@@ -113,7 +113,7 @@ def test_open_sides_are_compared_at_a_second_size(model_of, monkeypatch):
 
 def test_a_model_that_answers_at_random_is_refused(model_of):
     source = model_of(
-        "(float[N,4] x) => (float[N,4] y) <float r = {0.5}, bool t = {1}> { d = Dropout(x, r, t) y = Relu(d) }"
+        "(float[N,64] x) => (float[N,64] y) <float r = {0.5}, bool t = {1}> { d = Dropout(x, r, t) y = Relu(d) }"
     )
     with pytest.raises(CrispError, match="differently from run to run"):
         require_same_answers(source, simplify(source), size=(8, 8))
@@ -160,3 +160,58 @@ def test_a_conversion_that_does_not_run_is_refused(old, monkeypatch):
     monkeypatch.setattr(version_converter, "convert_version", broken)
     with pytest.raises(CrispError, match="no longer run after the step 'opset conversion'"):
         require_same_answers(old, simplify(old), size=(8, 8))
+
+
+BODY = "<float[8,3,3,3] a, float[5,8] fc> {{ t = Conv<pads=[1,1,1,1]>(x, a) p = GlobalAveragePool(t) {flat} {end} }}"
+ONE = "s = Constant<value = int64[2] {1,-1}>() f = Reshape(p, s)"
+
+
+def settled(source: Model):
+    return require_same_answers(source, simplify(source), size=(6, 6))
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_an_open_batch_that_a_reshape_binds_to_one_image_is_freed(model_of, answers, batch):
+    source = model_of("(float[N,3,6,6] x) => (float[N,5] y) " + BODY.format(flat=ONE, end="y = Gemm<transB=1>(f, fc)"))
+    found = settled(source)
+    assert found.batch is None
+    assert "answers one image at a time" in found.notes[0] and "takes any batch" in found.notes[0]
+    x = np.random.default_rng(0).standard_normal((batch, 3, 6, 6)).astype(np.float32)
+    one_by_one = np.concatenate([answers(source, image[None])[0] for image in x])
+    assert np.allclose(answers(found.model, x)[0], one_by_one, atol=1e-6)
+
+
+def test_an_open_batch_that_something_else_binds_counts_as_one(model_of):
+    end = "l = Gemm<transB=1>(f, fc) r = Constant<value = int64[2] {5,1}>() n = Reshape(l, r) y = Transpose(n)"
+    source = model_of("(float[N,3,6,6] x) => (float[1,5] y) " + BODY.format(flat="f = Flatten(p)", end=end))
+    found = settled(source)
+    assert found.batch == 1
+    assert "fixed at one" in found.notes[0]
+
+
+def test_images_that_a_reshape_passes_through_one_row_stay_independent(model_of, answers):
+    flat = ONE + " t2 = Constant<value = int64[2] {-1,8}>() g = Reshape(f, t2)"
+    source = model_of("(float[N,3,6,6] x) => (float[N,5] y) " + BODY.format(flat=flat, end="y = Gemm<transB=1>(g, fc)"))
+    found = settled(source)
+    assert (found.batch, found.notes) == (None, ())
+
+
+def test_a_fixed_batch_stays_what_it_is(model_of):
+    body = BODY.format(flat=ONE.replace("{1,", "{4,"), end="y = Gemm<transB=1>(f, fc)")
+    found = settled(model_of("(float[4,3,6,6] x) => (float[4,5] y) " + body))
+    assert (found.batch, found.notes) == (4, ())
+    assert found.model.input.shape == (4, 3, 6, 6)
+
+
+def test_a_squeeze_without_axes_keeps_the_batch_of_one_image(model_of, answers):
+    source = model_of(
+        "(float[N,3,6,6] x) => (float[N,5] y) <float[8,3,3,3] a, float[5,8,1,1] h>"
+        "{ t = Conv<pads=[1,1,1,1]>(x, a) p = GlobalAveragePool(t) l = Conv(p, h) y = Squeeze(l) }"
+    )
+    found = settled(source)
+    assert found.model.output.shape == (None, 5)
+    for batch in (1, 3):
+        x = np.random.default_rng(0).standard_normal((batch, 3, 6, 6)).astype(np.float32)
+        answer = answers(found.model, x)[0]
+        assert answer.shape == (batch, 5)
+        assert np.allclose(answer.squeeze(), answers(source, x)[0], atol=1e-6)
