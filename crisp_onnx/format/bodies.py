@@ -3,6 +3,8 @@
 A body expands the weight with operators that mean the same from opset 13 to the newest and whose shapes do not depend
 on data, so that ONNX Runtime folds the expansion at load; then it calls the standard operator. The body must be written
 at the model's own opset: the checker refuses another, and the runtime resolves the body at the model's.
+
+The bias of a Gemm is subtracted negated: what ONNX Runtime makes of MatMul and Add gives empty axes other sizes.
 """
 
 from __future__ import annotations
@@ -94,7 +96,8 @@ _ADD = "  total = Add (sums, Z_in)\n"
 _GEMM = """
   At = Transpose <perm: ints = [1, 0]> (A)
   products = MatMul (X, At)
-  sums = Add (products, bias)
+  minus_bias = Neg (bias)
+  sums = Sub (products, minus_bias)
 """
 _CLIP = """
   low_bound = Constant <value_float: float = @lower> ()

@@ -101,3 +101,25 @@ def open_session(model: onnx.ModelProto, library: Path | None, threads: int = 1)
     if library:
         options.register_custom_ops_library(str(library))
     return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def save_at_odd_offsets(model: onnx.ModelProto, path: Path, gap: int) -> None:
+    """Save with the tensors in `<path>.data`, each `gap` bytes behind a multiple of eight."""
+    data = bytearray()
+    for tensor in model.graph.initializer:
+        data += b"\xaa" * (-len(data) % 8 + gap)
+        entries = {"location": f"{path.name}.data", "offset": len(data), "length": len(tensor.raw_data)}
+        data += tensor.raw_data
+        tensor.ClearField("raw_data")
+        tensor.data_location = TensorProto.EXTERNAL
+        for key, value in entries.items():
+            tensor.external_data.add(key=key, value=str(value))
+    path.with_name(f"{path.name}.data").write_bytes(data)
+    onnx.save(model, path)
+
+
+def at_odd_address(array: Floats, gap: int) -> Floats:
+    """A copy of `array` that begins `gap` bytes behind a multiple of its numbers' size."""
+    memory = np.zeros(array.nbytes + gap, np.uint8)[gap:]
+    memory[:] = np.frombuffer(array.tobytes(), np.uint8)
+    return memory.view(np.float32).reshape(array.shape)

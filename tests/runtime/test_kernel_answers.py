@@ -172,6 +172,19 @@ def test_an_empty_batch_gives_an_empty_answer(library: Path) -> None:
     assert answer.shape == (0, 16, 6, 6)
 
 
+@pytest.mark.parametrize("shape", [(0, 32), (2, 0, 32), (0, 3, 32), (3, 0, 1, 32), (0, 0, 3, 32)])
+@pytest.mark.parametrize("is_known", [False, True])
+def test_a_gemm_of_an_empty_input_gives_an_empty_answer_of_its_shape(
+    shape: tuple[int, ...], is_known: bool, library: Path
+) -> None:
+    model = model_of(random_layer(np.random.default_rng(2), (24, 32, 1, 1), op="HybridGemm"), rank=len(shape))
+    for axis, extent in enumerate(shape if is_known else ()):
+        model.graph.input[0].type.tensor_type.shape.dim[axis].dim_value = extent
+    for kernels in (None, library):
+        answer = open_session(model, kernels).run(None, {"X": np.zeros(shape, np.float32)})[0]
+        assert answer.shape == (*shape[:-1], 24)
+
+
 def test_a_missing_bias_counts_as_zero(library: Path) -> None:
     rng = np.random.default_rng(3)
     layer = random_layer(rng, (16, 16, 1, 1), op="HybridConvAdd")

@@ -5,14 +5,19 @@ from __future__ import annotations
 import resource
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnxruntime as ort
 import pytest
 from corrupt import corrupted_runs
-from hybrid_layer import Layer, model_of, open_session, random_layer
+from hybrid_layer import Layer, at_odd_address, model_of, open_session, random_layer, save_at_odd_offsets
 from kernel_programs import sanitized_library
+
+from crisp_onnx.runtime.library import available_isas
 
 
 def test_corrupted_layers_are_refused_by_node_name(library: Path) -> None:
@@ -60,6 +65,88 @@ def test_sizes_that_would_overflow_are_refused_where_the_inputs_shape_is_known(
         model.graph.input[0].type.tensor_type.shape.dim[axis].dim_value = extent
     with pytest.raises(Exception, match=f"layer0.*{attribute}"):
         open_session(model, library)
+
+
+STEP = 1 << 20  # the largest dilation and padding
+# Kernel, dilations, padding and width that blow a small input up: planes of 2^64 numbers, which wraps to none; of more
+# than 32 bits address; an output of more than any memory.
+GIANTS = {
+    "planes wrap": ((8, 1 << 17), (299593, 1), (STEP, STEP, STEP - 1, STEP), (1 << 26) - 2 * STEP + (1 << 17) - 1),
+    "planes are long": ((2, 3), (STEP, STEP), (STEP // 2, STEP, STEP, STEP), 1 << 12),
+    "output is large": ((1, 1), (1, 1), (STEP, STEP, STEP, STEP), 9),
+}
+
+
+@pytest.mark.parametrize("isa", available_isas() or ("none",))
+@pytest.mark.parametrize("giant", GIANTS)
+@pytest.mark.parametrize("vector_rows", [1, 8])
+def test_sizes_that_do_not_fit_are_an_error_that_names_the_node(
+    isa: str, giant: str, vector_rows: int, library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CRISP_ONNX_ISA", isa)
+    kernel, dilations, pads, width = GIANTS[giant]
+    rng = np.random.default_rng(0)
+    layer = random_layer(
+        rng, (8, 1, *kernel), n=1, m=1, block=8, vector_rows=vector_rows, kept=1, pads=pads, dilations=dilations
+    )
+    with pytest.raises(Exception, match=r"layer0.*(too large|allocate memory)"):
+        open_session(model_of(layer), library).run(None, {"X": np.zeros((1, 1, 1, width), np.float32)})
+
+
+@pytest.mark.parametrize("isa", available_isas() or ("none",))
+def test_planning_takes_time_in_proportion_to_the_kernels_width(
+    isa: str, library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CRISP_ONNX_ISA", isa)
+    width = 1 << 19  # of a kernel over one pixel; comparing every column with every other would take minutes
+    layer = random_layer(
+        np.random.default_rng(0), (1, 1, 1, width), n=1, m=1, block=1, vector_rows=1, kept=1,
+        pads=(0, width // 2, 0, width // 2),
+    )  # fmt: skip
+    session = open_session(model_of(layer), library)
+    start = time.perf_counter()
+    session.run(None, {"X": np.ones((1, 1, 1, 1), np.float32)})
+    assert time.perf_counter() - start < 20
+
+
+@pytest.mark.parametrize("name", ["blocks", "indices"])
+def test_a_file_that_is_rewritten_under_an_open_session_cannot_lead_the_kernels_astray(
+    name: str, library: Path, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    layer = random_layer(rng, (256, 256, 3, 3), kept=32, pads=(1, 1, 1, 1))
+    onnx.save(model_of(layer), tmp_path / "m.onnx", save_as_external_data=True, location="m.data", size_threshold=64)
+    options = ort.SessionOptions()
+    options.register_custom_ops_library(str(library))
+    session = ort.InferenceSession(str(tmp_path / "m.onnx"), options, providers=["CPUExecutionProvider"])
+    feed = {"X": rng.standard_normal((1, 256, 14, 14), dtype=np.float32)}
+    before = session.run(None, feed)[0]
+    stored = onnx.load(str(tmp_path / "m.onnx"), load_external_data=False).graph.initializer
+    entries = next({e.key: e.value for e in t.external_data} for t in stored if t.name == name)
+    with (tmp_path / "m.data").open("r+b") as file:
+        file.seek(int(entries["offset"]))
+        file.write(b"\xf0\xff\xff\x0f" * (int(entries["length"]) // 4))
+    assert np.array_equal(session.run(None, feed)[0], before)
+
+
+@pytest.mark.parametrize("op", ["HybridConvAdd", "HybridGemm"])
+@pytest.mark.parametrize("gap", [1, 2, 3])
+def test_tensors_at_odd_places_of_a_file_or_of_memory_are_read_rightly(
+    op: str, gap: int, library: Path, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    layer = random_layer(rng, (32, 32, 1, 1), op=op)
+    shape = (2, 32, 5, 7) if op == "HybridConvAdd" else (2, 7, 32)
+    model = model_of(layer, rank=len(shape))
+    feed = {name: rng.standard_normal(shape, dtype=np.float32) for name in ("X", "Z")[: 1 + (op == "HybridConvAdd")]}
+    expected = open_session(model, library).run(None, feed)[0]
+    save_at_odd_offsets(model, tmp_path / "m.onnx", gap)
+    options = ort.SessionOptions()
+    options.register_custom_ops_library(str(library))
+    session = ort.InferenceSession(str(tmp_path / "m.onnx"), options, providers=["CPUExecutionProvider"])
+    odd = {name: at_odd_address(array, gap) for name, array in feed.items()}
+    assert all(array.ctypes.data % 4 for array in odd.values())
+    assert np.array_equal(session.run(None, odd)[0], expected)
 
 
 def test_a_gemm_without_bias_is_refused_as_its_body_is(library: Path) -> None:

@@ -26,7 +26,7 @@ StripCall strip_call(const ConvCall& call, const Strip& strip, int64_t panel, co
   const Weight& w = *call.weight;
   const int64_t image = panel / p.panels_per_image;
   const int64_t first_row = panel % p.panels_per_image * p.panel_rows;
-  const int64_t positions = p.shape.out_height * p.shape.out_width;
+  const int64_t positions = p.positions();
   const int64_t each = p.element().activation_bytes;
   const int64_t y_at = (image * w.cout * positions + first_row * p.shape.out_width) * each;
   const void* activations =
@@ -60,7 +60,7 @@ void block_row_calls(const ConvCall& call, const Strip& strip, int64_t r, Range 
   void* const partial = s->partial;
   void* const y = s->y;
   const void* const residual = s->residual;
-  s->blocks = w.blocks + r * w.kept + blocks.first;
+  s->blocks = w.blocks.data() + r * w.kept + blocks.first;
   s->block_count = static_cast<int32_t>(blocks.end - blocks.first);
   s->first = blocks.first == 0;
   s->last = blocks.end == w.kept;

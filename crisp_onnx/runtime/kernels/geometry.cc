@@ -2,6 +2,7 @@
 #include "geometry.h"
 
 #include <algorithm>
+#include <unordered_map>
 
 #include "failure.h"
 #include "kernel_table.h"
@@ -11,12 +12,21 @@ namespace {
 
 constexpr int64_t kLargestStep = 1 << 20;  // of a stride, pad or dilation: keeps every product far from overflow
 
-int32_t index_of(std::vector<int32_t>* known, int32_t value) {
-  const auto found = std::find(known->begin(), known->end(), value);
-  if (found != known->end()) return static_cast<int32_t>(found - known->begin());
-  known->push_back(value);
-  return static_cast<int32_t>(known->size() - 1);
-}
+// Numbers the different starts of planes in the order in which they come.
+class Starts {
+ public:
+  explicit Starts(std::vector<int32_t>* found) : found_(found) {}
+
+  int32_t number_of(int64_t start) {
+    const auto [at, is_new] = numbers_.try_emplace(start, static_cast<int32_t>(found_->size()));
+    if (is_new) found_->push_back(static_cast<int32_t>(start));
+    return at->second;
+  }
+
+ private:
+  std::vector<int32_t>* found_;
+  std::unordered_map<int64_t, int32_t> numbers_;
+};
 
 int64_t out_extent(int64_t in, int64_t pad_low, int64_t pad_high, int64_t kernel, int64_t dilation, int64_t stride) {
   require(kernel >= 1 && kernel <= kLargestExtent, "attribute weight_shape is out of range");
@@ -57,10 +67,17 @@ ConvShape conv_shape(const ConvAttributes& a, int64_t cout, int64_t cin, int64_t
   return s;
 }
 
-int64_t Layout::channel_bytes(int64_t panel_rows, int64_t activation_bytes) const {
-  const int64_t bytes = planes() * (panel_rows + extra_rows) * pitch * activation_bytes + kPackSlackBytes;
+Tap Layout::tap(int64_t index) const {
+  const int64_t ky = index / static_cast<int64_t>(column_plane.size());
+  const int64_t kx = index % static_cast<int64_t>(column_plane.size());
+  const int64_t plane = column_plane[kx] * static_cast<int64_t>(row_starts.size()) + row_plane[ky];
+  return {plane, row_shift[ky], column_shift[kx]};
+}
+
+Size Layout::channel_bytes(int64_t panel_rows, int64_t activation_bytes) const {
+  const Size bytes = product({planes(), panel_rows + extra_rows, pitch, activation_bytes}) + kPackSlackBytes;
   // An odd number of cache lines: channels then spread over all sets of a cache instead of fighting for a few.
-  return (ceil_div(bytes, kLineBytes) | 1) * kLineBytes;
+  return Size((bytes + (kLineBytes - 1)).value() / kLineBytes | 1) * kLineBytes;
 }
 
 bool possible(const ConvShape& s, Columns columns) {
@@ -78,33 +95,26 @@ Layout conv_layout(const ConvShape& s, Columns columns) {
   const ConvAttributes& a = s.attributes;
   Layout l;
   l.columns = columns;
-  std::vector<int32_t> row_plane(s.kernel_h), row_shift(s.kernel_h), column_plane(s.kernel_w), column_shift(s.kernel_w);
-  int32_t reach = 0;
+  Starts rows(&l.row_starts), starts(&l.column_starts);
   for (int64_t ky = 0; ky < s.kernel_h; ++ky) {
-    const int64_t row = ky * a.dilations[0];
-    row_plane[ky] = index_of(&l.row_starts, static_cast<int32_t>(row % a.strides[0]));
-    row_shift[ky] = static_cast<int32_t>(row / a.strides[0] - (l.in_place() ? a.pads[0] : 0));
-    l.extra_rows = std::max<int64_t>(l.extra_rows, row_shift[ky]);
+    const int64_t row = ky * a.dilations[0], shift = row / a.strides[0] - (l.in_place() ? a.pads[0] : 0);
+    l.row_plane.push_back(rows.number_of(row % a.strides[0]));
+    l.row_shift.push_back(static_cast<int32_t>(shift));
+    l.extra_rows = std::max(l.extra_rows, shift);
   }
+  int64_t reach = 0;
   for (int64_t kx = 0; kx < s.kernel_w; ++kx) {
     const ColumnPlace p = column_place(s, columns, kx);
-    column_plane[kx] = index_of(&l.column_starts, static_cast<int32_t>(p.start));
-    column_shift[kx] = static_cast<int32_t>(p.shift);
-    reach = std::max(reach, column_shift[kx]);
+    l.column_plane.push_back(starts.number_of(p.start));
+    l.column_shift.push_back(static_cast<int32_t>(p.shift));
+    reach = std::max(reach, p.shift);
   }
   l.pitch = l.in_place() ? s.width : columns == Columns::kPhases ? s.out_width + reach : s.out_width;
-  for (int64_t ky = 0; ky < s.kernel_h; ++ky) {
-    for (int64_t kx = 0; kx < s.kernel_w; ++kx) {
-      l.tap_plane.push_back(column_plane[kx] * static_cast<int32_t>(l.row_starts.size()) + row_plane[ky]);
-      l.tap_shift_rows.push_back(row_shift[ky]);
-      l.tap_shift_columns.push_back(column_shift[kx]);
-    }
-  }
   return l;
 }
 
-bool is_inside(const ConvShape& s, const Layout& l, int64_t tap, int64_t row, int64_t column) {
-  const int64_t tap_row = row + l.tap_shift_rows[tap], tap_column = column + l.tap_shift_columns[tap];
+bool is_inside(const ConvShape& s, const Layout& l, const Tap& tap, int64_t row, int64_t column) {
+  const int64_t tap_row = row + tap.rows, tap_column = column + tap.columns;
   return tap_column >= 0 && tap_column < l.pitch && (!l.in_place() || (tap_row >= 0 && tap_row < s.height));
 }
 

@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "sizes.h"
+
 namespace crisp {
 
 constexpr int64_t kLargestExtent = int64_t{1} << 30;  // of one dimension, and of K
@@ -39,6 +41,11 @@ enum class Columns {
   kCopies,   // a plane for every kernel column, exactly as wide as the output: no lane is wasted, but more is copied
 };
 
+// Where a tap of the kernel finds the activation of an output position: in which plane, how far on.
+struct Tap {
+  int64_t plane, rows, columns;
+};
+
 // A channel's activations as planes: per column start, one per row phase (rows that a stride visits together). A tap
 // of the kernel is then one offset, and neighbouring output positions are neighbours in memory.
 struct Layout {
@@ -46,12 +53,15 @@ struct Layout {
   int64_t pitch = 0;              // columns of a plane
   int64_t extra_rows = 0;         // rows of a plane beyond the panel's output rows
   std::vector<int32_t> row_starts, column_starts;
-  std::vector<int32_t> tap_plane, tap_shift_rows, tap_shift_columns;  // (kernel_h * kernel_w)
+  std::vector<int32_t> row_plane, row_shift;        // (kernel_h)
+  std::vector<int32_t> column_plane, column_shift;  // (kernel_w)
 
   bool in_place() const { return columns == Columns::kInPlace; }
   bool needs_masks() const { return columns == Columns::kInPlace || columns == Columns::kCut; }
   int64_t planes() const { return static_cast<int64_t>(row_starts.size() * column_starts.size()); }
-  int64_t channel_bytes(int64_t panel_rows, int64_t activation_bytes) const;
+  int64_t taps() const { return static_cast<int64_t>(row_plane.size() * column_plane.size()); }
+  Tap tap(int64_t index) const;
+  Size channel_bytes(int64_t panel_rows, int64_t activation_bytes) const;
 };
 
 // Whether this shape can be laid out so: what lies beyond a plane's edge must be padding.
@@ -61,6 +71,6 @@ Layout conv_layout(const ConvShape& shape, Columns columns);
 
 // Whether the tap's activation for the output at (row, column) lies inside its plane. Packed planes have their padding
 // rows.
-bool is_inside(const ConvShape& shape, const Layout& layout, int64_t tap, int64_t row, int64_t column);
+bool is_inside(const ConvShape& shape, const Layout& layout, const Tap& tap, int64_t row, int64_t column);
 
 }  // namespace crisp

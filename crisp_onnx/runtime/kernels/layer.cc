@@ -2,12 +2,14 @@
 #include "layer.h"
 
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <utility>
 
 #include "counters.h"
 #include "isa.h"
 #include "ort_call.h"
+#include "sizes.h"
 
 namespace crisp {
 namespace {
@@ -50,6 +52,29 @@ void run_on_session_pool(void* pool, size_t total, void (*fn)(void*, size_t), vo
   ort::Status* status = call->api->KernelContext_ParallelFor(call->context, fn, total, 0, user);
   call->status = status;
 }
+
+// The numbers of an input where kernels may read them: copied when they lie at an address that is no multiple of their
+// size, as those of a file mapped from an odd offset do.
+class Readable {
+ public:
+  Readable(const ort::Api* api, const ort::KernelContext* context, const ort::MemoryInfo* memory,
+           const TensorView& tensor)
+      : copy_(api, context, memory, is_aligned(tensor.data) ? 0 : bytes(tensor)), data_(tensor.data) {
+    if (!copy_.data()) return;
+    std::memcpy(copy_.data(), tensor.data, static_cast<size_t>(bytes(tensor)));
+    data_ = copy_.data();
+  }
+  const void* data() const { return data_; }
+
+ private:
+  static bool is_aligned(const void* data) { return reinterpret_cast<uintptr_t>(data) % sizeof(float) == 0; }
+  static int64_t bytes(const TensorView& tensor) {
+    return (product(tensor.shape) * static_cast<int64_t>(sizeof(float))).value();
+  }
+
+  ort::Scratch copy_;
+  const void* data_;
+};
 
 void transpose(const float* from, int64_t rows, int64_t columns, float* to) {
   for (int64_t r = 0; r < rows; ++r) {
@@ -104,9 +129,11 @@ void Layer::run_convolution(ort::KernelContext* context, bool add) {
     require(residual.shape == shape, "Z must have the output's shape");
   }
   float* y = ort::output(api_, context, shape);
+  const Readable activations(api_, context, memory_, x), added(api_, context, memory_, residual);
   const ort::Scratch scratch(api_, context, memory_, plan->scratch_bytes);
   PoolCall pool{api_, context};
-  convolve({plan.get(), &weight_, x.data, residual.data, y, scratch.data(), &bounds_}, {&pool, run_on_session_pool});
+  convolve({plan.get(), &weight_, activations.data(), added.data(), y, scratch.data(), &bounds_},
+           {&pool, run_on_session_pool});
   pool.check();
 }
 
@@ -114,8 +141,7 @@ void Layer::run_convolution(ort::KernelContext* context, bool add) {
 void Layer::run_gemm(ort::KernelContext* context) {
   const TensorView x = ort::input(api_, context, 0);
   require(!x.shape.empty() && x.shape.back() == weight_.cin, "the last dimension of X must be Cin of weight_shape");
-  int64_t rows = 1;
-  for (size_t i = 0; i + 1 < x.shape.size(); ++i) rows *= x.shape[i];
+  const int64_t rows = product(std::vector<int64_t>(x.shape.begin(), x.shape.end() - 1)).value();
   std::vector<int64_t> shape = x.shape;
   shape.back() = weight_.cout;
   float* y = ort::output(api_, context, shape);
@@ -124,7 +150,8 @@ void Layer::run_gemm(ort::KernelContext* context) {
   const int64_t x_floats = rows == 1 ? 0 : ceil_div(rows * weight_.cin, 16) * 16;
   const int64_t y_floats = rows == 1 ? 0 : rows * weight_.cout;
   const ort::Scratch scratch(api_, context, memory_, (x_floats + y_floats) * static_cast<int64_t>(sizeof(float)));
-  const float* source = static_cast<const float*>(x.data);
+  const Readable activations(api_, context, memory_, x);
+  const float* source = static_cast<const float*>(activations.data());
   float* const turned = static_cast<float*>(scratch.data());
   if (rows > 1) transpose(source, rows, weight_.cin, turned);
   float* result = rows > 1 ? turned + x_floats : y;

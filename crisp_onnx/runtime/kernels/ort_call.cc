@@ -3,6 +3,8 @@
 
 #include <new>
 
+#include "sizes.h"
+
 namespace crisp::ort {
 namespace {
 
@@ -117,9 +119,7 @@ TensorView constant_input(const Api* api, const KernelInfo* info, size_t index, 
     throw Failure(std::string("input ") + name + " has element type " + std::to_string(element_type) +
                   " of ONNX, this library's kernels take " + std::to_string(static_cast<int>(type)));
   }
-  int64_t elements = 1;
-  for (int64_t extent : view.shape) elements *= extent;
-  if (elements == 0) throw Failure(std::string("input ") + name + " is empty");
+  if (product(view.shape).value() == 0) throw Failure(std::string("input ") + name + " is empty");
   return view;
 }
 

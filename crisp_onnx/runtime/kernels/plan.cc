@@ -3,6 +3,7 @@
 #include "plan.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <limits>
 #include <thread>
 
@@ -24,6 +25,10 @@ constexpr int64_t kBlocksBytes = 24 << 10;      // and what of it the activation
 constexpr int64_t kSecondLevelBytes = 1 << 20;
 constexpr int64_t kChunkBytes = 192 << 10;      // of activations, for the strips of a chunk
 constexpr double kMacsPerByte = 2.5;            // multiply-adds in the time that packing writes one byte
+constexpr double kMostMarks = 1 << 28;          // of positions inside: half a second of planning, and 50 MB
+
+// Estimates are made in floating point, where nothing wraps; sizes that address memory, in Size.
+double real(int64_t number) { return static_cast<double>(number); }
 
 // Bytes of one activation.
 int64_t bytes_of(const KernelSet& kernels) { return element_type(kernels.element).activation_bytes; }
@@ -31,9 +36,10 @@ int64_t bytes_of(const KernelSet& kernels) { return element_type(kernels.element
 // Output rows of a panel in this layout: equal shares of the image that fit. An even number of them where the image is
 // large enough, so that two threads need not both pack the same.
 int64_t panel_rows(const ConvShape& s, const Layout& l, int64_t activation_bytes) {
-  const int64_t fit = kPanelBytes / (activation_bytes * s.cin * l.planes() * l.pitch) - l.extra_rows;
+  const double row_bytes = real(activation_bytes) * real(s.cin) * real(l.planes()) * real(l.pitch);
+  const int64_t fit = static_cast<int64_t>(real(kPanelBytes) / row_bytes) - l.extra_rows;
   int64_t panels = ceil_div(s.out_height, std::clamp<int64_t>(fit, 1, s.out_height));
-  if (s.out_height * s.out_width >= (panels + 1) * kHalfPositions) panels = ceil_div(panels, 2) * 2;
+  if (product({s.out_height, s.out_width}).value() / kHalfPositions > panels) panels = ceil_div(panels, 2) * 2;
   return ceil_div(s.out_height, panels);
 }
 
@@ -43,9 +49,9 @@ bool copies_are_cheaper(const Weight& w, const ConvShape& s, int64_t activation_
   if (copies.pitch == phases.pitch) return false;
   const auto cost = [&](const Layout& l) {
     const int64_t rows = panel_rows(s, l, activation_bytes), panels = ceil_div(s.out_height, rows);
-    const double positions = static_cast<double>(s.out_height * l.pitch);
-    const double bytes = static_cast<double>(panels * s.cin * l.channel_bytes(rows, activation_bytes));
-    return positions * static_cast<double>(w.macs_per_position()) + bytes * kMacsPerByte;
+    const double plane_bytes = real(rows + l.extra_rows) * real(l.pitch) * real(activation_bytes);
+    const double bytes = real(panels) * real(s.cin) * (real(l.planes()) * plane_bytes + kPackSlackBytes);
+    return real(s.out_height) * real(l.pitch) * w.macs_per_position() + bytes * kMacsPerByte;
   };
   return cost(copies) < cost(phases);
 }
@@ -55,8 +61,9 @@ Columns choose_columns(const Weight& w, const ConvShape& s, const KernelSet& ker
   const int64_t* pads = s.attributes.pads;
   const bool point = w.kernel_h * w.kernel_w == 1;
   const bool padded = pads[0] || pads[1] || pads[2] || pads[3];
+  const double marks = real(s.out_height) * real(s.out_width) * real(w.kernel_h) * real(w.kernel_w);
   const bool masked = kernels.room_beside_loads && kernel_rows(kernels, w.vector_rows) >= kSharedLoadRows &&
-                      (point || w.cin % w.block == 0);
+                      (point || w.cin % w.block == 0) && marks <= kMostMarks;
   if ((masked || (point && !padded)) && possible(s, Columns::kInPlace)) return Columns::kInPlace;
   if (masked && possible(s, Columns::kCut)) return Columns::kCut;
   return copies_are_cheaper(w, s, bytes_of(kernels)) ? Columns::kCopies : Columns::kPhases;
@@ -66,15 +73,16 @@ Columns choose_columns(const Weight& w, const ConvShape& s, const KernelSet& ker
 std::vector<uint16_t> positions_inside(const Plan& p, const Strip& strip, int64_t rows) {
   const int64_t pitch = p.layout.pitch, lanes = p.kernels->lanes;
   std::vector<uint16_t> bits;
-  for (size_t tap = 0; tap < p.layout.tap_plane.size(); ++tap) {
+  for (int64_t t = 0; t < p.layout.taps(); ++t) {
+    const Tap tap = p.layout.tap(t);
     for (int64_t j = 0; j <= strip.kernel->vectors; ++j) {
       const int64_t first = strip.shape.start + j * lanes;
       const int64_t count = j < strip.kernel->vectors ? lanes : strip.kernel->tail;
       uint32_t inside = 0;
       for (int64_t q = first; q < first + count; ++q) {
         const int64_t row = q / pitch, column = q % pitch;
-        const bool read = row < rows && column < p.shape.out_width &&
-                          is_inside(p.shape, p.layout, static_cast<int64_t>(tap), row, column);
+        const bool read =
+            row < rows && column < p.shape.out_width && is_inside(p.shape, p.layout, tap, row, column);
         inside |= uint32_t{read} << (q - first);
       }
       bits.push_back(static_cast<uint16_t>(inside));
@@ -135,29 +143,41 @@ void choose_panels(const Weight& w, Plan* p) {
   const ConvShape& s = p->shape;
   if (p->layout.in_place()) {
     p->panel_rows = s.out_height;
-    p->channel_stride = s.height * s.width;
+    p->channel_stride = product({s.height, s.width}).value();
     p->panel_bytes = 0;
   } else {
     const int64_t activation_bytes = p->element().activation_bytes;
     p->panel_rows = panel_rows(s, p->layout, activation_bytes);
-    const int64_t channel_bytes = p->layout.channel_bytes(p->panel_rows, activation_bytes);
-    p->channel_stride = channel_bytes / activation_bytes;
-    p->panel_bytes = channel_bytes * w.cin + kPackSlackBytes;
+    const Size channel_bytes = p->layout.channel_bytes(p->panel_rows, activation_bytes);
+    p->channel_stride = channel_bytes.value() / activation_bytes;
+    p->panel_bytes = (channel_bytes * w.cin + kPackSlackBytes).value();
   }
   p->panels_per_image = ceil_div(s.out_height, p->panel_rows);
-  constexpr int64_t most = std::numeric_limits<int32_t>::max();
-  require(p->channel_stride <= most / (w.cin + 1) && p->panel_rows <= most / std::max(p->layout.pitch, s.out_width),
-          "the input is too large");
+}
+
+// Whatever the driver adds to an address or divides among threads.
+void check_sizes(const Plan& p) {
+  const ConvShape& s = p.shape;
+  const int64_t each = p.element().activation_bytes;
+  product({s.batch, s.cin, s.height, s.width, each}).for_memory();
+  product({s.batch, s.cout, s.out_height, s.out_width, each}).for_memory();
+  product({s.cin + 1, p.channel_stride}).in_32_bits();                               // offsets
+  product({p.panel_rows + 1, std::max(p.layout.pitch, s.out_width)}).in_32_bits();  // positions of a panel
+  product({s.batch, p.panels_per_image, kMostPlaces, kMostPlaces});                  // items, and their shares
 }
 
 void fill_offsets(const Weight& w, Plan* p) {
   const Layout& l = p->layout;
   const int64_t plane = (p->panel_rows + l.extra_rows) * l.pitch;
-  p->offsets.resize(static_cast<size_t>(w.block_columns * w.block));
-  for (int64_t k = 0; k < w.depth; ++k) {
-    const int64_t tap = k / w.cin, channel = k % w.cin;
-    p->offsets[k] = static_cast<int32_t>(channel * p->channel_stride + l.tap_plane[tap] * plane +
-                                         l.tap_shift_rows[tap] * l.pitch + l.tap_shift_columns[tap]);
+  p->offsets.resize(product({w.block_columns, w.block}).for_memory());
+  for (int64_t t = 0, k = 0; t < l.taps(); ++t) {
+    const Tap tap = l.tap(t);
+    const int64_t offset = tap.plane * plane + tap.rows * l.pitch + tap.columns;
+    // In place, a tap that lies inside nowhere may be further away than fits. It is never read.
+    const bool fits = std::abs(offset) <= std::numeric_limits<int32_t>::max() - w.cin * p->channel_stride;
+    for (int64_t channel = 0; channel < w.cin; ++channel, ++k) {
+      p->offsets[k] = static_cast<int32_t>(channel * p->channel_stride + (fits ? offset : 0));
+    }
   }
   // The columns that pad K have zero weights, but are read: where the masks of column 0 allow it, and as it is.
   std::fill(p->offsets.begin() + w.depth, p->offsets.end(), p->offsets.front());
@@ -185,19 +205,19 @@ bool stays_close(const Weight& w, const Plan& p) {
   const int64_t each = bytes_of(*p.kernels);
   const int64_t widest_bytes = each * p.strips.front().kernel->vectors * p.kernels->lanes + kLineBytes;
   return widest_bytes * w.cin <= kFirstLevelBytes &&
-         each * w.cin * p.shape.height * p.shape.width <= kSecondLevelBytes;
+         product({each, w.cin, p.shape.height, p.shape.width}).value() <= kSecondLevelBytes;
 }
 
 // An even number, so that two threads end together.
-int64_t wanted_items(int64_t macs, int64_t weight_bytes) {
-  const int64_t items = std::max({macs / kItemMacs, weight_bytes / kItemBytes,
-                                  std::min(macs / kSmallItemMacs, kFewItems)});
-  return items < 2 ? 1 : std::min(ceil_div(items, 2) * 2, kMostItems);
+int64_t wanted_items(double macs, double weight_bytes) {
+  const double items = std::max({macs / real(kItemMacs), weight_bytes / real(kItemBytes),
+                                 std::min(macs / real(kSmallItemMacs), real(kFewItems))});
+  return items < 2 ? 1 : ceil_div(static_cast<int64_t>(std::min(items, real(kMostItems))), 2) * 2;
 }
 
 void divide_work(const Weight& w, Plan* p) {
-  const int64_t positions = p->shape.batch * p->shape.out_height * p->shape.out_width;
-  const int64_t wanted = wanted_items(positions * w.macs_per_position(), p->element().weight_bytes * w.macs_per_position());
+  const double macs = real(p->shape.batch) * real(p->positions()) * w.macs_per_position();
+  const int64_t wanted = wanted_items(macs, real(p->element().weight_bytes) * w.macs_per_position());
   const int64_t per_panel = ceil_div(wanted, std::max<int64_t>(p->panels(), 1));  // no panels in an empty batch
   // A strip without whole vectors is too little for an item: the item before takes it too.
   const int64_t strips = static_cast<int64_t>(p->strips.size());
@@ -205,12 +225,11 @@ void divide_work(const Weight& w, Plan* p) {
   p->strip_items = std::min(wide_strips, per_panel);
   p->row_items = std::min(w.block_rows, ceil_div(per_panel, p->strip_items));
   p->items = p->panels() * p->items_per_panel();
-  const double macs = static_cast<double>(positions * w.macs_per_position());
-  const double pack_macs = kMacsPerByte * static_cast<double>(p->panel_bytes);
-  p->worth_entering = static_cast<int64_t>(2 * pack_macs * static_cast<double>(p->items) / std::max(macs, 1.0));
+  const double pack_items = kMacsPerByte * real(p->panel_bytes) * real(p->items) / std::max(macs, 1.0);
+  p->worth_entering = static_cast<int64_t>(std::min(2 * pack_items, real(kMostPlaces)));
   const int64_t cores = std::clamp<int64_t>(std::thread::hardware_concurrency(), 1, kMostPlaces);
   p->places = p->layout.in_place() ? cores : std::min(p->items, cores);
-  p->scratch_bytes = p->places * p->panel_bytes;
+  p->scratch_bytes = product({p->places, p->panel_bytes}).value();
 }
 
 }  // namespace
@@ -222,6 +241,7 @@ Plan make_plan(const Weight& weight, const ConvShape& shape, const KernelSet& ke
   p.layout = conv_layout(shape, choose_columns(weight, shape, kernels));
   p.kernel_rows = kernel_rows(kernels, weight.vector_rows);
   choose_panels(weight, &p);
+  check_sizes(p);
   fill_offsets(weight, &p);
   p.strips = panel_strips(&p, p.panel_rows);
   const int64_t last_rows = shape.out_height - (p.panels_per_image - 1) * p.panel_rows;

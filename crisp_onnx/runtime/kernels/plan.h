@@ -41,13 +41,15 @@ struct Plan {
 
   const ElementType& element() const { return element_type(kernels->element); }
   int64_t panels() const { return shape.batch * panels_per_image; }
+  int64_t positions() const { return shape.out_height * shape.out_width; }  // of an output channel
   int64_t items_per_panel() const { return strip_items * row_items; }
   const std::vector<Strip>& strips_of(int64_t panel) const {
     return panel % panels_per_image == panels_per_image - 1 ? last_strips : strips;
   }
 };
 
-// Throws Failure when the input is so large that an offset would not fit.
+// Throws Failure when the input is so large that a size or an offset would not fit: what the driver computes from a plan
+// needs no check of its own.
 Plan make_plan(const Weight& weight, const ConvShape& shape, const KernelSet& kernels);
 
 // Rows of one microkernel call for groups of `vector_rows` rows.

@@ -1,11 +1,13 @@
 // Checks the tensors of the hybrid format and expands its packed indices.
 #include "weight.h"
 
+#include <algorithm>
 #include <cstring>
 #include <string>
 
 #include "failure.h"
 #include "geometry.h"
+#include "sizes.h"
 
 namespace crisp {
 namespace {
@@ -38,6 +40,23 @@ bool finite(const float* values, int64_t count) {
   return worst != 0x7F800000u;
 }
 
+// The numbers of a tensor in memory of our own: nobody changes them between a check and their use, and they are aligned.
+template <class T>
+std::vector<T> copied(const TensorView& tensor) {
+  std::vector<T> copy(product(tensor.shape).for_memory());
+  if (!copy.empty()) std::memcpy(copy.data(), tensor.data, copy.size() * sizeof(T));
+  return copy;
+}
+
+// Where they lie, if loads may assume that they are aligned there; else copied.
+const void* aligned_values(const TensorView& values, std::unique_ptr<char[]>* own) {
+  if (reinterpret_cast<uintptr_t>(values.data) % sizeof(float) == 0) return values.data;
+  const size_t bytes = (product(values.shape) * static_cast<int64_t>(sizeof(float))).for_memory();
+  own->reset(new char[bytes]);
+  std::memcpy(own->get(), values.data, bytes);
+  return own->get();
+}
+
 Weight read_attributes(const Encoding& e) {
   require(e.m >= 1 && e.m <= 16, "attribute m must be between 1 and 16");
   require(e.n >= 1 && e.n <= e.m, "attribute n must be between 1 and m");
@@ -54,8 +73,8 @@ Weight read_attributes(const Encoding& e) {
   w.cin = e.weight_shape[1];
   w.kernel_h = e.weight_shape[2];
   w.kernel_w = e.weight_shape[3];
-  require(w.kernel_h * w.kernel_w <= kLargestExtent / w.cin, "attribute weight_shape is too large");
-  w.depth = w.cin * w.kernel_h * w.kernel_w;
+  w.depth = product({w.cin, w.kernel_h, w.kernel_w}).value();
+  require(w.depth <= kLargestExtent, "attribute weight_shape is too large");
   w.block = e.block;
   w.vector_rows = e.vector_rows;
   w.block_rows = ceil_div(w.cout, w.block);
@@ -96,19 +115,23 @@ void check_padding(const Weight& w) {
   }
 }
 
+// What is checked is what was written down, not what the file's mapping holds by then.
 void expand_indices(const Encoding& e, const uint8_t* indices, Weight* w) {
   const int64_t bytes = ceil_div(w->columns * e.index_bits, 8);
   const int64_t per_byte = 8 / e.index_bits;
   const unsigned mask = (1u << e.index_bits) - 1;
-  w->places.resize(static_cast<size_t>(w->block_rows * w->groups * w->kept * w->columns));
+  w->places.resize(product({w->block_rows, w->groups, w->kept, w->columns}).for_memory());
   for (int64_t r = 0; r < w->block_rows; ++r) {
     for (int64_t s = 0; s < w->kept; ++s) {
       for (int64_t g = 0; g < w->groups; ++g) {
         const uint8_t* packed = indices + ((r * w->kept + s) * w->groups + g) * bytes;
         uint8_t* places = w->places.data() + ((r * w->groups + g) * w->kept + s) * w->columns;
+        for (int64_t z = 0; z < w->columns; ++z) {
+          places[z] = static_cast<uint8_t>((packed[z / per_byte] >> (z % per_byte * e.index_bits)) & mask);
+        }
         int64_t previous = -1;
         for (int64_t z = 0; z < w->columns; ++z) {
-          const int64_t place = (packed[z / per_byte] >> (z % per_byte * e.index_bits)) & mask;
+          const int64_t place = places[z];
           require(place < e.m, "indices names a place beyond its group of m");
           if (z % e.n == 0) previous = -1;
           require(place > previous, "indices must be ascending inside a group of m");
@@ -132,17 +155,19 @@ Weight prepare_weight(const Encoding& encoding, const TensorView& values, const 
   require_shape("values", values, {w.block_rows, w.kept, w.groups, w.columns, w.vector_rows});
   require_shape("indices", indices,
                 {w.block_rows, w.kept, w.groups, ceil_div(w.columns * encoding.index_bits, 8)});
-  w.values = values.data;
-  w.blocks = static_cast<const int32_t*>(blocks.data);
-  require(finite(static_cast<const float*>(values.data), w.block_rows * w.kept * w.block * w.columns), "values holds a number that is not finite");
+  w.blocks = copied<int32_t>(blocks);
   check_blocks(w);
   expand_indices(encoding, static_cast<const uint8_t*>(indices.data), &w);
+  w.values = aligned_values(values, &w.own_values);
+  require(finite(static_cast<const float*>(w.values), product(values.shape).value()),
+          "values holds a number that is not finite");
   check_padding(w);
-  w.bias.assign(static_cast<size_t>(w.block_rows * w.block), 0.0f);
+  w.bias.assign((Size(w.block_rows) * w.block).for_memory(), 0.0f);
   if (bias.data) {
     require_shape("bias", bias, {w.cout});
-    require(finite(static_cast<const float*>(bias.data), w.cout), "bias holds a number that is not finite");
-    std::memcpy(w.bias.data(), bias.data, static_cast<size_t>(w.cout) * sizeof(float));
+    const std::vector<float> given = copied<float>(bias);
+    require(finite(given.data(), w.cout), "bias holds a number that is not finite");
+    std::copy(given.begin(), given.end(), w.bias.begin());
   }
   return w;
 }
