@@ -10,6 +10,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from crisp_onnx.private import private_folder
+
 log = logging.getLogger(__name__)
 
 MIN_STEPS = 400
@@ -30,6 +32,11 @@ def compiled(module: nn.Module, *, steps: int, pixels: int, device: torch.device
     if device.type == "cpu" and shutil.which(compiler) is None:
         log.warning("No C++ compiler (%s) was found: training runs uncompiled, some five times slower.", compiler)
         return module
+    try:
+        _keep_code_private()
+    except OSError as error:
+        log.warning("There is no folder for compiled code (%s): training runs uncompiled.", error.strerror or error)
+        return module
     fast: Forward = torch.compile(module)
     failed = False
 
@@ -45,6 +52,19 @@ def compiled(module: nn.Module, *, steps: int, pixels: int, device: torch.device
         return out
 
     return run
+
+
+def _keep_code_private() -> None:
+    """Let torch keep the code that it compiles, and later loads and runs, where no other user can put any.
+
+    Its own place for it, a folder of a well-known name in /tmp, may have been made by anybody. A folder that the user
+    names in TORCHINDUCTOR_CACHE_DIR stays.
+
+    Raises:
+        OSError: no folder can be made.
+    """
+    if not os.environ.get("TORCHINDUCTOR_CACHE_DIR"):
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(private_folder("torch"))
 
 
 def autocast(device: torch.device) -> torch.autocast:

@@ -32,7 +32,7 @@ class HostChoice:
 def judge_layers(model: Model, *, size: Size = DEFAULT_SIZE) -> HostChoice:
     """Time every hybrid layer at batch 1 on one thread and judge it. Open image sides count as those of `size`.
 
-    Times are remembered on disk (see `profit.cache_file`); a new layer takes a few hundred milliseconds.
+    Times are remembered on disk (see `profit.known_times`); a new layer takes a few hundred milliseconds.
 
     Raises:
         CrispError: CRISP_ONNX_ISA names no instruction set of this host.

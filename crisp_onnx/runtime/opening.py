@@ -14,7 +14,7 @@ import onnxruntime as ort
 from crisp_onnx.errors import CrispError
 from crisp_onnx.runtime.library import load_library, require_isa, which_kernel
 from crisp_onnx.runtime.native import Scan, parse_graph, scan, scan_model
-from crisp_onnx.runtime.say_once import say_once
+from crisp_onnx.say_once import say_once
 
 CPU = "CPUExecutionProvider"
 COMPUTE_ON_CPU = frozenset({CPU, "AzureExecutionProvider"})

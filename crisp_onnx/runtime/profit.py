@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import math
 import os
 import platform
-from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import onnxruntime as ort
 
-from crisp_onnx.errors import CrispError
-from crisp_onnx.model import write_files
 from crisp_onnx.runtime.latency import NOISY_SPREAD
 from crisp_onnx.runtime.layer_case import LayerCase
 from crisp_onnx.runtime.layer_times import LayerTimes, measure_layer
 from crisp_onnx.runtime.library import library_path, require_isa
-from crisp_onnx.runtime.say_once import say_once
+from crisp_onnx.say_once import say_once
+from crisp_onnx.store import Store, cache_folder
 
 MARGIN, NOISY_MARGIN = 1.05, 1 + NOISY_SPREAD
 """A layer must be this much faster sparse than dense: what a calm and a noisy measurement can tell apart."""
@@ -59,29 +57,28 @@ def judge(times: LayerTimes, *, dense_neighbours: int = 0) -> Verdict:
     return Verdict(sparse, times, sparse_ms, f"Measured here: {comparison}{'' if sparse else ', so it stays dense'}.")
 
 
-def profitable(case: LayerCase, *, threads: int = 1, dense_neighbours: int = 0, cache: Path | None = None) -> Verdict:
-    """Measure `case` on this machine, or recall it from `cache` (by default `cache_file()`), and judge it.
+def profitable(case: LayerCase, *, threads: int = 1, dense_neighbours: int = 0, known: Store | None = None) -> Verdict:
+    """Measure `case` on this machine, or recall it from `known` (by default `known_times()`), and judge it.
 
     What a noisy machine measured is not remembered.
 
     Raises:
         CrispError: the native kernels do not load on this machine, so nothing can be faster.
     """
-    file = cache or cache_file()
-    known = _read(file)
+    store = known or known_times()
     key = f"{case.key}, {threads} threads"
-    times = known.get(key)
+    times = _times(store.get(key))
     if times is None:
         times = measure_layer(case, threads=threads)
         if not times.noisy:
-            _write(file, known | {key: times})
+            store.put(key, asdict(times))
     return judge(times, dense_neighbours=dense_neighbours)
 
 
-def cache_file() -> Path:
-    """Where this machine's layer times are kept: one file per processor, runtime and kernel library."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return home / "crisp_onnx" / f"layer_times_{_machine()}.json"
+def known_times() -> Store:
+    """Where this machine's layer times are kept: a folder per processor, runtime and kernel library."""
+    cache = cache_folder()
+    return Store(None if cache is None else cache / f"layer_times_{_machine()}")
 
 
 def _machine() -> str:
@@ -99,29 +96,13 @@ def _processor() -> str:
     return next((line for line in lines if line.startswith("model name")), platform.machine())
 
 
-def _read(file: Path) -> dict[str, LayerTimes]:
-    try:
-        known = json.loads(file.read_text(encoding="utf-8"))
-        return {str(key): _times(entry) for key, entry in known.items()}
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        say_once(logging.WARNING, f"The layer times in {file} cannot be read ({error}); measuring again.")
-        return {}
-
-
-def _times(entry: Mapping[str, Any]) -> LayerTimes:
-    times = LayerTimes(**entry)
-    if not all(time >= 0 and math.isfinite(time) for time in (times.dense_ms, times.hybrid_ms, times.seam_ms)):
-        raise ValueError(f"{times} holds what is no time")
-    return times
-
-
-def _write(file: Path, known: Mapping[str, LayerTimes]) -> None:
-    """A folder that cannot be written costs the next run its measurements, nothing else."""
-    entries = {key: asdict(times) for key, times in known.items()}
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_files({file: json.dumps(entries, indent=1, sort_keys=True).encode()})
-    except (OSError, CrispError) as error:
-        say_once(logging.WARNING, f"Layer times cannot be kept in {file.parent}: {error}")
+def _times(entry: Any) -> LayerTimes | None:
+    """Times as they were kept; None for none, and for what is no times."""
+    if entry is None:
+        return None
+    with suppress(TypeError, OverflowError):
+        times = LayerTimes(**entry)
+        if all(ms >= 0 and math.isfinite(ms) for ms in (times.dense_ms, times.hybrid_ms, times.seam_ms)):
+            return times
+    say_once(logging.WARNING, "Some of the layer times that were kept are damaged; these layers are measured again.")
+    return None

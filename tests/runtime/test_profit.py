@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 
@@ -18,7 +17,8 @@ from crisp_onnx.runtime.bench import bench
 from crisp_onnx.runtime.hybrid_nodes import hybrid_nodes
 from crisp_onnx.runtime.layer_case import LayerCase, dense_and_hybrid
 from crisp_onnx.runtime.layer_times import LayerTimes, measure_layer
-from crisp_onnx.runtime.say_once import say_once
+from crisp_onnx.say_once import say_once
+from crisp_onnx.store import Store
 
 CONV = LayerCase((32, 16, 3, 3), (1, 16, 14, 14), Pattern(), 2, pads=(1, 1, 1, 1))
 GEMM = LayerCase((40, 64, 1, 1), (3, 64), Pattern(), 1)
@@ -53,23 +53,24 @@ def test_a_measurement_is_made_once_and_remembered(
         return LayerTimes(2.0, 1.0, 0.0)
 
     monkeypatch.setattr(profit, "measure_layer", measure)
-    cache = tmp_path / "deep" / "times.json"
-    assert profit.profitable(CONV, cache=cache) == profit.profitable(CONV, cache=cache)
+    known = Store(tmp_path / "deep")
+    assert profit.profitable(CONV, known=known) == profit.profitable(CONV, known=known)
     assert measured == [CONV]
-    profit.profitable(GEMM, cache=cache)
+    profit.profitable(GEMM, known=known)
     assert measured == [CONV, GEMM]
-    assert [entry.name for entry in cache.parent.iterdir()] == ["times.json"]
+    assert len(list((tmp_path / "deep").iterdir())) == 2
 
 
 def test_a_damaged_cache_is_measured_anew(tmp_path: Path, library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(profit, "measure_layer", lambda case, threads: LayerTimes(2.0, 1.0, 0.0))
-    cache = tmp_path / "times.json"
+    known = Store(tmp_path)
     key = f"{CONV.key}, 1 threads"
-    for damage in ("{ half a file", "[]", json.dumps({key: {"dense_ms": 1.0}}), json.dumps({key: 3}),
-                   json.dumps({key: {"dense_ms": -1.0, "hybrid_ms": 1.0, "seam_ms": 0.0}})):  # fmt: skip
-        cache.write_text(damage)
-        assert profit.profitable(CONV, cache=cache).sparse
-        assert profit.profitable(CONV, cache=cache).times == LayerTimes(2.0, 1.0, 0.0)
+    whole = {"dense_ms": 1.0, "hybrid_ms": 1.0, "seam_ms": 0.0}
+    for damage in ([], 3, "text", {"dense_ms": 1.0}, whole | {"dense_ms": -1.0}, whole | {"dense_ms": "1"},
+                   whole | {"dense_ms": float("nan")}, whole | {"dense_ms": 10**400}, whole | {"more": 1}):  # fmt: skip
+        known.put(key, damage)
+        assert profit.profitable(CONV, known=known).sparse
+        assert profit.profitable(CONV, known=known).times == LayerTimes(2.0, 1.0, 0.0)
 
 
 def test_what_a_noisy_machine_measured_is_not_remembered(
@@ -77,10 +78,10 @@ def test_what_a_noisy_machine_measured_is_not_remembered(
 ) -> None:
     found = iter([LayerTimes(2.0, 3.0, 0.0, noisy=True), LayerTimes(2.0, 1.0, 0.0)])
     monkeypatch.setattr(profit, "measure_layer", lambda case, threads: next(found))
-    cache = tmp_path / "times.json"
-    assert not profit.profitable(CONV, cache=cache).sparse
-    assert profit.profitable(CONV, cache=cache).sparse
-    assert profit.profitable(CONV, cache=cache).sparse, "the calm measurement is remembered"
+    known = Store(tmp_path)
+    assert not profit.profitable(CONV, known=known).sparse
+    assert profit.profitable(CONV, known=known).sparse
+    assert profit.profitable(CONV, known=known).sparse, "the calm measurement is remembered"
 
 
 def test_a_cache_that_cannot_be_kept_is_said_once(
@@ -91,7 +92,7 @@ def test_a_cache_that_cannot_be_kept_is_said_once(
     (tmp_path / "a file").write_text("")
     with caplog.at_level(logging.WARNING):
         for case in (CONV, GEMM):
-            assert profit.profitable(case, cache=tmp_path / "a file" / "times.json").sparse
+            assert profit.profitable(case, known=Store(tmp_path / "a file")).sparse
     said = [record.message for record in caplog.records]
     assert len(said) == len(set(said)) == 2
     assert "cannot be read" in said[0]

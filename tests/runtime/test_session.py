@@ -24,7 +24,7 @@ from crisp_onnx.runtime import library as library_module
 from crisp_onnx.runtime import session as session_function
 from crisp_onnx.runtime.latency import measure_files
 from crisp_onnx.runtime.library import BODY, Library, kernel_names, load_library, require_isa
-from crisp_onnx.runtime.say_once import say_once
+from crisp_onnx.say_once import say_once
 
 session_module = sys.modules[session_function.__module__]
 FEED = {"X": np.ones((1, 16, 5, 5), np.float32)}
