@@ -10,9 +10,10 @@ from crisp_onnx.bridge import missing_operators
 from crisp_onnx.data import parse_preprocess
 from crisp_onnx.errors import CrispError
 from crisp_onnx.format import Pattern
-from crisp_onnx.masks import channel_groups, reason_to_stay_dense
+from crisp_onnx.groups import channel_groups
+from crisp_onnx.masks import reason_to_stay_dense
 from crisp_onnx.model import DEFAULT_SIZE, load
-from crisp_onnx.report.findings import Check, LayerCheck
+from crisp_onnx.report.findings import Check, LayerCheck, SharedChannels
 
 
 def check(model: Path, *, pattern: Pattern | None = None, preprocess: str | None = None) -> Check:
@@ -55,6 +56,9 @@ def check(model: Path, *, pattern: Pattern | None = None, preprocess: str | None
         layers=layers,
         operators=dict(Counter(node.op for node in graph.nodes).most_common()),
         missing={op: len(nodes) for op, nodes in missing_operators(prepared.model).items()},
-        groups=channel_groups(graph, prepared.layers, prepared.shapes),
+        groups=tuple(
+            SharedChannels(group.width, group.producers, group.consumers, tuple(map(str, group.barriers)))
+            for group in channel_groups(graph, prepared.layers, prepared.shapes)
+        ),
         notes=tuple(notes),
     )

@@ -1,7 +1,6 @@
 """Stage 5, choose: allocation, planners and the plan."""
 
 from crisp_onnx.masks.eligible import check_keep_dense, reason_to_stay_dense
-from crisp_onnx.masks.groups import ChannelGroup, channel_groups
 from crisp_onnx.masks.plan import DenseLayer, Plan, SparseLayer
 from crisp_onnx.masks.planner import Candidates, Planner, Saliency, Spent
 from crisp_onnx.masks.threshold import FLOOR, Threshold
@@ -9,7 +8,6 @@ from crisp_onnx.masks.threshold import FLOOR, Threshold
 __all__ = [
     "FLOOR",
     "Candidates",
-    "ChannelGroup",
     "DenseLayer",
     "Plan",
     "Planner",
@@ -17,7 +15,6 @@ __all__ = [
     "SparseLayer",
     "Spent",
     "Threshold",
-    "channel_groups",
     "check_keep_dense",
     "reason_to_stay_dense",
 ]

@@ -9,7 +9,6 @@ from crisp_onnx.cost import Estimate
 from crisp_onnx.data import Classes
 from crisp_onnx.format import HybridLayer
 from crisp_onnx.lowering.describe import TargetSummary
-from crisp_onnx.masks import ChannelGroup
 from crisp_onnx.model import WeightLayer
 from crisp_onnx.runtime.evaluate import Comparison
 from crisp_onnx.runtime.latency import Timing
@@ -28,6 +27,16 @@ class LayerCheck:
 
 
 @dataclass(frozen=True)
+class SharedChannels:
+    """`width` channels that live and die together: the layers that write and read them, and what binds them."""
+
+    width: int
+    producers: tuple[str, ...]
+    consumers: tuple[str, ...]
+    bounds: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Check:
     """`operators`: counts by type. `missing`: operators without a bridge, which `compress` would refuse."""
 
@@ -37,7 +46,7 @@ class Check:
     layers: tuple[LayerCheck, ...]
     operators: dict[str, int]
     missing: dict[str, int]
-    groups: tuple[ChannelGroup, ...]
+    groups: tuple[SharedChannels, ...]
     notes: tuple[str, ...]
 
     @property

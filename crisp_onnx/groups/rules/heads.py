@@ -1,0 +1,63 @@
+"""Which of the axes that a channel axis is split into is the unit: attention heads rather than places inside a head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import onnx_graphsurgeon as gs
+
+_THROUGH = frozenset({"Mul", "Div", "Add", "Sub", "Softmax", "Identity", "Cast", "Neg", "Relu", "Elu", "Sqrt"})
+_PICKING = frozenset({"Gather", "Split", "Slice"})
+_DEPTH = 12
+
+ShapeOf = Callable[[gs.Tensor], tuple[int, ...]]
+
+
+def unit_axis(tensor: gs.Tensor, axes: Sequence[int], shape_of: ShapeOf) -> int:
+    """The one of `axes` that later products keep apart, as a batch of matrices; the outermost where none does.
+
+    An axis out of which Gather, Split or Slice pick places (query, key and value) is not taken if another is left.
+    """
+    batched: set[int] = set()
+    picked: set[int] = set()
+    _follow(tensor, {axis: axis for axis in axes}, _DEPTH, batched, picked, shape_of)
+    return next(
+        (axis for axis in axes if axis in batched), next((axis for axis in axes if axis not in picked), axes[0])
+    )
+
+
+def _follow(
+    tensor: gs.Tensor, places: dict[int, int], depth: int, batched: set[int], picked: set[int], shape_of: ShapeOf
+) -> None:
+    """Walk to the products that read `tensor`; `places`: where in it each of the axes has come to lie."""
+    if not depth or not places:
+        return
+    for node in tensor.outputs:
+        after = dict(places)
+        if node.op == "MatMul":
+            rank = len(shape_of(node.outputs[0]))
+            batched.update(axis for axis, place in places.items() if place < rank - 2)
+            continue
+        if node.op == "Transpose":
+            perm = [int(axis) for axis in node.attrs.get("perm", ())]
+            after = {axis: perm.index(place) for axis, place in places.items() if place in perm}
+        elif node.op in _PICKING:
+            along = _picked_axis(node, len(shape_of(tensor)))
+            gone = {axis for axis, place in places.items() if place == along}
+            picked |= gone
+            dropped = node.op == "Gather" and not shape_of(node.inputs[1])
+            after = {axis: place - (dropped and place > along) for axis, place in places.items() if axis not in gone}
+        elif node.op == "Squeeze":
+            sides = shape_of(tensor)
+            after = {axis: place - sum(side == 1 for side in sides[:place]) for axis, place in places.items()}
+        elif node.op not in _THROUGH:
+            continue
+        for result in node.outputs:
+            _follow(result, after, depth - 1, batched, picked, shape_of)
+
+
+def _picked_axis(node: gs.Node, rank: int) -> int:
+    if node.op != "Slice":
+        return int(node.attrs.get("axis", 0)) % rank
+    axes = node.inputs[3] if len(node.inputs) > 3 else None
+    return int(axes.values.reshape(-1)[0]) % rank if isinstance(axes, gs.Constant) and axes.values.size == 1 else -1

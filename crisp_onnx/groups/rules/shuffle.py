@@ -1,0 +1,57 @@
+"""Channel shuffle: Reshape, Transpose and Reshape that together only reorder one axis."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+import onnx_graphsurgeon as gs
+
+from crisp_onnx.groups.ties import Ints, NodeTies
+
+_MOST_ELEMENTS = 10_000_000
+
+
+def shuffle_chain(first: gs.Node, shapes: Mapping[str, tuple[int, ...]]) -> tuple[gs.Node, ...]:
+    """The three nodes from `first` on whose result has the shape that they began with; empty where it is no such chain.
+
+    What lies between them has no other reader.
+    """
+    chain = [first]
+    while len(chain) < 3:
+        readers = chain[-1].outputs[0].outputs
+        if len(readers) != 1 or readers[0].inputs[0] is not chain[-1].outputs[0]:
+            return ()
+        chain.append(readers[0])
+    if [node.op for node in chain] != ["Reshape", "Transpose", "Reshape"]:
+        return ()
+    ends = [shapes.get(tensor.name, ()) for tensor in (first.inputs[0], *(node.outputs[0] for node in chain))]
+    whole = bool(ends[0]) and ends[0] == ends[-1] and ends[0] != ends[1] and np.prod(ends[0]) <= _MOST_ELEMENTS
+    return tuple(chain) if whole and all(ends) else ()
+
+
+def shuffle(chain: tuple[gs.Node, ...], ties: NodeTies) -> None:
+    """Ties of the whole chain, where every axis comes out as itself in some order."""
+    x, y = chain[0].inputs[0], chain[-1].outputs[0]
+    shape, inner = ties.shape(x), ties.shape(chain[0].outputs[0])
+    perm = [int(axis) for axis in chain[1].attrs.get("perm", range(len(inner) - 1, -1, -1))]
+    for node in chain:
+        for told in node.inputs[1:]:
+            ties.ignore(told)
+    orders = [_order(shape, inner, perm, axis) for axis in range(len(shape))]
+    if any(order is None for order in orders):
+        ties.reason = "it mixes axes"
+        return
+    for axis, order in enumerate(orders):
+        if order is not None:
+            ties.tie((x, axis, order), (y, axis, np.arange(len(order))))
+
+
+def _order(shape: tuple[int, ...], inner: tuple[int, ...], perm: list[int], axis: int) -> Ints | None:
+    """For every index along `axis` of the result, the index that it had; None where it depends on other axes."""
+    spread = [-1 if place == axis else 1 for place in range(len(shape))]
+    numbers: npt.NDArray[np.int64] = np.broadcast_to(np.arange(shape[axis]).reshape(spread), shape)
+    moved = numbers.reshape(inner).transpose(perm).reshape(shape)
+    order: Ints = moved[tuple(slice(None) if place == axis else 0 for place in range(len(shape)))]
+    return order if np.array_equal(moved, np.broadcast_to(order.reshape(spread), shape)) else None
