@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := demo
 
-.PHONY: demo test test-slow lint clean docs/report.schema.json
+.PHONY: demo test test-slow test-install lint clean docs/report.schema.json
 
 # Torch goes first and pinned: a bare `torch` brings gigabytes of CUDA packages.
 .venv/ready: pyproject.toml constraints.txt
@@ -24,6 +24,10 @@ test: .venv/ready
 
 test-slow: .venv/ready
 	$(BIN)/python -m pytest -m slow
+
+# The wheel without extras, in an environment of its own that holds what it requires and nothing else.
+test-install: .venv/ready
+	$(BIN)/python .ci/plain_install.py build/plain
 
 # passes/ and hw_targets/ are installed inside the package, so type checks and import rules need a tree that has them there.
 lint: .venv/ready

@@ -20,7 +20,9 @@ from crisp_onnx.data.pairs import Pair
 from crisp_onnx.errors import CrispError
 from crisp_onnx.format import DOMAIN
 from crisp_onnx.model import Model, load, save
+from crisp_onnx.reading import reason
 from crisp_onnx.recipe import Recipe, options_text, recipe_text
+from crisp_onnx.report.page import page
 from crisp_onnx.report.schema import Report, to_json
 from crisp_onnx.runtime.evaluate import compare_on, open_stock
 from crisp_onnx.runtime.latency import measure_files
@@ -84,7 +86,7 @@ def compress(recipe: Recipe, *, data: Iterable[Pair] | None = None, eval_data: I
             planner, told, bytes_written, given=images is not None, evaluated=judged is not None,
         )  # fmt: skip
         report = summarise(outcome, watch.seconds)
-        _write_about(report, recipe, bench)
+        report = _write_about(report, recipe, bench)
         move_into_place(bench, recipe.folder, last=MODEL, stale=(MODEL + ".data", PAGE))
     return report
 
@@ -102,17 +104,22 @@ def _check_input(recipe: Recipe, source: Model) -> None:
             raise CrispError(f"The result would overwrite {file}. Choose another folder with --output.")
 
 
-def _write_about(report: Report, recipe: Recipe, folder: Path) -> None:
+def _write_about(report: Report, recipe: Recipe, folder: Path) -> Report:
+    """Everything beside the model; the report says where the page had to be left out."""
+    obstacle = _write_page(report, folder / PAGE)
+    if obstacle:
+        report = report.model_copy(update={"notes": (*report.notes, f"{PAGE} is left out: {obstacle}")})
     (folder / REPORT).write_text(to_json(report), encoding="utf-8")
     (folder / RECIPE).write_text(recipe_text(recipe), encoding="utf-8")
-    _write_page(report, folder / PAGE)
+    return report
 
 
-def _write_page(report: Report, path: Path) -> None:
-    """The HTML page, where the packages of the extra `report` are installed."""
+def _write_page(report: Report, path: Path) -> str:
+    """Draw the page; the reason, where that is not possible: a page is never worth the run that it tells of."""
     try:
-        from crisp_onnx.report.page import page
-    except ImportError:
-        log.info("no report.html: install crisp-onnx[report] to get one")
-        return
-    path.write_text(page(report), encoding="utf-8")
+        path.write_text(page(report), encoding="utf-8")
+    except Exception as error:
+        log.debug("no page:", exc_info=True)
+        path.unlink(missing_ok=True)
+        return str(error) if isinstance(error, CrispError) else f"it could not be drawn ({reason(error)})."
+    return ""

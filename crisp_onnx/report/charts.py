@@ -91,7 +91,7 @@ def _figure(height: float, salt: str) -> Iterator[tuple[Any, io.StringIO]]:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise CrispError(
-            "The report page needs matplotlib, which is not installed: pip install 'crisp-onnx[report]'."
+            "its charts need matplotlib, which is not installed. Get it with: pip install 'crisp-onnx[report]'."
         ) from error
     svg = io.StringIO()
     with mpl.rc_context(rc={**_style(), "svg.hashsalt": salt}):  # type: ignore[dict-item]  # text keys are right
