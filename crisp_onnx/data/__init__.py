@@ -1,21 +1,24 @@
 """Stage 2, see: class lists, image sources and preprocessing; images are decoded on demand."""
 
 from crisp_onnx.data.classes import Classes, read_classes, resolve
-from crisp_onnx.data.images import Images
+from crisp_onnx.data.images import Images, InputForm
 from crisp_onnx.data.labels import Label, Labels, labels_from_metadata, labels_from_names, read_labels
-from crisp_onnx.data.preprocess import PRESETS, Preprocess, parse_preprocess
-from crisp_onnx.data.sources import Source, open_images, source_labels
+from crisp_onnx.data.preprocess import Preprocess
+from crisp_onnx.data.preprocess_text import PRESETS, parse_preprocess
+from crisp_onnx.data.sources import Source, input_form, open_images, source_labels
 from crisp_onnx.data.split import hold_out
 
 __all__ = [
     "PRESETS",
     "Classes",
     "Images",
+    "InputForm",
     "Label",
     "Labels",
     "Preprocess",
     "Source",
     "hold_out",
+    "input_form",
     "labels_from_metadata",
     "labels_from_names",
     "open_images",

@@ -91,19 +91,19 @@ def spooled(images: Iterable[Pixels], shape: tuple[int, ...]) -> Pixels:
     file = temporary()
     length = 0
     for image in images:
-        write(file, image)
+        write(file, np.ascontiguousarray(image, np.uint8).tobytes())
         length += image.size
     return mapped(file, np.dtype(np.uint8), (length // int(np.prod(shape)), *shape))
 
 
-def write(file: IO[bytes], image: Pixels) -> None:
-    """Append pixels to a temporary file.
+def write(file: IO[bytes], content: bytes) -> None:
+    """Append to a temporary file.
 
     Raises:
         CrispError: the disk of temporary files is full.
     """
     try:
-        file.write(np.ascontiguousarray(image, np.uint8).tobytes())
+        file.write(content)
         file.flush()
     except OSError as error:
         raise CrispError(

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from crisp_onnx.data.arrays import ArrayStore, spooled
-from crisp_onnx.data.npz import LabelledArrays, checked_labels
+from crisp_onnx.data.labelled import LabelledArrays, checked_labels
 from crisp_onnx.data.unpickle import read_pickle
 from crisp_onnx.errors import CrispError
 
@@ -58,7 +58,8 @@ def read_cifar(root: Path, split: str) -> LabelledArrays:
             _pixels(form, form.train if split == "train" else form.test, read, labels, root), (SIDE, SIDE, 3)
         )
     where = f"{split} of {root}"
-    return LabelledArrays(ArrayStore(array, where), checked_labels(np.array(labels), len(array), names, where), names)
+    checked = checked_labels(np.array(labels), len(array), names, where)
+    return LabelledArrays(ArrayStore(array, where), np.arange(len(array)), checked, names)
 
 
 def cifar_names(root: Path) -> tuple[str, ...]:

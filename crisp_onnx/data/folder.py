@@ -1,4 +1,4 @@
-"""Image folders: `root/<class>/**/image`, folder names resolved like the lines of a class list."""
+"""Image folders: `root/<class>/**/image`, names resolved like the lines of a class list; or images without labels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from crisp_onnx.data.pixels import Pixels, decode
 from crisp_onnx.data.preprocess import Preprocess
 from crisp_onnx.data.survey import survey
 from crisp_onnx.data.tally import Reason, Tally, listed
-from crisp_onnx.data.walk import HIDDEN, entries, files, identity
+from crisp_onnx.data.walk import HIDDEN, Entry, Identity, entries, files, identity
 from crisp_onnx.errors import CrispError
 from crisp_onnx.reading import shown
 
@@ -64,21 +64,54 @@ def class_folders(root: Path) -> list[str]:
 def read_folder(root: Path, classes: Classes, labels: Labels | None, preprocess: Preprocess) -> Found:
     """The image files of the user's classes; other folders and files are counted as left out.
 
+    A folder that holds images and no folders is one of images without labels.
+
     Raises:
-        CrispError: there are no class folders, or a folder's name may mean one of the classes or something else.
+        CrispError: the folder cannot be read, or a folder's name may mean one of the classes or something else.
     """
     above = identity(root)
     listing = entries(root)
     folders = [entry for entry in listing if entry.is_folder and not entry.hidden]
-    if not folders:
-        raise CrispError(f"{root} has no class folders. Put the images of each class into a folder of its name.")
     tally = Tally()
+    beside: list[str] = []
     for entry in listing:
         if entry.is_folder and entry.hidden:
             for path, _ in files(entry, above):
                 tally.add(HIDDEN, path)
         elif not entry.is_folder:
-            tally.add(HIDDEN if entry.hidden else entry.wrong or BESIDE, entry.name)
+            wrong = HIDDEN if entry.hidden else entry.wrong or (BESIDE if folders else None)
+            if wrong is None:
+                beside.append(entry.name)
+            else:
+                tally.add(wrong, entry.name)
+    named = _by_class(root, folders, above, classes, labels, tally)
+    paths = beside if not folders else named.paths
+    found = survey(str(root), paths, preprocess.range, tally)
+    store = FileStore(str(root), tuple(paths[place] for place in found.sound), found.ranges[found.sound])
+    left_out = tally.sentences()
+    return Found(
+        store,
+        np.arange(len(found.sound)),
+        np.array(named.outputs, np.int64)[found.sound] if folders else None,
+        f"image folder {shown(str(root))}",
+        (*named.foreign, *left_out),
+        _hint([shown(entry.name) for entry in folders], root, left_out),
+        found.notes,
+    )
+
+
+@dataclass(frozen=True)
+class _ByClass:
+    """Image files of the class folders with the output of each, and a word on the folders of other classes."""
+
+    paths: list[str]
+    outputs: list[int]
+    foreign: tuple[str, ...]
+
+
+def _by_class(
+    root: Path, folders: list[Entry], above: Identity, classes: Classes, labels: Labels | None, tally: Tally
+) -> _ByClass:
     paths: list[str] = []
     outputs: list[int] = []
     foreign: dict[str, int] = {}
@@ -93,22 +126,11 @@ def read_folder(root: Path, classes: Classes, labels: Labels | None, preprocess:
                 outputs.append(output)
             else:
                 tally.add(wrong, path)
-    found = survey(str(root), paths, preprocess.range, tally)
-    store = FileStore(str(root), tuple(paths[place] for place in found.sound), found.ranges[found.sound])
-    left_out = tally.sentences()
-    if foreign:
-        named = listed(list(foreign)[:5], len(foreign))
-        unwanted = f"{sum(foreign.values())} images in {len(foreign)} folders of no wanted class ({named})"
-        left_out = (unwanted, *left_out)
-    names = [shown(entry.name) for entry in folders]
-    return Found(
-        store,
-        np.array(outputs, np.int64)[found.sound],
-        f"image folder {shown(str(root))}",
-        left_out,
-        _hint(names, root, tally.sentences()),
-        found.notes,
-    )
+    if not foreign:
+        return _ByClass(paths, outputs, ())
+    named = listed(list(foreign)[:5], len(foreign))
+    images, several = sum(foreign.values()), len(foreign)
+    return _ByClass(paths, outputs, (f"{images} images in {several} folders of no wanted class ({named})",))
 
 
 def _output(folder: str, classes: Classes, labels: Labels | None, root: Path) -> int | None:
@@ -124,4 +146,4 @@ def _hint(folders: list[str], root: Path, left_out: tuple[str, ...]) -> str:
     if split is not None:
         return f" Did you mean {shown(str(root / split))}?"
     without = f" Left out: {'; '.join(left_out)}." if left_out else ""
-    return f" Its folders are {listed(folders[:5], len(folders))}.{without}"
+    return (f" Its folders are {listed(folders[:5], len(folders))}." if folders else "") + without

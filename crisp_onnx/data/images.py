@@ -6,28 +6,33 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from crisp_onnx.data.pixels import Pixels
 from crisp_onnx.data.preprocess import Preprocess
+from crisp_onnx.data.values import AsIs
 from crisp_onnx.errors import CrispError
 
 Indices = npt.NDArray[np.int64]
-Batch = tuple[npt.NDArray[np.float32], Indices | None]
+Array = npt.NDArray[Any]
+Batch = tuple[Array, Indices | None]
 
 DECODING_THREADS = 2
 ROWS_PER_TASK = 16
 BATCHES_AHEAD = 2
 
 
-class Store(Protocol):
-    """Where the pixels are. Rows are read from several threads at once."""
+InputForm = Preprocess | AsIs
+"""How images become the model's input: pixels through a preprocessing, or values as they are."""
 
-    def read(self, rows: Indices, preprocess: Preprocess) -> Pixels:
-        """Fitted pixels (len(rows), h, w, channels) of the given rows.
+
+class Store(Protocol):
+    """Where the images are. Rows are read from several threads at once."""
+
+    def read(self, rows: Indices, form: Any) -> Array:
+        """Fitted pixels (len(rows), h, w, channels) of the given rows, or their values; `form` is the images' own.
 
         Raises:
             CrispError: an image is corrupt; the message says which.
@@ -45,7 +50,7 @@ class Images:
     store: Store
     rows: Indices
     labels: Indices | None
-    preprocess: Preprocess
+    preprocess: InputForm
     source: str
     left_out: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -63,7 +68,7 @@ class Images:
         return replace(self, rows=self.rows[places], labels=None if self.labels is None else self.labels[places])
 
     def batches(self, batch_size: int, *, order: npt.NDArray[np.int64] | None = None) -> Iterator[Batch]:
-        """Yield inputs (b, C, H, W) or (b, H, W, C) in float32, and labels (b,) int64 or None; the last may be short.
+        """Yield inputs (b, C, H, W), (b, H, W, C) or (b, *row), and labels (b,) int64 or None; the last may be short.
 
         `order` is a sequence of places, for example a permutation. At most two batches are decoded ahead.
 
@@ -75,7 +80,7 @@ class Images:
         chosen = self if order is None else self.subset(order)
         starts = iter(range(0, len(chosen), batch_size))
         pool = ThreadPoolExecutor(DECODING_THREADS, thread_name_prefix="decode")
-        ahead: deque[tuple[slice, list[Future[Pixels]]]] = deque()
+        ahead: deque[tuple[slice, list[Future[Array]]]] = deque()
         try:
             while True:
                 while len(ahead) <= BATCHES_AHEAD and (start := next(starts, None)) is not None:
@@ -89,7 +94,7 @@ class Images:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _submit(self, pool: ThreadPoolExecutor, part: slice) -> list[Future[Pixels]]:
+    def _submit(self, pool: ThreadPoolExecutor, part: slice) -> list[Future[Array]]:
         rows = self.rows[part]
         pieces = (rows[start : start + ROWS_PER_TASK] for start in range(0, len(rows), ROWS_PER_TASK))
         return [pool.submit(self.store.read, piece, self.preprocess) for piece in pieces]

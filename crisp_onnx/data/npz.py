@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import struct
+import tempfile
 import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -13,101 +14,166 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from crisp_onnx.data.arrays import ArrayStore, checked_store, temporary
-from crisp_onnx.data.images import Indices
+from crisp_onnx.data.arrays import checked_store, temporary, write
+from crisp_onnx.data.labelled import LabelledArrays, check_form, checked_labels
+from crisp_onnx.data.tally import Tally
+from crisp_onnx.data.values import AsIs, ValueStore, finite_rows
 from crisp_onnx.errors import CrispError
+from crisp_onnx.reading import border, shown
 
 Array = npt.NDArray[Any]
 
-
-@dataclass(frozen=True, eq=False)
-class LabelledArrays:
-    """Images with a label each (n,), which counts in `names` where there are names, else in the model's outputs."""
-
-    store: ArrayStore
-    labels: Indices
-    names: tuple[str, ...] | None
-
-
-def read_npz(path: Path) -> LabelledArrays:
-    """Open `x` uint8 (n, h, w[, c]) or (n, c, h, w), `y` (n,) integers, and `classes` (k,) names where present.
-
-    Raises:
-        CrispError: the file is no archive or damaged, an array is missing, pickled, or of the wrong type or shape.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            present = [name.removesuffix(".npy") for name in archive.namelist()]
-            for name in ("x", "y"):
-                if name not in present:
-                    raise CrispError(
-                        f"{path} holds no array {name!r} (it holds {', '.join(sorted(present)) or 'nothing'}). "
-                        "Save the images as x and their labels as y."
-                    )
-            store = checked_store(_member(archive, "x", path), f"x of {path}")
-            labels = np.array(_member(archive, "y", path))
-            names = _names(np.array(_member(archive, "classes", path)), path) if "classes" in present else None
-    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, struct.error, RuntimeError, ValueError) as error:
-        raise CrispError(f"{path} is not a readable .npz archive: {error}. Save or copy it again.") from error
-    return LabelledArrays(store, checked_labels(labels, len(store.array), names, str(path)), names)
+MAX_NAME_BYTES = 64 << 20
+# Pixels that shrink more than this are no photographs; what unpacks to less than the second number does no harm.
+MAX_RATIO, HARMLESS_BYTES = 200, 1 << 30
+COPIED_BYTES = 1 << 20
+KNOWN = ("x", "y", "classes")
+NAMED = 8
+REMEDY = "Save or copy it again."
 
 
-def checked_labels(labels: Array, count: int, names: tuple[str, ...] | None, where: str) -> Indices:
-    """Labels as int64 (n,).
+@dataclass(frozen=True)
+class Member:
+    """One array of an archive, by its header: its values begin `header_bytes` into the member."""
+
+    name: str
+    info: zipfile.ZipInfo
+    dtype: np.dtype[Any]
+    fortran: bool
+    shape: tuple[int, ...]
+    header_bytes: int
+
+
+def read_npz(path: Path, form: object = None) -> LabelledArrays:
+    """Open `x`, `y` (n,) integers, and `classes` (k,) names where present.
+
+    `x` are pixels, uint8 (n, h, w[, c]) or (n, c, h, w), or with the form `AsIs` numbers in rows of its shape. An
+    archive that holds nothing but `x` has no labels.
 
     Raises:
-        CrispError: they are not whole numbers, not one an image, or outside of `names`.
+        CrispError: the file is no archive or damaged, an array is missing, pickled, of the wrong type or shape, or
+            unpacks to more than there can be any use for.
     """
-    if labels.dtype.kind not in "iu" or labels.size != len(labels.reshape(-1)) or labels.ndim not in (1, 2):
-        raise CrispError(f"y of {where} holds {labels.dtype} of shape {labels.shape}. Give one whole number an image.")
-    if labels.size != count:
-        raise CrispError(f"{where} has {count} images but {labels.size} labels. Save one label an image.")
-    flat = labels.reshape(-1).astype(np.int64)
-    if names is not None and count and not 0 <= flat.min() <= flat.max() < len(names):
-        wrong = flat.min() if flat.min() < 0 else flat.max()
-        raise CrispError(f"y of {where} holds the label {wrong}, but there are {len(names)} class names.")
-    return flat
+    where = shown(str(path))
+    with _archive(path) as archive:
+        members = _members(archive, path)
+        x = members["x"]
+        if not x.shape:
+            raise CrispError(f"x of {where} is a single number. Save an array of images.")
+        if "y" in members:
+            check_form(members["y"].dtype, members["y"].shape, x.shape[0], where)
+        names = _names(archive, members["classes"], path) if "classes" in members else None
+        labels = _values(archive, members["y"], path) if "y" in members else None
+        found = None if labels is None else checked_labels(np.array(labels), x.shape[0], names, where)
+        values = _values(archive, x, path)
+    if not isinstance(form, AsIs):
+        return LabelledArrays(checked_store(values, f"x of {where}"), np.arange(len(values)), found, names)
+    tally = Tally()
+    rows = finite_rows(values, form.dtype, f"x of {where}", tally)
+    kept = None if found is None else found[rows]
+    return LabelledArrays(ValueStore(values, f"x of {where}"), rows, kept, names, tally.sentences())
 
 
-def _names(names: Array, path: Path) -> tuple[str, ...]:
-    if names.dtype.kind not in "US" or names.ndim != 1:
-        raise CrispError(f"classes of {path} holds {names.dtype} of shape {names.shape}. Save a list of strings.")
-    return tuple(name.decode() if isinstance(name, bytes) else str(name) for name in names)
+def npz_names(path: Path) -> tuple[str, ...] | None:
+    """The class names in an `.npz`, None where it has none."""
+    with _archive(path) as archive:
+        members = _members(archive, path)
+        return _names(archive, members["classes"], path) if "classes" in members else None
 
 
-def _member(archive: zipfile.ZipFile, name: str, path: Path) -> Array:
-    """One array of the archive, mapped."""
-    info = archive.getinfo(f"{name}.npy" if f"{name}.npy" in archive.namelist() else name)
-    with archive.open(info) as member:
-        dtype, fortran, shape = _header(member, name, path)
-        header_bytes = member.tell()
-        if info.file_size != header_bytes + dtype.itemsize * int(np.prod(shape, dtype=np.int64)):
-            raise CrispError(f"Array {name!r} of {path} is shorter or longer than its header says. Save it again.")
-        if 0 in shape:
-            return np.empty(shape, dtype)
-        order = "F" if fortran else "C"
-        if info.compress_type == zipfile.ZIP_STORED:
-            start = _start(path, info) + header_bytes
-            return np.memmap(path, dtype, "r", start, shape, order)  # type: ignore[call-overload,no-any-return]
-        unpacked = temporary()
-        shutil.copyfileobj(member, unpacked, 1 << 20)
-        unpacked.flush()
-        return np.memmap(unpacked, dtype, "r", 0, shape, order)  # type: ignore[call-overload,no-any-return]
+def npz_rows(path: Path) -> Member:
+    """What the header of `x` says."""
+    with _archive(path) as archive:
+        return _members(archive, path)["x"]
 
 
-def _header(member: IO[bytes], name: str, path: Path) -> tuple[np.dtype[Any], bool, tuple[int, ...]]:
-    try:
-        version = np.lib.format.read_magic(member)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read(member)
-    except ValueError as error:
-        raise CrispError(f"Array {name!r} of {path} has no readable header: {error}. Save it again.") from error
+def _archive(path: Path) -> zipfile.ZipFile:
+    with border(f"{shown(str(path))} is not a readable .npz archive", REMEDY):
+        return zipfile.ZipFile(path)
+
+
+def _members(archive: zipfile.ZipFile, path: Path) -> dict[str, Member]:
+    """`x`, and `y` and `classes` where there are such, by name. Where `x` is alone there are no labels."""
+    present = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+    missing = [name for name in ("x", "y") if name not in present]
+    if missing and set(present) != {"x"}:
+        listed = ", ".join(map(shown, sorted(present)[:NAMED])) or "nothing"
+        raise CrispError(
+            f"{shown(str(path))} holds no array {missing[0]!r} (it holds {listed}). Save the images as x and their "
+            "labels as y."
+        )
+    found = {}
+    for name in KNOWN:
+        if name in present:
+            with border(_where(name, path) + " cannot be read", REMEDY), archive.open(present[name]) as file:
+                found[name] = _member(file, name, present[name], path)
+    return found
+
+
+def _member(file: IO[bytes], name: str, info: zipfile.ZipInfo, path: Path) -> Member:
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = read(file)
+    where = _where(name, path)
     if dtype.hasobject:
         raise CrispError(
-            f"Array {name!r} of {path} is pickled, and pickled data can run programs, so it is not read. "
-            "Save numbers or fixed-length strings."
+            f"{where} is pickled, and pickled data can run programs, so it is not read. Save numbers or fixed-length "
+            "strings."
         )
-    return dtype, fortran, shape
+    header_bytes = file.tell()
+    if any(side < 0 for side in shape) or info.file_size != header_bytes + dtype.itemsize * math.prod(shape):
+        raise CrispError(f"{where} is shorter or longer than its header says. {REMEDY}")
+    return Member(name, info, dtype, fortran, tuple(map(int, shape)), header_bytes)
+
+
+def _values(archive: zipfile.ZipFile, member: Member, path: Path) -> Array:
+    """The values of an array, mapped."""
+    if 0 in member.shape:
+        return np.empty(member.shape, member.dtype)
+    order = "F" if member.fortran else "C"
+    with border(f"{_where(member.name, path)} cannot be read", REMEDY):
+        if member.info.compress_type == zipfile.ZIP_STORED:
+            start = _start(path, member.info) + member.header_bytes
+            return np.memmap(path, member.dtype, "r", start, member.shape, order)  # type: ignore[call-overload,no-any-return]
+        _check_room(member, path)
+        with archive.open(member.info) as file:
+            file.read(member.header_bytes)
+            unpacked = temporary()
+            while chunk := file.read(COPIED_BYTES):
+                write(unpacked, chunk)
+        return np.memmap(unpacked, member.dtype, "r", 0, member.shape, order)  # type: ignore[call-overload,no-any-return]
+
+
+def _check_room(member: Member, path: Path) -> None:
+    """Refuse what would fill the disk of temporary files.
+
+    Raises:
+        CrispError: the array unpacks to far more than data would, or to more than is free.
+    """
+    packed, size = min(member.info.compress_size, path.stat().st_size), member.info.file_size
+    said = f"{_where(member.name, path)} unpacks from {packed >> 10} KiB to {size >> 20} MiB"
+    if size > HARMLESS_BYTES and size > MAX_RATIO * packed:
+        raise CrispError(f"{said}, which is no data. {REMEDY}")
+    free = shutil.disk_usage(tempfile.gettempdir()).free
+    if size > free:
+        raise CrispError(f"{said}, but {tempfile.gettempdir()} has {free >> 20} MiB free. Make room or set TMPDIR.")
+
+
+def _where(name: str, path: Path) -> str:
+    return f"Array {name!r} of {shown(str(path))}"
+
+
+def _names(archive: zipfile.ZipFile, member: Member, path: Path) -> tuple[str, ...]:
+    where = f"classes of {shown(str(path))}"
+    if member.dtype.kind not in "US" or len(member.shape) != 1:
+        raise CrispError(f"{where} holds {member.dtype} of shape {member.shape}. Save a list of strings.")
+    if member.info.file_size > MAX_NAME_BYTES:
+        raise CrispError(
+            f"{where} takes {member.info.file_size >> 20} MiB, too much for names. Save a list of strings."
+        )
+    values = _values(archive, member, path)
+    with border(f"{where} cannot be read", "Save a list of strings."):
+        return tuple(name.decode() if isinstance(name, bytes) else str(name) for name in values)
 
 
 def _start(path: Path, info: zipfile.ZipInfo) -> int:

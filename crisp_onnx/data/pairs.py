@@ -50,7 +50,7 @@ def read_pairs(pairs: Iterable[Pair], classes: Classes, labels: Labels | None, p
 
     array = spooled(fitted(), (*preprocess.size, preprocess.channels))
     left_out = (f"{foreign} images of no wanted class",) if foreign else ()
-    return Found(ArrayStore(array, SOURCE), np.array(outputs, np.int64), SOURCE, left_out)
+    return Found(ArrayStore(array, SOURCE), np.arange(len(array)), np.array(outputs, np.int64), SOURCE, left_out)
 
 
 def _checked(pair: object, where: str) -> Pair:

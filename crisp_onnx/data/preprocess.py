@@ -1,33 +1,18 @@
-"""Preprocessing: from 8-bit pixels to the float32 input of a model, as a preset, a YAML file or `key=value` text."""
+"""Preprocessing: from 8-bit pixels to the input of a model."""
 
 from __future__ import annotations
 
-import logging
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from crisp_onnx.data.depth import Range
 from crisp_onnx.data.pixels import Picture, Pixels, fit
-from crisp_onnx.errors import CrispError, nearest
-from crisp_onnx.model.spec import TensorSpec
-from crisp_onnx.reading import read_yaml
+from crisp_onnx.model.spec import Layout, Size
 
-log = logging.getLogger(__name__)
-
-Layout = Literal["NCHW", "NHWC"]
-KEYS = ("preset", "mean", "std", "scale", "size", "resize", "order", "range")
-PRESETS: Mapping[str, Mapping[str, str]] = {
-    "imagenet": {"mean": "0.485/0.456/0.406", "std": "0.229/0.224/0.225", "scale": "1/255"},
-    "unit": {"mean": "0", "std": "1", "scale": "1/255"},
-    "signed": {"mean": "1", "std": "1", "scale": "2/255"},
-    "raw": {"mean": "0", "std": "1", "scale": "1"},
-}
+FLOAT = np.dtype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -36,17 +21,19 @@ class Preprocess:
 
     `size` is (height, width); `resize` the short side in pixels before the centre crop, None for just covering
     `size`. `order` is that of the channels. `range`: the samples that mean black and white in images of more than 8
-    bits, None for what their files say. `assumed` says why, where nobody gave the preprocessing.
+    bits, None for what their files say. `assumed` says why, where nobody gave the preprocessing. `dtype`: uint8 for a
+    model that takes the pixels themselves, else float32.
     """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    size: tuple[int, int]
+    size: Size
     scale: float = 1 / 255
     layout: Layout = "NCHW"
     resize: int | None = None
     order: Literal["rgb", "bgr"] = "rgb"
     range: Range | None = None
+    dtype: np.dtype[np.generic] = FLOAT
     assumed: str = ""
 
     @property
@@ -57,10 +44,12 @@ class Preprocess:
         """Resize and crop one image to pixels (h, w, channels) in RGB order; `reach` as in `pixels.fit`."""
         return fit(picture, self.size, self.resize, self.channels, reach or self.range)
 
-    def normalise(self, pixels: Pixels) -> npt.NDArray[np.float32]:
-        """Fitted pixels (b, h, w, channels) as the model's input: float32, contiguous, in its layout."""
-        factor, offset = self._affine()
+    def normalise(self, pixels: Pixels) -> npt.NDArray[Any]:
+        """Fitted pixels (b, h, w, channels) as the model's input: contiguous, in its layout and element type."""
         ordered = pixels[..., ::-1] if self.order == "bgr" else pixels
+        if self.dtype == np.uint8:
+            return np.ascontiguousarray(ordered if self.layout == "NHWC" else ordered.transpose(0, 3, 1, 2))
+        factor, offset = self._affine()
         batch, height, width, channels = pixels.shape
         planes = (height, width, channels) if self.layout == "NHWC" else (channels, height, width)
         values = np.empty((batch, *planes), np.float32)
@@ -72,7 +61,7 @@ class Preprocess:
             plane += offset[channel]
         return values
 
-    def pixels(self, values: npt.NDArray[np.float32]) -> Pixels:
+    def pixels(self, values: npt.NDArray[Any]) -> Pixels:
         """The inverse of `normalise`, rounded and clipped to 0 to 255: pixels (b, h, w, channels)."""
         factor, offset = self._affine()
         last = values if self.layout == "NHWC" else values.transpose(0, 2, 3, 1)
@@ -96,185 +85,3 @@ class Preprocess:
         std = np.array(self.std, np.float64)
         factor, offset = self.scale / std, -np.array(self.mean, np.float64) / std
         return factor.astype(np.float32), offset.astype(np.float32)
-
-
-def parse_preprocess(text: str | Path | None, spec: TensorSpec) -> Preprocess:
-    """Preprocessing for the input `spec`: `NAME`, `FILE.yaml`, or `[NAME,]mean=R/G/B,std=R/G/B,size=N`.
-
-    Keys: mean and std (on the scale 0 to 1, or on 0 to 255 with `scale=1`), scale, size (N or HxW; needed where the
-    model leaves its sides open), resize (short side before the crop), order (rgb or bgr), range (LOW/HIGH: samples that
-    mean black and white in images of more than 8 bits). None takes `imagenet` for three channels and `unit` for one,
-    with a warning, and says so in `assumed`.
-
-    Raises:
-        CrispError: an unknown name or key (the nearest is named), a value that does not fit the model's input, or an
-            input that takes no images.
-    """
-    layout, channels, sides = _input_form(spec)
-    assumed = ""
-    if text is None:
-        preset = "imagenet" if channels == 3 else "unit"
-        assumed = f"no preprocessing was given, so {preset!r} is assumed for {channels} input channels"
-        log.warning("%s; pass --preprocess if the model was trained otherwise.", assumed.capitalize())
-        options = {"preset": preset}
-    else:
-        options = _options(text)
-    known = {**_preset(options.pop("preset", None)), **options}
-    mean, std = (_channel_values(key, known.get(key), channels) for key in ("mean", "std"))
-    scale = _number("scale", known.get("scale", "1/255"))
-    if abs(scale) * 255 <= 2 < max(map(abs, (*mean, *std))):
-        raise CrispError(
-            f"mean={known.get('mean', 0)} and std={known.get('std', 1)} are not on the scale 0 to 1. "
-            "Add scale=1 if they are meant for pixels from 0 to 255."
-        )
-    if 0 in std:
-        raise CrispError(
-            "std=0 in the preprocessing would divide by zero. Give the standard deviation of each channel."
-        )
-    size = _size(known.get("size"), sides, spec)
-    return Preprocess(
-        mean=mean,
-        std=std,
-        size=size,
-        scale=scale,
-        layout=layout,
-        resize=_resize(known.get("resize"), size),
-        order=_order(known.get("order", "rgb"), channels),
-        range=_range(known.get("range")),
-        assumed=assumed,
-    )
-
-
-def _input_form(spec: TensorSpec) -> tuple[Layout, int, tuple[int | None, int | None]]:
-    """Layout, channels and sides of an image input. An open number of channels counts as three."""
-    if spec.dtype.kind != "f":
-        raise CrispError(f"Input {spec.name!r} takes {spec.dtype} values. Export the model with a float input.")
-    if len(spec.shape) == 4:
-        _, first, second, third = spec.shape
-        if first in (1, 3):
-            return "NCHW", first, (second, third)
-        if third in (1, 3):
-            return "NHWC", third, (first, second)
-        if first is None:
-            return "NCHW", 3, (second, third)
-    shape = "x".join("?" if side is None else str(side) for side in spec.shape)
-    raise CrispError(
-        f"Input {spec.name!r} has the shape {shape or '()'}, which takes no images. Needed is "
-        "(batch, channels, height, width) or (batch, height, width, channels) with 1 or 3 channels."
-    )
-
-
-def _options(text: str | Path) -> dict[str, str]:
-    """The given keys and values as text."""
-    if Path(text).suffix.lower() in (".yaml", ".yml"):
-        return _yaml_options(Path(text))
-    options: dict[str, str] = {}
-    for number, part in enumerate(str(text).split(",")):
-        key, equals, value = (piece.strip() for piece in part.partition("="))
-        if not equals:
-            if number:
-                raise CrispError(f"{part.strip()!r} in the preprocessing {str(text)!r} is not key=value. Correct it.")
-            key, value = "preset", key
-        _take(options, key, value, f"the preprocessing {str(text)!r}")
-    return options
-
-
-def _yaml_options(path: Path) -> dict[str, str]:
-    content = read_yaml(path, "preprocessing file", "mean: [0.5, 0.5, 0.5]")
-    options: dict[str, str] = {}
-    for key, value in content.items():
-        parts = value if isinstance(value, list) else [value]
-        _take(options, str(key), ("x" if key == "size" else "/").join(map(str, parts)), str(path))
-    return options
-
-
-def _take(options: dict[str, str], key: str, value: str, where: str) -> None:
-    if key not in KEYS:
-        raise CrispError(f"Unknown key {key!r} in {where}; known are {', '.join(KEYS)}.{nearest(key, KEYS)}")
-    if key in options:
-        raise CrispError(f"The key {key!r} stands twice in {where}. Give it once.")
-    options[key] = value
-
-
-def _preset(name: str | None) -> Mapping[str, str]:
-    if name is None:
-        return {}
-    if name not in PRESETS:
-        hint = nearest(name, PRESETS)
-        raise CrispError(f"Unknown preprocessing {name!r}; known are {', '.join(PRESETS)}, or key=value.{hint}")
-    return PRESETS[name]
-
-
-def _number(key: str, text: str) -> float:
-    """A finite number; a fraction such as 1/255 is fine."""
-    above, line, below = text.partition("/")
-    try:
-        number = float(above) / float(below) if line else float(above)
-    except (ValueError, ZeroDivisionError) as error:
-        raise CrispError(f"{key}={text} in the preprocessing is not a number. Correct it.") from error
-    if not math.isfinite(number):
-        raise CrispError(f"{key}={text} in the preprocessing is not a number that can be reckoned with. Correct it.")
-    return number
-
-
-def _channel_values(key: str, text: str | None, channels: int) -> tuple[float, ...]:
-    if text is None:
-        return (0.0 if key == "mean" else 1.0,) * channels
-    numbers = tuple(_number(key, part) for part in text.split("/"))
-    if len(numbers) not in (1, channels):
-        raise CrispError(
-            f"{key}={text} has {len(numbers)} values, but the model's input has {channels} channels. "
-            "Give one value, or one a channel."
-        )
-    return numbers * channels if len(numbers) == 1 else numbers
-
-
-def _whole(key: str, text: str) -> int:
-    if not text.strip().isdecimal() or int(text) == 0:
-        raise CrispError(f"{key}={text} in the preprocessing is not a number of pixels. Write for example {key}=224.")
-    return int(text)
-
-
-def _size(text: str | None, sides: tuple[int | None, int | None], spec: TensorSpec) -> tuple[int, int]:
-    if text is None:
-        if sides[0] is None or sides[1] is None:
-            raise CrispError(
-                f"Input {spec.name!r} leaves the image's sides open. Say which size to use, for example "
-                "--preprocess imagenet,size=224."
-            )
-        return sides[0], sides[1]
-    numbers = [_whole("size", part) for part in text.lower().split("x")]
-    if len(numbers) > 2:
-        raise CrispError(f"size={text} in the preprocessing has more than two sides. Write size=N or size=HxW.")
-    size = (numbers[0], numbers[-1])
-    if any(side not in (None, given) for side, given in zip(sides, size, strict=True)):
-        fixed = "x".join("?" if side is None else str(side) for side in sides)
-        raise CrispError(
-            f"size={text} does not fit input {spec.name!r}, which takes {fixed} pixels. Leave size out; "
-            "resize=N sets the short side before the crop."
-        )
-    return size
-
-
-def _resize(text: str | None, size: tuple[int, int]) -> int | None:
-    if text is None:
-        return None
-    resize = _whole("resize", text)
-    if resize < max(size):
-        raise CrispError(f"resize={resize} is smaller than the crop of {size[0]}x{size[1]} pixels. Raise it.")
-    return resize
-
-
-def _order(text: str, channels: int) -> Literal["rgb", "bgr"]:
-    if text.lower() not in ("rgb", "bgr"):
-        raise CrispError(f"order={text} in the preprocessing is neither rgb nor bgr.")
-    return "bgr" if text.lower() == "bgr" and channels == 3 else "rgb"
-
-
-def _range(text: str | None) -> Range | None:
-    if text is None:
-        return None
-    numbers = [_number("range", part) for part in text.split("/")]
-    if len(numbers) != 2 or not numbers[0] < numbers[1]:
-        raise CrispError(f"range={text} in the preprocessing is not LOW/HIGH. Write for example range=0/4095.")
-    return numbers[0], numbers[1]

@@ -13,37 +13,75 @@ from crisp_onnx.data.cifar import cifar_names, find_cifar, read_cifar
 from crisp_onnx.data.classes import Classes, candidates, wanted
 from crisp_onnx.data.folder import class_folders, read_folder
 from crisp_onnx.data.found import Found
-from crisp_onnx.data.images import Images, Indices
+from crisp_onnx.data.images import Images, Indices, InputForm
+from crisp_onnx.data.labelled import LabelledArrays
 from crisp_onnx.data.labels import Labels, labels_from_names
-from crisp_onnx.data.npz import LabelledArrays, read_npz
+from crisp_onnx.data.npz import npz_names, npz_rows, read_npz
 from crisp_onnx.data.pairs import Pair, read_pairs
-from crisp_onnx.data.preprocess import Preprocess
+from crisp_onnx.data.preprocess_text import parse_preprocess, takes_images
+from crisp_onnx.data.values import AsIs, as_is
 from crisp_onnx.errors import CrispError
+from crisp_onnx.model.spec import TensorSpec
+from crisp_onnx.reading import shown
 
 log = logging.getLogger(__name__)
 
 Source = str | Path | Iterable[Pair]
 
 
-def open_images(source: Source, classes: Classes, labels: Labels | None, preprocess: Preprocess) -> Images:
+def input_form(text: str | Path | None, spec: TensorSpec, *sources: Source | None) -> InputForm:
+    """How the images of `sources` become the model's input `spec`.
+
+    Pixels go through the preprocessing that `text` gives, as `parse_preprocess` reads it. What an `.npz` holds for an
+    input that takes no images, or as other numbers than uint8, goes in as it is.
+
+    Raises:
+        CrispError: the preprocessing, or the shape or type of the values, does not fit the input.
+    """
+    given = [(path, npz_rows(path)) for path in map(_npz_path, sources) if path is not None]
+    values = [(path, rows) for path, rows in given if rows.dtype != np.uint8 or not takes_images(spec)]
+    if not values:
+        return parse_preprocess(text, spec)
+    if len(values) < sum(source is not None for source in sources):
+        raise CrispError(
+            f"{shown(str(values[0][0]))} holds values that go into the model as they are, and the other data do not. "
+            "Give both in one form."
+        )
+    if text is not None:
+        raise CrispError(
+            f"x of {shown(str(values[0][0]))} holds {values[0][1].dtype} values, which go into the model as they are. "
+            "Leave --preprocess out, or save the pixels as uint8."
+        )
+    forms = [as_is(spec, rows.shape, rows.dtype, f"x of {shown(str(path))}") for path, rows in values]
+    if len(set(forms)) > 1:
+        raise CrispError(f"{' and '.join(shown(str(path)) for path, _ in values)} hold rows of different shapes.")
+    return forms[0]
+
+
+def open_images(source: Source, classes: Classes, labels: Labels | None, form: InputForm) -> Images:
     """The images of the user's classes in `source`, labelled with the model's output indices.
 
-    A source is a folder of class folders; an `.npz` with uint8 `x`, `y` and optionally `classes`; CIFAR-10 or
-    CIFAR-100 for Python as folder or archive (append `/train` or `/test`; train by default); or an iterable of
-    (uint8 image, label) pairs, which is gone through once and spooled to a temporary file.
+    A source is a folder of class folders, or of images without labels; an `.npz` with `x`, and `y` and `classes` where
+    there are labels; CIFAR-10 or CIFAR-100 for Python as folder or archive (append `/train` or `/test`; train by
+    default); or an iterable of (uint8 image, label) pairs, which is gone through once and spooled to a temporary file.
 
     Raises:
         CrispError: the source is missing, of no known kind or damaged, or holds no images of one of the classes.
     """
+    if isinstance(form, AsIs):
+        path = _npz_path(source)
+        if path is None:
+            raise CrispError(f"The model takes rows of {form.shape}. Give them as an .npz with x and y.")
+        return _found(read_npz(path, form), classes, labels, path).keep(classes, form)
     if not isinstance(source, (str, Path)):
         # The pairs are kept as fitted, so a short side before the crop must not be applied a second time.
-        return read_pairs(source, classes, labels, preprocess).keep(classes, replace(preprocess, resize=None))
+        return read_pairs(source, classes, labels, form).keep(classes, replace(form, resize=None))
     path = Path(source)
     cifar = find_cifar(path)
     if cifar is None and path.is_dir():
-        return read_folder(path, classes, labels, preprocess).keep(classes, preprocess)
-    arrays = read_cifar(*cifar) if cifar else _npz(path)
-    return Found(arrays.store, _outputs(arrays, classes, labels, path), str(path)).keep(classes, preprocess)
+        return read_folder(path, classes, labels, form).keep(classes, form)
+    arrays = read_cifar(*cifar) if cifar else read_npz(_checked_npz(path))
+    return _found(arrays, classes, labels, path).keep(classes, form)
 
 
 def source_labels(source: Source, outputs: int) -> Labels | None:
@@ -63,14 +101,21 @@ def source_labels(source: Source, outputs: int) -> Labels | None:
     if cifar is not None:
         names = cifar_names(cifar[0])
     else:
-        names = tuple(class_folders(path)) if path.is_dir() else _npz(path).names
+        names = tuple(class_folders(path)) if path.is_dir() else npz_names(_checked_npz(path))
     if names is None or len(names) != outputs or len(set(names)) != outputs:
         return None
     log.info("names of the outputs: the classes of %s, in their order", path)
     return labels_from_names(names, str(path))
 
 
-def _npz(path: Path) -> LabelledArrays:
+def _npz_path(source: Source | None) -> Path | None:
+    """The path of an `.npz` that is there; None for every other source."""
+    if not isinstance(source, (str, Path)) or Path(source).suffix.lower() != ".npz":
+        return None
+    return Path(source) if Path(source).is_file() else None
+
+
+def _checked_npz(path: Path) -> Path:
     if not path.exists():
         raise CrispError(f"There are no images at {path}: no such file or folder. Correct the path.")
     if path.suffix.lower() != ".npz":
@@ -78,19 +123,26 @@ def _npz(path: Path) -> LabelledArrays:
             f"{path} is no source of images. Give a folder of class folders, an .npz with x and y, or a CIFAR archive "
             "for Python."
         )
-    return read_npz(path)
+    return path
 
 
-def _outputs(arrays: LabelledArrays, classes: Classes, labels: Labels | None, path: Path) -> Indices:
+def _found(arrays: LabelledArrays, classes: Classes, labels: Labels | None, path: Path) -> Found:
+    outputs = None if arrays.labels is None else _outputs(arrays.labels, arrays.names, classes, labels, path)
+    return Found(arrays.store, arrays.rows, outputs, shown(str(path)), arrays.left_out)
+
+
+def _outputs(
+    numbers: Indices, names: tuple[str, ...] | None, classes: Classes, labels: Labels | None, path: Path
+) -> Indices:
     """Output index of each label (n,); -1 for those of no wanted class."""
-    if arrays.names is None:
-        return arrays.labels
+    if names is None:
+        return numbers
     if labels is None:
         log.warning("The labels of %s are read as output indices, because no names of the outputs are known.", path)
-        return arrays.labels
-    table = np.full(len(arrays.names), -1, np.int64)
-    for label in np.unique(arrays.labels):
-        name = arrays.names[label]
+        return numbers
+    table = np.full(len(names), -1, np.int64)
+    for label in np.unique(numbers):
+        name = names[label]
         if label in candidates(name, labels):
             table[label] = label  # settles a name that several outputs bear
             continue
@@ -99,4 +151,4 @@ def _outputs(arrays: LabelledArrays, classes: Classes, labels: Labels | None, pa
         except CrispError as error:
             raise CrispError(f"Class {label} of {path}: {error}") from None
         table[label] = -1 if output is None else output
-    return np.asarray(table[arrays.labels])
+    return np.asarray(table[numbers])

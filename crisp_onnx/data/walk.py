@@ -38,6 +38,9 @@ OTHER_KIND = Reason(
 )
 
 
+Identity = tuple[int, int]
+
+
 @dataclass(frozen=True)
 class Entry:
     """A name in a folder, with what it leads to: a folder, or a file; `wrong` says why a file is no image by it.
@@ -48,7 +51,7 @@ class Entry:
     name: str
     path: str
     is_folder: bool
-    identity: tuple[int, int] = (0, 0)
+    identity: Identity = (0, 0)
     wrong: Reason | None = None
 
     @property
@@ -66,7 +69,7 @@ def entries(folder: Path) -> list[Entry]:
         return _listing(str(folder))
 
 
-def identity(folder: Path) -> tuple[int, int]:
+def identity(folder: Path) -> Identity:
     """What tells a folder apart, whatever links lead to it.
 
     Raises:
@@ -77,7 +80,7 @@ def identity(folder: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def files(top: Entry, above: tuple[int, int]) -> Iterator[tuple[str, Reason | None]]:
+def files(top: Entry, above: Identity) -> Iterator[tuple[str, Reason | None]]:
     """Every file under the folder `top`, by its path from the folder above it; None where it looks like an image.
 
     A folder to which several links lead is walked once, so that neither circles nor crossing links multiply; `above`

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import gc
+import io
+import math
 import pickle
+import shutil
+import tracemalloc
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from crisp_onnx.data import npz
 from crisp_onnx.data.classes import Classes, read_labels
 from crisp_onnx.data.labels import labels_from_names
 from crisp_onnx.data.npz import read_npz
@@ -103,13 +109,14 @@ def test_a_name_that_two_outputs_bear_is_settled_by_the_label_or_refused(tmp_pat
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"x": PIXELS}, "holds no array 'y'"),
+        ({"x": PIXELS, "labels": LABELS}, r"holds no array 'y' \(it holds labels, x\)"),
+        ({"x": np.uint8(3), "y": LABELS}, "x of .* is a single number"),
         ({"images": PIXELS, "y": LABELS}, r"no array 'x' \(it holds images, y\)"),
         ({"x": PIXELS, "y": LABELS[:3]}, "4 images but 3 labels"),
         ({"x": PIXELS, "y": LABELS / 2}, "y of .* holds float64"),
         ({"x": PIXELS, "y": np.eye(4, dtype=int)}, "one whole number an image|labels"),
         ({"x": PIXELS / 255, "y": LABELS}, "x of .* holds float64 values"),
-        ({"x": PIXELS[0, 0], "y": LABELS}, "holds no images"),
+        ({"x": PIXELS[0, 0, :1].repeat(4, 0), "y": LABELS}, "holds no images"),
         ({"x": PIXELS[..., :2], "y": LABELS}, "An image of x of .* has the shape 6x6x2, which is no image"),
         ({"x": PIXELS[:, :0], "y": LABELS}, "has the shape 0x6x3"),
         ({"x": PIXELS, "y": LABELS, "classes": np.array(["a", "b"])}, "label 2, but there are 2 class names"),
@@ -153,7 +160,7 @@ def test_damaged_archives_are_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("x.npy", b"nothing")
         archive.writestr("y.npy", b"nothing")
-    with pytest.raises(CrispError, match="no readable header"):
+    with pytest.raises(CrispError, match=r"Array 'x' of .* cannot be read"):
         loaded(path)
 
 
@@ -166,7 +173,7 @@ def test_any_one_changed_byte_gives_pixels_or_an_error(
     content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     path.write_bytes(content)
     try:
-        x, _ = loaded(path)
+        ((x, _),) = open_images(path, KEPT, None, RAW).batches(100)
     except CrispError:
         return
     assert x.shape[1:] == (3, 6, 6)
@@ -233,3 +240,154 @@ def test_pairs_may_be_labelled_by_name() -> None:
 def test_wrong_pairs_are_refused_with_their_place(pairs: Any, message: str) -> None:
     with pytest.raises(CrispError, match=message):
         open_images(pairs, KEPT, None, RAW)
+
+
+def bomb(folder: Path, name: str, shape: tuple[int, ...], dtype: str, **others: Any) -> Path:
+    """An archive whose array `name` is zeros that unpack to its whole shape."""
+    path = folder / f"{name}.npz"
+    header = io.BytesIO()
+    descr = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(header, descr)
+    left = math.prod(shape) * np.dtype(dtype).itemsize
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for other, array in others.items():
+            archive.writestr(f"{other}.npy", npy(array))
+        with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+            member.write(header.getvalue())
+            while left > 0:
+                member.write(bytes(min(left, 1 << 24)))
+                left -= 1 << 24
+    return path
+
+
+def npy(array: Any) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+def test_labels_and_names_that_cannot_be_those_of_the_images_are_not_unpacked(tmp_path: Path) -> None:
+    for path, said in (
+        (bomb(tmp_path, "y", (50_000_000,), "i8", x=PIXELS), "4 images but 50000000 labels"),
+        (bomb(tmp_path, "classes", (100,), "<U250000", x=PIXELS, y=LABELS), r"classes of .* takes 95 MiB"),
+    ):
+        tracemalloc.start()
+        try:
+            with pytest.raises(CrispError, match=said):
+                loaded(path)
+            assert tracemalloc.get_traced_memory()[1] < 8 << 20
+        finally:
+            tracemalloc.stop()
+
+
+def test_pixels_that_unpack_a_thousandfold_or_beyond_the_disk_are_refused(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(npz, "HARMLESS_BYTES", 1 << 20)
+    path = bomb(tmp_path, "x", (4, 1000, 1000, 3), "u1", y=LABELS)
+    with pytest.raises(CrispError, match=r"'x' of .* unpacks from .* KiB to 11 MiB, which is no data"):
+        loaded(path)
+    monkeypatch.setattr(npz, "MAX_RATIO", 10_000)
+    assert len(read_npz(path).rows) == 4
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=1 << 20))
+    with pytest.raises(CrispError, match=r"has 1 MiB free\. Make room or set TMPDIR"):
+        loaded(path)
+
+
+def member(shape: str, descr: str = "'|u1'", body: bytes = b"") -> bytes:
+    text = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}".encode("latin-1")
+    text = text.ljust(64 * (len(text) // 64 + 1) - 11) + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + body
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+@pytest.mark.parametrize(
+    "x",
+    [
+        member("(4294967296, 4294967296, 3)"),
+        member("(-4, -6, 6, 3)", body=bytes(432)),
+        member(f"(1{'0' * 30}, 12, 12, 3)"),
+        member(f"({'9' * 5000}, 12)"),
+        member("(" + "-" * 9000 + "1,)"),
+        member("("),
+        member("(4, 6, 6, 3)", "'|O'", bytes(432)),
+        member("(4,)", "[('a','|u1'),('b','O')]", bytes(36)),
+        member("(4, 6, 6, 3)", "'<q9'", bytes(432)),
+        member("(4, 6, 6, 3)", "'|V0'"),
+        member("(4, 6, 6, 3)", "'|u1'", bytes(431)),
+        member("4", body=bytes(4)),
+        member("None"),
+        b"",
+        b"\x93NUMPY\x07\x00" + bytes(50),
+        b"\x93NUMPY\x02\x00" + b"\xff" * 50,
+    ],
+)
+def test_odd_headers_are_one_sentence(tmp_path: Path, x: bytes, method: int) -> None:
+    with zipfile.ZipFile(tmp_path / "d.npz", "w", method) as archive:
+        archive.writestr("x.npy", x)
+        archive.writestr("y.npy", npy(LABELS))
+    with pytest.raises(CrispError, match=r"d\.npz"):
+        loaded(tmp_path / "d.npz")
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (npy(np.int64(3)), "one whole number an image"),
+        (npy(np.full(4, 2**64 - 1, np.uint64)), "holds the label 18446744073709551615"),
+        (npy(np.full(4, 2**63 - 1, np.int64)), "no images of class"),
+        (npy(np.full(4, -(2**63), np.int64)), "no images of class"),
+        (npy(np.zeros((4, 1, 1), int)), "one whole number an image"),
+        (npy(np.zeros(4, "M8[s]")), "one whole number an image"),
+    ],
+)
+def test_odd_labels_are_one_sentence(tmp_path: Path, y: bytes, message: str) -> None:
+    with zipfile.ZipFile(tmp_path / "d.npz", "w") as archive:
+        archive.writestr("x.npy", npy(PIXELS))
+        archive.writestr("y.npy", y)
+    with pytest.raises(CrispError, match=message):
+        loaded(tmp_path / "d.npz")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        npy(np.array([b"a\xff", b"b", b"c"])),
+        member("(3,)", "'<U1'", np.array([0xFFFFFFFF, 98, 99], "<u4").tobytes()),
+        npy(np.array([["a", "b", "c"]])),
+        npy(np.array([], "U1")),
+    ],
+)
+def test_odd_names_are_one_sentence(tmp_path: Path, names: bytes) -> None:
+    with zipfile.ZipFile(tmp_path / "d.npz", "w") as archive:
+        archive.writestr("x.npy", npy(PIXELS))
+        archive.writestr("y.npy", npy(LABELS))
+        archive.writestr("classes.npy", names)
+    for read in (loaded, lambda path: source_labels(path, 3)):
+        try:
+            read(tmp_path / "d.npz")
+        except CrispError as error:
+            assert "d.npz" in str(error)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2, zipfile.ZIP_DEFLATED])
+def test_damage_inside_any_compression_is_one_sentence(tmp_path: Path, method: int) -> None:
+    with zipfile.ZipFile(tmp_path / "d.npz", "w", method) as archive:
+        archive.writestr("x.npy", npy(np.random.default_rng(0).integers(0, 256, (4, 30, 30, 3), np.uint8)))
+        archive.writestr("y.npy", npy(LABELS))
+    content = bytearray((tmp_path / "d.npz").read_bytes())
+    for start in (300, 2000, 6000):
+        damaged = bytearray(content)
+        damaged[start : start + 20] = b"\xff" * 20
+        (tmp_path / "d.npz").write_bytes(damaged)
+        with pytest.raises(CrispError, match=r"d\.npz"):
+            loaded(tmp_path / "d.npz")
+
+
+def test_names_with_lone_surrogates_are_escaped(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "d.npz", "w") as archive:
+        archive.writestr("x.npy", npy(PIXELS))
+        archive.writestr("y.npy", npy(LABELS))
+        archive.writestr("classes.npy", member("(3,)", "'<U1'", np.array([0xD800, 98, 99], "<u4").tobytes()))
+    labels = source_labels(tmp_path / "d.npz", 3)
+    assert labels is not None
+    assert [label.name for label in labels.entries.values()] == [r"\ud800", "b", "c"]
+    assert open_images(tmp_path / "d.npz", Classes((0,), (r"\ud800",)), labels, RAW).labels.tolist() == [0]  # type: ignore[union-attr]

@@ -14,7 +14,8 @@ from PIL import Image, TiffImagePlugin
 from crisp_onnx.data.classes import Classes
 from crisp_onnx.data.depth import FLOAT, SIGNED_16, UNSIGNED_16, WHOLE_32, believed, eight_bits
 from crisp_onnx.data.images import Images
-from crisp_onnx.data.preprocess import Preprocess, parse_preprocess
+from crisp_onnx.data.preprocess import Preprocess
+from crisp_onnx.data.preprocess_text import parse_preprocess
 from crisp_onnx.data.sources import open_images
 from crisp_onnx.errors import CrispError
 from crisp_onnx.model.spec import TensorSpec

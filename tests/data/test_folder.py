@@ -83,14 +83,30 @@ def test_the_folder_above_train_and_val_gets_a_hint(pets: Path) -> None:
         open_images(pets.parent / "all", KEPT, PETS, RAW)
 
 
-def test_a_folder_without_class_folders_or_no_folder_is_refused(tmp_path: Path) -> None:
-    draw(tmp_path / "flat/a.png")
-    with pytest.raises(CrispError, match="no class folders"):
+def test_an_empty_folder_or_none_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "flat").mkdir()
+    with pytest.raises(CrispError, match=r"There are no images in image folder .*flat\."):
         open_images(tmp_path / "flat", KEPT, PETS, RAW)
+    draw(tmp_path / "flat/a.png")
     with pytest.raises(CrispError, match="no such file or folder"):
         open_images(tmp_path / "none", KEPT, PETS, RAW)
     with pytest.raises(CrispError, match="is no source of images"):
         open_images(tmp_path / "flat/a.png", KEPT, PETS, RAW)
+
+
+def test_a_folder_of_images_without_folders_has_no_labels(tmp_path: Path) -> None:
+    for number in range(3):
+        draw(tmp_path / f"{number}.png", (number, 0, 0))
+    (tmp_path / "readme.md").write_text("x")
+    draw(tmp_path / ".hidden/x.png")
+    images = open_images(tmp_path, KEPT, PETS, RAW)
+    assert [(x[:, 0, 0, 0].tolist(), y) for x, y in images.batches(9)] == [([0, 1, 2], None)]
+    assert images.labels is None
+    assert images.left_out == ("1 hidden file (.hidden/x.png)", "1 file that is no image (readme.md)")
+    assert images.told()[2] == (
+        f"The images of image folder {tmp_path} have no labels: what the model itself answers is learnt."
+    )
+    assert source_labels(tmp_path, 3) is None
 
 
 def test_a_folder_with_one_class_an_output_names_the_outputs(pets: Path) -> None:

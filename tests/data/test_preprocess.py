@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from crisp_onnx.data.pixels import Picture
-from crisp_onnx.data.preprocess import PRESETS, Preprocess, parse_preprocess
+from crisp_onnx.data.preprocess import Preprocess
+from crisp_onnx.data.preprocess_text import PRESETS, parse_preprocess
 from crisp_onnx.errors import CrispError
 from crisp_onnx.model.spec import TensorSpec
 
@@ -130,9 +131,38 @@ def test_an_input_that_takes_no_images_is_refused(shape: tuple[int | None, ...])
         parse_preprocess("unit", spec(*shape))
 
 
-def test_an_integer_input_is_refused() -> None:
-    with pytest.raises(CrispError, match="takes uint8 values"):
-        parse_preprocess("raw", spec(1, 3, 8, 8, dtype="uint8"))
+@pytest.mark.parametrize("dtype", ["int8", "int64", "bool"])
+def test_an_integer_input_other_than_pixels_is_refused(dtype: str) -> None:
+    with pytest.raises(CrispError, match=f"takes {dtype} values"):
+        parse_preprocess("raw", spec(1, 3, 8, 8, dtype=dtype))
+
+
+@pytest.mark.parametrize("shape", [(None, 3, 6, 4), (None, 6, 4, 3)])
+@pytest.mark.parametrize("text", [None, "raw", "order=bgr", "size=6x4,order=bgr"])
+def test_an_input_of_uint8_takes_the_pixels_themselves(shape: tuple[int, ...], text: str | None) -> None:
+    preprocess = parse_preprocess(text, spec(*shape, dtype="uint8"))
+    assert preprocess.assumed == ""
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 6, 4, 3), np.uint8)
+    values = preprocess.normalise(pixels)
+    assert values.dtype == np.uint8
+    assert values.flags.c_contiguous
+    np.testing.assert_array_equal(preprocess.pixels(values), pixels)
+    last = values if shape[-1] == 3 else values.transpose(0, 2, 3, 1)
+    np.testing.assert_array_equal(last, pixels[..., ::-1] if text and "bgr" in text else pixels)
+    assert [bound.tolist() for bound in preprocess.bounds()] == [[0.0] * 3, [255.0] * 3]
+
+
+@pytest.mark.parametrize("text", ["unit", "imagenet", "mean=1", "std=2", "scale=1/255", "raw,mean=5"])
+def test_an_input_of_uint8_leaves_nothing_to_reckon(text: str) -> None:
+    with pytest.raises(CrispError, match="takes the pixels themselves, from 0 to 255"):
+        parse_preprocess(text, spec(None, 3, 6, 4, dtype="uint8"))
+
+
+@pytest.mark.parametrize("text", ["size=0", "size=99999", "size=" + "9" * 5000, "resize=" + "1" * 5000, "size=²"])
+def test_sides_beyond_reason_are_refused_at_once(text: str) -> None:
+    with pytest.raises(CrispError, match="not a number of pixels up to 16384") as caught:
+        parse_preprocess(text, spec(None, 3, 8, 8) if "resize" in text else spec(None, 3, None, None))
+    assert len(str(caught.value)) < 200
 
 
 @pytest.mark.parametrize(("channels", "preset"), [(3, "imagenet"), (1, "unit")])
