@@ -2,9 +2,11 @@
 
     python -m benchmarks.end_to_end [--network resnet50]... [--threads 1,2] [--batch 1,8] [--passes 5] [--name NAME]
 
-Both sides have the same seeded weights; the dense one has zeros in place. All settings are measured in turn, and that
-several times over, since a shared machine changes its mood for minutes (two virtual cores may lose their common cache
-for as long): the row of a setting is its middle pass. Writes results/NAME.json and a table.
+Both sides have the same seeded weights; the dense one has zeros in place. They take turns in which only one of them has
+a session (see `crisp_onnx.runtime.turns`). All settings are measured in turn, and that several times over, since a
+shared machine changes its mood for minutes: a virtual machine's cores may lose their common cache for as long, which
+the distance between them shows, a cache line's way there and back. The row of a setting is its middle pass. Writes
+results/NAME.json and a table.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import click
 import numpy as np
 import onnx
 
+from benchmarks.machine import built, core_distance_ns
 from benchmarks.network import Sparsity
 from benchmarks.topologies import TOPOLOGIES
 from crisp_onnx.format.pattern import Pattern
@@ -69,16 +72,18 @@ def main(
     """Measure, print and write the table."""
     counts, sizes = ([int(part) for part in text.split(",")] for text in (threads, batch))
     seen: dict[tuple[object, ...], list[dict[str, Any]]] = {}
+    program = built("core_distance")
     with tempfile.TemporaryDirectory() as folder:
         files = {}
         for i, (network, pattern) in enumerate(itertools.product(networks, patterns)):
             files[network, pattern] = _write(network, PATTERNS[pattern], Path(folder) / str(i))
         for number in range(passes):
             for (network, pattern), count, size in itertools.product(files, counts, sizes):
-                kernel = which_kernel(PATTERNS[pattern].pattern.vector_rows)
+                kernel, apart = which_kernel(PATTERNS[pattern].pattern.vector_rows), core_distance_ns(program)
                 for row in _measure(*files[network, pattern], count, size, budget_s):
                     key = (network, pattern, count, size, row["in_parts"])
-                    seen.setdefault(key, []).append({"network": network, "pattern": pattern, "kernel": kernel, **row})
+                    about = {"network": network, "pattern": pattern, "kernel": kernel, "cores_apart_ns": apart}
+                    seen.setdefault(key, []).append({**about, **row})
                     sys.stdout.write(f"{number + 1}: {_line(seen[key][-1])}\n")
         rows = [_middle(runs) for runs in seen.values()]
         if memory:
@@ -93,9 +98,13 @@ def main(
 
 
 def _middle(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """The pass of the middle ratio, with the ratios of all."""
+    """The pass of the middle ratio, with the ratios of all, and how far apart the cores were before each."""
     ordered = sorted(runs, key=lambda row: row["ratios"][1]["median"])
-    return {**ordered[len(ordered) // 2], "pass_ratios": [row["ratios"][1]["median"] for row in runs]}
+    passes = {
+        "pass_ratios": [row["ratios"][1]["median"] for row in runs],
+        "pass_cores_apart_ns": [row["cores_apart_ns"] for row in runs],
+    }
+    return {**ordered[len(ordered) // 2], **passes}
 
 
 def _write(network: str, sparsity: Sparsity, folder: Path) -> tuple[Path, Path]:
@@ -126,7 +135,8 @@ def _relative_error(dense: Path, hybrid: Path, threads: int, batch: int) -> floa
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
-    head = "| network | pattern | threads | batch | dense ms | ours ms | times faster | 10 to 90 % | all passes | |\n"
+    columns = ("network", "pattern", "threads", "batch", "dense ms", "ours ms", "times faster", "10 to 90 %")
+    head = f"| {' | '.join(columns)} | all passes (cores apart, ns) | |\n"
     head += "|---|---|--:|--:|--:|--:|--:|--:|---|---|\n"
     table = head + "\n".join(map(_line, rows)) + "\n"
     weighed = {
@@ -151,7 +161,8 @@ def _line(row: dict[str, Any]) -> str:
     ratio = row["ratios"][1]
     batch = f"{row['batch']}{', in parts' if row['in_parts'] else ''}"
     spread = f"{ratio['p10']:.2f} to {ratio['p90']:.2f}"
-    passes = ", ".join(f"{found:.2f}" for found in row.get("pass_ratios", ()))
+    pairs = zip(row.get("pass_ratios", ()), row.get("pass_cores_apart_ns", ()), strict=True)
+    passes = ", ".join(f"{found:.2f} ({apart:.0f})" for found, apart in pairs)
     return (
         f"| {row['network']} | {row['pattern']} | {row['threads']} | {batch} | {dense:.2f} | {ours:.2f} "
         f"| {ratio['median']:.2f} | {spread} | {passes} | {'noisy' if row['noisy'] else ''} |"

@@ -86,8 +86,8 @@ def note_sentences(report: Report) -> tuple[str, ...]:
             notes.append(_sentence(accuracy.reason))
     if latency is not None:
         notes.append(
-            f"Latency: {latency.runtime}, batch {latency.batch}, both models run alternately on this host; median "
-            f"(10th to 90th percentile). Dense over compressed, pair by pair: {latency.ratio_p10:.2f} to "
+            f"Latency: {latency.runtime}, batch {latency.batch}, both models in turn on this host; median "
+            f"(10th to 90th percentile). Dense over compressed, round by round: {latency.ratio_p10:.2f} to "
             f"{latency.ratio_p90:.2f}."
         )
         if latency.note:

@@ -113,7 +113,7 @@ class Side(Part):
 
 
 class Latency(Part):
-    """Both models run alternately on one host. `ratio_*`: dense time over compressed time, pair by pair."""
+    """Both models in turn on one host. `ratio_*`: dense time over compressed time, round by round."""
 
     dense: Side
     compressed: Side
