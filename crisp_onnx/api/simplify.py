@@ -12,6 +12,7 @@ from typing import TypeAlias
 from crisp_onnx.api.trials import TOLERANCE, Trial, try_out, worst_difference
 from crisp_onnx.errors import CrispError, Defect
 from crisp_onnx.model import Model, Size, upgrade, with_value_info
+from crisp_onnx.model.functions import inlined
 from crisp_onnx.model.opset import MIN_OPSET
 from crisp_onnx.model.shapes import facts, inform
 from crisp_onnx.passes import SIMPLIFY, Declined, FreeBatch, Pass, run_passes
@@ -97,6 +98,7 @@ def _compare(source: Model, simplified: Model, trials: tuple[Trial, ...]) -> Non
 
 
 def _steps(*, one_image: bool = False) -> Iterator[_Step]:
+    yield _Step("local functions", lambda model: (inlined(model), ()), CrispError, "Export the model without them.")
     yield _Step("opset conversion", lambda model: (upgrade(model), ()), CrispError,
                 f"Export the model again at opset {MIN_OPSET} or newer.")  # fmt: skip
     for item in (*SIMPLIFY, FreeBatch(one_image=one_image)):

@@ -7,7 +7,7 @@ from crisp_onnx.model.opset import upgrade
 from crisp_onnx.model.read import load
 from crisp_onnx.model.shapes import tensor_shapes, with_value_info
 from crisp_onnx.model.spec import DEFAULT_SIZE, Model, Size, TensorSpec, height_and_width
-from crisp_onnx.model.write import save, serialize, write_files
+from crisp_onnx.model.write import save, write_files
 
 __all__ = [
     "DEFAULT_SIZE",
@@ -20,7 +20,6 @@ __all__ = [
     "height_and_width",
     "load",
     "save",
-    "serialize",
     "tensor_names",
     "tensor_shapes",
     "upgrade",

@@ -41,6 +41,7 @@ def open_model(model: Model, exposed: Sequence[str] = ()) -> Runner:
     """
     proto = without_weights(model.proto)
     graph = proto.graph
+    del graph.value_info[:]
     known = {output.name for output in graph.output}
     graph.output.extend(onnx.ValueInfoProto(name=name) for name in exposed if name not in known)
     names, held = [], []

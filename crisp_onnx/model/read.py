@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import external_data_helper
 
 from crisp_onnx.errors import CrispError
+from crisp_onnx.model.external_data import read_external_data
+from crisp_onnx.model.file_kind import other_kind
+from crisp_onnx.model.functions import require_bounded_functions
+from crisp_onnx.model.skeleton import graphs, nodes, skeleton
 from crisp_onnx.model.spec import DEFAULT_DOMAIN, Model
+from crisp_onnx.model.tensors import check_data, stored_tensors
+from crisp_onnx.reading import border, reason
+
+LARGEST_FILE_BYTES = (1 << 31) - 1
 
 
 def load(path: str | Path) -> Model:
@@ -21,78 +29,109 @@ def load(path: str | Path) -> Model:
             weights stored as `sparse_initializer`, or a graph that the ONNX checker refuses.
     """
     path = Path(path)
-    if path.is_dir():
-        raise CrispError(f"{path} is a folder. Give the path of the ONNX file in it.")
-    if not path.is_file():
-        raise CrispError(f"No such file: {path}. Give the path of an ONNX model.")
-    digest = hashlib.sha256()
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise CrispError(f"Cannot read {path}: {error.strerror}.") from error
-    digest.update(content)
-    proto = onnx.ModelProto()
-    try:
-        proto.ParseFromString(content)
-    except DecodeError as error:
-        raise CrispError(
-            f"{path} is not an ONNX model, or it is truncated ({len(content)} bytes). Export or copy it again."
-        ) from error
-    if not proto.graph.node or not any(o.domain in DEFAULT_DOMAIN for o in proto.opset_import):
-        raise CrispError(f"{path} is not an ONNX model: it holds no graph or names no opset. Export it again.")
+    content = _content(path)
+    digest, proto = hashlib.sha256(content), _parsed(content, path)
+    file_bytes = len(content)
+    del content
     if proto.graph.sparse_initializer:
         raise CrispError(
             f"{path} stores weights as sparse_initializer, which few tools keep. "
             "Write them as ordinary initializers first."
         )
-    file_bytes = len(content)
-    data_files: tuple[Path, ...] = ()
-    try:
-        data_files = tuple(_external_files(proto, path.parent))
-        for file in data_files:
-            digest.update(file.read_bytes())
-            file_bytes += file.stat().st_size
-        external_data_helper.load_external_data_for_model(proto, str(path.parent))
-    except (OSError, ValueError, onnx.checker.ValidationError) as error:
-        raise CrispError(f"The external data of {path} cannot be read: {_first_line(error)}.") from error
+    external = read_external_data(proto, path, digest.update)
+    for tensor, what in stored_tensors(proto):
+        check_data(tensor, f"{what} of {path}")
+    require_bounded_functions(proto, path)
     _check(proto, path)
-    return Model(proto, path, digest.hexdigest(), file_bytes, data_files)
+    return Model(proto, path, digest.hexdigest(), file_bytes + external.bytes, external.files)
 
 
-def _external_files(proto: onnx.ModelProto, folder: Path) -> list[Path]:
-    """The files that hold external data, each checked to exist inside the model's folder and to be long enough."""
-    files: dict[Path, None] = {}
-    root = folder.resolve()
-    for tensor in external_data_helper._get_all_tensors(proto):
-        if not external_data_helper.uses_external_data(tensor):
-            continue
-        info = external_data_helper.ExternalDataInfo(tensor)
-        if (info.offset or 0) < 0 or (info.length or 0) < 0:
-            raise ValueError(f"tensor {tensor.name!r} names a negative offset or length")
-        file = (folder / info.location).resolve()
-        if Path(info.location).is_absolute() or not file.is_relative_to(root):
+def read_graph(path: Path) -> onnx.ModelProto:
+    """What the file itself holds: not the weights that it keeps in other files, and nothing checked but its form.
+
+    Raises:
+        CrispError: no such file, not ONNX, or truncated.
+    """
+    return _parsed(_content(path), path)
+
+
+def _content(path: Path) -> bytes:
+    with border(f"{path} cannot be read"):
+        if path.is_dir():
+            raise CrispError(f"{path} is a folder. Give the path of the ONNX file in it.")
+        if not path.is_file():
+            what = f"{path} is no ordinary file" if path.exists() else f"No such file: {path}"
+            raise CrispError(f"{what}. Give the path of an ONNX model.")
+        if path.stat().st_size > LARGEST_FILE_BYTES:
             raise CrispError(
-                f"Tensor {tensor.name!r} keeps its data in {info.location!r}, outside the model's folder {folder}. "
-                "Move the file there and correct the location."
+                f"{path} is larger than 2 GiB, more than an ONNX file can hold. Save the model with external data."
             )
-        if not file.is_file():
-            raise CrispError(f"Tensor {tensor.name!r} keeps its data in {file}, which does not exist. Copy it there.")
-        end = (info.offset or 0) + (info.length or 0)
-        if file.stat().st_size < end:
-            raise CrispError(f"{file} ends before tensor {tensor.name!r} (byte {end}): truncated. Copy it again.")
-        files[file] = None
-    return list(files)
+        return path.read_bytes()
+
+
+def _parsed(content: bytes, path: Path) -> onnx.ModelProto:
+    proto = onnx.ModelProto()
+    try:
+        proto.ParseFromString(content)
+    except DecodeError as error:
+        kind = other_kind(content[:64])
+        if kind:
+            raise CrispError(f"{path} is {kind}") from error
+        raise CrispError(
+            f"{path} is not an ONNX model, or it is truncated ({len(content)} bytes). Export or copy it again."
+        ) from error
+    if not proto.graph.node or not any(o.domain in DEFAULT_DOMAIN for o in proto.opset_import):
+        kind = other_kind(content[:64]) or "not an ONNX model: it holds no graph or names no opset. Export it again."
+        raise CrispError(f"{path} is {kind}")
+    _require_names(proto, path)
+    return proto
 
 
 def _check(proto: onnx.ModelProto, path: Path) -> None:
-    # A serialized model over 2 GiB cannot be passed to the checker; ONNX Runtime still checks it at load.
-    if proto.ByteSize() >= 2**31 - 1:
-        return
+    """Have ONNX check the graph, without the weights: a model over 2 GiB could not be handed over."""
     try:
-        onnx.checker.check_model(proto)
-    except (onnx.checker.ValidationError, UnicodeDecodeError) as error:  # damaged names cannot even be reported
-        raise CrispError(f"{path} is not a valid ONNX model: {_first_line(error)}") from error
+        onnx.checker.check_model(skeleton(proto))
+    except onnx.checker.ValidationError as error:
+        raise CrispError(f"{path} is not a valid ONNX model: {reason(error)}.") from error
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
+def _require_names(proto: onnx.ModelProto, path: Path) -> None:
+    """Decode every name once: protobuf hands damaged ones out as bytes, or fails, wherever they are first read."""
+    try:
+        damaged = not all(isinstance(name, str) for name in _names(proto))
+    except UnicodeDecodeError:
+        damaged = True
+    if damaged:
+        raise CrispError(f"{path} is not a valid ONNX model: a name in it is no text. Export it again.")
+    for holder in (proto, proto.graph):
+        if not _is_text(holder):
+            holder.ClearField("doc_string")  # a comment in another encoding is no reason to refuse a model
+
+
+def _is_text(holder: onnx.ModelProto | onnx.GraphProto) -> bool:
+    try:
+        return isinstance(holder.doc_string, str)
+    except UnicodeDecodeError:
+        return False
+
+
+def _names(proto: onnx.ModelProto) -> Iterator[str]:
+    yield from (proto.producer_name, proto.producer_version, proto.domain, proto.graph.name)
+    yield from (o.domain for o in proto.opset_import)
+    for entry in proto.metadata_props:
+        yield from (entry.key, entry.value)
+    for function in proto.functions:
+        yield from (function.name, function.domain, function.overload, *function.input, *function.output)
+        yield from (o.domain for o in function.opset_import)
+    for node in nodes(proto):
+        yield from (node.name, node.op_type, node.domain, node.overload, *node.input, *node.output)
+        for attribute in node.attribute:
+            yield from (attribute.name, attribute.ref_attr_name)
+    for graph in graphs(proto):
+        for value in (*graph.input, *graph.output, *graph.value_info):
+            yield value.name
+            yield from (dim.dim_param for dim in value.type.tensor_type.shape.dim)
+    for tensor, _ in stored_tensors(proto):
+        yield tensor.name
+        for entry in tensor.external_data:
+            yield from (entry.key, entry.value)

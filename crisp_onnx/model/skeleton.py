@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from math import prod
 
 import onnx
+from google.protobuf.message import Message
 from onnx import helper
 
 DATA_OVER_ELEMENTS = 256
@@ -20,10 +21,8 @@ def skeleton(proto: onnx.ModelProto, *, hints: bool = True) -> onnx.ModelProto:
     """
     bare = without_weights(proto)
     graph = bare.graph
-    if hints:
-        graph.value_info.extend(proto.graph.value_info)
-    else:
-        _forget(graph)
+    if not hints:
+        _forget(bare)
     inputs = {value.name for value in graph.input}
     for tensor in proto.graph.initializer:
         if prod(tensor.dims) <= DATA_OVER_ELEMENTS:
@@ -58,33 +57,54 @@ def describe(proto: onnx.ModelProto, source: onnx.ModelProto) -> None:
 
 
 def without_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of what ONNX Runtime reads of `proto`, but for its initializers and the shapes of inner tensors."""
-    bare = onnx.ModelProto(ir_version=proto.ir_version)
-    bare.opset_import.extend(proto.opset_import)
-    bare.functions.extend(proto.functions)
-    bare.graph.name = "graph"
-    bare.graph.node.extend(proto.graph.node)
-    bare.graph.input.extend(proto.graph.input)
-    bare.graph.output.extend(proto.graph.output)
-    bare.graph.sparse_initializer.extend(proto.graph.sparse_initializer)
+    """A copy of `proto` but for its initializers."""
+    bare = onnx.ModelProto()
+    _copy_fields(proto, bare, but="graph")
+    _copy_fields(proto.graph, bare.graph, but="initializer")
     return bare
 
 
-def subgraphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """`graph` and every graph inside its nodes, outermost first."""
-    waiting = [graph]
+def _copy_fields(source: Message, target: Message, *, but: str) -> None:
+    for field, value in source.ListFields():
+        if field.name == but:
+            continue
+        if isinstance(value, str | bytes | int | float):
+            setattr(target, field.name, value)
+        elif isinstance(value, Message):
+            getattr(target, field.name).CopyFrom(value)
+        else:
+            getattr(target, field.name).extend(value)
+
+
+def graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
+    """The graph, and every graph inside a node of it or of a function."""
+    yield proto.graph
+    for node in nodes(proto):
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield attribute.g
+            yield from attribute.graphs
+
+
+def nodes(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    """Every node of the graph, of its functions, and of the graphs inside them."""
+    return nodes_in(proto.graph.node, *(function.node for function in proto.functions))
+
+
+def nodes_in(*lists: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """Every node of `lists`, and of the graphs inside them."""
+    waiting = list(lists)
     while waiting:
-        found = waiting.pop()
-        yield found
-        for node in found.node:
+        for node in waiting.pop():
+            yield node
             for attribute in node.attribute:
-                waiting += [attribute.g] if attribute.HasField("g") else []
-                waiting += attribute.graphs
+                waiting += [attribute.g.node] if attribute.HasField("g") else []
+                waiting += [graph.node for graph in attribute.graphs]
 
 
-def _forget(graph: onnx.GraphProto) -> None:
-    for each in subgraphs(graph):
-        del each.value_info[:]
-        for output in each.output:
+def _forget(proto: onnx.ModelProto) -> None:
+    for graph in graphs(proto):
+        del graph.value_info[:]
+        for output in graph.output:
             if output.type.HasField("tensor_type"):
                 output.type.tensor_type.ClearField("shape")

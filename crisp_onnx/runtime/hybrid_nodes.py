@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-import onnx
 import onnx_graphsurgeon as gs
 
 from crisp_onnx.errors import CrispError
 from crisp_onnx.format.node import HybridNode as Stored
 from crisp_onnx.format.node import data_of, is_hybrid, kept_blocks_of, read
 from crisp_onnx.model import DEFAULT_SIZE, Model, Size, tensor_shapes
+from crisp_onnx.model.read import read_graph
 from crisp_onnx.runtime.layer_case import LayerCase
 
 
@@ -34,7 +34,7 @@ def hybrid_nodes(path: Path, *, batch: int = 1, size: Size = DEFAULT_SIZE) -> tu
         CrispError: the shape of a layer's input cannot be inferred.
         VerificationFailed: a hybrid node is damaged.
     """
-    proto = onnx.load(str(path), load_external_data=False)
+    proto = read_graph(path)
     shapes = tensor_shapes(Model(proto, path, ""), batch=batch, size=size)
     return nodes_of(gs.import_onnx(proto), shapes, where=str(path))
 

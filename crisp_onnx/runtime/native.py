@@ -13,6 +13,7 @@ from onnx import TensorProto, helper
 from crisp_onnx.errors import CrispError
 from crisp_onnx.format import OPERATORS
 from crisp_onnx.format.node import is_hybrid
+from crisp_onnx.model.read import read_graph
 
 LARGEST_BLOCK = 256  # a place inside a block is one byte in the kernels
 
@@ -32,20 +33,6 @@ def scan(path: Path) -> Scan:
         CrispError: the file is missing or cannot be read as ONNX.
     """
     return scan_model(read_graph(path))
-
-
-def read_graph(path: Path) -> onnx.ModelProto:
-    """The model without the weights that it keeps in other files.
-
-    Raises:
-        CrispError: the file is missing or cannot be read as ONNX.
-    """
-    try:
-        return onnx.load(str(path), load_external_data=False)
-    except FileNotFoundError as error:
-        raise CrispError(f"There is no file {path}.") from error
-    except Exception as error:  # protobuf raises a type of its own for every kind of damage
-        raise CrispError(f"{path} is not an ONNX model: {str(error).splitlines()[0]}") from error
 
 
 def parse_graph(model: bytes) -> onnx.ModelProto:

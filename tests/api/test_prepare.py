@@ -79,3 +79,14 @@ def test_an_output_that_is_no_row_of_logits_is_refused(prepared, output):
     found = prepared(f"(float[N,3,4,4] x) => ({output} y) <float[5,3,1,1] w> {body}")
     with pytest.raises(CrispError, match="not one row of class logits"):
         _ = found.outputs
+
+
+def test_a_local_function_is_looked_into(prepared):
+    found = prepared(
+        "(float[N,32] x) => (float[N,10] y) <float[32,32] w, float[32,10] fc>"
+        "{ h = local.Dense(x, w) r = Relu(h) y = MatMul(r, fc) }",
+        functions='<domain: "local", opset_import: ["" : 17]>'
+        " Dense (a, b) => (c) { t = Transpose(b) c = MatMul(a, t) }",
+    )
+    assert [layer.shape for layer in found.layers] == [(32, 32, 1, 1), (10, 32, 1, 1)]
+    assert not any(found.layers[0].obstacle)
