@@ -32,11 +32,18 @@ def test_it_is_made_for_this_user_alone_and_found_again(cache: Path) -> None:
     assert mode(folder) == 0o700
 
 
-def test_one_that_is_open_to_others_is_closed(cache: Path) -> None:
+def test_one_that_others_could_read_is_closed(cache: Path) -> None:
     (cache / "code").mkdir(parents=True)
-    (cache / "code").chmod(0o777)
+    (cache / "code").chmod(0o755)
     assert private_folder("code") == cache / "code"
     assert mode(cache / "code") == 0o700
+
+
+@pytest.mark.parametrize("open_to", [0o777, 0o1777, 0o770])
+def test_one_that_others_could_put_something_into_is_not_used(cache: Path, tmp_path: Path, open_to: int) -> None:
+    (cache / "code").mkdir(parents=True)
+    (cache / "code").chmod(open_to)
+    assert private_folder("code").parent == tmp_path
 
 
 def test_a_link_in_its_place_is_not_followed(cache: Path, tmp_path: Path) -> None:

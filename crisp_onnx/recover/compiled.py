@@ -6,16 +6,20 @@ import logging
 import os
 import shutil
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import torch
+import torch._inductor
 from torch import Tensor, nn
 
-from crisp_onnx.private import private_folder
+from crisp_onnx.private import claimed, private_folder
 
 log = logging.getLogger(__name__)
 
 MIN_STEPS = 400
 MAX_PIXELS = 128 * 128
+HEADERS_OPTION = "cpp_cache_precompile_headers"
 Forward = Callable[[Tensor], Tensor]
 
 
@@ -33,11 +37,10 @@ def compiled(module: nn.Module, *, steps: int, pixels: int, device: torch.device
         log.warning("No C++ compiler (%s) was found: training runs uncompiled, some five times slower.", compiler)
         return module
     try:
-        _keep_code_private()
+        fast: Forward = torch.compile(module, options=_private_options())
     except OSError as error:
         log.warning("There is no folder for compiled code (%s): training runs uncompiled.", error.strerror or error)
         return module
-    fast: Forward = torch.compile(module)
     failed = False
 
     def run(inputs: Tensor) -> Tensor:
@@ -54,17 +57,28 @@ def compiled(module: nn.Module, *, steps: int, pixels: int, device: torch.device
     return run
 
 
-def _keep_code_private() -> None:
-    """Let torch keep the code that it compiles, and later loads and runs, where no other user can put any.
+def _private_options() -> dict[str, str | int | bool | Callable[..., Any]]:
+    """Options for torch.compile: code that is compiled, and later loaded and run, lies where no other user can put any.
 
-    Its own place for it, a folder of a well-known name in /tmp, may have been made by anybody. A folder that the user
-    names in TORCHINDUCTOR_CACHE_DIR stays.
+    Torch's own place for it, a folder of a well-known name in /tmp, may have been made by anybody. A folder that the
+    user names in TORCHINDUCTOR_CACHE_DIR stays. Precompiled headers have no other place than torch's own, so that one
+    is claimed too, or else goes unused.
 
     Raises:
         OSError: no folder can be made.
     """
-    if not os.environ.get("TORCHINDUCTOR_CACHE_DIR"):
+    own = _torchs_own_place()
+    if os.environ.get("TORCHINDUCTOR_CACHE_DIR", "") in ("", str(own)):  # torch names its own place there when imported
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(private_folder("torch"))
+    if HEADERS_OPTION not in torch._inductor.list_options() or claimed(own):
+        return {}
+    return {HEADERS_OPTION: False}
+
+
+def _torchs_own_place() -> Path:
+    from torch._inductor.runtime.runtime_utils import default_cache_dir
+
+    return Path(default_cache_dir()).absolute()
 
 
 def autocast(device: torch.device) -> torch.autocast:

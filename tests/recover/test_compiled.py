@@ -25,7 +25,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")
     monkeypatch.setattr("shutil.which", lambda name: name)
-    monkeypatch.setattr(torch, "compile", lambda module: module)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(torch, "compile", lambda module, options: options)
     return tmp_path / "crisp_onnx" / "torch"
 
 
@@ -33,6 +34,12 @@ def test_compiled_code_is_kept_in_a_private_folder(place: Path) -> None:
     compile_one()
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(place)
     assert place.stat().st_mode & 0o777 == 0o700
+
+
+def test_what_torch_has_named_itself_is_not_the_users_word(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(module._torchs_own_place()))
+    compile_one()
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(place)
 
 
 def test_a_folder_that_the_user_names_stays(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,3 +63,19 @@ def test_without_any_folder_training_runs_uncompiled(
     monkeypatch.setattr(module, "private_folder", full)
     assert isinstance(compile_one(), nn.Linear)
     assert "No space left" in caplog.text
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="modes and owners of POSIX")
+def test_torchs_own_place_is_claimed_or_its_headers_are_not_used(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = []
+    monkeypatch.setattr(torch, "compile", lambda module, options: told.append(options))
+    monkeypatch.setattr("getpass.getuser", lambda: "me")
+    own = tmp_path / "torchinductor_me"
+    compile_one()
+    assert own.stat().st_mode & 0o777 == 0o700
+    own.rmdir()
+    own.symlink_to(tmp_path)  # what another user could have made
+    compile_one()
+    assert told == [{}, {"cpp_cache_precompile_headers": False}]
