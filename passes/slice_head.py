@@ -25,6 +25,9 @@ class SliceHead:
             reason = "no plain chain of operators leads from one weight layer to the output"
             return PassResult(0, (Declined(self.name, graph.outputs[0].name, reason),))
         head = chain[0]
+        if not constant(head.inputs[1]):
+            reason = f"a caller may override its weight {head.inputs[1].name!r}"
+            return PassResult(0, (Declined(self.name, head.name, reason),))
         axis = 1 if head.op == "MatMul" or (head.op == "Gemm" and not head.attrs.get("transB", 0)) else 0
         classes = int(head.inputs[1].shape[axis])
         refusal = self._refusal(graph, classes)

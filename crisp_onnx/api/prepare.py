@@ -21,6 +21,7 @@ from crisp_onnx.model import (
     weight_layers,
 )
 from crisp_onnx.model.classifier import ends_in_softmax
+from crisp_onnx.model.overridable import note_on_overrides
 from crisp_onnx.model.shapes import Shapes
 from crisp_onnx.passes import Declined
 
@@ -88,5 +89,5 @@ def prepare(path: Path, *, size: int | Size = DEFAULT_SIZE) -> Prepared:
         simplified.declined,
         size,
         simplified.batch,
-        simplified.notes,
+        tuple(filter(None, (note_on_overrides(source.proto), *simplified.notes))),
     )

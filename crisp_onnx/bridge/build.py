@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 import onnx_graphsurgeon as gs
+from onnx import numpy_helper
 from torch import Tensor
 
 from crisp_onnx.bridge.handlers import OPERATORS
@@ -12,6 +15,7 @@ from crisp_onnx.bridge.roles import constant_roles
 from crisp_onnx.bridge.value import Host, from_numpy, to_host
 from crisp_onnx.errors import CrispError
 from crisp_onnx.model import Model
+from crisp_onnx.model.overridable import overridable
 
 OLDEST_OPSET, NEWEST_OPSET = 13, 28
 
@@ -45,7 +49,12 @@ def to_torch(model: Model) -> GraphModule:
             "Convert it first, for example with onnx.version_converter."
         )
     prepare(graph, model.opset)
-    return _module(graph, model.opset).eval()
+    overrides = overridable(model.proto)
+    for tensor in graph.inputs:
+        if tensor.name in overrides:
+            tensor.to_constant(numpy_helper.to_array(overrides[tensor.name]))
+    graph.inputs = [tensor for tensor in graph.inputs if tensor.name not in overrides]
+    return _module(graph, model.opset, frozenset(overrides)).eval()
 
 
 def _missing(graph: gs.Graph) -> dict[str, tuple[str, ...]]:
@@ -57,7 +66,8 @@ def _missing(graph: gs.Graph) -> dict[str, tuple[str, ...]]:
     return {op: tuple(names) for op, names in missing.items()}
 
 
-def _module(graph: gs.Graph, opset: int) -> GraphModule:
+def _module(graph: gs.Graph, opset: int, overrides: Container[str]) -> GraphModule:
+    """The nodes of the graph as a module. What a caller may override is not the module's to learn."""
     arrays = {t.name: t.values for t in graph.tensors().values() if isinstance(t, gs.Constant)}
     groups: dict[str, dict[str, Tensor]] = {"parameter": {}, "statistic": {}, "fixed": {}}
     hosts: dict[str, Host] = {}
@@ -65,7 +75,7 @@ def _module(graph: gs.Graph, opset: int) -> GraphModule:
         if role == "host":
             hosts[name] = to_host(arrays[name])
         else:
-            groups[role][name] = from_numpy(arrays[name], f"Constant {name!r}")
+            groups["fixed" if name in overrides else role][name] = from_numpy(arrays[name], f"Constant {name!r}")
     return GraphModule(
         [node_of(node, opset) for node in graph.nodes],
         [t.name for t in graph.inputs],

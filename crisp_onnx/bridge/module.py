@@ -150,7 +150,8 @@ class GraphModule(nn.Module):
     def _run(
         self, node: Node, inputs: Sequence[Value | None], momentum: float | Tensor, device: torch.device
     ) -> Sequence[Value]:
-        if self.training and node.op == "BatchNormalization" and not node.integer("training_mode", 0):
+        own = node.op == "BatchNormalization" and all(name in self.statistics for name in node.inputs[3:5])
+        if self.training and own and not node.integer("training_mode", 0):
             tensors = [t for t in inputs if isinstance(t, Tensor)]
             return (train_batch_norm(node, momentum, *tensors),)
         return run_node(node, inputs, device)

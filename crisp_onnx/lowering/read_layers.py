@@ -104,7 +104,8 @@ def _product(node: gs.Node, weight: WeightLayer | None, shapes: Shapes) -> Layer
         pattern = _hybrid_pattern(hybrid, kept_blocks_of(node))
     elif weight is not None:
         matrix, stored = _plain_matrix(node, weight, shapes), weight.weight
-        pattern = detect(weight.matrix(node.inputs[1].values))
+        if isinstance(node.inputs[1], gs.Constant):  # else a caller may give another
+            pattern = detect(weight.matrix(node.inputs[1].values))
     else:
         left, right = (shapes.get(t.name, ()) for t in node.inputs[:2])
         if len(left) < 2 or len(right) < 2:

@@ -17,9 +17,14 @@ def classifier_chain(graph: gs.Graph) -> tuple[gs.Node, ...]:
     """Nodes from the classifier (first) to the graph's first output (last); empty when there is no plain chain.
 
     The classifier is the first Conv, Gemm or MatMul with a stored weight met on the way back, and every node between it
-    and the output has one data input and one consumer. A Shape beside the chain that only tells a Reshape of the chain
-    its target does not count: the opset converter wraps Softmax in such a pair.
+    and the output has one data input and one consumer. A stored weight may be an input of the graph behind the first:
+    a caller may then override it. A Shape beside the chain that only tells a Reshape of the chain its target does not
+    count: the opset converter wraps Softmax in such a pair.
     """
+
+    def _is_stored(tensor: gs.Tensor) -> bool:
+        return isinstance(tensor, gs.Constant) or any(tensor is given for given in graph.inputs[1:])
+
     chain: list[gs.Node] = []
     tensor = graph.outputs[0]
     while tensor.inputs:
@@ -29,9 +34,9 @@ def classifier_chain(graph: gs.Graph) -> tuple[gs.Node, ...]:
             return ()
         chain.append(node)
         if node.op in WEIGHT_OPS:
-            stored = len(node.inputs) > 1 and isinstance(node.inputs[1], gs.Constant)
+            stored = len(node.inputs) > 1 and _is_stored(node.inputs[1])
             return tuple(reversed(chain)) if stored else ()
-        data = [i for i in node.inputs if not isinstance(i, gs.Constant) and not i.is_empty()]
+        data = [i for i in node.inputs if not _is_stored(i) and not i.is_empty()]
         data = [i for i in data if not (i.inputs and _tells_a_shape_to(i.inputs[0], [node]))]
         if node.op not in _CLASS_KEEPING or len(data) != 1:
             return ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_graphsurgeon as gs
 
+from crisp_onnx.model.overridable import overridable
 from crisp_onnx.model.spec import Model
 
 WEIGHT_OPS = ("Conv", "Gemm", "MatMul")
@@ -55,14 +56,14 @@ class WeightLayer:
 
 def weight_layers(model: Model, shapes: Mapping[str, tuple[int, ...]] | None = None) -> tuple[WeightLayer, ...]:
     """Every weight layer in the order of the graph. `shapes`: tensor shapes of one image (see `model.shapes`)."""
-    graph = model.graph()
+    graph, overrides = model.graph(), overridable(model.proto)
     layers = []
     first_conv = True
     for node in graph.nodes:
         if node.op not in WEIGHT_OPS or node.domain not in (None, "", "ai.onnx"):
             continue
         sees_image = node.op == "Conv" and (first_conv or any(node.inputs[0] is image for image in graph.inputs))
-        layer = _layer(node, shapes or {}, sees_image=sees_image)
+        layer = _layer(node, shapes or {}, overrides, sees_image=sees_image)
         if node.op == "Conv":
             first_conv = False
         if layer is not None:
@@ -70,10 +71,15 @@ def weight_layers(model: Model, shapes: Mapping[str, tuple[int, ...]] | None = N
     return tuple(layers)
 
 
-def _layer(node: gs.Node, shapes: Mapping[str, tuple[int, ...]], *, sees_image: bool) -> WeightLayer | None:
-    if len(node.inputs) < 2 or not isinstance(node.inputs[1], gs.Constant):
+def _layer(
+    node: gs.Node, shapes: Mapping[str, tuple[int, ...]], overrides: Container[str], *, sees_image: bool
+) -> WeightLayer | None:
+    if len(node.inputs) < 2:
         return None
     weight = node.inputs[1]
+    given = weight.name in overrides
+    if not isinstance(weight, gs.Constant) and not given:
+        return None
     dims = tuple(int(d) for d in weight.shape)
     groups = int(node.attrs.get("group", 1)) if node.op == "Conv" else 1
     transposed = node.op == "MatMul" or (node.op == "Gemm" and not node.attrs.get("transB", 0))
@@ -88,7 +94,7 @@ def _layer(node: gs.Node, shapes: Mapping[str, tuple[int, ...]], *, sees_image: 
         shape = (dims[1], dims[0], 1, 1) if transposed else (dims[0], dims[1], 1, 1)
         positions = 1 if node.op == "Gemm" else prod(out[1:-1]) if out else None
         obstacle = _gemm_obstacle(node)
-    obstacle = obstacle or _weight_obstacle(weight)
+    obstacle = _override_obstacle(node, overrides) or obstacle or _weight_obstacle(weight)
     if not obstacle and len(node.inputs) > 2 and not node.inputs[2].is_empty():
         obstacle = _bias_obstacle(node.inputs[2], shape[0])
     return WeightLayer(node.name, node.op, weight.name, shape, groups, transposed, positions, obstacle)
@@ -111,6 +117,11 @@ def _gemm_obstacle(node: gs.Node) -> str:
     attrs = node.attrs
     scaled = attrs.get("transA", 0) or attrs.get("alpha", 1.0) != 1.0 or attrs.get("beta", 1.0) != 1.0
     return "Gemm with transA, alpha or beta" if node.op == "Gemm" and scaled else ""
+
+
+def _override_obstacle(node: gs.Node, overrides: Container[str]) -> str:
+    name = next((tensor.name for tensor in node.inputs[1:] if tensor.name in overrides), "")
+    return f"{name!r} is an input of the graph too, which a caller may override" if name else ""
 
 
 def _weight_obstacle(weight: gs.Constant) -> str:

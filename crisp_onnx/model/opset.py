@@ -8,6 +8,7 @@ from dataclasses import replace
 from onnx import version_converter
 
 from crisp_onnx.errors import CrispError
+from crisp_onnx.model.overridable import overridable
 from crisp_onnx.model.skeleton import skeleton, with_weights
 from crisp_onnx.model.spec import Model
 
@@ -32,7 +33,11 @@ def upgrade(model: Model) -> Model:
     proto = skeleton(model.proto, hints=False)
     # In IR 3 every initializer is a graph input too; the converter needs IR 4 to keep them apart.
     proto.ir_version = max(proto.ir_version, 8)
-    stored = {t.name for t in proto.graph.initializer}
+    overrides = overridable(model.proto)
+    fixed = [tensor for tensor in proto.graph.initializer if tensor.name not in overrides]
+    del proto.graph.initializer[:]
+    proto.graph.initializer.extend(fixed)
+    stored = {tensor.name for tensor in fixed}
     inputs = [v for v in proto.graph.input if v.name not in stored]
     del proto.graph.input[:]
     proto.graph.input.extend(inputs)

@@ -9,6 +9,8 @@ import onnx
 from google.protobuf.message import Message
 from onnx import helper
 
+from crisp_onnx.model.overridable import overridable
+
 DATA_OVER_ELEMENTS = 256
 """Tensors up to this size keep their values: shapes are computed from them."""
 
@@ -38,7 +40,7 @@ def with_weights(bare: onnx.ModelProto, proto: onnx.ModelProto) -> onnx.ModelPro
     whole.CopyFrom(bare)
     kept = {tensor.name for tensor in bare.graph.initializer}
     moved = [tensor for tensor in proto.graph.initializer if tensor.name not in kept]
-    names = {tensor.name for tensor in moved}
+    names = {tensor.name for tensor in moved} - overridable(proto).keys()
     inputs = [value for value in bare.graph.input if value.name not in names]
     del whole.graph.input[:]
     whole.graph.input.extend(inputs)

@@ -14,6 +14,7 @@ from onnx import helper
 from onnx_graphsurgeon.logger import G_LOGGER
 
 from crisp_onnx.errors import CrispError
+from crisp_onnx.model.overridable import overridable
 from crisp_onnx.model.skeleton import describe
 
 # Graphsurgeon prints its warnings to stdout, where only results belong; its errors arrive as exceptions.
@@ -107,6 +108,8 @@ class Model:
     def graph(self) -> gs.Graph:
         """A fresh editable copy of the graph; changing it leaves this model as it is.
 
+        Stored values that a caller may override are inputs of it, behind the others, and no constants.
+
         Raises:
             CrispError: the graph holds types or names that graphsurgeon cannot represent.
         """
@@ -115,8 +118,9 @@ class Model:
         except Exception as error:  # graphsurgeon raises many types without a common base
             raise self._unreadable(error) from error
         _name_nodes(graph)
-        stored = {t.name for t in self.proto.graph.initializer}
-        graph.inputs = [tensor for tensor in graph.inputs if tensor.name not in stored]
+        # Graphsurgeon takes every initializer for a constant, and none for an input.
+        tensors = graph.tensors()
+        graph.inputs = [*graph.inputs, *(_as_input(t, tensors) for t in overridable(self.proto).values())]
         return graph
 
     def with_graph(self, graph: gs.Graph) -> Model:
@@ -126,6 +130,8 @@ class Model:
             proto = gs.export_onnx(graph, do_type_check=False)
         except (ValueError, TypeError) as error:  # names and dimensions that are no text
             raise self._unreadable(error) from error
+        inputs = {value.name for value in proto.graph.input}
+        proto.graph.initializer.extend(t for name, t in overridable(self.proto).items() if name in inputs)
         proto.ir_version = max(self.proto.ir_version, 8)
         describe(proto, self.proto)
         return replace(self, proto=proto)
@@ -154,6 +160,16 @@ class Model:
         del proto.metadata_props[:]
         helper.set_model_props(proto, kept)
         return replace(self, proto=proto)
+
+
+def _as_input(stored: onnx.TensorProto, tensors: Mapping[str, gs.Tensor]) -> gs.Variable:
+    given = gs.Variable(stored.name, numpy_dtype(stored.data_type), list(stored.dims))
+    constant = tensors.get(stored.name)
+    for node in list(constant.outputs) if constant is not None else ():
+        for place, tensor in enumerate(node.inputs):
+            if tensor is constant:
+                node.inputs[place] = given
+    return given
 
 
 def _name_nodes(graph: gs.Graph) -> None:
