@@ -76,7 +76,7 @@ def _private_options() -> dict[str, str | int | bool | Callable[..., Any]]:
 
 
 def _torchs_own_place() -> Path:
-    from torch._inductor.runtime.runtime_utils import default_cache_dir
+    from torch._inductor.runtime.runtime_utils import default_cache_dir  # type: ignore[attr-defined]
 
     return Path(default_cache_dir()).absolute()
 
