@@ -13,9 +13,9 @@ from crisp_onnx.api.prepare import prepare
 from crisp_onnx.api.steering import with_rewarded_pattern
 from crisp_onnx.api.stopwatch import Stopwatch
 from crisp_onnx.api.summarise import Outcome, summarise
-from crisp_onnx.api.words import find_classes, find_labels, find_preprocess
+from crisp_onnx.api.words import find_classes, find_form, find_labels
 from crisp_onnx.api.workshop import move_into_place, workshop
-from crisp_onnx.data import Source, open_images
+from crisp_onnx.data import Preprocess, Source, open_images
 from crisp_onnx.data.pairs import Pair
 from crisp_onnx.errors import CrispError
 from crisp_onnx.format import DOMAIN
@@ -51,26 +51,24 @@ def compress(recipe: Recipe, *, data: Iterable[Pair] | None = None, eval_data: I
     with watch("read"):
         source = load(recipe.model)
         _check_input(recipe, source)
-        preprocess = find_preprocess(recipe.preprocess, source)
-        prepared = prepare(recipe.model, size=preprocess.size)
         sources: tuple[Source | None, Source | None] = (
             recipe.data if data is None else data,
             recipe.eval_data if eval_data is None else eval_data,
         )
+        form = find_form(recipe.preprocess, source, *sources)
+        if sources[0] is None and not isinstance(form, Preprocess):
+            raise CrispError("Rows of values cannot be synthesised from a model. Give some to learn from with --data.")
+        prepared = prepare(recipe.model, size=form.size)
         labels = find_labels(recipe.labels, prepared, *sources)
         classes = find_classes(recipe.classes, labels, prepared.outputs)
         planner = make_planner(recipe, prepared)
-        images, judged = (
-            None if given is None else open_images(given, classes, labels, preprocess) for given in sources
-        )
+        images, judged = (None if given is None else open_images(given, classes, labels, form) for given in sources)
         if judged is not None:
             told += judged.told()
     with workshop(recipe.folder) as bench:
-        learned = learn(
-            recipe, prepared, planner=planner, classes=classes, preprocess=preprocess, given=images, watch=watch
-        )
+        learned = learn(recipe, prepared, planner=planner, classes=classes, form=form, given=images, watch=watch)
         with watch("emit"):
-            emitted = emit(learned.model, learned.plan, recipe, classes, prepared.source, size=preprocess.size)
+            emitted = emit(learned.model, learned.plan, recipe, classes, prepared.source, size=form.size)
             written = bench / MODEL
             bytes_written = save(emitted.model, written)
         with watch("prove"):
@@ -78,9 +76,10 @@ def compress(recipe: Recipe, *, data: Iterable[Pair] | None = None, eval_data: I
         with watch("accuracy"):
             seen = judged or learned.held_out
             pair = (open_stock(recipe.model), open_stock(written))
-            comparison = compare_on(pair, seen, classes.indices) if seen is not None else None
+            labelled = seen is not None and seen.labels is not None
+            comparison = compare_on(pair, seen, classes.indices) if seen is not None and labelled else None
         with watch("latency"):
-            timing = measure_files([recipe.model, written], prepared.source.input, size=preprocess.size)
+            timing = measure_files([recipe.model, written], prepared.source.input, size=form.size)
         outcome = Outcome(
             recipe, prepared, classes, learned, emitted, equivalence, comparison, timing, runtime_text(written),
             planner, told, bytes_written, given=images is not None, evaluated=judged is not None,

@@ -14,7 +14,8 @@ from crisp_onnx.api.planning import make_task
 from crisp_onnx.api.prepare import Prepared
 from crisp_onnx.api.stopwatch import Stopwatch
 from crisp_onnx.bridge import GraphModule, compare_with_runtime, prepared_for, to_torch, usable_batch, write_back
-from crisp_onnx.data import Classes, Images, Preprocess, hold_out
+from crisp_onnx.data import Classes, Images, InputForm, Preprocess, hold_out
+from crisp_onnx.errors import CrispError
 from crisp_onnx.masks import Plan, Planner
 from crisp_onnx.model import Model
 from crisp_onnx.passes import InsertBatchNorm, run_passes
@@ -67,7 +68,7 @@ def learn(
     *,
     planner: Planner,
     classes: Classes,
-    preprocess: Preprocess,
+    form: InputForm,
     given: Images | None,
     watch: Stopwatch,
 ) -> Learned:
@@ -79,9 +80,9 @@ def learn(
     torch.manual_seed(recipe.seed)
     task = make_task(recipe, prepared, planner, classes)
     with watch("bridge"):
-        crossed = _cross(prepared, preprocess, find_device(recipe.device))
+        crossed = _cross(prepared, form, find_device(recipe.device))
     with watch("images"):
-        sight = _see(recipe, prepared, crossed, classes, preprocess, given)
+        sight = _see(recipe, prepared, crossed, classes, form, given)
     epochs, notes = _epochs(recipe, crossed, given)
     if not crossed.module.statistics:
         with watch("statistics"):
@@ -105,9 +106,9 @@ def learn(
     return Learned(trained, plan, sight.images, sight.held_out, epochs, sight.notes + notes)
 
 
-def _cross(prepared: Prepared, preprocess: Preprocess, device: torch.device) -> _Crossed:
+def _cross(prepared: Prepared, form: InputForm, device: torch.device) -> _Crossed:
     module = to_torch(prepared.model)
-    fixed, size = prepared.batch, preprocess.size
+    fixed, size = prepared.batch, form.size
     compare_with_runtime(module, prepared.model, batches=(1, 3) if fixed is None else (fixed,), size=size)
     prepared_for(device, module)
     wanted = BATCH_OF_LARGE_IMAGES if prod(size) > LARGE_PIXELS else BATCH
@@ -119,15 +120,17 @@ def _see(
     prepared: Prepared,
     crossed: _Crossed,
     classes: Classes,
-    preprocess: Preprocess,
+    form: InputForm,
     given: Images | None,
 ) -> _Sight:
     """The images to learn from, synthesised where none are given, and those held out of them."""
-    assumed = (f"{preprocess.assumed.capitalize()}.",) if preprocess.assumed else ()
+    assumed = (f"{form.assumed.capitalize()}.",) if form.assumed else ()
     if given is None:
-        effort = replace(effort_for(preprocess.size, len(classes), prepared.macs), batch=crossed.batch)
+        if not isinstance(form, Preprocess):
+            raise CrispError("Rows of values cannot be synthesised from a model. Give some with --data.")
+        effort = replace(effort_for(form.size, len(classes), prepared.macs), batch=crossed.batch)
         images = synthesise(
-            crossed.module, classes, preprocess, effort, seed=recipe.seed, probabilities=prepared.probabilities
+            crossed.module, classes, form, effort, seed=recipe.seed, probabilities=prepared.probabilities
         )
         note = (
             f"No images to learn from were given: {len(images)} were synthesised from the model itself. Saliency "
@@ -135,7 +138,8 @@ def _see(
         )
         return _Sight(images, None, (*assumed, note))
     notes = (*assumed, *given.told())
-    if given.labels is not None and np.unique(given.labels, return_counts=True)[1].min() < 2:
+    of_a_class = [len(given)] if given.labels is None else np.unique(given.labels, return_counts=True)[1]
+    if min(of_a_class) < 2:
         return _Sight(given, None, notes)
     images, held_out = hold_out(given, HELD_OUT, seed=recipe.seed)
     return _Sight(images, held_out, notes)

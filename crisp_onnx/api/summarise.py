@@ -93,12 +93,7 @@ def formula_bytes(model: Model, plan: Plan) -> int:
 
 def _accuracy(outcome: Outcome) -> schema.Accuracy:
     if outcome.comparison is None:
-        reason = (
-            "no images were given"
-            if not outcome.given
-            else "no evaluation images were given and there are too few a class to hold some out"
-        )
-        return schema.Accuracy(reason=reason)
+        return schema.Accuracy(reason=_why_unmeasured(outcome))
     dense, compressed = (_score(counts) for counts in outcome.comparison.counts)
     return schema.Accuracy(
         dense=dense,
@@ -106,6 +101,16 @@ def _accuracy(outcome: Outcome) -> schema.Accuracy:
         n=outcome.comparison.n,
         source="evaluation images" if outcome.evaluated else "held-out training images",
     )
+
+
+def _why_unmeasured(outcome: Outcome) -> str:
+    if outcome.evaluated:
+        return "the evaluation images have no labels"
+    if not outcome.given:
+        return "no images were given"
+    if outcome.learned.images.labels is None:
+        return "the images have no labels, and no evaluation images were given"
+    return "no evaluation images were given and there are too few a class to hold some out"
 
 
 def _score(counts: Counts) -> schema.Score:

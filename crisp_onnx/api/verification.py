@@ -10,7 +10,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from crisp_onnx.api.prepare import prepare
-from crisp_onnx.api.words import find_classes, find_labels, find_preprocess
+from crisp_onnx.api.words import find_classes, find_form, find_labels
 from crisp_onnx.data import Classes, open_images
 from crisp_onnx.errors import CrispError, VerificationFailed
 from crisp_onnx.format import DOMAIN, recount
@@ -41,29 +41,32 @@ def verify(
     """
     first, second = load(original), load(compressed)
     _check_pair(first, second)
-    way = find_preprocess(preprocess, first)
-    prepared = prepare(original, size=way.size)
+    form = find_form(preprocess, first, data)
+    prepared = prepare(original, size=form.size)
     known = find_labels(labels, prepared, data)
     chosen = (
         find_classes(classes, known, prepared.outputs) if classes is not None else _recorded(second, prepared.outputs)
     )
     if data is not None and chosen is None:
         raise CrispError(f"Say with --classes which classes to judge: {compressed} does not record any.")
-    seeded = seeded_input(first.input, batch=SEEDED_IMAGES, size=way.size)
+    seeded = seeded_input(first.input, batch=SEEDED_IMAGES, size=form.size)
     dense = open_stock(original)
     expected = outputs_of(dense, seeded)
     hybrid, answers = _run(compressed, seeded)
     sessions = (dense, hybrid)
     worst = _worst(expected, answers, chosen, compressed)
     comparison = None
-    notes = list(filter(None, [way.assumed and way.assumed.capitalize() + ".", _origin_note(first, second)]))
+    notes = list(filter(None, [form.assumed and form.assumed.capitalize() + ".", _origin_note(first, second)]))
     if data is not None and chosen is not None:
-        images = open_images(data, chosen, known, way)
+        images = open_images(data, chosen, known, form)
         notes += images.told()
-        comparison = compare_on(sessions, images, chosen.indices)
+        if images.labels is None:
+            notes.append(f"Accuracy is not measured: {images.source} has no labels.")
+        else:
+            comparison = compare_on(sessions, images, chosen.indices)
     else:
         notes.append("Accuracy is not measured: no images were given. Pass --data.")
-    timing = measure_files([original, compressed], first.input, size=way.size)
+    timing = measure_files([original, compressed], first.input, size=form.size)
     notes += [timing.note] if timing.note else []
     sizes = (first.file_bytes, second.file_bytes)
     return Verification(chosen, comparison, worst, *sizes, timing, runtime_text(compressed), tuple(notes))

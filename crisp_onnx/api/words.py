@@ -7,9 +7,11 @@ from pathlib import Path
 from crisp_onnx.api.prepare import Prepared
 from crisp_onnx.data import (
     Classes,
+    InputForm,
     Labels,
     Preprocess,
     Source,
+    input_form,
     labels_from_metadata,
     parse_preprocess,
     read_classes,
@@ -51,6 +53,16 @@ def find_classes(given: Path | tuple[str | int, ...], labels: Labels | None, out
     return Classes(indices, names)
 
 
+def find_form(text: str | None, source: Model, *data: Source | None) -> InputForm:
+    """How the data become the model's input: by the preprocessing given or assumed, or as they are.
+
+    Raises:
+        CrispError: the preprocessing or the data do not fit the model's input, or it takes no images and there are no
+            data for it.
+    """
+    return input_form(text, source.input, *data)
+
+
 def find_preprocess(text: str | None, source: Model) -> Preprocess:
-    """The preprocessing given, or the one assumed for the model's input."""
+    """The preprocessing given, or the one assumed for the model's input of images."""
     return parse_preprocess(text, source.input)

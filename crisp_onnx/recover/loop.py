@@ -112,6 +112,8 @@ class Loop:
 
     def augmented(self, images: Tensor) -> Tensor:
         """Crops and mirror images of a batch, as the training asks for them."""
+        if not self.training.augments:
+            return images
         flip, last = self.training.flip, self.training.channels_last_input
         return augment(images, self.generator, flip=flip, channels_last=last)
 

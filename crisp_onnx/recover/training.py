@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from crisp_onnx.bridge import GraphModule
-from crisp_onnx.data import Images
+from crisp_onnx.data import Images, Preprocess
 from crisp_onnx.recover.mirror import mirror_safe
 from crisp_onnx.recover.task import Task
 
@@ -14,12 +14,16 @@ RATE, RATE_WITHOUT_BATCH_NORM = 0.05, 0.005
 
 @dataclass(frozen=True)
 class Training:
-    """`epochs` over the images in batches of `batch_size`, at a learning rate of at most `peak_rate`."""
+    """`epochs` over the images in batches of `batch_size`, at a learning rate of at most `peak_rate`.
+
+    `augments`: the images are pixels, which are shown shifted, and with `flip` mirrored.
+    """
 
     epochs: int
     batch_size: int = 64
     peak_rate: float = RATE
     weight_decay: float = 5e-4
+    augments: bool = True
     flip: bool = False
     channels_last_input: bool = False
     seed: int = 0
@@ -40,15 +44,18 @@ def training_for(
 
     `asked`: images that decide whether mirror images mean the same. `batch_size`: the most that the module takes.
     """
-    nhwc = images.preprocess.layout == "NHWC"
-    flip = mirror_safe(module, asked, task, batch_size=batch_size, channels_last=nhwc)
+    nhwc, pixels = images.preprocess.layout == "NHWC", isinstance(images.preprocess, Preprocess)
+    flip = pixels and mirror_safe(module, asked, task, batch_size=batch_size, channels_last=nhwc)
     training = Training(
         epochs,
         batch_size=min(batch_size, max(2, len(images) // 4)),
         peak_rate=RATE if module.statistics else RATE_WITHOUT_BATCH_NORM,
+        augments=pixels,
         flip=flip,
         channels_last_input=nhwc,
         seed=seed,
     )
+    if not pixels:
+        return training, ("Recovery shows rows of values as they are: only pixels are shifted and mirrored.",)
     verb = "mirrors" if flip else "does not mirror"
     return training, (f"Recovery {verb} images: the model's own answers to mirrored images decided that.",)

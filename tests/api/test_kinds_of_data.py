@@ -1,0 +1,138 @@
+"""The whole road for data that are no labelled pixels: tables, many channels, bytes, and images without labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from PIL import Image
+
+from crisp_onnx.api import compress, verify
+from crisp_onnx.errors import CrispError
+from crisp_onnx.model import Model
+from crisp_onnx.recipe import Recipe
+from crisp_onnx.report.schema import Report
+
+CONV = """
+    c1 = Conv<pads = [1,1,1,1]>(%s, k1)
+    a1 = Relu(c1)
+    c2 = Conv<pads = [1,1,1,1]>(a1, k2)
+    a2 = Relu(c2)
+    p = GlobalAveragePool(a2)
+    f = Flatten(p)
+    y = Gemm<transB = 1>(f, w)
+}"""
+TABLE = """(float[N,20] x) => (float[N,4] y) <float[64,20] w1, float[64,64] w2, float[4,64] w3> {
+    h1 = Gemm<transB = 1>(x, w1)
+    r1 = Relu(h1)
+    h2 = Gemm<transB = 1>(r1, w2)
+    r2 = Relu(h2)
+    y = Gemm<transB = 1>(r2, w3)
+}"""
+FIVE = "(float[N,5,8,8] x) => (float[N,4] y) <float[32,5,3,3] k1, float[32,32,3,3] k2, float[4,32] w> {" + CONV % "x"
+RGB = "(float[N,3,8,8] x) => (float[N,4] y) <float[32,3,3,3] k1, float[32,32,3,3] k2, float[4,32] w> {" + CONV % "x"
+BYTES = (
+    RGB.replace("float[N,3,8,8]", "uint8[N,3,8,8]")
+    .replace("{", "{ xf = Cast<to = 1>(x)", 1)
+    .replace("(x, k1)", "(xf, k1)")
+)
+LABELS = np.arange(48) % 4
+RNG = np.random.default_rng(0)
+PIXELS = RNG.integers(0, 256, (48, 8, 8, 3), np.uint8)
+
+
+@pytest.fixture
+def run(model_of: Callable[..., Model], tmp_path: Path) -> Callable[..., tuple[Report, Path]]:
+    def compressed(graph: str, data: Path | None, **options: Any) -> tuple[Report, Path]:
+        onnx.save(model_of(graph).proto, tmp_path / "m.onnx")
+        recipe = Recipe(
+            model=tmp_path / "m.onnx", classes=(0, 2), data=data, epochs=1, sparsity=0.6, target="portable",
+            output=tmp_path / "out", **options,
+        )  # fmt: skip
+        return compress(recipe), tmp_path / "out" / "model.onnx"
+
+    return compressed
+
+
+def saved(folder: Path, name: str = "d.npz", **arrays: Any) -> Path:
+    np.savez(folder / name, **arrays)
+    return folder / name
+
+
+def flat(folder: Path) -> Path:
+    (folder / "flat").mkdir()
+    for number, pixels in enumerate(PIXELS):
+        Image.fromarray(pixels).save(folder / "flat" / f"{number}.png")
+    return folder / "flat"
+
+
+def dense_accuracy(path: Path, inputs: Any, labels: Any) -> float:
+    """Share right among outputs 0 and 2, in stock ONNX Runtime: nothing of ours."""
+    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (answers,) = session.run(None, {"x": inputs})
+    among = np.array([0, 2])
+    return float((among[answers[:, among].argmax(1)] == labels).mean())
+
+
+@pytest.mark.parametrize(("graph", "shape"), [(TABLE, (20,)), (FIVE, (5, 8, 8)), (RGB, (3, 8, 8))])
+def test_values_go_in_as_they_are_and_are_judged_so(
+    run: Any, tmp_path: Path, graph: str, shape: tuple[int, ...]
+) -> None:
+    x = RNG.standard_normal((48, *shape))
+    data = saved(tmp_path, x=x, y=LABELS)
+    report, path = run(graph, data, eval_data=data)
+    kept = np.isin(LABELS, (0, 2))
+    expected = dense_accuracy(tmp_path / "m.onnx", x[kept].astype(np.float32), LABELS[kept])
+    assert report.accuracy.dense.top1_restricted == pytest.approx(expected)
+    assert report.accuracy.n == 24
+    assert "Recovery shows rows of values as they are: only pixels are shifted and mirrored." in report.notes
+    found = verify(tmp_path / "m.onnx", path, data=data)
+    assert found.comparison is not None
+    assert found.comparison.n == 24
+
+
+def test_rows_cannot_be_synthesised(run: Any, tmp_path: Path) -> None:
+    with pytest.raises(CrispError, match=r"takes no images.* Give --data an \.npz"):
+        run(TABLE, None)
+    with pytest.raises(CrispError, match="cannot be synthesised"):
+        run(TABLE, None, eval_data=saved(tmp_path, x=np.zeros((48, 20)), y=LABELS))
+
+
+def test_a_model_of_bytes_gets_the_pixels_themselves(run: Any, tmp_path: Path) -> None:
+    data = saved(tmp_path, x=PIXELS, y=LABELS)
+    report, path = run(BYTES, data, eval_data=data)
+    kept = np.isin(LABELS, (0, 2))
+    expected = dense_accuracy(tmp_path / "m.onnx", PIXELS[kept].transpose(0, 3, 1, 2), LABELS[kept])
+    assert report.accuracy.dense.top1_restricted == pytest.approx(expected)
+    assert not any("preprocessing" in note for note in report.notes)
+    assert onnx.load(path).graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
+
+
+def test_images_without_labels_are_learnt_from_and_accuracy_is_not_measured(run: Any, tmp_path: Path) -> None:
+    folder = flat(tmp_path)
+    report, path = run(RGB, folder, preprocess="unit")
+    assert report.accuracy.compressed.top1 is None
+    assert report.accuracy.reason == "the images have no labels, and no evaluation images were given"
+    assert any("have no labels: what the model itself answers is learnt" in note for note in report.notes)
+    found = verify(tmp_path / "m.onnx", path, data=folder, preprocess="unit")
+    assert found.comparison is None
+    assert any("Accuracy is not measured" in note and "has no labels" in note for note in found.notes)
+
+
+def test_labelled_images_judge_what_was_learnt_without_labels(run: Any, tmp_path: Path) -> None:
+    report, _ = run(RGB, flat(tmp_path), eval_data=saved(tmp_path, x=PIXELS, y=LABELS), preprocess="unit")
+    kept = np.isin(LABELS, (0, 2))
+    inputs = PIXELS[kept].transpose(0, 3, 1, 2).astype(np.float32) / 255
+    assert report.accuracy.dense.top1_restricted == pytest.approx(
+        dense_accuracy(tmp_path / "m.onnx", inputs, LABELS[kept])
+    )
+
+
+def test_evaluation_images_without_labels_measure_nothing(run: Any, tmp_path: Path) -> None:
+    report, _ = run(RGB, saved(tmp_path, x=PIXELS, y=LABELS), eval_data=flat(tmp_path), preprocess="unit")
+    assert report.accuracy.reason == "the evaluation images have no labels"
