@@ -8,12 +8,14 @@ from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError
+from onnx import TensorProto
 
 from crisp_onnx.errors import CrispError
 from crisp_onnx.model.external_data import read_external_data
 from crisp_onnx.model.file_kind import other_kind
 from crisp_onnx.model.functions import require_bounded_functions
 from crisp_onnx.model.skeleton import graphs, nodes, skeleton
+from crisp_onnx.model.sparse import write_out_sparse
 from crisp_onnx.model.spec import DEFAULT_DOMAIN, Model
 from crisp_onnx.model.tensors import check_data, stored_tensors
 from crisp_onnx.reading import border, reason
@@ -25,22 +27,18 @@ def load(path: str | Path) -> Model:
     """Read `path` with its external data.
 
     Raises:
-        CrispError: no such file, not ONNX, truncated, external data missing or outside the model's folder,
-            weights stored as `sparse_initializer`, or a graph that the ONNX checker refuses.
+        CrispError: no such file, not ONNX, truncated, external data missing or outside the model's folder, tensors
+            that contradict themselves, or a graph that the ONNX checker refuses.
     """
     path = Path(path)
     content = _content(path)
     digest, proto = hashlib.sha256(content), _parsed(content, path)
     file_bytes = len(content)
     del content
-    if proto.graph.sparse_initializer:
-        raise CrispError(
-            f"{path} stores weights as sparse_initializer, which few tools keep. "
-            "Write them as ordinary initializers first."
-        )
     external = read_external_data(proto, path, digest.update)
     for tensor, what in stored_tensors(proto):
         check_data(tensor, f"{what} of {path}")
+    write_out_sparse(proto, path)
     require_bounded_functions(proto, path)
     _check(proto, path)
     return Model(proto, path, digest.hexdigest(), file_bytes + external.bytes, external.files)
@@ -89,8 +87,14 @@ def _parsed(content: bytes, path: Path) -> onnx.ModelProto:
 
 def _check(proto: onnx.ModelProto, path: Path) -> None:
     """Have ONNX check the graph, without the weights: a model over 2 GiB could not be handed over."""
+    bare = skeleton(proto)
+    for output in bare.graph.output:  # ONNX Runtime infers what the checker asks for
+        tensor = output.type.tensor_type
+        if not output.type.WhichOneof("value") or output.type.HasField("tensor_type"):
+            tensor.elem_type = tensor.elem_type or TensorProto.FLOAT
+            tensor.shape.SetInParent()
     try:
-        onnx.checker.check_model(skeleton(proto))
+        onnx.checker.check_model(bare)
     except onnx.checker.ValidationError as error:
         raise CrispError(f"{path} is not a valid ONNX model: {reason(error)}.") from error
 

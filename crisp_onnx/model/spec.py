@@ -192,8 +192,16 @@ def _copy(proto: onnx.ModelProto) -> onnx.ModelProto:
     return copy
 
 
-def numpy_dtype(elem_type: int) -> np.dtype[np.generic]:
-    return helper.tensor_dtype_to_np_dtype(elem_type)
+def numpy_dtype(elem_type: int, name: str) -> np.dtype[np.generic]:
+    """The NumPy type of the tensor `name`.
+
+    Raises:
+        CrispError: the file gives it none, or one that ONNX does not know.
+    """
+    try:
+        return helper.tensor_dtype_to_np_dtype(elem_type)
+    except KeyError:
+        raise CrispError(f"Tensor {name!r} has no element type that ONNX knows. Export the model again.") from None
 
 
 def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
@@ -201,4 +209,4 @@ def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
     if not value.type.HasField("tensor_type"):
         raise CrispError(f"{value.name!r} is not a tensor. Only models with tensor inputs and outputs are supported.")
     dims = tuple(d.dim_value if d.HasField("dim_value") and d.dim_value > 0 else None for d in tensor.shape.dim)
-    return TensorSpec(value.name, dims, numpy_dtype(tensor.elem_type))
+    return TensorSpec(value.name, dims, numpy_dtype(tensor.elem_type, value.name))

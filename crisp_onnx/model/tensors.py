@@ -52,12 +52,12 @@ def tensor_bytes(tensor: TensorProto, what: str) -> int:
         raise CrispError(f"{what} has the shape {list(tensor.dims)}, with a negative length. Export the model again.")
     try:
         bits = _BITS.get(TensorProto.DataType.Name(tensor.data_type))
-        bits = bits or 8 * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+        bits = bits or 8 * int(helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
     except (KeyError, ValueError, TypeError):
         raise CrispError(
             f"{what} has element type {tensor.data_type}, which ONNX does not know. Export the model again."
         ) from None
-    return (prod(tensor.dims) * bits + 7) // 8
+    return (int(prod(tensor.dims)) * bits + 7) // 8
 
 
 def check_data(tensor: TensorProto, what: str) -> None:

@@ -12,10 +12,11 @@ import numpy as np
 
 from crisp_onnx.errors import CrispError
 from crisp_onnx.model import Model, TensorSpec
+from crisp_onnx.model.read import read_graph
 from crisp_onnx.progress import bar
 from crisp_onnx.runtime.latency import Timing, opened_run, seeded_input, summarize
 from crisp_onnx.runtime.layer_bench import LayerBench, layers_alone
-from crisp_onnx.runtime.native import read_graph, scan_model
+from crisp_onnx.runtime.native import scan_model
 from crisp_onnx.runtime.opening import STOCK, runtime_text, session, timing_options
 from crisp_onnx.runtime.parts import run_in_parts
 from crisp_onnx.runtime.turns import Run, take_turns, timed

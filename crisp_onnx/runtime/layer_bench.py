@@ -8,11 +8,12 @@ from pathlib import Path
 
 import onnx_graphsurgeon as gs
 
+from crisp_onnx.model.read import read_graph
 from crisp_onnx.progress import bar
 from crisp_onnx.runtime.hybrid_nodes import hybrid_nodes
 from crisp_onnx.runtime.layer_times import measure_layer
 from crisp_onnx.runtime.library import load_library, which_kernel
-from crisp_onnx.runtime.native import read_graph, scan_model
+from crisp_onnx.runtime.native import scan_model
 from crisp_onnx.runtime.profit import Verdict, judge
 from crisp_onnx.runtime.seams import dense_sides
 

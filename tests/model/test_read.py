@@ -106,13 +106,52 @@ def test_an_input_that_is_no_tensor_is_refused(model_of):
         _ = model.input
 
 
-def test_sparse_initializers_are_refused(stored):
+def test_sparse_tensors_are_written_out(stored, answers):
     proto = onnx.load(stored)
-    values = helper.make_tensor("sparse", TensorProto.FLOAT, [1], [1.0])
-    indices = helper.make_tensor("i", TensorProto.INT64, [1], [0])
-    proto.graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, [4]))
+    weight = next(t for t in proto.graph.initializer if t.name == "w")
+    array = np.where(np.arange(108).reshape(weight.dims) % 3 == 0, numpy_helper.to_array(weight), 0)
+    places = np.flatnonzero(array)
+    weight.CopyFrom(numpy_helper.from_array(array, "w"))
     stored.write_bytes(proto.SerializeToString())
-    refused(stored, "sparse_initializer")
+    x = np.random.default_rng(0).standard_normal((1, 3, 8, 8)).astype(np.float32)
+    expected = answers(stored, x)[0]
+    for indices in (places, np.stack(np.unravel_index(places, array.shape), 1)):
+        for way in ("initializer", "constant"):
+            sparse = helper.make_sparse_tensor(
+                numpy_helper.from_array(array.reshape(-1)[places], "w"),
+                numpy_helper.from_array(indices, "i"),
+                array.shape,
+            )
+            changed = onnx.ModelProto()
+            changed.CopyFrom(proto)
+            changed.graph.initializer.remove(weight)
+            if way == "initializer":
+                changed.graph.sparse_initializer.append(sparse)
+            else:
+                changed.graph.node.insert(0, helper.make_node("Constant", [], ["w"], name="c", sparse_value=sparse))
+            stored.write_bytes(changed.SerializeToString())
+            assert np.array_equal(answers(load(stored), x)[0], expected)
+
+
+@pytest.mark.parametrize(
+    ("places", "shape", "words"),
+    [([3], [1 << 20, 1 << 20], "4.4e+03 GB"), ([9], [4], "1 values at 1 places"), ([-1], [4], "do not all lie")],
+)
+def test_sparse_tensors_that_cannot_be_are_refused(stored, places, shape, words):
+    proto = onnx.load(stored)
+    values, indices = np.ones(len(places), np.float32), np.array(places)
+    sparse = proto.graph.sparse_initializer.add(dims=shape)
+    sparse.values.CopyFrom(numpy_helper.from_array(values, "odd"))
+    sparse.indices.CopyFrom(numpy_helper.from_array(indices, "i"))
+    stored.write_bytes(proto.SerializeToString())
+    refused(stored, "'odd'", words)
+
+
+def test_an_output_that_declares_nothing_but_its_name_is_read(stored, answers):
+    proto = onnx.load(stored)
+    proto.graph.output[0].ClearField("type")
+    stored.write_bytes(proto.SerializeToString())
+    assert prepare(stored).model.output.shape == (None, 4)
 
 
 @pytest.mark.parametrize(
