@@ -31,6 +31,7 @@ from crisp_onnx.masks import Threshold
 from crisp_onnx.model import save
 from crisp_onnx.recover import MODES, Training
 from crisp_onnx.runtime.evaluate import compare_on, open_stock
+from crisp_onnx.task import task_of
 
 
 def compressed(recipe: Recipe, folder: Path, classes: tuple[int, ...]) -> dict[str, object]:
@@ -58,11 +59,12 @@ def dense_by_the_same_recipe(recipe: Recipe, folder: Path, classes: tuple[int, .
     """Right answers, among the ten classes, of the dense model fine-tuned exactly as the compressed one was."""
     preprocess = find_preprocess(recipe.preprocess, prepare(recipe.model).source)
     prepared = prepare(recipe.model, size=preprocess.size)
-    chosen = find_classes(recipe.classes, None, prepared.outputs)
+    chosen = find_classes(recipe.classes, None, prepared.head.classes)
+    answers = task_of(prepared.head, chosen.indices)
     candidates = replace(
         make_planner(recipe, prepared).candidates, pattern=Pattern(4, 4, recipe.block, recipe.vector_rows)
     )
-    everything = make_task(recipe, prepared, Threshold(candidates, 1.0), chosen)
+    everything = make_task(recipe, Threshold(candidates, 1.0), answers)
     images = open_images(CifarImages(folder, "train", classes), chosen, None, preprocess)
     images, _ = hold_out(images, HELD_OUT, seed=recipe.seed)
     module = to_torch(prepared.model)
@@ -74,7 +76,8 @@ def dense_by_the_same_recipe(recipe: Recipe, folder: Path, classes: tuple[int, .
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / "dense.onnx"
         save(write_back(module, prepared.model), path)
-        return compare_on((open_stock(recipe.model), open_stock(path)), judged, classes).counts[1].right_restricted
+        sessions = (open_stock(recipe.model), open_stock(path))
+        return compare_on(sessions, (answers, answers), judged).counts[1].right_restricted
 
 
 def main() -> None:

@@ -32,6 +32,7 @@ from crisp_onnx.model import load
 from crisp_onnx.recover import Task, put_masks, reestimate, saliency_of
 from crisp_onnx.saliency import criterion_named, gradient_sums
 from crisp_onnx.synthesis import effort_for, synthesise
+from crisp_onnx.task import task_of
 
 CPU = torch.device("cpu")
 MODELS, SPARSITIES = "resnet18w32_cifar100,mobilenetv1_imagenet", "0.65,0.5"
@@ -70,14 +71,14 @@ def make_case(folder: Path, name: str, sparsity: float) -> Case:
     preprocess = find_preprocess(CIFAR_PREPROCESS if cifar else "signed", load(path))
     prepared = prepare(path, size=preprocess.size)
     labels = None if cifar else find_labels(folder / "imagenet_labels.txt", prepared)
-    classes = find_classes(recipe.classes, labels, prepared.outputs)
+    classes = find_classes(recipe.classes, labels, prepared.head.classes)
     sources = (
         (CifarImages(folder, split, classes.indices) for split in ("train", "test"))
         if cifar
         else (folder / "imagenette" / split for split in ("train", "val"))
     )
     real, judged = (open_images(source, classes, labels, preprocess) for source in sources)
-    task = make_task(recipe, prepared, make_planner(recipe, prepared), classes)
+    task = make_task(recipe, make_planner(recipe, prepared), task_of(prepared.head, classes.indices))
     return Case(name, sparsity, prepared, task, classes, preprocess, real, judged)
 
 
@@ -92,7 +93,7 @@ def saliencies(case: Case, task: Task, images: Images) -> tuple[Tensors, Tensors
     module = case.module()
     weights = {key: value.detach() for key, value in module.named_parameters() if key in task.weights}
     if task.criterion.from_gradients:
-        sums = gradient_sums(module, task.weights, images, case.classes.indices, batch_size=BATCH)
+        sums = gradient_sums(module, task.weights, images, task.answers, batch_size=BATCH)
         means = sums.absolute.means()
     else:
         means = {key: torch.zeros(()) for key in weights}
@@ -121,9 +122,9 @@ def measure(case: Case, per_class: int) -> tuple[list[dict[str, object]], list[d
     """A row per source of images, and a row per layer."""
     start = time.perf_counter()
     effort = effort_for(case.preprocess.size, len(case.classes), case.prepared.macs)
-    synthetic = synthesise(case.module(), case.classes, case.preprocess, effort)
+    synthetic = synthesise(case.module(), case.task.answers, case.preprocess, effort)
     seconds = time.perf_counter() - start
-    noise = synthesise(case.module(), case.classes, case.preprocess, replace(effort, steps=0))
+    noise = synthesise(case.module(), case.task.answers, case.preprocess, replace(effort, steps=0))
     _, expected = saliencies(case, case.task, case.some(0, per_class))
     untouched = accuracy(case.module(), case)
     rows: list[dict[str, object]] = []

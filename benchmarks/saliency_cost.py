@@ -28,18 +28,20 @@ from crisp_onnx.bridge import to_torch
 from crisp_onnx.data import Classes, open_images
 from crisp_onnx.report.machine import peak_memory_bytes
 from crisp_onnx.saliency import gradient_sums
+from crisp_onnx.task import task_of
 
 COUNTS = (256, 2560)
 
 
 def pieces(path: Path, classes: tuple[int, ...]):  # type: ignore[no-untyped-def]
-    """Module, names of the convolutions' weights, and the images of an .npz."""
+    """Module, names of the convolutions' weights, the images of an .npz, and the task."""
     folder = data_folder()
     model = folder / "models" / RESNET
     prepared = prepare(model, size=(32, 32))
     chosen = Classes(classes, tuple(map(str, classes)))
     images = open_images(path, chosen, None, find_preprocess(CIFAR_PREPROCESS, prepared.source))
-    return to_torch(prepared.model), [layer.weight for layer in prepared.layers], images
+    task = task_of(prepared.head, classes)
+    return to_torch(prepared.model), [layer.weight for layer in prepared.layers], images, task
 
 
 def bare(module, names, images, classes, layout):  # type: ignore[no-untyped-def]
@@ -55,14 +57,14 @@ def bare(module, names, images, classes, layout):  # type: ignore[no-untyped-def
 
 def measure_time(path: Path, classes: tuple[int, ...], rounds: int) -> dict[str, object]:
     """Median seconds of each, and the median ratios of neighbouring runs."""
-    module, names, images = pieces(path, classes)
+    module, names, images, task = pieces(path, classes)
     module.eval()
-    last, _, _ = pieces(path, classes)
+    last, _, _, _ = pieces(path, classes)
     last.eval().to(memory_format=torch.channels_last)
     runs = (
         lambda: bare(module, names, images, classes, torch.contiguous_format),
         lambda: bare(last, names, images, classes, torch.channels_last),
-        lambda: gradient_sums(module, names, images, classes),
+        lambda: gradient_sums(module, names, images, task),
     )
     seconds = []
     for _ in range(rounds + 1):
@@ -91,8 +93,8 @@ def main() -> None:
     options = parser.parse_args()
     classes = class_set(0)
     if options.memory_of:
-        module, names, images = pieces(options.memory_of, classes)
-        gradient_sums(module, names, images, classes)
+        module, names, images, task = pieces(options.memory_of, classes)
+        gradient_sums(module, names, images, task)
         print(peak_memory_bytes())
         return
     with tempfile.TemporaryDirectory() as temporary:

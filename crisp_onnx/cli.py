@@ -33,6 +33,7 @@ def cli() -> None:
 @click.option("--data", type=FILE, help="Images to learn from: folder, .npz or CIFAR archive. None: synthesise some.")
 @click.option("--eval-data", type=FILE, help="Images to judge by; never used to choose anything.")
 @click.option("--labels", type=FILE, help="Names of the outputs: plain lines, or index<TAB>wnid<TAB>names.")
+@click.option("--output-name", help="The output that scores the classes, where MODEL has several.")
 @click.option("--preprocess", help="imagenet, unit, signed, raw, FILE.yaml, or mean=R/G/B,std=R/G/B,size=N.")
 @click.option("--pattern", help="N:M, kept of every M input channels.  [default: the target's, or 2:4]")
 @click.option("--block", type=int, help="Side of a block.  [default: the target's, or 16]")
@@ -119,6 +120,7 @@ def inspect(model: Path, netron: bool, as_json: bool, verbosity: int) -> None:
 @click.option("--data", type=FILE, help="Labelled images to judge by.")
 @click.option("--classes", type=FILE, help="Class list; by default the one that COMPRESSED was made for.")
 @click.option("--labels", type=FILE, help="Names of the outputs.")
+@click.option("--output-name", help="The output that scores the classes, where ORIGINAL has several.")
 @click.option("--preprocess", help="As for compress.")
 @common
 def verify(
@@ -127,6 +129,7 @@ def verify(
     data: Path | None,
     classes: Path | None,
     labels: Path | None,
+    output_name: str | None,
     preprocess: str | None,
     as_json: bool,
     verbosity: int,
@@ -136,7 +139,9 @@ def verify(
     from crisp_onnx.api import verify as run
     from crisp_onnx.report.views import verify_view
 
-    found = run(original, compressed, classes=classes, data=data, labels=labels, preprocess=preprocess)
+    found = run(
+        original, compressed, classes=classes, data=data, labels=labels, preprocess=preprocess, output_name=output_name
+    )
     tell(found, verify_view, as_json)
 
 

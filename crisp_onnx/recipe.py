@@ -34,6 +34,8 @@ class Recipe(BaseModel):
     """Images to judge by; never used to choose anything."""
     labels: Path | None = None
     """A file with the names of the outputs: a name a line, or `index<TAB>wnid<TAB>names`."""
+    output_name: str | None = None
+    """The output that scores the classes, where the file has several."""
     preprocess: str | None = None
     """Preset name, YAML file, or `mean=R/G/B,std=R/G/B,size=N`."""
     pattern: str = "2:4"

@@ -12,15 +12,17 @@ from crisp_onnx.masks import Candidates, Plan, Threshold, reason_to_stay_dense
 from crisp_onnx.model import Model, tensor_shapes, weight_layers
 from crisp_onnx.recover import MODES, Task, Training
 from crisp_onnx.saliency import collect, criterion_named
+from crisp_onnx.task import Classification
 
 CLASSES = (0, 2, 5)
+ANSWERS = Classification(tuple(range(6)), CLASSES, "logits", "logits")
 
 
 def make_task(model: Model, saliency: str = "crisp", kept: float = 0.15) -> Task:
     layers = weight_layers(model, tensor_shapes(model))
-    reasons = {layer.name: reason_to_stay_dense(layer, Pattern(), classifier="fc") for layer in layers}
+    reasons = {layer.name: reason_to_stay_dense(layer, Pattern(), left={"fc": "classifier"}) for layer in layers}
     planner = Threshold(Candidates(layers, Pattern(), reasons), kept)
-    return Task(planner, criterion_named(saliency), CLASSES, all_outputs=True)
+    return Task(planner, criterion_named(saliency), ANSWERS, all_outputs=True)
 
 
 def started(model: Model, images: Images, task: Task) -> tuple[GraphModule, dict[str, Tensor]]:
@@ -28,7 +30,7 @@ def started(model: Model, images: Images, task: Task) -> tuple[GraphModule, dict
     torch.manual_seed(0)
     module = to_torch(model)
     free = task.planner.candidates.free
-    return module, collect(task.criterion, module, model, free, images=images, classes=CLASSES)
+    return module, collect(task.criterion, module, model, free, images=images, task=ANSWERS)
 
 
 def run(model: Model, images: Images, task: Task, training: Training) -> tuple[GraphModule, Plan]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,19 +16,20 @@ from crisp_onnx.api.stopwatch import Stopwatch
 from crisp_onnx.api.summarise import Outcome, summarise
 from crisp_onnx.api.words import find_classes, find_form, find_labels
 from crisp_onnx.api.workshop import move_into_place, workshop
-from crisp_onnx.data import Preprocess, Source, open_images
+from crisp_onnx.data import Classes, Preprocess, Source, open_images
 from crisp_onnx.data.pairs import Pair
 from crisp_onnx.errors import CrispError
 from crisp_onnx.format import DOMAIN
 from crisp_onnx.model import Model, load, save
 from crisp_onnx.reading import reason
-from crisp_onnx.recipe import Recipe, options_text, recipe_text
+from crisp_onnx.recipe import Recipe, options_text, options_without_paths, recipe_text
 from crisp_onnx.report.page import page
 from crisp_onnx.report.schema import Report, to_json
 from crisp_onnx.runtime.evaluate import compare_on, open_stock
 from crisp_onnx.runtime.latency import measure_files
 from crisp_onnx.runtime.library import load_library, require_isa
 from crisp_onnx.runtime.opening import runtime_text
+from crisp_onnx.task import Classification, stamped, task_of
 
 log = logging.getLogger(__name__)
 
@@ -58,17 +60,20 @@ def compress(recipe: Recipe, *, data: Iterable[Pair] | None = None, eval_data: I
         form = find_form(recipe.preprocess, source, *sources)
         if sources[0] is None and not isinstance(form, Preprocess):
             raise CrispError("Rows of values cannot be synthesised from a model. Give some to learn from with --data.")
-        prepared = prepare(recipe.model, size=form.size)
+        prepared = prepare(recipe.model, size=form.size, output=recipe.output_name)
         labels = find_labels(recipe.labels, prepared, *sources)
-        classes = find_classes(recipe.classes, labels, prepared.outputs)
+        classes = find_classes(recipe.classes, labels, prepared.head.classes)
+        answers = task_of(prepared.head, classes.indices)
         planner = make_planner(recipe, prepared)
         images, judged = (None if given is None else open_images(given, classes, labels, form) for given in sources)
         if judged is not None:
             told += judged.told()
     with workshop(recipe.folder) as bench:
-        learned = learn(recipe, prepared, planner=planner, classes=classes, form=form, given=images, watch=watch)
+        learned = learn(recipe, prepared, planner=planner, answers=answers, form=form, given=images, watch=watch)
         with watch("emit"):
-            emitted = emit(learned.model, learned.plan, recipe, classes, prepared.source, size=form.size)
+            kept = answers.sliced() if recipe.head == "slice" else answers
+            stamp = _stamp(recipe, prepared.source, kept, classes)
+            emitted = emit(learned.model, learned.plan, recipe, prepared, answers, stamp)
             written = bench / MODEL
             bytes_written = save(emitted.model, written)
         with watch("prove"):
@@ -77,7 +82,7 @@ def compress(recipe: Recipe, *, data: Iterable[Pair] | None = None, eval_data: I
             seen = judged or learned.held_out
             pair = (open_stock(recipe.model), open_stock(written))
             labelled = seen is not None and seen.labels is not None
-            comparison = compare_on(pair, seen, classes.indices) if seen is not None and labelled else None
+            comparison = compare_on(pair, (answers, kept), seen) if seen is not None and labelled else None
         with watch("latency"):
             timing = measure_files([recipe.model, written], prepared.source.input, size=form.size)
         outcome = Outcome(
@@ -101,6 +106,15 @@ def _check_input(recipe: Recipe, source: Model) -> None:
     for file in (recipe.model, *source.data_files):
         if file.resolve() in results:
             raise CrispError(f"The result would overwrite {file}. Choose another folder with --output.")
+
+
+def _stamp(recipe: Recipe, source: Model, answers: Classification, classes: Classes) -> dict[str, str]:
+    """What the written file says of itself in its metadata."""
+    return {
+        f"{DOMAIN}.recipe": json.dumps(options_without_paths(recipe)),
+        f"{DOMAIN}.source_sha256": source.sha256,
+        **stamped(answers, classes.names),
+    }
 
 
 def _write_about(report: Report, recipe: Recipe, folder: Path) -> Report:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from crisp_onnx.data import Classes, Images
+import numpy as np
+import onnxruntime as ort
+
+from crisp_onnx.api.prepare import Prepared
+from crisp_onnx.data import Images
 from crisp_onnx.errors import CrispError, VerificationFailed
-from crisp_onnx.format import DOMAIN, with_bodies
+from crisp_onnx.format import with_bodies
 from crisp_onnx.masks import Plan
-from crisp_onnx.model import Model, Size, save
+from crisp_onnx.model import Model, save
 from crisp_onnx.passes import ApplyMasks, Declined, EmitHybrid, Pass, SliceHead, dense_passes, hybrid_passes, run_passes
-from crisp_onnx.recipe import Recipe, options_without_paths
+from crisp_onnx.recipe import Recipe
 from crisp_onnx.report.schema import Equivalence
-from crisp_onnx.runtime.evaluate import open_stock, outputs_of, worst_relative
+from crisp_onnx.runtime.evaluate import numbers_of, open_stock, worst_relative
 from crisp_onnx.runtime.never_slower import HostChoice, judge_layers
 from crisp_onnx.runtime.opening import runs_native, session
 from crisp_onnx.runtime.profit import Verdict
+from crisp_onnx.task import Classification
 
 TOLERANCE, NATIVE_TOLERANCE = 1e-5, 1e-4
 PROOF_IMAGES = 8
@@ -48,13 +52,16 @@ class _Rewritten:
     declined: tuple[Declined, ...]
 
 
-def emit(trained: Model, plan: Plan, recipe: Recipe, classes: Classes, source: Model, *, size: Size) -> Emitted:
-    """Rewrite the trained model into the form that the recipe asks for, and stamp its metadata.
+def emit(
+    trained: Model, plan: Plan, recipe: Recipe, prepared: Prepared, answers: Classification, stamp: Mapping[str, str]
+) -> Emitted:
+    """Rewrite the trained model into the form that the recipe asks for, with the entries of `stamp` in its metadata.
 
     Hybrid operators for this host (no `target`) are timed there; a layer that would not be faster stays an ordinary
-    operator. Open image sides count as those of `size`.
+    operator.
     """
-    head: tuple[Pass, ...] = (SliceHead(classes.indices),) if recipe.head == "slice" else ()
+    slicing = SliceHead(prepared.head, answers.wanted, prepared.shapes)
+    head: tuple[Pass, ...] = (slicing,) if recipe.head == "slice" else ()
     masked_graph = trained.graph()
     head_declined = run_passes((*head, ApplyMasks(plan)), masked_graph)
     if recipe.head == "slice" and any(d.pass_name == SliceHead.name for d in head_declined):
@@ -64,13 +71,13 @@ def emit(trained: Model, plan: Plan, recipe: Recipe, classes: Classes, source: M
     rewritten = _rewrite(masked, emitted)
     choice = HostChoice()
     if recipe.emit == "hybrid" and recipe.target is None:
-        choice = judge_layers(rewritten.model, size=size)
+        choice = judge_layers(rewritten.model, size=prepared.size)
     if choice.slower:
         emitted = emitted.without(choice.slower)
         rewritten = _rewrite(masked, emitted)
     slower = tuple(Declined(EmitHybrid.name, name, NOT_FASTER) for name in choice.slower)
     return Emitted(
-        rewritten.model.with_metadata(_metadata(recipe, classes, source)), masked, emitted,
+        rewritten.model.with_metadata(stamp), masked, emitted,
         (*rewritten.declined, *slower), choice.verdicts, _notes(choice),
     )  # fmt: skip
 
@@ -105,12 +112,17 @@ def prove(emitted: Emitted, path: Path, images: Images) -> Equivalence:
     dense = path.with_name("masked-dense.onnx")
     save(emitted.masked, dense)
     inputs = next(iter(images.batches(PROOF_IMAGES)))[0]
-    reference = outputs_of(open_stock(dense), inputs)
-    worst = worst_relative(reference, outputs_of(open_stock(path), inputs))
+    names = [spec.name for spec in emitted.masked.outputs if np.issubdtype(spec.dtype, np.floating)]
+    expected = numbers_of(open_stock(dense), inputs, names)
+
+    def worst_of(other: ort.InferenceSession) -> float:
+        return max(map(worst_relative, expected, numbers_of(other, inputs, names)))
+
+    worst = worst_of(open_stock(path))
     # A very deep float32 graph may round by more than the tolerance; the runtime's own folding shows by how much.
     rounding = 0.0
     if worst > TOLERANCE:
-        rounding = worst_relative(reference, outputs_of(open_stock(dense, optimised=False), inputs))
+        rounding = worst_of(open_stock(dense, optimised=False))
     dense.unlink()
     dense.with_name(dense.name + ".data").unlink(missing_ok=True)
     if worst > max(TOLERANCE, 2 * rounding):
@@ -120,7 +132,7 @@ def prove(emitted: Emitted, path: Path, images: Images) -> Equivalence:
         )
     native = None
     if runs_native(path):
-        native = worst_relative(reference, outputs_of(session(path), inputs))
+        native = worst_of(session(path))
         if native > max(NATIVE_TOLERANCE, 2 * rounding):
             raise VerificationFailed(
                 f"With the native kernels the written model differs from the masked dense graph by {native:.1e} "
@@ -128,11 +140,3 @@ def prove(emitted: Emitted, path: Path, images: Images) -> Equivalence:
                 "model; --emit dense avoids the hybrid operators."
             )
     return Equivalence(worst_relative=worst, native_worst_relative=native, images=len(inputs))
-
-
-def _metadata(recipe: Recipe, classes: Classes, source: Model) -> dict[str, str]:
-    return {
-        f"{DOMAIN}.recipe": json.dumps(options_without_paths(recipe)),
-        f"{DOMAIN}.classes": json.dumps(dict(zip(map(str, classes.indices), classes.names, strict=True))),
-        f"{DOMAIN}.source_sha256": source.sha256,
-    }

@@ -35,15 +35,11 @@ def check(model: Path, *, pattern: Pattern | None = None, preprocess: str | None
     prepared = prepare(model, size=size)
     graph = prepared.model.graph()
     layers = tuple(
-        LayerCheck(layer, reason_to_stay_dense(layer, pattern, classifier=prepared.classifier))
-        for layer in prepared.layers
+        LayerCheck(layer, reason_to_stay_dense(layer, pattern, left=prepared.left)) for layer in prepared.layers
     )
     notes += prepared.notes
-    if not prepared.classifier:
-        notes.append("No classifier was found behind the output, so --head slice is not possible.")
     try:
-        outputs = prepared.outputs
-        notes.append(f"{outputs} outputs, read as {'probabilities' if prepared.probabilities else 'logits'}.")
+        notes += prepared.outputs.notes(prepared.head)
     except CrispError as error:
         notes.append(str(error))
     unknown = [item.layer.name for item in layers if item.layer.positions is None]

@@ -14,7 +14,7 @@ from crisp_onnx.api.planning import make_task
 from crisp_onnx.api.prepare import Prepared
 from crisp_onnx.api.stopwatch import Stopwatch
 from crisp_onnx.bridge import GraphModule, compare_with_runtime, prepared_for, to_torch, usable_batch, write_back
-from crisp_onnx.data import Classes, Images, InputForm, Preprocess, hold_out
+from crisp_onnx.data import Images, InputForm, Preprocess, hold_out
 from crisp_onnx.errors import CrispError
 from crisp_onnx.masks import Plan, Planner
 from crisp_onnx.model import Model
@@ -23,6 +23,7 @@ from crisp_onnx.recipe import Recipe
 from crisp_onnx.recover import MODES, Training, output_moments, training_for
 from crisp_onnx.saliency import collect
 from crisp_onnx.synthesis import effort_for, synthesise
+from crisp_onnx.task import Classification, Head, layers_behind
 
 log = logging.getLogger(__name__)
 
@@ -67,30 +68,30 @@ def learn(
     prepared: Prepared,
     *,
     planner: Planner,
-    classes: Classes,
+    answers: Classification,
     form: InputForm,
     given: Images | None,
     watch: Stopwatch,
 ) -> Learned:
-    """Compress the weights for `classes`; without `given` images, synthesise some from the model itself.
+    """Compress the weights for the user's classes; without `given` images, synthesise some from the model itself.
 
     Raises:
         CrispError: nothing is prunable, the budget cannot be met, an operator has no bridge, or no such device.
     """
     torch.manual_seed(recipe.seed)
-    task = make_task(recipe, prepared, planner, classes)
+    task = make_task(recipe, planner, answers)
     with watch("bridge"):
         crossed = _cross(prepared, form, find_device(recipe.device))
     with watch("images"):
-        sight = _see(recipe, prepared, crossed, classes, form, given)
+        sight = _see(recipe, prepared, crossed, answers, form, given)
     epochs, notes = _epochs(recipe, crossed, given)
     if not crossed.module.statistics:
         with watch("statistics"):
-            crossed = _with_batch_norm(crossed, sight.images, classifier=prepared.classifier)
+            crossed = _with_batch_norm(crossed, sight.images, prepared.head)
     with watch("saliency"):
         statistics = collect(
             task.criterion, crossed.module, crossed.model, planner.candidates.free, images=sight.images,
-            classes=classes.indices, batch_size=crossed.batch, probabilities=prepared.probabilities, seed=recipe.seed,
+            task=answers, batch_size=crossed.batch, seed=recipe.seed,
         )  # fmt: skip
     mode = MODES["ramp" if epochs else "none"]
     with watch("recovery" if mode.trains else "masks"):
@@ -107,7 +108,7 @@ def learn(
 
 
 def _cross(prepared: Prepared, form: InputForm, device: torch.device) -> _Crossed:
-    module = to_torch(prepared.model)
+    module = to_torch(prepared.model, prepared.head.logits)
     fixed, size = prepared.batch, form.size
     compare_with_runtime(module, prepared.model, batches=(1, 3) if fixed is None else (fixed,), size=size)
     prepared_for(device, module)
@@ -119,7 +120,7 @@ def _see(
     recipe: Recipe,
     prepared: Prepared,
     crossed: _Crossed,
-    classes: Classes,
+    answers: Classification,
     form: InputForm,
     given: Images | None,
 ) -> _Sight:
@@ -128,10 +129,8 @@ def _see(
     if given is None:
         if not isinstance(form, Preprocess):
             raise CrispError("Rows of values cannot be synthesised from a model. Give some with --data.")
-        effort = replace(effort_for(form.size, len(classes), prepared.macs), batch=crossed.batch)
-        images = synthesise(
-            crossed.module, classes, form, effort, seed=recipe.seed, probabilities=prepared.probabilities
-        )
+        effort = replace(effort_for(form.size, len(answers.wanted), prepared.macs), batch=crossed.batch)
+        images = synthesise(crossed.module, answers, form, effort, seed=recipe.seed)
         note = (
             f"No images to learn from were given: {len(images)} were synthesised from the model itself. Saliency "
             "follows what the model believes of its classes. Pass --data to learn from real images."
@@ -156,16 +155,17 @@ def _epochs(recipe: Recipe, crossed: _Crossed, given: Images | None) -> tuple[in
     return epochs, ()
 
 
-def _with_batch_norm(crossed: _Crossed, images: Images, *, classifier: str) -> _Crossed:
-    """The same function with an identity BatchNorm behind every convolution but the classifier."""
+def _with_batch_norm(crossed: _Crossed, images: Images, head: Head) -> _Crossed:
+    """The same function with an identity BatchNorm behind every convolution that is trained, but the classifier."""
     graph = crossed.model.graph()
-    convolutions = [node for node in graph.nodes if node.op == "Conv" and node.name != classifier]
+    trained = layers_behind(graph, head.logits) - set(head.classifier)
+    convolutions = [node for node in graph.nodes if node.op == "Conv" and node.name in trained]
     if not convolutions:
         return crossed
     outputs = {node.name: node.outputs[0].name for node in convolutions}
     moments = output_moments(crossed.module, outputs, images, batch_size=min(crossed.batch, 16))
     run_passes((InsertBatchNorm(moments),), graph)
     extended = crossed.model.with_graph(graph)
-    module = prepared_for(next(crossed.module.parameters()).device, to_torch(extended))
+    module = prepared_for(next(crossed.module.parameters()).device, to_torch(extended, head.logits))
     module.takes = crossed.module.takes
     return _Crossed(extended, module, crossed.batch)

@@ -7,7 +7,6 @@ import numpy as np
 from crisp_onnx.api.prepare import Prepared
 from crisp_onnx.api.steering import hardware_target
 from crisp_onnx.cost.steer import Steered
-from crisp_onnx.data import Classes
 from crisp_onnx.errors import CrispError
 from crisp_onnx.format import parse_pattern
 from crisp_onnx.lowering import lower
@@ -15,6 +14,7 @@ from crisp_onnx.masks import Candidates, Planner, Threshold, check_keep_dense, r
 from crisp_onnx.recipe import DEFAULT_SPARSITY, Recipe
 from crisp_onnx.recover import Task
 from crisp_onnx.saliency import criterion_named
+from crisp_onnx.task import Classification
 
 
 def make_planner(recipe: Recipe, prepared: Prepared) -> Planner:
@@ -26,7 +26,7 @@ def make_planner(recipe: Recipe, prepared: Prepared) -> Planner:
     pattern = parse_pattern(recipe.pattern, block=recipe.block, vector_rows=recipe.vector_rows)
     check_keep_dense(recipe.keep_dense, prepared.layers)
     reasons = {
-        layer.name: reason_to_stay_dense(layer, pattern, keep_dense=recipe.keep_dense, classifier=prepared.classifier)
+        layer.name: reason_to_stay_dense(layer, pattern, keep_dense=recipe.keep_dense, left=prepared.left)
         for layer in prepared.layers
     }
     candidates = Candidates(prepared.layers, pattern, reasons)
@@ -40,12 +40,9 @@ def make_planner(recipe: Recipe, prepared: Prepared) -> Planner:
     return planner
 
 
-def make_task(recipe: Recipe, prepared: Prepared, planner: Planner, classes: Classes) -> Task:
+def make_task(recipe: Recipe, planner: Planner, answers: Classification) -> Task:
     """What recovery trains for and `planner` chooses masks for."""
-    return Task(
-        planner, criterion_named(recipe.saliency), classes.indices,
-        all_outputs=recipe.head == "keep", probabilities=prepared.probabilities,
-    )  # fmt: skip
+    return Task(planner, criterion_named(recipe.saliency), answers, all_outputs=recipe.head == "keep")
 
 
 def _planner(recipe: Recipe, prepared: Prepared, candidates: Candidates) -> Planner:

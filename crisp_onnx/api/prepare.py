@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,34 +14,35 @@ from crisp_onnx.model import (
     Model,
     Size,
     WeightLayer,
-    classifier_chain,
     height_and_width,
     load,
     tensor_shapes,
     weight_layers,
 )
-from crisp_onnx.model.classifier import ends_in_softmax
 from crisp_onnx.model.overridable import note_on_overrides
 from crisp_onnx.model.shapes import Shapes
 from crisp_onnx.passes import Declined
+from crisp_onnx.task import Head, Outputs, layers_behind, read_outputs
 
-log = logging.getLogger(__name__)
+CLASSIFIER = "classifier: its rows are the classes (--head slice keeps only those of the user)"
 
 
 @dataclass(frozen=True)
 class Prepared:
     """`source` is the file as given; `model` the simplified graph; `layers` its weight layers.
 
-    `size`: height and width that open image sides count as. `batch`: images that the model answers at a time, None for
-    any. `notes`: what the user should know of the file.
+    `outputs`: what each output is; `output`: the one that the user chose. `left`: why layers stay dense, by name, where
+    the answers decide it. `size`: height and width that open image sides count as. `batch`: images that the model
+    answers at a time, None for any. `notes`: what the user should know of the file.
     """
 
     source: Model
     model: Model
     layers: tuple[WeightLayer, ...]
     shapes: Shapes
-    classifier: str
-    probabilities: bool
+    outputs: Outputs
+    output: str | None
+    left: Mapping[str, str]
     declined: tuple[Declined, ...]
     size: Size
     batch: int | None
@@ -53,20 +54,19 @@ class Prepared:
         return sum(layer.macs for layer in self.layers)
 
     @property
-    def outputs(self) -> int:
-        """Number of classes the model knows."""
-        shape = self.shapes.get(self.model.output.name, ())
-        wide = [side for side in shape[1:] if side != 1]
-        if len(wide) > 1 or len(shape) < 2:
-            raise CrispError(
-                f"Output {self.model.output.name!r} has shape {shape}, which is not one row of class logits. "
-                "Only classifiers can be compressed for classes."
-            )
-        return wide[0] if wide else 1
+    def head(self) -> Head:
+        """The output that scores the classes.
+
+        Raises:
+            CrispError: there is none, or it is not clear which.
+        """
+        return self.outputs.chosen(self.output, self.source.path.name)
 
 
-def prepare(path: Path, *, size: int | Size = DEFAULT_SIZE) -> Prepared:
+def prepare(path: Path, *, size: int | Size = DEFAULT_SIZE, output: str | None = None) -> Prepared:
     """Load, upgrade and simplify a model. Open image sides count as `size`: pixels of both, or height and width.
+
+    `output`: the name of the output that scores the classes, where the file has several.
 
     Raises:
         CrispError: the file is broken, has several inputs, or cannot be upgraded.
@@ -77,17 +77,22 @@ def prepare(path: Path, *, size: int | Size = DEFAULT_SIZE) -> Prepared:
         simplified = require_same_answers(source, simplified, size=size)
     model = simplified.model
     shapes = tensor_shapes(model, size=size)
-    graph = model.graph()
-    chain = classifier_chain(graph)
+    outputs, layers = read_outputs(model, shapes), weight_layers(model, shapes)
+    left = _left(model, layers, outputs, output)
     return Prepared(
-        source,
-        model,
-        weight_layers(model, shapes),
-        shapes,
-        chain[0].name if chain else "",
-        ends_in_softmax(graph),
-        simplified.declined,
-        size,
-        simplified.batch,
+        source, model, layers, shapes, outputs, output, left, simplified.declined, size, simplified.batch,
         tuple(filter(None, (note_on_overrides(source.proto), *simplified.notes))),
-    )
+    )  # fmt: skip
+
+
+def _left(model: Model, layers: Sequence[WeightLayer], outputs: Outputs, output: str | None) -> dict[str, str]:
+    """Why the classifiers stay dense, and the layers that do not lead to the answers: nothing says what they need."""
+    left = {name: CLASSIFIER for head in outputs.heads for name in head.classifier}
+    try:
+        head = outputs.chosen(output, model.path.name)
+    except CrispError:  # said by those who need a classifier
+        return left
+    left |= dict.fromkeys(head.classifier, CLASSIFIER)
+    behind = layers_behind(model.graph(), head.logits)
+    unread = f"it does not lead to output {head.output!r}, by which the model is judged"
+    return {layer.name: unread for layer in layers if layer.name not in behind} | left

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,8 @@ from crisp_onnx.report.findings import Verification
 from crisp_onnx.runtime.evaluate import Floats, compare_on, open_stock, outputs_of, worst_relative
 from crisp_onnx.runtime.latency import measure_files, seeded_input
 from crisp_onnx.runtime.opening import runtime_text
+from crisp_onnx.task import Classification, Head, Stamp, read_stamp, task_of
+from crisp_onnx.task.score import shares_of_wanted
 
 SEEDED_IMAGES = 8
 
@@ -31,6 +33,7 @@ def verify(
     data: Path | None = None,
     labels: Path | None = None,
     preprocess: str | None = None,
+    output_name: str | None = None,
 ) -> Verification:
     """Compare both files. Without `classes`, those that the compressed file was made for.
 
@@ -41,20 +44,22 @@ def verify(
     """
     first, second = load(original), load(compressed)
     _check_pair(first, second)
+    stamp = read_stamp(second.metadata)
     form = find_form(preprocess, first, data)
-    prepared = prepare(original, size=form.size)
+    recorded = stamp.output if stamp and stamp.output in {spec.name for spec in first.outputs} else None
+    prepared = prepare(original, size=form.size, output=output_name or recorded)
     known = find_labels(labels, prepared, data)
-    chosen = (
-        find_classes(classes, known, prepared.outputs) if classes is not None else _recorded(second, prepared.outputs)
-    )
+    head = prepared.head
+    chosen = find_classes(classes, known, head.classes) if classes is not None else _recorded(stamp, head)
     if data is not None and chosen is None:
         raise CrispError(f"Say with --classes which classes to judge: {compressed} does not record any.")
     seeded = seeded_input(first.input, batch=SEEDED_IMAGES, size=form.size)
-    dense = open_stock(original)
-    expected = outputs_of(dense, seeded)
-    hybrid, answers = _run(compressed, seeded)
-    sessions = (dense, hybrid)
-    worst = _worst(expected, answers, chosen, compressed)
+    dense, hybrid = open_stock(original), _opened(compressed)
+    expected, answers = outputs_of(dense, seeded, head.output), _run(hybrid, seeded, head.output, compressed)
+    columns = _columns(stamp, head, answers, compressed)
+    task = task_of(head, columns if chosen is None else chosen.indices)
+    tasks = (task, _on(columns, task, compressed))
+    worst = worst_relative(*(shares_of_wanted(rows, of) for rows, of in zip((expected, answers), tasks, strict=True)))
     comparison = None
     notes = list(filter(None, [form.assumed and form.assumed.capitalize() + ".", _origin_note(first, second)]))
     if data is not None and chosen is not None:
@@ -63,7 +68,7 @@ def verify(
         if images.labels is None:
             notes.append(f"Accuracy is not measured: {images.source} has no labels.")
         else:
-            comparison = compare_on(sessions, images, chosen.indices)
+            comparison = compare_on((dense, hybrid), tasks, images)
     else:
         notes.append("Accuracy is not measured: no images were given. Pass --data.")
     timing = measure_files([original, compressed], first.input, size=form.size)
@@ -88,35 +93,51 @@ def _origin_note(first: Model, second: Model) -> str:
     return "" if same else f"{second.path} was made from another file than {first.path}: the hashes differ."
 
 
-def _run(compressed: Path, inputs: npt.NDArray[np.float32]) -> tuple[ort.InferenceSession, Floats]:
+def _opened(compressed: Path) -> ort.InferenceSession:
     try:
-        session = open_stock(compressed)
-        return session, outputs_of(session, inputs)
+        return open_stock(compressed)
     except CrispError as error:
         raise VerificationFailed(f"{compressed} is damaged: {error}") from error
 
 
-def _recorded(compressed: Model, outputs: int) -> Classes | None:
-    """The classes in the compressed file's metadata; a help to the user, never needed to run the file."""
+def _run(session: ort.InferenceSession, inputs: npt.NDArray[np.float32], output: str, path: Path) -> Floats:
     try:
-        table = json.loads(compressed.metadata.get(f"{DOMAIN}.classes", ""))
-        found = Classes(tuple(int(index) for index in table), tuple(map(str, table.values())))
-    except (ValueError, AttributeError, TypeError, CrispError):
-        return None
-    return found if min(found.indices) >= 0 and max(found.indices) < outputs else None
-
-
-def _worst(first: np.ndarray, second: np.ndarray, classes: Classes | None, path: Path) -> float:
-    if not np.isfinite(second).all():
+        answers = outputs_of(session, inputs, output)
+    except CrispError as error:
+        raise VerificationFailed(f"{path} is damaged: {error}") from error
+    if not np.isfinite(answers).all():
         raise VerificationFailed(f"{path} answers with values that are not finite. Compress the model again.")
-    if classes is not None:
-        among = list(classes.indices)
-        sliced = second.shape[1] == len(among)
-        first = first[:, among]
-        second = second if sliced or second.shape[1] <= max(among) else second[:, among]
-    if first.shape != second.shape:
+    return answers
+
+
+def _recorded(stamp: Stamp | None, head: Head) -> Classes | None:
+    """The classes that the compressed file was made for, if they are classes of this model."""
+    if stamp is None or max(stamp.classes) >= head.classes:
+        return None
+    return Classes(tuple(stamp.classes), tuple(stamp.classes.values()))
+
+
+def _columns(stamp: Stamp | None, head: Head, answers: Floats, path: Path) -> tuple[int, ...]:
+    """The class of each column of the compressed file's answers: as it records, or all in order."""
+    width = answers.shape[1]
+    columns = tuple(range(head.classes)) if stamp is None else stamp.columns
+    if width != len(columns):
         raise VerificationFailed(
-            f"{path} has {second.shape[1]} outputs where the original has {first.shape[1]}. Name the classes with "
-            "--classes if its head was sliced."
+            f"{path} answers with {width} columns, "
+            + (f"the original with {head.classes}, and does not record which classes they are."
+               if stamp is None else f"but records {len(columns)}: it was changed.")
+        )  # fmt: skip
+    if max(columns) >= head.classes:
+        raise VerificationFailed(f"{path} scores class {max(columns)}, and the original has {head.classes} classes.")
+    return columns
+
+
+def _on(columns: tuple[int, ...], task: Classification, path: Path) -> Classification:
+    """The task of the compressed file."""
+    missing = [index for index in task.wanted if index not in columns]
+    if missing:
+        raise CrispError(
+            f"{path} has no column for class {missing[0]}: its head was cut down to the classes "
+            f"{', '.join(map(str, columns))}. Name some of these with --classes."
         )
-    return worst_relative(first, second)
+    return replace(task, columns=columns)

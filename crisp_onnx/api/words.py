@@ -34,7 +34,7 @@ def find_labels(path: Path | None, prepared: Prepared, *sources: Source | None) 
     found = labels_from_metadata(prepared.source.metadata)
     for source in sources:
         if found is None and source is not None:
-            found = source_labels(source, prepared.outputs)
+            found = source_labels(source, prepared.head.classes)
     return found
 
 

@@ -20,19 +20,24 @@ from crisp_onnx.model.overridable import overridable
 OLDEST_OPSET, NEWEST_OPSET = 13, 28
 
 
-def missing_operators(model: Model) -> dict[str, tuple[str, ...]]:
-    """Names of the nodes by operator, for each operator that the bridge lacks; foreign ones as `domain::Operator`."""
-    return _missing(model.graph())
+def missing_operators(model: Model, output: str | None = None) -> dict[str, tuple[str, ...]]:
+    """Names of the nodes by operator, for each operator that the bridge lacks; foreign ones as `domain::Operator`.
+
+    With `output` only nodes that this tensor needs count.
+    """
+    return _missing(_graph(model, output))
 
 
-def to_torch(model: Model) -> GraphModule:
+def to_torch(model: Model, output: str | None = None) -> GraphModule:
     """The model as a torch module in eval mode, its weights as parameters under their initializer names.
+
+    `output`: any tensor of the graph; the module then answers with it and holds nothing that it does not need.
 
     Raises:
         CrispError: operators are missing (all are listed), the opset is outside 13 to 28, or a constant has an
             element type that torch lacks.
     """
-    graph = model.graph()
+    graph = _graph(model, output)
     missing = _missing(graph)
     if missing:
         rows = [
@@ -55,6 +60,14 @@ def to_torch(model: Model) -> GraphModule:
             tensor.to_constant(numpy_helper.to_array(overrides[tensor.name]))
     graph.inputs = [tensor for tensor in graph.inputs if tensor.name not in overrides]
     return _module(graph, model.opset, frozenset(overrides)).eval()
+
+
+def _graph(model: Model, output: str | None) -> gs.Graph:
+    graph = model.graph()
+    if output is not None and [tensor.name for tensor in graph.outputs] != [output]:
+        graph.outputs = [graph.tensors()[output]]
+        graph.cleanup(remove_unused_graph_inputs=False)
+    return graph
 
 
 def _missing(graph: gs.Graph) -> dict[str, tuple[str, ...]]:

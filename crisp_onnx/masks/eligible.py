@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from crisp_onnx.errors import CrispError, nearest
 from crisp_onnx.format.pattern import Pattern
@@ -11,13 +11,13 @@ from crisp_onnx.model import WeightLayer
 
 
 def reason_to_stay_dense(
-    layer: WeightLayer, pattern: Pattern, *, keep_dense: Sequence[str] = (), classifier: str = ""
+    layer: WeightLayer, pattern: Pattern, *, keep_dense: Sequence[str] = (), left: Mapping[str, str] | None = None
 ) -> str:
-    """A sentence, or an empty string for a layer that may become sparse. `classifier`: name of the last layer."""
+    """A sentence, or an empty string for a layer that may become sparse. `left`: reasons by the name of a layer."""
     if layer.obstacle:
         return layer.obstacle
-    if layer.name == classifier:
-        return "classifier: its rows are the classes (--head slice keeps only those of the user)"
+    if left and layer.name in left:
+        return left[layer.name]
     rows, columns = layer.shape[0], layer.shape[1] * layer.shape[2] * layer.shape[3]
     if rows < pattern.block or columns < pattern.block:
         return f"smaller than one block: {rows} x {columns} against {pattern.block} x {pattern.block}"

@@ -1,6 +1,5 @@
 """Stage 1, read: load and check an ONNX file, find its weight layers, write files atomically."""
 
-from crisp_onnx.model.classifier import classifier_chain
 from crisp_onnx.model.layers import WeightLayer, weight_layers
 from crisp_onnx.model.names import fresh_name, tensor_names
 from crisp_onnx.model.opset import upgrade
@@ -15,7 +14,6 @@ __all__ = [
     "Size",
     "TensorSpec",
     "WeightLayer",
-    "classifier_chain",
     "fresh_name",
     "height_and_width",
     "load",

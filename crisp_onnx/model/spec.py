@@ -95,11 +95,9 @@ class Model:
         return specs[0]
 
     @property
-    def output(self) -> TensorSpec:
-        """The first output, read as the class logits."""
-        if not self.proto.graph.output:
-            raise CrispError(f"{self.path.name} has no output. Export it again.")
-        return _spec(self.proto.graph.output[0])
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """Every output that is a tensor, in the order of the file."""
+        return tuple(_spec(value) for value in self.proto.graph.output if value.type.HasField("tensor_type"))
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -163,7 +161,7 @@ class Model:
 
 
 def _as_input(stored: onnx.TensorProto, tensors: Mapping[str, gs.Tensor]) -> gs.Variable:
-    given = gs.Variable(stored.name, numpy_dtype(stored.data_type), list(stored.dims))
+    given = gs.Variable(stored.name, numpy_dtype(stored.data_type, stored.name), list(stored.dims))
     constant = tensors.get(stored.name)
     for node in list(constant.outputs) if constant is not None else ():
         for place, tensor in enumerate(node.inputs):

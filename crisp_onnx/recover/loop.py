@@ -28,7 +28,7 @@ from crisp_onnx.recover.state import State, copied, restore
 from crisp_onnx.recover.statistics import reestimate
 from crisp_onnx.recover.task import Task
 from crisp_onnx.recover.training import Training
-from crisp_onnx.saliency.loss import as_tensor, logits_of
+from crisp_onnx.task.loss import logits_of
 
 MAX_GRADIENT_NORM = 5.0
 
@@ -51,7 +51,6 @@ class Loop:
         self.teach: Forward = compiled(teacher, steps=self.steps, pixels=height * width, device=self.device)
         self.optimizer = _optimizer(module, training)
         self.generator = torch.Generator().manual_seed(training.seed)
-        self.classes = as_tensor(task.classes, self.device)
 
     def run(self, until: int | None = None) -> None:
         """Train to the end, or until that many steps are done."""
@@ -150,9 +149,9 @@ class Loop:
             with torch.no_grad():
                 taught = self.teach(batch)
             answered = self.forward(batch)
-        student = logits_of(answered, probabilities=self.task.probabilities)
-        teacher = logits_of(taught, probabilities=self.task.probabilities)
-        loss = objective(student, teacher, target, self.classes, all_outputs=self.task.all_outputs)
+        answers = self.task.answers
+        student, teacher = logits_of(answered, answers), logits_of(taught, answers)
+        loss = objective(student, teacher, target, answers, all_outputs=self.task.all_outputs)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
 

@@ -7,7 +7,7 @@ import torch
 from crisp_onnx.bridge import GraphModule, to_batch
 from crisp_onnx.data import Images
 from crisp_onnx.recover.task import Task
-from crisp_onnx.saliency.loss import as_tensor, logits_of, pseudo_labels
+from crisp_onnx.task.loss import logits_of, preferred
 
 TOLERATED_LOSS = 0.02
 IMAGES = 256
@@ -21,7 +21,6 @@ def mirror_safe(
     Without labels, "right" is the class it prefers on the plain image. At most 256 images are asked.
     """
     device = next(module.parameters()).device
-    classes = as_tensor(task.classes, device)
     places = torch.linspace(0, len(images) - 1, min(IMAGES, len(images))).round().long().numpy()
     right = [0, 0]
     module.eval()
@@ -30,8 +29,7 @@ def mirror_safe(
             plain = to_batch(inputs, device)
             answers = []
             for batch in (plain, plain.flip(2 if channels_last else 3)):
-                logits = logits_of(module(batch), probabilities=task.probabilities)
-                answers.append(pseudo_labels(logits, classes))
+                answers.append(preferred(logits_of(module(batch), task.answers), task.answers))
             truth = answers[0] if labels is None else torch.from_numpy(labels).to(device)
             right = [count + int((answer == truth).sum()) for count, answer in zip(right, answers, strict=True)]
     return right[1] >= right[0] - TOLERATED_LOSS * len(places)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from crisp_onnx.masks import Planner
 from crisp_onnx.saliency import Criterion
+from crisp_onnx.task import Classification
 
 
 @dataclass(frozen=True)
@@ -14,9 +15,8 @@ class Task:
 
     planner: Planner
     criterion: Criterion
-    classes: tuple[int, ...]
+    answers: Classification
     all_outputs: bool
-    probabilities: bool = False
 
     @property
     def weights(self) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +14,12 @@ from crisp_onnx.data import Images
 from crisp_onnx.errors import CrispError
 from crisp_onnx.progress import bar
 from crisp_onnx.runtime.opening import SLEEP_BETWEEN_RUNS
+from crisp_onnx.task import Classification
+from crisp_onnx.task.score import preferred
 
 Floats = npt.NDArray[np.floating]
+Piece = tuple[npt.NDArray[np.float32], list[Floats]]
+"""Images that were fed, and the outputs for them."""
 
 
 @dataclass(frozen=True)
@@ -54,63 +58,76 @@ def open_stock(path: Path, *, threads: int = 0, optimised: bool = True) -> ort.I
         raise CrispError(f"ONNX Runtime cannot load {path}: {_first_line(error)}") from error
 
 
-def outputs_of(session: ort.InferenceSession, inputs: npt.NDArray[np.float32]) -> Floats:
-    """The first output as (n, outputs); a session with a fixed batch is fed in pieces of it.
+def outputs_of(session: ort.InferenceSession, inputs: npt.NDArray[np.float32], output: str) -> Floats:
+    """That output as (n, columns); a session with a fixed batch is fed in pieces of it.
 
     One that leaves its batch open but does not run on several images is fed one by one.
 
     Raises:
         CrispError: ONNX Runtime cannot run the model on these inputs.
     """
+    rows = [answers[0].reshape(len(fed), -1) for fed, answers in _run_in_pieces(session, inputs, [output])]
+    return np.concatenate(rows)[: len(inputs)]
+
+
+def numbers_of(session: ort.InferenceSession, inputs: npt.NDArray[np.float32], outputs: Sequence[str]) -> list[Floats]:
+    """All numbers of each of these outputs in one row; what a fixed batch is filled up with is answered too.
+
+    Raises:
+        CrispError: ONNX Runtime cannot run the model on these inputs.
+    """
+    pieces = [answers for _, answers in _run_in_pieces(session, inputs, outputs)]
+    return [np.concatenate([answers[place].reshape(-1) for answers in pieces]) for place in range(len(outputs))]
+
+
+def _run_in_pieces(
+    session: ort.InferenceSession, inputs: npt.NDArray[np.float32], outputs: Sequence[str]
+) -> list[Piece]:
+    """As many images at a time as the file fixes, the last piece filled up with zeros, and the outputs for them."""
     spec = session.get_inputs()[0]
     fixed = spec.shape[0] if spec.shape and isinstance(spec.shape[0], int) else None
     try:
-        return _in_pieces(session, inputs, fixed or len(inputs))
+        return list(_in_pieces(session, inputs, outputs, fixed or len(inputs)))
     except CrispError:
         if fixed is not None or len(inputs) < 2:
             raise
-        return _in_pieces(session, inputs, 1)
+        return list(_in_pieces(session, inputs, outputs, 1))
 
 
-def _in_pieces(session: ort.InferenceSession, inputs: npt.NDArray[np.float32], size: int) -> Floats:
-    name, output = session.get_inputs()[0].name, session.get_outputs()[0].name
-    rows = []
+def _in_pieces(
+    session: ort.InferenceSession, inputs: npt.NDArray[np.float32], outputs: Sequence[str], size: int
+) -> Iterator[Piece]:
+    name = session.get_inputs()[0].name
     for start in range(0, len(inputs), size):
         piece = inputs[start : start + size]
         padded = np.concatenate([piece, np.zeros((size - len(piece), *piece.shape[1:]), piece.dtype)])
         try:
-            answer = session.run([output], {name: padded})[0]
+            yield padded, session.run(list(outputs), {name: padded})
         except Exception as error:  # onnxruntime raises a type per error code, without a common base
             raise CrispError(f"ONNX Runtime cannot run the model: {_first_line(error)}") from error
-        rows.append(answer.reshape(size, -1)[: len(piece)])
-    return np.concatenate(rows)
 
 
 def compare_on(
     sessions: tuple[ort.InferenceSession, ort.InferenceSession],
+    tasks: tuple[Classification, Classification],
     images: Images,
-    classes: Sequence[int],
     *,
     batch_size: int = 32,
 ) -> Comparison:
-    """Run both models over all labelled images once. A model with as many outputs as classes has a sliced head."""
-    chosen = np.asarray(classes)
+    """Run both models, each with its task, over all labelled images once."""
     right, restricted = np.zeros(2, int), np.zeros(2, int)
     agreement = 0
     with bar("accuracy", len(images)) as advance:
         for inputs, labels in images.batches(batch_size):
             if labels is None:
                 raise CrispError(f"{images.source} has no labels, so accuracy cannot be measured on it.")
-            preferred = []
-            for number, session in enumerate(sessions):
-                scores = outputs_of(session, inputs)
-                sliced = scores.shape[1] == len(chosen)
-                among = chosen[(scores if sliced else scores[:, chosen]).argmax(1)]
-                best = among if sliced else scores.argmax(1)
-                right[number] += int((best == labels).sum())
-                restricted[number] += int((among == labels).sum())
-                preferred.append(among)
-            agreement += int((preferred[0] == preferred[1]).sum())
+            found = [
+                preferred(outputs_of(session, inputs, task.output), task)
+                for session, task in zip(sessions, tasks, strict=True)
+            ]
+            right += [int((answers.all == labels).sum()) for answers in found]
+            restricted += [int((answers.wanted == labels).sum()) for answers in found]
+            agreement += int((found[0].wanted == found[1].wanted).sum())
             advance(len(inputs))
     n = len(images)
     first, second = (Counts(int(r), int(k), n) for r, k in zip(right, restricted, strict=True))

@@ -13,6 +13,7 @@ from crisp_onnx.model import Model, WeightLayer
 from crisp_onnx.saliency.criteria import Criterion
 from crisp_onnx.saliency.gradients import gradient_sums
 from crisp_onnx.saliency.inputs import input_squares
+from crisp_onnx.task import Classification
 
 
 def collect(
@@ -22,16 +23,15 @@ def collect(
     layers: Sequence[WeightLayer],
     *,
     images: Images,
-    classes: tuple[int, ...],
+    task: Classification,
     batch_size: int = 64,
-    probabilities: bool = False,
     seed: int = 0,
 ) -> dict[str, Tensor]:
     """The criterion's statistic by weight name, each in a shape that goes with the stored weight."""
     parameters = dict(module.named_parameters())
     names = [layer.weight for layer in layers]
     if criterion.from_gradients:
-        sums = gradient_sums(module, names, images, classes, batch_size=batch_size, probabilities=probabilities)
+        sums = gradient_sums(module, names, images, task, batch_size=batch_size)
         return (sums.absolute if criterion.needs == "gradient_abs" else sums.square).means()
     if criterion.needs == "input_norm":
         squares = input_squares(module, layers, model.graph(), images, batch_size=batch_size)

@@ -12,8 +12,9 @@ from torch import Tensor
 from crisp_onnx.bridge import GraphModule, to_batch
 from crisp_onnx.data import Images
 from crisp_onnx.progress import bar
-from crisp_onnx.saliency.loss import as_tensor, class_loss, logits_of, pseudo_labels
 from crisp_onnx.saliency.sums import Sums
+from crisp_onnx.task import Classification
+from crisp_onnx.task.loss import logits_of, preferred, truth_loss
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,9 @@ def gradient_sums(
     module: GraphModule,
     weights: Sequence[str],
     images: Images,
-    classes: tuple[int, ...],
+    task: Classification,
     *,
     batch_size: int = 64,
-    probabilities: bool = False,
 ) -> GradientSums:
     """Run forward and backward over all images once; memory does not grow with their number.
 
@@ -54,12 +54,11 @@ def gradient_sums(
     device = chosen[0].device
     absolute = [torch.zeros_like(p) for p in chosen]
     square = [torch.zeros_like(p) for p in chosen]
-    wanted = as_tensor(classes, device)
     with _only(module, chosen), bar("saliency", len(images)) as advance:
         for inputs, labels in images.batches(batch_size):
-            logits = logits_of(module(to_batch(inputs, device)), probabilities=probabilities)
-            target = pseudo_labels(logits.detach(), wanted) if labels is None else torch.from_numpy(labels).to(device)
-            gradients = torch.autograd.grad(class_loss(logits, target, wanted), chosen)
+            logits = logits_of(module(to_batch(inputs, device)), task)
+            target = preferred(logits.detach(), task) if labels is None else torch.from_numpy(labels).to(device)
+            gradients = torch.autograd.grad(truth_loss(logits, target, task), chosen)
             for total, total_square, gradient in zip(absolute, square, gradients, strict=True):
                 total.add_(gradient.abs(), alpha=len(inputs))
                 total_square.addcmul_(gradient, gradient, value=len(inputs))

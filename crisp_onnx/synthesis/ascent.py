@@ -15,11 +15,9 @@ from math import cos, pi
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from crisp_onnx.bridge import GraphModule
 from crisp_onnx.data.arrays import ArrayStore, spooled
-from crisp_onnx.data.classes import Classes
 from crisp_onnx.data.images import Images
 from crisp_onnx.data.pixels import Pixels
 from crisp_onnx.data.preprocess import Preprocess
@@ -27,6 +25,8 @@ from crisp_onnx.errors import CrispError
 from crisp_onnx.progress import bar
 from crisp_onnx.synthesis.moments import BatchNormSite, batch_norm_sites, fixed_weights, moment_distance
 from crisp_onnx.synthesis.spectrum import halved, random_frequencies, shifted, to_pixels
+from crisp_onnx.task import Classification
+from crisp_onnx.task.loss import logits_of, preferred, truth_loss
 
 log = logging.getLogger(__name__)
 
@@ -66,15 +66,14 @@ def effort_for(size: tuple[int, int], classes: int, macs: int) -> Effort:
 
 @dataclass(frozen=True, eq=False)
 class _Job:
-    """What all batches share. `classes` is (k,) output indices; `low` and `high` (c, 1, 1) bound the model's input."""
+    """What all batches share. `low` and `high` (c, 1, 1) bound the model's input."""
 
     module: GraphModule
     sites: tuple[BatchNormSite, ...]
-    classes: Tensor
     preprocess: Preprocess
     low: Tensor
     high: Tensor
-    probabilities: bool
+    task: Classification
     effort: Effort
     generator: torch.Generator
 
@@ -85,43 +84,32 @@ class _Job:
         return values if self.preprocess.layout == "NCHW" else values.permute(0, 2, 3, 1)
 
     def answer(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Logits (b, outputs) and the tensors that BatchNorm normalises."""
+        """Logits (b, columns) and the tensors that BatchNorm normalises."""
         output = self.module.output_names[0]
         wanted = [output, *(site.tensor for site in self.sites)]
         tensors = self.module.run({self.module.input_names[0]: self.inputs(images)}, wanted)
-        logits = tensors[output].flatten(1).float()
-        return (logits.clamp_min(1e-12).log() if self.probabilities else logits), tensors
+        return logits_of(tensors[output], self.task), tensors
 
-    def loss(self, images: Tensor, places: Tensor) -> Tensor:
-        """Cross-entropy over the user's classes (over all outputs when there is one class) and the moments' distance.
+    def loss(self, images: Tensor, labels: Tensor) -> Tensor:
+        """The task's loss against the classes (b,) that the images are made for, and the moments' distance.
 
         A raw logit beside the cross-entropy made images that the model is too sure of: their gradients say little.
         """
         logits, tensors = self.answer(images)
-        if len(self.classes) == 1:
-            of_class = functional.cross_entropy(logits, self.classes[places])
-        else:
-            of_class = functional.cross_entropy(logits.index_select(1, self.classes), places)
+        of_class = truth_loss(logits, labels, self.task)
         return of_class + MOMENTS * moment_distance(tensors, self.sites) if self.sites else of_class
 
 
 def synthesise(
-    module: GraphModule,
-    classes: Classes,
-    preprocess: Preprocess,
-    effort: Effort,
-    *,
-    seed: int = 0,
-    probabilities: bool = False,
+    module: GraphModule, task: Classification, preprocess: Preprocess, effort: Effort, *, seed: int = 0
 ) -> Images:
-    """Images of the classes, the same number of each, labelled with the class that they were made for.
+    """Images of the task's wanted classes, the same number of each, labelled with the class that they were made for.
 
     They are held as 8-bit pixels in a temporary file. No steps give smooth noise. The same seed and number of threads
     give the same images.
 
     Args:
         effort: `effort_for` has one that ends in minutes.
-        probabilities: the model ends in Softmax.
 
     Raises:
         CrispError: the model cannot run images of the preprocessing's size, or its gradients are not finite.
@@ -129,18 +117,17 @@ def synthesise(
     module.eval()
     device = next(module.parameters()).device
     low, high = (torch.from_numpy(bound).to(device)[:, None, None] for bound in preprocess.bounds())
-    indices = torch.tensor(classes.indices, device=device)
     sites, generator = batch_norm_sites(module), torch.Generator().manual_seed(seed)
-    job = _Job(module, sites, indices, preprocess, low, high, probabilities, effort, generator)
+    job = _Job(module, sites, preprocess, low, high, task, effort, generator)
     if not job.sites:
         log.info("the model keeps no BatchNorm statistics, so its images follow the class alone")
     height, width = preprocess.size
-    places = torch.arange(effort.per_class * len(classes), device=device) % len(classes)
-    batches = torch.split(places, max(1, min(effort.batch, BATCH_PIXELS // (height * width))))
+    labels = torch.tensor(task.wanted, device=device).repeat(effort.per_class)
+    batches = torch.split(labels, max(1, min(effort.batch, BATCH_PIXELS // (height * width))))
     with fixed_weights(module), bar("synthesis", effort.steps * len(batches)) as advance:
         array = spooled(_each_batch(job, batches, advance), (height, width, preprocess.channels))
     fitted = replace(preprocess, resize=None)
-    return Images(ArrayStore(array, SOURCE), np.arange(len(array)), indices[places].cpu().numpy(), fitted, SOURCE)
+    return Images(ArrayStore(array, SOURCE), np.arange(len(array)), labels.cpu().numpy(), fitted, SOURCE)
 
 
 def _each_batch(job: _Job, batches: tuple[Tensor, ...], advance: Callable[[int], None]) -> Iterator[Pixels]:
@@ -148,18 +135,18 @@ def _each_batch(job: _Job, batches: tuple[Tensor, ...], advance: Callable[[int],
     size, channels = job.preprocess.size, job.preprocess.channels
     half = job.effort.steps > 0 and _runs_halved(job, len(batches[0]))
     recognised = 0
-    for places in batches:
-        start = random_frequencies(len(places), channels, size, job.generator).to(places.device)
-        images = to_pixels(_descended(job, start, places, half, advance), size)
+    for labels in batches:
+        start = random_frequencies(len(labels), channels, size, job.generator).to(labels.device)
+        images = to_pixels(_descended(job, start, labels, half, advance), size)
         with torch.no_grad():
             logits, _ = job.answer(images)
-        recognised += int((logits.index_select(1, job.classes).argmax(1) == places).sum())
+        recognised += int((preferred(logits, job.task) == labels).sum())
         yield images.mul(255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
     total = sum(map(len, batches))
     log.info("of %d synthetic images the model takes %d for the class they are made for", total, recognised)
 
 
-def _descended(job: _Job, start: Tensor, places: Tensor, half: bool, advance: Callable[[int], None]) -> Tensor:
+def _descended(job: _Job, start: Tensor, labels: Tensor, half: bool, advance: Callable[[int], None]) -> Tensor:
     """The coefficients after the steps of Adam, the first of them at half resolution where the network can."""
     coefficients, effort = start.requires_grad_(True), job.effort
     optimizer = torch.optim.Adam([coefficients], lr=effort.rate, betas=(0.9, 0.99))
@@ -170,7 +157,7 @@ def _descended(job: _Job, start: Tensor, places: Tensor, half: bool, advance: Ca
             images = halved(images)
         if not job.sites:  # with statistics to match, images that stand still do better
             images = shifted(images, job.generator)
-        loss = job.loss(images, places)
+        loss = job.loss(images, labels)
         (gradient,) = torch.autograd.grad(loss, coefficients)
         if not torch.isfinite(gradient).all():
             raise CrispError(
@@ -192,7 +179,7 @@ def _runs_halved(job: _Job, count: int) -> bool:
     height, width = job.preprocess.size
     if min(height, width) < HALVED_FROM_SIDE:
         return False
-    grey = torch.full((count, job.preprocess.channels, height, width), 0.5, device=job.classes.device)
+    grey = torch.full((count, job.preprocess.channels, height, width), 0.5, device=job.low.device)
     with torch.no_grad():
         logits, _ = job.answer(grey)
         try:

@@ -34,13 +34,13 @@ def compressed(tmp_path: Path) -> Callable[[], Report]:
 
 def answers_off_by(monkeypatch: pytest.MonkeyPatch, *errors: float) -> None:
     """The n-th answers that the proof sees are off by the n-th share of the largest."""
-    true, left = emission.outputs_of, list(errors)
+    true, left = emission.numbers_of, list(errors)
 
-    def off(session: object, inputs: np.ndarray) -> np.ndarray:
-        answers = true(session, inputs)
-        return answers + np.abs(answers).max() * np.float32(left.pop(0) if left else 0.0)
+    def off(session: object, inputs: np.ndarray, outputs: list[str]) -> list[np.ndarray]:
+        (answers,) = true(session, inputs, outputs)
+        return [answers + np.abs(answers).max() * np.float32(left.pop(0) if left else 0.0)]
 
-    monkeypatch.setattr(emission, "outputs_of", off)
+    monkeypatch.setattr(emission, "numbers_of", off)
 
 
 def test_the_report_has_both_differences(compressed: Callable[[], Report]) -> None:

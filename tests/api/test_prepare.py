@@ -35,8 +35,8 @@ def test_a_hidden_weight_is_found_and_its_layer_can_be_pruned(prepared):
         "{ t = Transpose<perm=[1,0]>(w) h = MatMul(x, t) r = Relu(h) [head] y = MatMul(r, fc) }"
     )
     assert [layer.weight for layer in found.layers] == ["t", "fc"]
-    assert found.classifier == "head"
-    assert found.outputs == 10
+    assert found.head.classifier == ("head",)
+    assert found.head.classes == 10
 
 
 def test_open_sides_are_taken_at_the_size_of_the_preprocessing(prepared):
@@ -60,7 +60,7 @@ def test_macs_of_open_axes_are_those_of_the_same_network_with_fixed_ones(prepare
         size=(16, 48),
     )
     assert found.macs == 16 * 48 * 16 * 27 + 160
-    assert found.outputs == 10
+    assert found.head.classes == 10
 
 
 def test_a_classifier_that_only_fits_images_that_are_not_square_is_one(prepared):
@@ -70,7 +70,7 @@ def test_a_classifier_that_only_fits_images_that_are_not_square_is_one(prepared)
         " y = Gemm<transB=1>(f, fc) }",
         size=(16, 32),
     )
-    assert found.outputs == 5
+    assert found.head.classes == 5
 
 
 @pytest.mark.parametrize("output", ["float[N,5,4,4]", "float[5]"])
@@ -78,7 +78,7 @@ def test_an_output_that_is_no_row_of_logits_is_refused(prepared, output):
     body = "{ y = Conv(x, w) }" if "N" in output else "{ t = Conv(x, w) y = ReduceMean<axes=[0,2,3], keepdims=0>(t) }"
     found = prepared(f"(float[N,3,4,4] x) => ({output} y) <float[5,3,1,1] w> {body}")
     with pytest.raises(CrispError, match="not one row of class logits"):
-        _ = found.outputs
+        _ = found.head
 
 
 def test_a_local_function_is_looked_into(prepared):

@@ -63,7 +63,7 @@ def test_a_declared_output_that_the_graph_contradicts_is_corrected_and_a_missing
     for declared in ([7], [3, 4, 5], None):
         source = model_of(SAME)
         source.proto.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", 1, declared))
-        assert simplify(source).model.output.shape == (None, 5)
+        assert simplify(source).model.outputs[0].shape == (None, 5)
 
 
 class ChangesWeights:
@@ -209,7 +209,7 @@ def test_a_squeeze_without_axes_keeps_the_batch_of_one_image(model_of, answers):
         "{ t = Conv<pads=[1,1,1,1]>(x, a) p = GlobalAveragePool(t) l = Conv(p, h) y = Squeeze(l) }"
     )
     found = settled(source)
-    assert found.model.output.shape == (None, 5)
+    assert found.model.outputs[0].shape == (None, 5)
     for batch in (1, 3):
         x = np.random.default_rng(0).standard_normal((batch, 3, 6, 6)).astype(np.float32)
         answer = answers(found.model, x)[0]

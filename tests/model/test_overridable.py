@@ -12,9 +12,10 @@ from onnx import helper
 from crisp_onnx.bridge import to_torch
 from crisp_onnx.bridge.weights_back import write_back
 from crisp_onnx.masks import Plan
-from crisp_onnx.model import Model, classifier_chain, tensor_shapes, upgrade, weight_layers
+from crisp_onnx.model import Model, tensor_shapes, upgrade, weight_layers
 from crisp_onnx.model.overridable import note_on_overrides, overridable
 from crisp_onnx.passes import SIMPLIFY, FreeBatch, dense_passes, run_passes
+from crisp_onnx.task import read_outputs
 
 TEXT = (
     "(float[N,3,8,8] x) => (float[N,5] y) <float[8,3,3,3] stem, float[8] g, float[8] b, float[8] m, float[8] v,"
@@ -85,7 +86,7 @@ def test_layers_that_read_them_are_listed_with_the_reason_and_are_not_pruned(wit
     for layer in layers:
         given = [name for name in names if name in (layer.weight, {"c": "wb"}.get(layer.name))]
         assert ("which a caller may override" in layer.obstacle) == bool(given)
-    assert classifier_chain(model.graph())[0].name == "fc"
+    assert read_outputs(model, tensor_shapes(model)).heads[0].classifier == ("fc",)
 
 
 @pytest.mark.parametrize("names", SETS)

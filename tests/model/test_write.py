@@ -57,7 +57,7 @@ def test_a_model_read_from_external_data_is_written_whole_again(model_of, tmp_pa
     (tmp_path / "other").mkdir()
     save(load(tmp_path / "m.onnx"), tmp_path / "other" / "n.onnx")
     assert sorted(f.name for f in (tmp_path / "other").iterdir()) == ["n.onnx", "n.onnx.data"]
-    assert load(tmp_path / "other" / "n.onnx").output.shape == (None, 997)
+    assert load(tmp_path / "other" / "n.onnx").outputs[0].shape == (None, 997)
 
 
 @pytest.mark.parametrize("kind", [TensorProto.INT4, TensorProto.BFLOAT16, TensorProto.FLOAT16, TensorProto.INT8])

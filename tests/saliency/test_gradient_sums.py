@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,10 @@ from crisp_onnx.errors import CrispError
 from crisp_onnx.model import Model, load, weight_layers
 from crisp_onnx.saliency import Sums, collect, criterion_named, gradient_sums
 from crisp_onnx.saliency.inputs import input_squares
+from crisp_onnx.task import Classification
 
 CLASSES = (4, 1, 2)
+TASK = Classification(tuple(range(6)), CLASSES, "logits", "logits")
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +51,7 @@ def by_hand(module: GraphModule, images: Images, name: str, batch_size: int) -> 
 @pytest.mark.parametrize("batch_size", [1, 4, 7])
 def test_the_means_are_those_of_plain_autograd(model: Model, images: Images, batch_size: int) -> None:
     module = to_torch(model)
-    sums = gradient_sums(module, ["conv1.weight", "conv2.weight"], images, CLASSES, batch_size=batch_size)
+    sums = gradient_sums(module, ["conv1.weight", "conv2.weight"], images, TASK, batch_size=batch_size)
     means = [found.means() for found in (sums.absolute, sums.square)]
     for name in ("conv1.weight", "conv2.weight"):
         absolute, square = by_hand(module, images, name, batch_size)
@@ -59,7 +62,7 @@ def test_the_means_are_those_of_plain_autograd(model: Model, images: Images, bat
 def test_nothing_in_the_module_moves(model: Model, images: Images) -> None:
     module = to_torch(model)
     before = {name: value.clone() for name, value in module.state_dict().items()}
-    gradient_sums(module, ["conv1.weight"], images, CLASSES)
+    gradient_sums(module, ["conv1.weight"], images, TASK)
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
     assert all(parameter.requires_grad for parameter in module.parameters())
 
@@ -69,7 +72,7 @@ def test_masked_weights_keep_their_gradient(model: Model, images: Images) -> Non
     mask = torch.ones_like(dict(module.named_parameters())["conv1.weight"], dtype=torch.bool)
     mask[:, ::2] = False
     module.set_masks({"conv1.weight": mask})
-    sums = gradient_sums(module, ["conv1.weight"], images, CLASSES)
+    sums = gradient_sums(module, ["conv1.weight"], images, TASK)
     assert sums.absolute.totals["conv1.weight"][~mask].count_nonzero() > 0.9 * (~mask).sum()
 
 
@@ -79,9 +82,8 @@ def test_other_classes_give_another_saliency_than_other_images_of_the_same_class
     def saliency(chosen: tuple[int, ...], seed: int) -> torch.Tensor:
         classes = Classes(chosen, tuple(map(str, chosen)))
         pictures = open_images(coloured_images(12, seed), classes, None, preprocess)
-        return (
-            gradient_sums(to_torch(model), ["conv1.weight"], pictures, chosen).absolute.totals["conv1.weight"].flatten()
-        )
+        sums = gradient_sums(to_torch(model), ["conv1.weight"], pictures, replace(TASK, wanted=chosen))
+        return sums.absolute.totals["conv1.weight"].flatten()
 
     base, same, other = saliency((0, 1, 2), 0), saliency((0, 1, 2), 1), saliency((3, 4, 5), 0)
     likeness = torch.corrcoef(torch.stack([base, same, other]))
@@ -90,7 +92,7 @@ def test_other_classes_give_another_saliency_than_other_images_of_the_same_class
 
 def test_one_class_alone_still_has_a_signal(model: Model) -> None:
     images = open_images(coloured_images(6), Classes((3,), ("3",)), None, parse_preprocess("signed", model.input))
-    sums = gradient_sums(to_torch(model), ["conv1.weight"], images, (3,))
+    sums = gradient_sums(to_torch(model), ["conv1.weight"], images, replace(TASK, wanted=(3,)))
     assert float(sums.absolute.totals["conv1.weight"].sum()) > 0
 
 
@@ -98,8 +100,8 @@ def test_a_model_that_ends_in_softmax_gives_the_saliency_of_its_logits(
     tmp_path: Path, model: Model, images: Images
 ) -> None:
     probable = load(residual_classifier(tmp_path / "softmax.onnx", softmax=True))
-    expected = gradient_sums(to_torch(model), ["conv1.weight"], images, CLASSES)
-    found = gradient_sums(to_torch(probable), ["conv1.weight"], images, CLASSES, probabilities=True)
+    expected = gradient_sums(to_torch(model), ["conv1.weight"], images, TASK)
+    found = gradient_sums(to_torch(probable), ["conv1.weight"], images, replace(TASK, logits_form="probabilities"))
     # Probabilities of 1e-12 and less are clipped, which the random logits here reach now and then.
     correlation = torch.corrcoef(torch.stack([m.absolute.totals["conv1.weight"].flatten() for m in (expected, found)]))[
         0, 1
@@ -110,7 +112,7 @@ def test_a_model_that_ends_in_softmax_gives_the_saliency_of_its_logits(
 def test_wanda_multiplies_with_the_norm_of_the_inputs_of_each_tap(model: Model, images: Images) -> None:
     module = to_torch(model)
     layers = [layer for layer in weight_layers(model) if layer.name in ("conv1", "fc")]
-    norms = collect(criterion_named("wanda"), module, model, layers, images=images, classes=CLASSES)
+    norms = collect(criterion_named("wanda"), module, model, layers, images=images, task=TASK)
     taps = torch.zeros(32, 3, 3)
     features = torch.zeros(32)
     for inputs, _ in images.batches(5):
@@ -136,7 +138,7 @@ def test_scaling_a_layer_and_unscaling_the_next_leaves_crisp_and_fisher_as_they_
             module._buffers["conv1.bn.mean"].mul_(factor)  # type: ignore[union-attr]
             module._buffers["conv1.bn.var"].mul_(factor**2)  # type: ignore[union-attr]
         layers = [layer for layer in weight_layers(model) if layer.name == "conv1"]
-        statistic = collect(criterion_named(name), module, model, layers, images=images, classes=CLASSES)
+        statistic = collect(criterion_named(name), module, model, layers, images=images, task=TASK)
         return criterion_named(name).score(parameters["conv1.weight"].detach(), statistic["conv1.weight"])
 
     for name in ("crisp", "fisher"):
@@ -148,7 +150,7 @@ def test_random_saliency_repeats_with_its_seed_and_changes_with_another(model: M
 
     def draw(seed: int) -> np.ndarray:  # type: ignore[type-arg]
         module = to_torch(model)
-        found = collect(criterion_named("random"), module, model, layers, images=images, classes=CLASSES, seed=seed)
+        found = collect(criterion_named("random"), module, model, layers, images=images, task=TASK, seed=seed)
         return found["conv1.weight"].numpy()
 
     assert np.array_equal(draw(1), draw(1))
@@ -159,8 +161,8 @@ def test_random_saliency_repeats_with_its_seed_and_changes_with_another(model: M
 def test_sums_of_shards_add_up_to_those_of_the_whole(model: Model, images: Images, cut: int) -> None:
     shards = (images.subset(range(cut)), images.subset(range(cut, len(images))))
     names = ["conv1.weight", "conv2.weight"]
-    whole = gradient_sums(to_torch(model), names, images, CLASSES, batch_size=4)
-    first, second = (gradient_sums(to_torch(model), names, shard, CLASSES, batch_size=4) for shard in shards)
+    whole = gradient_sums(to_torch(model), names, images, TASK, batch_size=4)
+    first, second = (gradient_sums(to_torch(model), names, shard, TASK, batch_size=4) for shard in shards)
     for merged in (first.merge(second), second.merge(first)):
         assert merged.absolute.images == merged.square.images == len(images)
         for name in names:

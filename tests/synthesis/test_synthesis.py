@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,12 @@ from crisp_onnx.model import Model, load
 from crisp_onnx.synthesis.ascent import FEWEST_STEPS, MOST_MACS, Effort, effort_for, synthesise
 from crisp_onnx.synthesis.moments import batch_norm_sites, moment_distance
 from crisp_onnx.synthesis.spectrum import shifted
+from crisp_onnx.task import Classification
 
-CLASSES = Classes((4, 1, 2), ("four", "one", "two"))
+CLASSES = (4, 1, 2)
+TASK = Classification(tuple(range(6)), CLASSES, "logits", "logits")
 EFFORT = Effort(per_class=4, steps=100, rate=0.3)
-DARK_OR_BRIGHT = Classes((0, 1), ("dark", "bright"))
+DARK_OR_BRIGHT = Classification((0, 1), (0, 1), "y", "y")
 
 
 ModelOf = Callable[..., Model]
@@ -54,19 +57,19 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 def drawn(model: Model, preprocess: str = "signed", seed: int = 0) -> tuple[GraphModule, Images]:
     module = to_torch(model).eval()
-    return module, synthesise(module, CLASSES, parse_preprocess(preprocess, model.input), seed=seed, effort=EFFORT)
+    return module, synthesise(module, TASK, parse_preprocess(preprocess, model.input), seed=seed, effort=EFFORT)
 
 
 def test_the_model_sees_the_wanted_class_in_each_image(model: Model) -> None:
     module, images = drawn(model)
     inputs, labels = next(images.batches(64))
     with torch.no_grad():
-        among = module(torch.from_numpy(inputs))[:, list(CLASSES.indices)].argmax(1).numpy()
+        among = module(torch.from_numpy(inputs))[:, list(CLASSES)].argmax(1).numpy()
     assert labels is not None
     assert sorted(np.unique(labels).tolist()) == [1, 2, 4]
     # An untrained network answers mirrored and shifted images, and its BatchNorm statistics, as it happens; a third
     # would be chance.
-    assert np.mean(np.asarray(CLASSES.indices)[among] == labels) > 0.6
+    assert np.mean(np.asarray(CLASSES)[among] == labels) > 0.6
 
 
 def test_there_are_as_many_images_of_each_class_in_the_form_of_the_input(model: Model) -> None:
@@ -88,7 +91,7 @@ def test_the_seed_decides_the_images(model: Model) -> None:
 def test_nothing_in_the_model_moves(model: Model) -> None:
     module = to_torch(model).eval()
     before = {name: value.clone() for name, value in module.state_dict().items()}
-    synthesise(module, CLASSES, parse_preprocess("unit", model.input), effort=EFFORT)
+    synthesise(module, TASK, parse_preprocess("unit", model.input), effort=EFFORT)
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
     assert all(parameter.requires_grad for parameter in module.parameters())
 
@@ -104,7 +107,7 @@ def test_they_meet_the_statistics_of_batch_norm_better_than_noise_does(tmp_path:
         for inputs, _ in real.batches(40):
             module(torch.from_numpy(inputs))
     module.eval()
-    images = synthesise(module, CLASSES, real.preprocess, effort=EFFORT)
+    images = synthesise(module, TASK, real.preprocess, effort=EFFORT)
     noise = np.random.default_rng(0).uniform(-1, 1, (12, 3, SIDE, SIDE)).astype(np.float32)
     sites = batch_norm_sites(module)
     distances = []
@@ -129,7 +132,8 @@ def test_a_model_of_one_class_and_one_that_ends_in_softmax_are_no_exceptions(tmp
     with_softmax = load(residual_classifier(tmp_path / "small.onnx", softmax=True))
     module = to_torch(with_softmax)
     preprocess = parse_preprocess("unit", with_softmax.input)
-    one = synthesise(module, Classes((3,), ("three",)), preprocess, effort=EFFORT, probabilities=True)
+    task = replace(TASK, wanted=(3,), logits_form="probabilities")
+    one = synthesise(module, task, preprocess, effort=EFFORT)
     inputs, labels = next(one.batches(64))
     with torch.no_grad():
         sure = module(torch.from_numpy(inputs))[:, 3]

@@ -1,0 +1,48 @@
+"""The task in NumPy: which class a file's answers prefer, over all its columns and among the user's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from crisp_onnx.task.classification import Classification
+
+Floats = npt.NDArray[np.floating]
+Indices = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Preferred:
+    """The class (n,) that each row prefers, over `all` columns and among those `wanted` by the user."""
+
+    all: Indices
+    wanted: Indices
+
+
+def rows_of(answers: Floats) -> Floats:
+    """The answers (n, ...) of the task's output as rows (n, columns)."""
+    return answers.reshape(len(answers), -1)
+
+
+def wanted_scores(answers: Floats, task: Classification) -> Floats:
+    """(n, ...) -> (n, k): the scores of the user's classes, in their order."""
+    return rows_of(answers)[:, list(task.places)]
+
+
+def shares_of_wanted(answers: Floats, task: Classification) -> Floats:
+    """(n, ...) -> (n, k) as a head that is cut down to the user's classes answers: shares of a Softmax add up to 1."""
+    scores = wanted_scores(answers, task)
+    if task.form == "logits" or not task.exclusive:
+        return scores
+    largest: Floats = scores.max(1, keepdims=True)
+    shares: Floats = scores if task.form == "probabilities" else np.exp(scores - largest)
+    total: Floats = np.maximum(shares.sum(1, keepdims=True), np.finfo(scores.dtype).tiny)
+    return shares / total if task.form == "probabilities" else scores - largest - np.log(total)
+
+
+def preferred(answers: Floats, task: Classification) -> Preferred:
+    """What the answers (n, ...) of the task's output say."""
+    columns, wanted = np.asarray(task.columns), np.asarray(task.wanted)
+    return Preferred(columns[rows_of(answers).argmax(1)], wanted[wanted_scores(answers, task).argmax(1)])
