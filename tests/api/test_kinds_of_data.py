@@ -79,7 +79,7 @@ def dense_accuracy(path: Path, inputs: Any, labels: Any) -> float:
     return float((among[answers[:, among].argmax(1)] == labels).mean())
 
 
-@pytest.mark.parametrize(("graph", "shape"), [(TABLE, (20,)), (FIVE, (5, 8, 8)), (RGB, (3, 8, 8))])
+@pytest.mark.parametrize(("graph", "shape"), [(TABLE, (20,)), (FIVE, (5, 8, 8))])
 def test_values_go_in_as_they_are_and_are_judged_so(
     run: Any, tmp_path: Path, graph: str, shape: tuple[int, ...]
 ) -> None:
