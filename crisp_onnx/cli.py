@@ -59,15 +59,13 @@ def compress(recipe_file: Path | None, as_json: bool, verbosity: int, **options:
     """Compress MODEL for some classes; write model.onnx, report.json and recipe.yaml."""
     talk(verbosity)
     from crisp_onnx.api import compress as run
-    from crisp_onnx.recipe import BUDGET_KEYS, make_recipe, read_recipe
+    from crisp_onnx.recipe import make_recipe, merged, read_recipe
     from crisp_onnx.report.schema import to_json
     from crisp_onnx.report.table import show, summary
 
     given = {key: value for key, value in options.items() if value not in (None, ())}
     written = read_recipe(recipe_file) if recipe_file else {}
-    if given.keys() & set(BUDGET_KEYS):  # one budget decides, and the command line's wins
-        written = {key: value for key, value in written.items() if key not in BUDGET_KEYS}
-    recipe = make_recipe({**written, **given}, where="the options")
+    recipe = make_recipe(merged(written, given), where="the options")
     report = run(recipe)
     if as_json:
         click.echo(to_json(report), nl=False)

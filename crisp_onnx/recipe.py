@@ -17,6 +17,8 @@ BUDGET_KEYS = ("sparsity", "macs", "latency_ms", "energy_mj")
 PORTABLE = "portable"
 NAME_OR_FILE_KEYS = ("preprocess", "target")
 DEFAULT_SPARSITY = 0.8
+ASIDE_KEYS = ("output", "eval_data")
+"""Options that change nothing in the file that a run makes."""
 
 
 class Recipe(BaseModel):
@@ -66,6 +68,9 @@ class Recipe(BaseModel):
     """A hardware target (name, or YAML file), whose rewarded pattern is taken where none is given; `portable`: every
     planned layer is packed. By default this host, on which each layer is timed: one that would not be faster keeps its
     zeros in place."""
+    packed: tuple[str, ...] | None = None
+    """Layers to pack, by name, where there is no `target`: none is timed then. A run writes here what its timing chose,
+    so that its recipe.yaml gives the same file again, on any machine."""
     device: str = "cpu"
     """Where recovery runs: a device of torch, cpu or cuda."""
     seed: Annotated[int, Field(ge=0)] = 0
@@ -91,6 +96,11 @@ class Recipe(BaseModel):
         if value is not None and not 0 < value < 1:
             raise ValueError(f"{value:g} is out of range; use a share between 0 and 1, for example 0.8")
         return value
+
+    @property
+    def times_layers(self) -> bool:
+        """Whether this host decides which layers are packed, by timing them unless `packed` says which."""
+        return self.target is None and self.emit == "hybrid"
 
     @property
     def folder(self) -> Path:
@@ -148,6 +158,25 @@ def read_recipe(path: Path) -> dict[str, Any]:
         if _names_file(options.get(key)):
             options[key] = str(path.parent / options[key])
     return options
+
+
+def merged(written: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """The options of a recipe file with those of the command line over them.
+
+    One budget decides, the command line's before the file's. What timing chose for the file's own run (`packed`) goes
+    where an option differs from it: other weights may be faster in other layers.
+    """
+    if given.keys() & set(BUDGET_KEYS):
+        written = {key: value for key, value in written.items() if key not in BUDGET_KEYS or key in given}
+    other = any(_told(written.get(key)) != _told(value) for key, value in given.items() if key not in ASIDE_KEYS)
+    return {key: value for key, value in written.items() if not (other and key == "packed")} | given
+
+
+def _told(value: Any) -> Any:
+    """A value as it can be compared with one that was said in another place."""
+    if isinstance(value, Path):
+        return value.resolve()
+    return list(value) if isinstance(value, tuple) else value
 
 
 def options_without_paths(recipe: Recipe) -> dict[str, Any]:

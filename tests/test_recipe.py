@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from crisp_onnx.errors import CrispError
-from crisp_onnx.recipe import Recipe, make_recipe, options_without_paths, read_recipe, recipe_text
+from crisp_onnx.recipe import Recipe, make_recipe, merged, options_without_paths, read_recipe, recipe_text
 
 GIVEN = {"model": Path("m.onnx"), "classes": (1, "cat"), "keep_dense": ("stem",)}
 
@@ -95,3 +95,17 @@ def test_a_recipe_cannot_be_changed_and_knows_where_results_go():
     with pytest.raises(ValueError, match="frozen"):
         recipe.seed = 3  # type: ignore[misc]
     assert set(Recipe.model_fields) >= {"model", "classes", "pattern", "block", "vector_rows", "seed"}
+
+
+def test_what_timing_chose_goes_where_the_command_line_changes_the_run(tmp_path):
+    (tmp_path / "run.yaml").write_text(
+        recipe_text(make_recipe(GIVEN | {"sparsity": 0.7, "model": tmp_path / "m.onnx", "packed": ("conv1",)}))
+    )
+    written = read_recipe(tmp_path / "run.yaml")
+    same = {"model": tmp_path / "m.onnx", "sparsity": 0.7, "output": tmp_path / "other", "eval_data": tmp_path / "e"}
+    assert make_recipe(merged(written, same)).packed == ("conv1",)
+    for key, value in (("sparsity", 0.8), ("macs", 0.2), ("model", tmp_path / "n.onnx"), ("seed", 1)):
+        recipe = make_recipe(merged(written, {key: value}))
+        assert recipe.packed is None
+        assert getattr(recipe, key) == value
+    assert make_recipe(merged(written, {"macs": 0.2})).sparsity is None

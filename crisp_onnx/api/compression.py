@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from crisp_onnx.api.emit import emit, prove
@@ -72,8 +73,9 @@ def compress(recipe: Recipe, *, data: Iterable[Pair] | None = None, eval_data: I
         learned = learn(recipe, prepared, planner=planner, answers=answers, form=form, given=images, watch=watch)
         with watch("emit"):
             kept = answers.sliced() if recipe.head == "slice" else answers
-            stamp = _stamp(recipe, prepared.source, kept, classes)
-            emitted = emit(learned.model, learned.plan, recipe, prepared, answers, stamp)
+            emitted = emit(learned.model, learned.plan, recipe, prepared, answers)
+            stamp = _stamp(emitted.recipe, prepared.source, kept, classes)
+            emitted = replace(emitted, model=emitted.model.with_metadata(stamp))
             written = bench / MODEL
             bytes_written = save(emitted.model, written)
         with watch("prove"):
@@ -90,7 +92,7 @@ def compress(recipe: Recipe, *, data: Iterable[Pair] | None = None, eval_data: I
             planner, told, bytes_written, given=images is not None, evaluated=judged is not None,
         )  # fmt: skip
         report = summarise(outcome, watch.seconds)
-        report = _write_about(report, recipe, bench)
+        report = _write_about(report, emitted.recipe, bench)
         move_into_place(bench, recipe.folder, last=MODEL, stale=(MODEL + ".data", PAGE))
     return report
 

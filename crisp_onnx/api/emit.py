@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from crisp_onnx.data import Images
 from crisp_onnx.errors import CrispError, VerificationFailed
 from crisp_onnx.format import with_bodies
 from crisp_onnx.masks import Plan
-from crisp_onnx.model import Model, save
+from crisp_onnx.model import Model, Size, save
 from crisp_onnx.passes import ApplyMasks, Declined, EmitHybrid, Pass, SliceHead, dense_passes, hybrid_passes, run_passes
 from crisp_onnx.recipe import Recipe
 from crisp_onnx.report.schema import Equivalence
@@ -28,14 +28,16 @@ TOLERANCE, NATIVE_TOLERANCE = 1e-5, 1e-4
 PROOF_IMAGES = 8
 ZEROS_IN_PLACE = "stored with zeros in place, as asked (--emit dense)"
 NOT_FASTER = "it would not be faster sparse on this machine"
+AS_TOLD = "the recipe does not name it among the layers that are faster sparse"
 
 
 @dataclass(frozen=True)
 class Emitted:
     """`model` as it goes to the file, `masked` the dense graph with zeros in place that it must equal.
 
-    `plan`: the planned layers less those that are stored with zeros in place, for the reasons given there. `verdicts`:
-    by layer name, where layers were timed on this host.
+    `plan`: the planned layers less those that are stored with zeros in place, for the reasons given there; `unpacked`
+    names those that would not be faster. `verdicts`: by layer name, where layers were timed on this host. `recipe`:
+    the run's, with what timing decided.
     """
 
     model: Model
@@ -43,7 +45,18 @@ class Emitted:
     plan: Plan
     declined: tuple[Declined, ...]
     verdicts: Mapping[str, Verdict]
+    unpacked: frozenset[str]
+    recipe: Recipe
     notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Packing:
+    """Which planned layers stay ordinary operators, with the reason by name, and how that was found out."""
+
+    unpacked: Mapping[str, str] = field(default_factory=dict)
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -52,13 +65,11 @@ class _Rewritten:
     declined: tuple[Declined, ...]
 
 
-def emit(
-    trained: Model, plan: Plan, recipe: Recipe, prepared: Prepared, answers: Classification, stamp: Mapping[str, str]
-) -> Emitted:
-    """Rewrite the trained model into the form that the recipe asks for, with the entries of `stamp` in its metadata.
+def emit(trained: Model, plan: Plan, recipe: Recipe, prepared: Prepared, answers: Classification) -> Emitted:
+    """Rewrite the trained model into the form that the recipe asks for.
 
-    Hybrid operators for this host (no `target`) are timed there; a layer that would not be faster stays an ordinary
-    operator.
+    Hybrid operators for this host (no `target`) are timed there, unless the recipe says which to pack; a layer that
+    would not be faster stays an ordinary operator.
     """
     slicing = SliceHead(prepared.head, answers.wanted, prepared.shapes)
     head: tuple[Pass, ...] = (slicing,) if recipe.head == "slice" else ()
@@ -69,17 +80,28 @@ def emit(
     masked = trained.with_graph(masked_graph)
     emitted = plan if recipe.emit == "hybrid" else plan.without({s.layer.name: ZEROS_IN_PLACE for s in plan.sparse()})
     rewritten = _rewrite(masked, emitted)
-    choice = HostChoice()
-    if recipe.emit == "hybrid" and recipe.target is None:
-        choice = judge_layers(rewritten.model, size=prepared.size)
-    if choice.slower:
-        emitted = emitted.without(choice.slower)
+    packing = _packing(recipe, emitted, rewritten.model, prepared.size) if recipe.times_layers else _Packing()
+    if packing.unpacked:
+        emitted = emitted.without(packing.unpacked)
         rewritten = _rewrite(masked, emitted)
-    slower = tuple(Declined(EmitHybrid.name, name, NOT_FASTER) for name in choice.slower)
+    if recipe.times_layers:
+        recipe = recipe.model_copy(update={"packed": tuple(s.layer.name for s in emitted.sparse())})
+    slower = tuple(Declined(EmitHybrid.name, name, NOT_FASTER) for name in packing.unpacked)
     return Emitted(
-        rewritten.model.with_metadata(stamp), masked, emitted,
-        (*rewritten.declined, *slower), choice.verdicts, _notes(choice),
+        rewritten.model, masked, emitted,
+        (*rewritten.declined, *slower), packing.verdicts, frozenset(packing.unpacked), recipe, packing.notes,
     )  # fmt: skip
+
+
+def _packing(recipe: Recipe, plan: Plan, model: Model, size: Size) -> _Packing:
+    """Which of the planned layers this host runs faster sparse: as the recipe says, or timed."""
+    if recipe.packed is None:
+        choice = judge_layers(model, size=size)
+        return _Packing(choice.slower, choice.verdicts, _notes(choice))
+    names = [sparse.layer.name for sparse in plan.sparse()]
+    left = {name: AS_TOLD for name in names if name not in recipe.packed}
+    note = f"{len(names) - len(left)} of {len(names)} planned layers are packed, as the recipe says; none was timed."
+    return _Packing(left, {}, (note,))
 
 
 def _rewrite(masked: Model, plan: Plan) -> _Rewritten:

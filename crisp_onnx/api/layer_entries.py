@@ -5,25 +5,22 @@ from __future__ import annotations
 from crisp_onnx.api.emit import Emitted
 from crisp_onnx.masks import DenseLayer, Plan, SparseLayer
 from crisp_onnx.report.schema import LayerEntry
-from crisp_onnx.runtime.profit import Verdict
 
 MS_DIGITS = 4  # the runtime's profile counts whole microseconds
 
 
 def layer_entries(plan: Plan, emitted: Emitted) -> tuple[LayerEntry, ...]:
     """An entry per layer of `plan`. A planned layer that is not faster here counts as dense, with its true density."""
-    return tuple(
-        _entry(planned, stored, emitted.verdicts.get(planned.layer.name))
-        for planned, stored in zip(plan.layers, emitted.plan.layers, strict=True)
-    )
+    pairs = zip(plan.layers, emitted.plan.layers, strict=True)
+    return tuple(_entry(planned, stored, emitted) for planned, stored in pairs)
 
 
-def _entry(planned: SparseLayer | DenseLayer, stored: SparseLayer | DenseLayer, verdict: Verdict | None) -> LayerEntry:
+def _entry(planned: SparseLayer | DenseLayer, stored: SparseLayer | DenseLayer, emitted: Emitted) -> LayerEntry:
     layer, bytes_dense = planned.layer, planned.layer.weights * 4
+    verdict = emitted.verdicts.get(layer.name)
     dense_ms = None if verdict is None else round(verdict.times.dense_ms, MS_DIGITS)
     sparse_ms = None if verdict is None else round(verdict.sparse_ms, MS_DIGITS)
-    not_faster = verdict is not None and not verdict.sparse
-    if isinstance(planned, DenseLayer) or not_faster:
+    if isinstance(planned, DenseLayer) or layer.name in emitted.unpacked:
         return LayerEntry(
             name=layer.name, op=layer.op, weight=layer.weight, shape=layer.shape, macs=layer.macs, decision="dense",
             reason=stored.reason if isinstance(stored, DenseLayer) else "",

@@ -7,7 +7,7 @@ import numpy as np
 from crisp_onnx.api.prepare import Prepared
 from crisp_onnx.api.steering import hardware_target
 from crisp_onnx.cost.steer import Steered
-from crisp_onnx.errors import CrispError
+from crisp_onnx.errors import CrispError, nearest
 from crisp_onnx.format import parse_pattern
 from crisp_onnx.lowering import lower
 from crisp_onnx.masks import Candidates, Planner, Threshold, check_keep_dense, reason_to_stay_dense
@@ -25,6 +25,7 @@ def make_planner(recipe: Recipe, prepared: Prepared) -> Planner:
     """
     pattern = parse_pattern(recipe.pattern, block=recipe.block, vector_rows=recipe.vector_rows)
     check_keep_dense(recipe.keep_dense, prepared.layers)
+    _check_packed(recipe, prepared)
     reasons = {
         layer.name: reason_to_stay_dense(layer, pattern, keep_dense=recipe.keep_dense, left=prepared.left)
         for layer in prepared.layers
@@ -38,6 +39,16 @@ def make_planner(recipe: Recipe, prepared: Prepared) -> Planner:
     # A dry run under a saliency that prefers nothing: a budget that cannot be met is refused now, not after an hour.
     planner.plan({layer.weight: np.ones(layer.shape, np.float32) for layer in candidates.free})
     return planner
+
+
+def _check_packed(recipe: Recipe, prepared: Prepared) -> None:
+    names = [layer.name for layer in prepared.layers]
+    for name in recipe.packed or ():
+        if name not in names:
+            raise CrispError(
+                f"`packed` in the recipe names {name!r}, but {recipe.model.name} has no such layer."
+                f"{nearest(name, names)} Leave `packed` out to time the layers on this machine."
+            )
 
 
 def make_task(recipe: Recipe, planner: Planner, answers: Classification) -> Task:

@@ -12,6 +12,7 @@ from crisp_onnx.api.layer_entries import layer_entries
 from crisp_onnx.api.learn import Learned
 from crisp_onnx.api.prepare import Prepared
 from crisp_onnx.data import Classes
+from crisp_onnx.format.node import is_hybrid, packed_names
 from crisp_onnx.masks import Plan, Planner
 from crisp_onnx.model import Model
 from crisp_onnx.recipe import Recipe
@@ -85,8 +86,9 @@ def summarise(outcome: Outcome, seconds: Mapping[str, float]) -> schema.Report:
 
 def formula_bytes(model: Model, plan: Plan) -> int:
     """The format's formula for the layers that `plan` has sparse plus every other stored tensor of the file."""
-    packed = {f"{s.layer.weight}.{part}" for s in plan.sparse() for part in ("values", "indices", "blocks")}
-    constants = {t.name: t for t in model.graph().tensors().values() if isinstance(t, gs.Constant)}
+    graph = model.graph()
+    packed = {name for node in graph.nodes if is_hybrid(node) for name in packed_names(node)}
+    constants = {t.name: t for t in graph.tensors().values() if isinstance(t, gs.Constant)}
     rest = sum(t.values.nbytes for t in constants.values() if t.name not in packed)
     return int(rest) + sum(s.bytes for s in plan.sparse())
 

@@ -91,6 +91,44 @@ def test_portable_and_dense_results_are_not_timed(workplace, run, timed, tmp_pat
     assert run(*here(workplace, tmp_path / "dense"), "-q", "--emit", "dense").returncode == 0
 
 
+def test_a_rerun_of_the_recipe_gives_the_same_file_whatever_is_faster_by_then(workplace, run, timed, tmp_path):
+    timed(SLOW, FAST)
+    assert run(*here(workplace, tmp_path / "one"), "-q").returncode == 0
+    timed()  # a layer that is timed now would be one too many
+    done = run("compress", "--recipe", tmp_path / "one" / "recipe.yaml", "-o", tmp_path / "two", "--json", "-q")
+    assert done.returncode == 0, done.stderr
+    assert hybrid_nodes(tmp_path / "two") == ["conv2"]
+    assert (tmp_path / "two" / "model.onnx").read_bytes() == (tmp_path / "one" / "model.onnx").read_bytes()
+    report = json.loads(done.stdout)
+    layers = {layer["name"]: layer for layer in report["layers"]}
+    assert (layers["conv1"]["decision"], layers["conv2"]["decision"]) == ("dense", "sparse")
+    assert "the recipe does not name it" in layers["conv1"]["reason"]
+    assert any("1 of 2 planned layers are packed, as the recipe says" in note for note in report["notes"])
+    again = run(*here(workplace, tmp_path / "three"), "--recipe", tmp_path / "two" / "recipe.yaml", "-q")
+    assert again.returncode == 0, "the same options on the command line change nothing"
+    assert hybrid_nodes(tmp_path / "three") == ["conv2"]
+
+
+def test_another_option_beside_the_recipe_times_the_layers_again(workplace, run, timed, tmp_path):
+    timed(SLOW, FAST)
+    assert run(*here(workplace, tmp_path / "one"), "-q").returncode == 0
+    timed(FAST, SLOW)
+    words = ("--recipe", tmp_path / "one" / "recipe.yaml", "--saliency", "magnitude", "-o", tmp_path / "two", "-q")
+    assert run("compress", *words).returncode == 0
+    assert hybrid_nodes(tmp_path / "two") == ["conv1"]
+
+
+def test_a_recipe_that_packs_an_unknown_layer_is_refused_at_once(workplace, run, timed, tmp_path):
+    timed(SLOW, FAST)
+    assert run(*here(workplace, tmp_path / "one"), "-q").returncode == 0
+    recipe = tmp_path / "one" / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("- conv2", "- convolution2"))
+    done = run("compress", "--recipe", recipe, "-o", tmp_path / "two", "-q")
+    assert done.returncode == 2
+    assert "'convolution2'" in done.stderr
+    assert "Did you mean 'conv2'" in done.stderr
+
+
 @pytest.mark.skipif(load_library().path is None, reason="no native kernels here")
 def test_a_real_measurement_is_in_the_report_and_its_page(workplace, run, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
