@@ -56,7 +56,7 @@ class Recipe(BaseModel):
     """Estimated millijoules of one inference on the hardware target."""
     saliency: str = "crisp"
     """What ranks the weights: crisp, fisher, magnitude, wanda or random."""
-    epochs: Annotated[int, Field(ge=0)] | None = None
+    epochs: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
     """Passes over the images in recovery; by default 20 with real images and 0 without."""
     head: Literal["keep", "slice"] = "keep"
     """`keep` all outputs of the model, or `slice` the classifier to those of the classes."""
@@ -73,7 +73,7 @@ class Recipe(BaseModel):
     so that its recipe.yaml gives the same file again, on any machine."""
     device: str = "cpu"
     """Where recovery runs: a device of torch, cpu or cuda."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=1 << 64)] = 0
     """Seed of everything random; with the same number of threads it gives the same file again."""
     output: Path | None = None
     """Folder for model.onnx, report.json and recipe.yaml; by default `<model>-crisp` in the current folder."""

@@ -109,3 +109,10 @@ def test_what_timing_chose_goes_where_the_command_line_changes_the_run(tmp_path)
         assert recipe.packed is None
         assert getattr(recipe, key) == value
     assert make_recipe(merged(written, {"macs": 0.2})).sparsity is None
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64, 10**400, 1.5, float("nan"), "many"])
+def test_a_seed_that_no_generator_takes_is_refused(seed: object) -> None:
+    with pytest.raises(CrispError, match="'seed' in options"):
+        make_recipe({**GIVEN, "seed": seed})
+    assert make_recipe({**GIVEN, "seed": 2**64 - 1}).seed == 2**64 - 1

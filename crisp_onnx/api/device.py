@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from crisp_onnx.errors import CrispError
+from crisp_onnx.reading import border, shown
 
 
 def find_device(name: str) -> torch.device:
@@ -13,10 +14,9 @@ def find_device(name: str) -> torch.device:
     Raises:
         CrispError: unknown, or not on this machine.
     """
-    try:
+    with border(f"--device {shown(name)} is not to be had here", "Use --device cpu."):
         device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise CrispError(f"--device {name} is not to be had here: {reason}. Use --device cpu.") from None
-    return device
+        # Devices such as `meta` have tensors and no numbers in them.
+        if torch.ones(2, device=device).sum().item() != 2:
+            raise CrispError(f"--device {shown(name)} cannot compute. Use --device cpu.")
+    return torch.device("cpu") if device.type == "cpu" else device

@@ -10,7 +10,7 @@ from crisp_onnx.cost.steer import Steered
 from crisp_onnx.errors import CrispError, nearest
 from crisp_onnx.format import parse_pattern
 from crisp_onnx.lowering import lower
-from crisp_onnx.masks import Candidates, Planner, Threshold, check_keep_dense, reason_to_stay_dense
+from crisp_onnx.masks import Candidates, Planner, Threshold, left_dense, reason_to_stay_dense
 from crisp_onnx.recipe import DEFAULT_SPARSITY, Recipe
 from crisp_onnx.recover import Task
 from crisp_onnx.saliency import criterion_named
@@ -24,11 +24,10 @@ def make_planner(recipe: Recipe, prepared: Prepared) -> Planner:
         CrispError: nothing is prunable, the options do not go together, or the budget cannot be met.
     """
     pattern = parse_pattern(recipe.pattern, block=recipe.block, vector_rows=recipe.vector_rows)
-    check_keep_dense(recipe.keep_dense, prepared.layers)
+    asked = left_dense(recipe.keep_dense, prepared.layers)
     _check_packed(recipe, prepared)
     reasons = {
-        layer.name: reason_to_stay_dense(layer, pattern, keep_dense=recipe.keep_dense, left=prepared.left)
-        for layer in prepared.layers
+        layer.name: reason_to_stay_dense(layer, pattern, left={**asked, **prepared.left}) for layer in prepared.layers
     }
     candidates = Candidates(prepared.layers, pattern, reasons)
     if not candidates.free:

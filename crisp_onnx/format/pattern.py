@@ -81,7 +81,7 @@ def parse_pattern(text: str, *, block: int = 16, vector_rows: int = 8) -> Patter
     Raises:
         CrispError: not of the form N:M, or numbers that cannot go together.
     """
-    match = re.fullmatch(r"\s*(\d+)\s*:\s*(\d+)\s*", text)
+    match = re.fullmatch(r"\s*([0-9]{1,9})\s*:\s*([0-9]{1,9})\s*", text)
     if not match:
         raise CrispError(f"Pattern {text!r} is not of the form N:M. Use for example 2:4 (two of four kept).")
     return Pattern(int(match[1]), int(match[2]), block, vector_rows)

@@ -1,6 +1,7 @@
 """Stage 5, choose: allocation, planners and the plan."""
 
-from crisp_onnx.masks.eligible import check_keep_dense, reason_to_stay_dense
+from crisp_onnx.masks.eligible import reason_to_stay_dense
+from crisp_onnx.masks.keep_dense import left_dense
 from crisp_onnx.masks.plan import DenseLayer, Plan, SparseLayer
 from crisp_onnx.masks.planner import Candidates, Planner, Saliency, Spent
 from crisp_onnx.masks.threshold import FLOOR, Threshold
@@ -15,6 +16,6 @@ __all__ = [
     "SparseLayer",
     "Spent",
     "Threshold",
-    "check_keep_dense",
+    "left_dense",
     "reason_to_stay_dense",
 ]

@@ -41,9 +41,9 @@ def score_layer(layer: WeightLayer, saliency: Floats, pattern: Pattern) -> Score
     """See the `saliency` (Cout, Cin, kh, kw) of `layer` through `pattern`.
 
     Raises:
-        CrispError: a saliency that is not finite.
+        CrispError: a saliency that is not finite, or whose sum may not be.
     """
-    if not np.isfinite(saliency).all():
+    if not saliency.max(initial=0) <= np.finfo(saliency.dtype).max / max(1, saliency.size):
         raise CrispError(
             f"The saliency of layer {layer.name!r} is not finite: the model overflows on these images. "
             "Check --preprocess, or keep the layer dense with --keep-dense."

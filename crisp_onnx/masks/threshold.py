@@ -62,7 +62,7 @@ class Threshold:
         """See `Planner`."""
         density = self.candidates.pattern.density
         start = density
-        if self.of == "macs":
+        if self.of == "macs" and self._whole:
             sparse = self._whole - self._fixed
             start = (self._whole - sparse * (1 - density)) / self._whole
         return replace(self, kept=self.kept + max(0.0, start - self.kept) * kept)

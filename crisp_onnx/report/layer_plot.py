@@ -8,6 +8,7 @@ from pathlib import Path
 
 from crisp_onnx.errors import CrispError
 from crisp_onnx.model import write_files
+from crisp_onnx.reading import shown
 from crisp_onnx.report.bench_view import setting_text
 from crisp_onnx.runtime.bench import Bench
 from crisp_onnx.runtime.library import load_library
@@ -60,12 +61,14 @@ def write_layer_plot(found: Bench, path: Path) -> None:
     for row, verdict in enumerate(verdicts):
         end = max(verdict.sparse_ms, verdict.times.dense_ms)
         axes.annotate(f"{verdict.speedup:.1f}x", (end, row), (4, 0), textcoords="offset points", va="center", size=8)
-    axes.set_yticks(list(rows), [layer.node for layer in found.layers.layers])
+    names = [shown(layer.node) for layer in found.layers.layers]
+    axes.set_yticks(list(rows), names, parse_math=False)  # a dollar sign in a name is no formula
     axes.set_ylim(len(verdicts) - 0.4, -0.6)
     axes.set_xlabel("milliseconds a call, the layer alone")
     axes.margins(x=0.1)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.set_title(f"{found.model.name}, {setting_text(found.layers.threads, found.layers.batch)}", loc="left", size=11)
+    title = f"{shown(found.model.name)}, {setting_text(found.layers.threads, found.layers.batch)}"
+    axes.set_title(title, loc="left", size=11, parse_math=False)
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
     drawn = io.BytesIO()
     figure.savefig(drawn, format=path.suffix.lower()[1:], dpi=120)

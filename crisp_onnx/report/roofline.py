@@ -11,6 +11,7 @@ from crisp_onnx.cost import Estimate, LayerCost
 from crisp_onnx.cost.energy import Energy
 from crisp_onnx.errors import CrispError
 from crisp_onnx.lowering import Target
+from crisp_onnx.reading import shown
 
 BOUND_COLOURS = {"compute": "#2b6cb0", "onchip": "#b7791f", "dram": "#c53030", "overhead": "#718096"}
 ENERGY_COLOURS = {
@@ -56,7 +57,7 @@ def write_roofline(estimate: Estimate, target: Target, path: Path) -> None:
                 axes.scatter(x, y, s=18, color=colour, label=f"bound: {bound}", alpha=0.8)
         axes.set_xlabel("dense MAC per DRAM byte")
         axes.set_ylabel("dense MAC/s reached, 1e9")
-        axes.set_title(f"{estimate.model} on {estimate.target}, {estimate.dtype}, batch {estimate.batch}")
+        axes.set_title(f"{shown(estimate.model)} on {estimate.target}, {estimate.dtype}, batch {estimate.batch}")
         axes.legend(frameon=False, fontsize=8)
 
 
@@ -76,7 +77,7 @@ def write_layer_bars(estimate: Estimate, target: Target, path: Path) -> None:
         axes = panels[0]
         _latency_bars(axes, layers)
         axes.set_yticks(range(len(layers)), [_short(layer.name) for layer in layers], fontsize=6)
-        axes.set_title(f"{estimate.model} on {estimate.target}: {estimate.as_is.latency_ms:.4g} ms")
+        axes.set_title(f"{shown(estimate.model)} on {estimate.target}: {estimate.as_is.latency_ms:.4g} ms")
         if by_component:
             _energy_bars(panels[1], spent)
             panels[1].set_title(f"{sum(energy.total_uj for energy in spent) / 1e3:.4g} mJ")
@@ -117,6 +118,7 @@ def _limit(layer: LayerCost) -> str:
 
 
 def _short(name: str) -> str:
+    name = shown(name)
     return name if len(name) <= LABEL_LENGTH else f"...{name[-LABEL_LENGTH:]}"
 
 
@@ -126,12 +128,14 @@ def _figure(path: Path, inches: tuple[float, float], panels: int = 1) -> Iterato
     if path.suffix not in (".png", ".svg"):
         raise CrispError(f"Cannot plot to {path}: only .png and .svg are written. Change the suffix.")
     try:
+        import matplotlib as mpl
         from matplotlib.figure import Figure
     except ImportError as error:
         raise CrispError("Plots need matplotlib, which is not installed: pip install 'crisp-onnx[report]'.") from error
-    figure = Figure(figsize=inches, layout="constrained")
-    yield figure.subplots(1, panels, squeeze=False)[0]
-    try:
-        figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
-    except OSError as error:
-        raise CrispError(f"Cannot write {path}: {error.strerror or error}. Choose another folder.") from error
+    with mpl.rc_context({"text.parse_math": False}):  # a dollar sign in a name is no formula
+        figure = Figure(figsize=inches, layout="constrained")
+        yield figure.subplots(1, panels, squeeze=False)[0]
+        try:
+            figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
+        except OSError as error:
+            raise CrispError(f"Cannot write {path}: {error.strerror or error}. Choose another folder.") from error

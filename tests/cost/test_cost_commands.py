@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from onnx import numpy_helper, parser, save
+from onnx import load, numpy_helper, parser, save
 
 from crisp_onnx.cli import cli
 from crisp_onnx.errors import CrispError
@@ -66,6 +66,17 @@ def test_estimate_draws_its_plots(net: Path, tmp_path: Path, suffix: str) -> Non
     files = tmp_path / f"roofline{suffix}", tmp_path / f"bars{suffix}"
     run("estimate", net, "--target", "nvidia_a100", "--plot", files[0], "--plot", files[1], "-q")
     assert all(file.stat().st_size > 1000 for file in files)
+
+
+@pytest.mark.parametrize("name", [r"$\foo$", "$", "_{", "\x1b[31mred", "a\nb", "\ufffe"], ids=ascii)
+def test_plots_take_any_name(net: Path, tmp_path: Path, name: str) -> None:
+    proto = load(net)
+    for node in proto.graph.node:
+        node.name = name + node.output[0]
+    save(proto, net)
+    files = tmp_path / "roofline.svg", tmp_path / "bars.svg"
+    run("estimate", net, "--target", "nvidia_a100", "--plot", files[0], "--plot", files[1], "-q")
+    assert all(ElementTree.parse(file) for file in files)
 
 
 def test_the_bars_show_energy_by_component_where_the_target_has_a_table_of_it(net: Path, tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ from crisp_onnx.format import Pattern, parse_pattern
         ("2-4", 16, 8, "not of the form N:M"),
         ("2:4:8", 16, 8, "not of the form N:M"),
         ("", 16, 8, "not of the form N:M"),
+        ("9" * 5000 + ":4", 16, 8, "not of the form N:M"),
+        ("\u0662:\u0664", 16, 8, "not of the form N:M"),
         ("2:4", 18, 1, "not a multiple of M = 4"),
         ("2:4", 0, 1, "not a multiple of M"),
         ("2:4", -16, 1, "not a multiple of M"),

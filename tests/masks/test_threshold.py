@@ -265,7 +265,7 @@ def test_budgets_that_cannot_be_met_are_refused(layers, budget, message):
         plan_of(layers, *budget)
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e306])
 def test_a_saliency_that_is_not_finite_is_refused(bad):
     saliency = np.ones((64, 64, 1, 1))
     saliency[3, 4] = bad
@@ -293,3 +293,45 @@ def test_macs_are_loosened_to_what_n_m_leaves_however_much_stays_dense():
     planner = Threshold(Candidates(layers, Pattern(), {"wide": "smaller than one block"}), 0.93, "macs")
     saliency = {"a.w": np.random.default_rng(1).random((64, 64, 1, 1))}
     assert planner.loosened(1).plan(saliency).sparsity == pytest.approx(0.5)
+
+
+small = st.builds(
+    lambda number, cout, cin, side, positions: layer(f"l{number}", cout, cin, side, positions),
+    st.integers(0, 10**6), st.integers(1, 70), st.integers(1, 40), st.integers(1, 3), st.none() | st.integers(0, 999),
+)  # fmt: skip
+
+
+@st.composite
+def patterns(draw):
+    m = draw(st.integers(1, 16))
+    block = m * draw(st.integers(1, 5))
+    rows = [v for v in (1, 2, 4, 8, 16) if block % v == 0]
+    return Pattern(draw(st.integers(1, m)), m, block, draw(st.sampled_from(rows)))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(small, max_size=4, unique_by=lambda item: item.name),
+    patterns(),
+    st.sampled_from([1e-300, 1e-6, 0.1, 0.3, 0.5, 0.9, 1.0]),
+    st.sampled_from(["weights", "macs"]),
+    st.sampled_from([0.0, 1e-44, 1.0, 1e30, 3e38]),
+    st.floats(0, 1),
+)
+def test_any_layers_pattern_and_budget_give_a_sound_plan_or_a_sentence(layers, pattern, kept, of, scale, loose):
+    reasons = {item.name: reason_to_stay_dense(item, pattern) for item in layers}
+    rng = np.random.default_rng(len(layers))
+    saliency = {item.weight: (rng.random(item.shape) * scale).astype(np.float32) for item in layers}
+    planner = Threshold(Candidates(tuple(layers), pattern, reasons), kept, of)
+    for chooser in (planner, planner.loosened(loose)):
+        try:
+            plan = chooser.plan(saliency)
+        except CrispError as error:
+            assert str(error).endswith((".", "?"))
+            continue
+        assert [decision.layer for decision in plan.layers] == layers
+        assert np.isfinite(planner.spent(plan).reached)
+        for sparse in plan.sparse():
+            columns = pattern.block_columns(sparse.layer.shape)
+            assert (np.diff(sparse.kept, axis=1) > 0).all() and 0 <= sparse.kept.min() <= sparse.kept.max() < columns
+            assert sparse.mask.shape == sparse.layer.shape and sparse.mask.any()

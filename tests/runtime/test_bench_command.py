@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
+from xml.etree import ElementTree
 
 import numpy as np
 import onnx
@@ -62,6 +63,15 @@ def test_bench_prints_settings_and_layers_and_plots_them(model: Path, tmp_path: 
     assert "f32_hybrid_" in done.output
     assert "Least gained: layer" in done.output
     assert plot.read_text().startswith("<?xml")
+
+
+@pytest.mark.parametrize("name", [r"$\foo$", "$", "\x1b[31mred"], ids=ascii)
+def test_a_plot_takes_any_name(model: Path, tmp_path: Path, name: str) -> None:
+    found = bench(model, per_layer=True, budget_s=0.02)
+    assert found.layers is not None
+    layers = tuple(replace(layer, node=name) for layer in found.layers.layers)
+    layer_plot.write_layer_plot(replace(found, layers=replace(found.layers, layers=layers)), tmp_path / "a.svg")
+    assert ElementTree.parse(tmp_path / "a.svg")
 
 
 def test_bench_prints_one_json_document(model: Path) -> None:
