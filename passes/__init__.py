@@ -8,17 +8,25 @@ from crisp_onnx.passes.explicit_axes import ExplicitAxes
 from crisp_onnx.passes.explicit_pads import ExplicitPads
 from crisp_onnx.passes.fold_batch_norm import FoldBatchNorm
 from crisp_onnx.passes.fold_constants import FoldConstants
+from crisp_onnx.passes.fold_if import FoldIf
 from crisp_onnx.passes.fold_scale import FoldScale
+from crisp_onnx.passes.fold_sequences import FoldSequences
+from crisp_onnx.passes.fold_shapes import FoldShapes
 from crisp_onnx.passes.free_batch import FreeBatch
 from crisp_onnx.passes.fuse_activation import FuseActivation
 from crisp_onnx.passes.fuse_bias import FuseBias
 from crisp_onnx.passes.fuse_residual import FuseResidual
 from crisp_onnx.passes.insert_batch_norm import InsertBatchNorm
-from crisp_onnx.passes.result import Declined, Pass, PassResult, run_passes
+from crisp_onnx.passes.plain_floats import PlainFloats
+from crisp_onnx.passes.result import Declined, Pass, PassResult, run_pass, run_passes
 from crisp_onnx.passes.slice_head import SliceHead
 
-SIMPLIFY: tuple[Pass, ...] = (FoldConstants(), DropIdentity(), ExplicitAxes(), ExplicitPads())
-"""Before the bridge: every weight a plain initializer, nothing idle, padding and axes in numbers."""
+SIMPLIFY: tuple[Pass, ...] = (
+    *(FoldConstants(), FoldShapes(), FoldConstants(), FoldIf(), FoldSequences(), FoldConstants()),
+    *(PlainFloats(), DropIdentity(), ExplicitAxes(), ExplicitPads()),
+)
+"""Before the bridge: every weight a plain float32 initializer, decisions taken, nothing idle, axes and padding in
+numbers."""
 
 
 def dense_passes(plan: Plan) -> tuple[Pass, ...]:
@@ -40,8 +48,10 @@ __all__ = [
     "InsertBatchNorm",
     "Pass",
     "PassResult",
+    "PlainFloats",
     "SliceHead",
     "dense_passes",
     "hybrid_passes",
+    "run_pass",
     "run_passes",
 ]

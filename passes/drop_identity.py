@@ -1,8 +1,10 @@
-"""Remove nodes that do nothing at inference: Identity and Dropout."""
+"""Remove nodes that do nothing at inference: Identity, Dropout, and Cast to the type that a tensor has."""
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_graphsurgeon as gs
+from onnx.helper import np_dtype_to_tensor_dtype
 
 from crisp_onnx.passes.result import Declined, PassResult, constant
 
@@ -15,7 +17,7 @@ class DropIdentity:
     def run(self, graph: gs.Graph) -> PassResult:
         changed, declined = 0, []
         for node in list(graph.nodes):
-            if node.op not in ("Identity", "Dropout") or node.domain not in (None, "", "ai.onnx"):
+            if node.domain not in (None, "", "ai.onnx") or not _is_idle(node):
                 continue
             source, out = node.inputs[0], node.outputs[0]
             if node.op == "Dropout" and _mask_used(graph, node):
@@ -31,6 +33,15 @@ class DropIdentity:
                 node.outputs.clear()
                 changed += 1
         return PassResult(changed, tuple(declined))
+
+
+def _is_idle(node: gs.Node) -> bool:
+    if node.op != "Cast":
+        return node.op in ("Identity", "Dropout")
+    kind = node.inputs[0].dtype
+    return kind is not None and node.attrs["to"] == (
+        kind if isinstance(kind, int) else np_dtype_to_tensor_dtype(np.dtype(kind))
+    )
 
 
 def _mask_used(graph: gs.Graph, node: gs.Node) -> bool:

@@ -39,13 +39,15 @@ class Pass(Protocol):
 
 def run_passes(passes: Sequence[Pass], graph: gs.Graph) -> tuple[Declined, ...]:
     """Run `passes` in order on `graph`, in place; return all that was declined."""
-    declined: list[Declined] = []
-    for item in passes:
-        result = item.run(graph)
-        log.debug("pass %s: %d changed, %d declined", item.name, result.changed, len(result.declined))
-        declined.extend(result.declined)
-        graph.cleanup(remove_unused_graph_inputs=False).toposort()
-    return tuple(declined)
+    return tuple(place for item in passes for place in run_pass(item, graph).declined)
+
+
+def run_pass(item: Pass, graph: gs.Graph) -> PassResult:
+    """Run one pass on `graph`, in place, and put its nodes in order."""
+    result = item.run(graph)
+    log.debug("pass %s: %d changed, %d declined", item.name, result.changed, len(result.declined))
+    graph.cleanup(remove_unused_graph_inputs=False).toposort()
+    return result
 
 
 def constant(tensor: gs.Tensor | None) -> bool:

@@ -74,17 +74,25 @@ def with_value_info(model: Model) -> Model:
 
 
 def inform(graph: gs.Graph, known: Mapping[str, onnx.ValueInfoProto]) -> None:
-    """Give every tensor of `graph` the shape that is known of it, and no other."""
+    """Give every tensor of `graph` the type and shape that are known of it, and no other."""
     given = {id(tensor) for tensor in graph.inputs}
     for name, tensor in graph.tensors().items():
         if isinstance(tensor, gs.Variable) and id(tensor) not in given:
-            tensor.shape = _shape(known[name].type.tensor_type) if name in known else None
+            found = known[name].type.tensor_type if name in known else onnx.TypeProto.Tensor()
+            tensor.shape, tensor.dtype = _shape(found), _dtype(found)
 
 
 def _shape(tensor: onnx.TypeProto.Tensor) -> list[int | str] | None:
     if not tensor.HasField("shape"):
         return None
     return [d.dim_value if d.HasField("dim_value") else d.dim_param for d in tensor.shape.dim]
+
+
+def _dtype(tensor: onnx.TypeProto.Tensor) -> np.dtype[np.generic] | int | None:
+    """As graphsurgeon holds it: a type that plain NumPy lacks is its number."""
+    if not tensor.elem_type or tensor.elem_type == onnx.TensorProto.BFLOAT16:
+        return tensor.elem_type or None
+    return onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
 
 
 def _complete(known: onnx.TypeProto.Tensor, declared: onnx.TypeProto.Tensor) -> None:

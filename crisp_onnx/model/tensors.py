@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from math import prod
 
@@ -40,6 +41,12 @@ def stored_tensors(proto: onnx.ModelProto) -> Iterator[tuple[TensorProto, str]]:
 def _name(name: str | bytes) -> str:
     """In quotes; a damaged name is bytes."""
     return repr(shown(name) if isinstance(name, str) else name)
+
+
+def stored_types(proto: onnx.ModelProto) -> Counter[str]:
+    """How many stored tensors of more than one element have each element type, by ONNX's name of it."""
+    tensors = (tensor for tensor, _ in stored_tensors(proto) if prod(tensor.dims) > 1)
+    return Counter(TensorProto.DataType.Name(tensor.data_type) for tensor in tensors)
 
 
 def tensor_bytes(tensor: TensorProto, what: str) -> int:

@@ -215,3 +215,29 @@ def test_a_squeeze_without_axes_keeps_the_batch_of_one_image(model_of, answers):
         answer = answers(found.model, x)[0]
         assert answer.shape == (batch, 5)
         assert np.allclose(answer.squeeze(), answers(source, x)[0], atol=1e-6)
+
+
+def test_a_model_of_16_bits_is_held_to_float32_from_there_on(model_of, answers):
+    text = "(float16[N,3,6,6] x) => (float16[N,5] y) " + BODY.format(flat="f = Flatten(p)", end="y = MatMul(f, h)")
+    source = model_of(text.replace("float[", "float16[").replace("[5,8] fc", "[8,5] h"))
+    found = settled(source)
+    assert "2 tensors are stored as float16; they become float32 here and in the result, twice as large." in found.notes
+    assert (found.model.input.dtype, found.model.outputs[0].dtype) == (np.float16, np.float16)
+    x = np.random.default_rng(0).standard_normal((2, 3, 6, 6)).astype(np.float16)
+    assert np.allclose(answers(found.model, x)[0], answers(source, x)[0], rtol=1e-2, atol=1e-3)
+
+
+def test_a_change_behind_float32_is_noticed_in_a_model_of_16_bits(model_of, monkeypatch):
+    text = "(float16[N,3,6,6] x) => (float16[N,5] y) " + BODY.format(flat="f = Flatten(p)", end="y = MatMul(f, b)")
+    source = model_of(text.replace("float[", "float16[").replace("[5,8] fc", "[8,5] b"))
+    monkeypatch.setattr(module, "SIMPLIFY", (*module.SIMPLIFY, ChangesWeights(1.005)))
+    with pytest.raises(Defect, match="after the step 'changes_weights'"):
+        settled(source)
+
+
+def test_weights_stored_as_whole_numbers_are_said_to_grow(model_of):
+    source = model_of(
+        "(float[N,8] x) => (float[N,5] y) <int8[8,5] q, float scale = {0.5}>"
+        "{ w = DequantizeLinear(q, scale) y = MatMul(x, w) }"
+    )
+    assert "four times as large" in simplify(source).notes[0]
