@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -128,3 +132,95 @@ def test_the_cache_lies_where_the_user_says_or_at_home(tmp_path: Path, monkeypat
 
     monkeypatch.setattr(Path, "home", homeless)
     assert cache_folder() is None
+
+
+ARRAYS = {
+    "layer/weight:0": np.arange(12, dtype=np.float32).reshape(3, 4).T,
+    "": np.array(7, np.int64),
+    "../../out": np.zeros((0, 3), np.uint8),
+    "flags": np.array([[True], [False]]),
+    "half": np.array([1.5, np.inf], np.float16),
+}
+
+
+def test_arrays_come_back_with_what_is_said_of_them(tmp_path: Path) -> None:
+    store = Store(tmp_path / "deep")
+    store.put_arrays("key", ARRAYS, {"step": 3})
+    store.put("key", "a value of the same key")
+    found = store.get_arrays("key")
+    assert found is not None
+    value, arrays = found
+    assert (value, list(arrays)) == ({"step": 3}, list(ARRAYS))
+    for name, array in ARRAYS.items():
+        assert (arrays[name].dtype, arrays[name].shape) == (array.dtype, array.shape)
+        assert np.array_equal(arrays[name], array)
+        assert arrays[name].flags.writeable
+    assert store.get("key") == "a value of the same key"
+    assert store.get_arrays("other") is None
+    assert Store(None).get_arrays("key") is None
+
+
+def test_what_would_have_to_be_pickled_is_not_kept(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="allow_pickle"):
+        Store(tmp_path).put_arrays("key", {"a": np.array([{}], object)})
+    assert list(tmp_path.iterdir()) == []
+
+
+def pickled(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("about.json", '{"key": "key", "value": 1, "names": ["a"]}')
+        stream = io.BytesIO()
+        np.lib.format.write_array(stream, np.array([{}], object), allow_pickle=True)
+        archive.writestr("0.npy", stream.getvalue())
+
+
+def promising(path: Path) -> None:
+    """The header says a terabyte, the file holds eight bytes."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("about.json", '{"key": "key", "value": 1, "names": ["a"]}')
+        stream = io.BytesIO()
+        np.lib.format.write_array_header_1_0(stream, {"descr": "<f8", "fortran_order": False, "shape": (1 << 37,)})
+        archive.writestr("0.npy", stream.getvalue() + bytes(8))
+
+
+def squeezed(path: Path) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("about.json", '{"key": "key", "value": 1, "names": []}' + " " * (1 << 24))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pickled, promising, squeezed,
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(path.read_bytes()[:-40]),
+        lambda path: path.write_bytes(path.read_bytes().replace(b"\x93NUMPY", b"\x00NUMPY")),
+        lambda path: path.write_bytes(path.read_bytes().replace(b"'<f4'", b"'|O' ")),
+        lambda path: path.write_bytes(path.read_bytes().replace(b'"names"', b'"manes"')),
+        lambda path: path.write_bytes(path.read_bytes().replace(b'"key": "key"', b'"key": "kex"')),
+        lambda path: (path.unlink(), os.mkfifo(path)),
+    ],
+)  # fmt: skip
+def test_damaged_arrays_are_absent_and_made_anew(tmp_path: Path, damage: Callable[[Path], object]) -> None:
+    store = Store(tmp_path)
+    store.put_arrays("key", ARRAYS)
+    damage(next(tmp_path.iterdir()))
+    assert store.get_arrays("key") is None
+    store.put_arrays("key", ARRAYS)
+    assert store.get_arrays("key") is not None
+
+
+@settings(max_examples=200)
+@given(st.data())
+def test_flipped_bytes_of_an_entry_never_stop_a_run(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.mktemp("flipped")
+    store = Store(folder)
+    store.put_arrays("key", ARRAYS)
+    path = next(folder.iterdir())
+    content = bytearray(path.read_bytes())
+    for place in data.draw(st.lists(st.integers(0, len(content) - 1), min_size=1, max_size=4)):
+        content[place] = data.draw(st.integers(0, 255))
+    path.write_bytes(bytes(content))
+    store.get_arrays("key")
