@@ -14,6 +14,8 @@ from crisp_onnx.groups.rules.table import MANY_RESULTS, REASONS, RULES, UNKNOWN
 from crisp_onnx.groups.ties import NodeTies, Shapes, Ties
 from crisp_onnx.model import WeightLayer
 
+_LONGEST_AXIS = 1 << 20
+_MOST_INDICES = 1 << 24
 _STANDARD = (None, "", "ai.onnx")
 log = logging.getLogger(__name__)
 
@@ -24,7 +26,7 @@ def channel_groups(graph: gs.Graph, layers: Sequence[WeightLayer], shapes: Shape
     `layers`: the weight layers, by which groups name who writes and reads them. `shapes`: of all tensors, for one
     image. What is not understood is a barrier of the groups that it touches, and of nothing else.
     """
-    ties = Ties(shapes)
+    ties = Ties(_bounded(shapes))
     for tensor in graph.inputs:
         ties.bind(tensor.name, Barrier("graph input", tensor.name))
     shown = {tensor.name for tensor in graph.outputs}
@@ -35,6 +37,16 @@ def channel_groups(graph: gs.Graph, layers: Sequence[WeightLayer], shapes: Shape
     for tensor in graph.outputs:
         ties.bind(tensor.name, Barrier("graph output", tensor.name))
     return collect(graph, layers, ties)
+
+
+def _bounded(shapes: Shapes) -> Shapes:
+    """The shapes less those with the longest axes, so that all indices along all axes together stay within memory."""
+    longest = _LONGEST_AXIS
+    while True:
+        kept = {name: shape for name, shape in shapes.items() if max(shape, default=0) <= longest}
+        if sum(map(sum, kept.values())) <= _MOST_INDICES:
+            return kept
+        longest //= 2
 
 
 def _say(node: gs.Node, ties: Ties, shown: set[str]) -> Sequence[gs.Node]:
@@ -54,7 +66,7 @@ def _say(node: gs.Node, ties: Ties, shown: set[str]) -> Sequence[gs.Node]:
     further = any(tensor.outputs or tensor.name in shown for tensor in node.outputs[1:])
     said.reason = REASONS.get(node.op, "") if rule else REASONS.get(node.op, UNKNOWN)
     if unknown is not None:
-        said.reason = f"the shape of {unknown!r} is not known"
+        said.reason = f"the shape of {unknown!r} is not known, or too long to follow"
     elif rule is not None and (not further or node.op in MANY_RESULTS):
         try:
             rule(node, said)

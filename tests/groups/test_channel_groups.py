@@ -320,6 +320,15 @@ def test_an_unknown_shape_is_a_barrier_with_its_name(model_of):
     assert "the shape of 'r' is not known" in bounds(written_by(groups, "stem"))[0]
 
 
+def test_axes_that_only_a_shape_makes_long_cost_coverage_and_no_memory(groups_of):
+    groups = groups_of(
+        HEAD
+        + f"<{STORED}, int64[4] wide = {{1,8,4,1000000000}}> {{ {STEM} p = GlobalAveragePool(s) [e] e = Expand(p, wide)"
+        " [m] m = ReduceMean<axes=[3]>(e) [a] y = Conv(m, wc) }"
+    )
+    assert "the shape of 'e' is not known, or too long to follow" in bounds(written_by(groups, "stem"))[0]
+
+
 def test_attributes_that_no_operator_has_are_a_barrier_and_no_crash(model_of):
     model = model_of(HEAD + f"<{STORED}> {{ {STEM} [t] r = Transpose<perm=[0,1,2,3]>(s) [a] y = Conv(r, wc) }}")
     graph, shapes = model.graph(), tensor_shapes(model)
