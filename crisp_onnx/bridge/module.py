@@ -19,6 +19,10 @@ MASK_SUFFIX = "::mask"
 BATCHES = "::batches"
 
 
+Steps = tuple[tuple[Node, tuple[str, ...]], ...]
+"""Nodes in order, and after each the names that no later one reads."""
+
+
 class GraphModule(nn.Module):
     """An ONNX graph as a torch module; `dict(module.named_parameters())` has the exact initializer names as keys.
 
@@ -46,7 +50,8 @@ class GraphModule(nn.Module):
         self.statistics = tuple(statistics)
         self._hosts = dict(hosts)
         self._mask_keys: dict[str, str] = {}
-        self._last_use = _last_use(self.nodes)
+        self._steps: Steps = tuple(zip(self.nodes, _last_use(self.nodes), strict=True))
+        self._stretches: dict[tuple[frozenset[str], tuple[str, ...]], Steps] = {}
         # ONNX names hold dots and slashes, which register_parameter() refuses.
         for name, value in parameters.items():
             self._parameters[name] = nn.Parameter(value)
@@ -75,13 +80,17 @@ class GraphModule(nn.Module):
     def run(self, inputs: Mapping[str, Tensor], outputs: Sequence[str] | None = None) -> dict[str, Tensor]:
         """Tensors by name: those in `outputs` (any tensor of the graph), or all outputs of the graph.
 
+        `inputs` may be inner tensors: in eval mode only the nodes between them and `outputs` run. Where the graph
+        `takes` a number of images, inner tensors are those of so many.
+
         Raises:
             CrispError: an input is missing, or no tensor has one of the names.
         """
-        missing = [name for name in self.input_names if name not in inputs]
-        if missing:
-            raise CrispError(f"Inputs {', '.join(map(repr, missing))} are missing.")
-        return self._execute(dict(inputs), self.output_names if outputs is None else outputs)
+        wanted = self.output_names if outputs is None else tuple(outputs)
+        between = (frozenset(inputs), wanted)
+        if between not in self._stretches:
+            self._stretches[between] = self._stretch(*between)
+        return self._execute(dict(inputs), wanted, None if self.training else self._stretches[between])
 
     def set_masks(self, masks: Mapping[str, Tensor]) -> None:
         """Multiply the named weights by 0/1 masks of the stored weights' shapes wherever they are read.
@@ -119,22 +128,41 @@ class GraphModule(nn.Module):
         """The running mean or variance of that initializer name, one of `statistics`."""
         return self._buffer(name)
 
-    def _execute(self, values: Mapping[str, Tensor], wanted: Sequence[str]) -> dict[str, Tensor]:
-        given = len(values[self.input_names[0]]) if self.takes is not None else 0
-        if self.takes is None or given == self.takes:
-            return self._answer(values, wanted)
+    def _execute(
+        self, values: Mapping[str, Tensor], wanted: Sequence[str], steps: Steps | None = None
+    ) -> dict[str, Tensor]:
+        first = self.input_names[0]
+        if self.takes is None or first not in values or len(values[first]) == self.takes:
+            return self._answer(values, wanted, steps)
+        given = len(values[first])
         if given > self.takes or given == 0:
             raise CrispError(f"The graph takes {self.takes} images at a time; it was given {given}.")
         rows = torch.arange(self.takes) % given
-        answers = self._answer({name: value[rows.to(value.device)] for name, value in values.items()}, wanted)
+        answers = self._answer({name: value[rows.to(value.device)] for name, value in values.items()}, wanted, steps)
         return {name: value[:given] if len(value) == self.takes else value for name, value in answers.items()}
 
-    def _answer(self, values: Mapping[str, Value], wanted: Sequence[str]) -> dict[str, Tensor]:
+    def _stretch(self, given: frozenset[str], wanted: Sequence[str]) -> Steps:
+        """The nodes that compute `wanted` from `given`, and after each the names that none of the others reads."""
+        needed = set(wanted) - given
+        chosen: list[Node] = []
+        for node in reversed(self.nodes):
+            if needed.intersection(node.outputs):
+                chosen.append(node)
+                needed = (needed - set(node.outputs)) | {name for name in node.inputs if name and name not in given}
+        missing = [name for name in self.input_names if name in needed]
+        if missing:
+            raise CrispError(f"Inputs {', '.join(map(repr, missing))} are missing.")
+        nodes = tuple(reversed(chosen))
+        return tuple(zip(nodes, _last_use(nodes), strict=True))
+
+    def _answer(
+        self, values: Mapping[str, Value], wanted: Sequence[str], steps: Steps | None = None
+    ) -> dict[str, Tensor]:
         live = dict(values)
         device = next((v.device for v in live.values() if isinstance(v, Tensor)), torch.device("cpu"))
         keep = set(wanted)
         momentum = self._next_momentum() if self.training else 0.0
-        for node, last in zip(self.nodes, self._last_use, strict=True):
+        for node, last in self._steps if steps is None else steps:
             inputs = [self._read(name, live) for name in node.inputs]
             if torch.compiler.is_compiling():
                 results = self._run(node, inputs, momentum, device)

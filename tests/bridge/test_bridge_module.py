@@ -193,3 +193,22 @@ def test_infinities_in_an_attention_mask_are_no_parameter(parse: Parse) -> None:
     module = to_torch(model)
     assert not list(module.parameters())
     assert torch.equal(module(torch.zeros(1, 2)), torch.from_numpy(infinite)[None])
+
+
+def test_only_the_nodes_between_known_and_wanted_tensors_run(model_of: Callable[..., Model]) -> None:
+    module = to_torch(
+        model_of("(float[N,4] x) => (float[N,4] y) { a = Relu(x) b = Neg(a) c = Add(a, b) d = Exp(b) y = Mul(c, d) }")
+    )
+    ran: list[str] = []
+    run = module._run_guarded
+    module._run_guarded = lambda node, *rest: (ran.append(node.op), run(node, *rest))[1]  # type: ignore[method-assign]
+    x = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+    whole = module.run({"x": x}, ["a", "b", "c", "d", "y"])
+    ran.clear()
+    assert torch.equal(module.run({"b": whole["b"]}, ["d"])["d"], whole["d"])
+    assert ran == ["Exp"]
+    ran.clear()
+    assert torch.equal(module.run({"a": whole["a"], "b": whole["b"]}, ["y", "b"])["y"], whole["y"])
+    assert ran == ["Add", "Exp", "Mul"]
+    with pytest.raises(CrispError, match="Inputs 'x' are missing"):
+        module.run({"b": whole["b"]}, ["y"])
