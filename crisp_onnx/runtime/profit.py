@@ -78,6 +78,10 @@ def profitable(case: LayerCase, *, threads: int = 1, dense_neighbours: int = 0, 
 def known_times() -> Store:
     """Where this machine's layer times are kept: a folder per processor, runtime and kernel library."""
     cache = cache_folder()
+    if cache is None:
+        say_once(
+            logging.WARNING, "This user has no home folder, so layer times are not kept; XDG_CACHE_HOME names one."
+        )
     return Store(None if cache is None else cache / f"layer_times_{_machine()}")
 
 

@@ -151,3 +151,17 @@ def test_hybrid_nodes_know_the_shape_of_their_input(tmp_path: Path) -> None:
     (node,) = hybrid_nodes(model)
     assert node.case == CONV
     assert node.positions == 196
+
+
+def test_without_a_home_layers_are_timed_and_that_is_said(
+    library: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(profit, "cache_folder", lambda: None)
+    monkeypatch.setattr(profit, "measure_layer", lambda case, threads: LayerTimes(2.0, 1.0, 0.0))
+    say_once.cache_clear()
+    with caplog.at_level(logging.WARNING):
+        assert profit.profitable(CONV).sparse
+        assert profit.profitable(GEMM).sparse
+    assert [record.message for record in caplog.records] == [
+        "This user has no home folder, so layer times are not kept; XDG_CACHE_HOME names one."
+    ]
