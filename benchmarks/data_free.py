@@ -25,9 +25,9 @@ from record import record
 from crisp_onnx import Recipe
 from crisp_onnx.api.planning import make_planner, make_task
 from crisp_onnx.api.prepare import Prepared, prepare
-from crisp_onnx.api.words import find_classes, find_labels, find_preprocess
+from crisp_onnx.api.words import find_classes, find_preprocess
 from crisp_onnx.bridge import GraphModule, prepared_for, to_torch
-from crisp_onnx.data import Classes, Images, Preprocess, open_images
+from crisp_onnx.data import Classes, Images, Preprocess, open_images, read_labels
 from crisp_onnx.model import load
 from crisp_onnx.recover import Task, put_masks, reestimate, saliency_of
 from crisp_onnx.saliency import criterion_named, gradient_sums
@@ -70,7 +70,7 @@ def make_case(folder: Path, name: str, sparsity: float) -> Case:
     recipe = Recipe(model=path, classes=class_set(0) if cifar else synsets, sparsity=sparsity)
     preprocess = find_preprocess(CIFAR_PREPROCESS if cifar else "signed", load(path))
     prepared = prepare(path, size=preprocess.size)
-    labels = None if cifar else find_labels(folder / "imagenet_labels.txt", prepared)
+    labels = None if cifar else read_labels(folder / "imagenet_labels.txt")
     classes = find_classes(recipe.classes, labels, prepared.head.classes)
     sources = (
         (CifarImages(folder, split, classes.indices) for split in ("train", "test"))

@@ -33,6 +33,8 @@ def cli() -> None:
 @click.option("--data", type=FILE, help="Images to learn from: folder, .npz or CIFAR archive. None: synthesise some.")
 @click.option("--eval-data", type=FILE, help="Images to judge by; never used to choose anything.")
 @click.option("--labels", type=FILE, help="Names of the outputs: plain lines, or index<TAB>wnid<TAB>names.")
+@click.option("--labels-offset", type=int, help="Output that the first row of --labels names, 1 behind background.")
+@click.option("--class-order", type=click.Choice(["lexical", "natural"]), help="How class folders number the outputs.")
 @click.option("--output-name", help="The output that scores the classes, where MODEL has several.")
 @click.option("--preprocess", help="imagenet, unit, signed, raw, FILE.yaml, or mean=R/G/B,std=R/G/B,size=N.")
 @click.option("--pattern", help="N:M, kept of every M input channels.  [default: the target's, or 2:4]")

@@ -36,6 +36,12 @@ class Recipe(BaseModel):
     """Images to judge by; never used to choose anything."""
     labels: Path | None = None
     """A file with the names of the outputs: a name a line, or `index<TAB>wnid<TAB>names`."""
+    labels_offset: int | None = None
+    """The output that the first row of `labels` names: 1 where output 0 is background. By default there must be as many
+    rows as outputs."""
+    class_order: Literal["lexical", "natural"] | None = None
+    """The order in which class folders number the outputs: 1, 10, 2 or 1, 2, 10. By default the untouched model's own
+    answers decide."""
     output_name: str | None = None
     """The output that scores the classes, where the file has several."""
     preprocess: str | None = None

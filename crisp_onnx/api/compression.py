@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from crisp_onnx.api.class_order import mapping_note
 from crisp_onnx.api.emit import emit, prove
 from crisp_onnx.api.learn import learn
 from crisp_onnx.api.planning import make_planner
@@ -15,7 +16,7 @@ from crisp_onnx.api.prepare import prepare
 from crisp_onnx.api.steering import with_rewarded_pattern
 from crisp_onnx.api.stopwatch import Stopwatch
 from crisp_onnx.api.summarise import Outcome, summarise
-from crisp_onnx.api.words import find_classes, find_form, find_labels
+from crisp_onnx.api.words import NameOptions, find_classes, find_form, find_labels
 from crisp_onnx.api.workshop import move_into_place, workshop
 from crisp_onnx.data import Classes, Preprocess, Source, open_images
 from crisp_onnx.data.pairs import Pair
@@ -62,8 +63,13 @@ def compress(recipe: Recipe, *, data: Iterable[Pair] | None = None, eval_data: I
         if sources[0] is None and not isinstance(form, Preprocess):
             raise CrispError("Rows of values cannot be synthesised from a model. Give some to learn from with --data.")
         prepared = prepare(recipe.model, size=form.size, output=recipe.output_name)
-        labels = find_labels(recipe.labels, prepared, *sources)
+        options = NameOptions(recipe.labels, recipe.labels_offset, recipe.class_order)
+        named = find_labels(prepared, form, options, *sources)
+        labels = named.labels
         classes = find_classes(recipe.classes, labels, prepared.head.classes)
+        told += named.notes
+        if labels is not None and labels.of_data:
+            told += (mapping_note(labels, classes.indices),)
         answers = task_of(prepared.head, classes.indices)
         planner = make_planner(recipe, prepared)
         images, judged = (None if given is None else open_images(given, classes, labels, form) for given in sources)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from crisp_onnx.api.prepare import prepare
-from crisp_onnx.api.words import find_classes, find_form, find_labels
+from crisp_onnx.api.words import NameOptions, find_classes, find_form, find_labels
 from crisp_onnx.data import Classes, open_images
 from crisp_onnx.errors import CrispError, VerificationFailed
 from crisp_onnx.format import DOMAIN, recount
@@ -48,7 +48,8 @@ def verify(
     form = find_form(preprocess, first, data)
     recorded = stamp.output if stamp and stamp.output in {spec.name for spec in first.outputs} else None
     prepared = prepare(original, size=form.size, output=output_name or recorded)
-    known = find_labels(labels, prepared, data)
+    named = find_labels(prepared, form, NameOptions(labels), data)
+    known = named.labels
     head = prepared.head
     chosen = find_classes(classes, known, head.classes) if classes is not None else _recorded(stamp, head)
     if data is not None and chosen is None:
@@ -61,7 +62,8 @@ def verify(
     tasks = (task, _on(columns, task, compressed))
     worst = worst_relative(*(shares_of_wanted(rows, of) for rows, of in zip((expected, answers), tasks, strict=True)))
     comparison = None
-    notes = list(filter(None, [form.assumed and form.assumed.capitalize() + ".", _origin_note(first, second)]))
+    assumed = form.assumed and form.assumed.capitalize() + "."
+    notes = list(filter(None, [assumed, *named.notes, _origin_note(first, second)]))
     if data is not None and chosen is not None:
         images = open_images(data, chosen, known, form)
         notes += images.told()

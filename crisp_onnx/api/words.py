@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
+from crisp_onnx.api.class_order import Named, named_by_folders
 from crisp_onnx.api.prepare import Prepared
 from crisp_onnx.data import (
     Classes,
@@ -11,35 +13,90 @@ from crisp_onnx.data import (
     Labels,
     Preprocess,
     Source,
+    aligned,
     input_form,
+    is_class_folder,
     labels_from_metadata,
+    labels_from_names,
+    misfit,
     parse_preprocess,
     read_classes,
     read_labels,
     resolve,
-    source_labels,
+    source_names,
 )
+from crisp_onnx.data.folder_order import Order
+from crisp_onnx.data.labels import NUMBER
 from crisp_onnx.errors import CrispError
 from crisp_onnx.model import Model
+from crisp_onnx.reading import shown
 
 
-def find_labels(path: Path | None, prepared: Prepared, *sources: Source | None) -> Labels | None:
-    """Names of the outputs: from the file, from the model's metadata, or from a data set with as many classes.
+@dataclass(frozen=True)
+class NameOptions:
+    """What the user says of the outputs' names: a file, the output that its first row names, the folders' order."""
+
+    labels: Path | None = None
+    offset: int | None = None
+    order: Order | None = None
+
+
+def find_labels(prepared: Prepared, form: InputForm, given: NameOptions, *sources: Source | None) -> Named:
+    """Names of the outputs: from the file given, from the model's metadata, or from a data set with as many classes.
 
     Raises:
-        CrispError: a label file that cannot be read or has fewer rows than the model has outputs.
+        CrispError: a label file that cannot be read, or does not go together with the outputs; class folders that
+            cannot be numbers of outputs; or an option about names where there are none.
     """
-    if path is not None:
-        return read_labels(path)
-    found = labels_from_metadata(prepared.source.metadata)
+    named = _of_model(given, prepared)
+    folder = next((Path(s) for s in sources if isinstance(s, (str, Path)) and is_class_folder(s)), None)
+    if given.order is not None and folder is None:
+        raise CrispError("--class-order is about class folders, and neither --data nor --eval-data is one.")
+    if folder is not None:
+        found = named_by_folders(folder, named.labels, prepared, form, given.order)
+        named = Named(found.labels, (*named.notes, *found.notes))
     for source in sources:
-        if found is None and source is not None:
-            found = source_labels(source, prepared.head.classes)
-    return found
+        if named.labels is None and source is not None:
+            named = _of_data(source, prepared.head.classes, named.notes)
+    return named
+
+
+def _of_data(source: Source, outputs: int, notes: tuple[str, ...]) -> Named:
+    """The class names in which the labels of a data set count, if they are as many as the outputs."""
+    names = source_names(source)
+    if names is None or all(NUMBER.fullmatch(name) for name in names):
+        return Named(None, notes)
+    where = shown(str(source))
+    if len(names) != outputs:
+        raise CrispError(
+            f"The labels of {where} count in its {len(names)} class names, and it is not known which of the model's "
+            f"{outputs} outputs these are. Give the names of the outputs with --labels."
+        )
+    return Named(labels_from_names(names, where), (*notes, f"The classes of {where} name the outputs, in their order."))
+
+
+def _of_model(given: NameOptions, prepared: Prepared) -> Named:
+    """Names from a label file or from the model's own metadata, that fit its outputs."""
+    outputs = prepared.head.classes
+    if given.labels is not None:
+        return _counted(aligned(read_labels(given.labels), outputs, given.offset), outputs)
+    found = labels_from_metadata(prepared.source.metadata)
+    if given.offset is not None:
+        if found is None:
+            raise CrispError("--labels-offset moves names, and there are none. Give them with --labels.")
+        return _counted(aligned(found, outputs, given.offset), outputs)
+    wrong = misfit(found, outputs) if found is not None else ""
+    return Named(None, (f"{wrong[:1].upper()}{wrong[1:]}, so these names are not used.",)) if wrong else Named(found)
+
+
+def _counted(labels: Labels, outputs: int) -> Named:
+    missing = [index for index in range(outputs) if index not in labels.entries]
+    few = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
+    return Named(labels, (f"{labels.source} has no name for output {few}.",) if missing else ())
 
 
 def find_classes(given: Path | tuple[str | int, ...], labels: Labels | None, outputs: int) -> Classes:
-    """The user's classes, from a file or given one by one.
+    """The user's classes, from a file or one by one: an `int` is an output index, a word what `resolve` makes of it.
 
     Raises:
         CrispError: an unknown, ambiguous or repeated class, or none at all.
@@ -48,9 +105,8 @@ def find_classes(given: Path | tuple[str | int, ...], labels: Labels | None, out
         return read_classes(given, labels, outputs)
     if not given:
         raise CrispError("The list of classes is empty. Give at least one output index, name or synset id.")
-    indices = tuple(resolve(str(word), labels, outputs) for word in given)
-    names = tuple(labels.entries[i].name if labels and i in labels.entries else str(i) for i in indices)
-    return Classes(indices, names)
+    indices = tuple(resolve(str(word), None if isinstance(word, int) else labels, outputs) for word in given)
+    return Classes(indices, tuple(labels.name(index) if labels else str(index) for index in indices))
 
 
 def find_form(text: str | None, source: Model, *data: Source | None) -> InputForm:

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from crisp_onnx.data.labels import SYNSET, Labels, folded, read_labels
+from crisp_onnx.data.labels import NUMBER, SYNSET, Labels, folded, read_labels
 from crisp_onnx.errors import CrispError, nearest
 from crisp_onnx.reading import read_text
 
@@ -15,8 +15,8 @@ __all__ = ["Classes", "Labels", "candidates", "describe", "read_classes", "read_
 
 log = logging.getLogger(__name__)
 
-INDEX = re.compile(r"[+-]?\d+")
 COMMENT = re.compile(r"(^|\s)#.*$")
+QUOTED = re.compile(r'"(?P<name>(?:[^"]|"")*)"')
 
 
 @dataclass(frozen=True)
@@ -46,41 +46,69 @@ class Classes:
 def read_classes(path: Path, labels: Labels | None, outputs: int) -> Classes:
     """Read a class list: one output index, name or synset id a line, `#` comments; rows of a label file fit too.
 
+    What stands in double quotes is a name, whatever it holds.
+
     Raises:
         CrispError: the file cannot be read or is empty, or a line names no output, several, or one named before.
     """
-    text = read_text(path, "class list")
-    if labels is not None and len(labels) != outputs:
-        log.warning("%s names %d outputs, but the model has %d.", labels.source, len(labels), outputs)
     first_line: dict[int, int] = {}
     names: list[str] = []
-    for number, line in enumerate(text.splitlines(), 1):
-        words = [word.strip() for word in COMMENT.sub("", line).split("\t") if word.strip()]
-        if not words:
-            continue
+    for number, line in enumerate(read_text(path, "class list").splitlines(), 1):
         try:
+            words = _words(line, labels)
+            if not words:
+                continue
             index = _agreed(words, labels, outputs)
         except CrispError as error:
             raise CrispError(f"{path}, line {number}: {error}") from None
         if index in first_line:
             raise CrispError(
-                f"{path}, line {number}: {words[0]!r} is output {index}, which line {first_line[index]} names already. "
-                "Delete one of the lines."
+                f"{path}, line {number}: {words[0].text!r} is output {index}, which line {first_line[index]} names "
+                "already. Delete one of the lines."
             )
         first_line[index] = number
-        names.append(labels.entries[index].name if labels and index in labels.entries else words[0])
+        names.append(labels.name(index) if labels and index in labels.entries else words[0].text)
     if not first_line:
         raise CrispError(f"The class list {path} is empty. Write one class a line: an output index, name or synset id.")
     return Classes(tuple(first_line), tuple(names))
 
 
-def resolve(word: str, labels: Labels | None, outputs: int) -> int:
-    """The output that `word` means: an output index (always, when it is a whole number), a name or a synset id.
+@dataclass(frozen=True)
+class _Word:
+    """A column of a line. In quotes it is a name and no number."""
+
+    text: str
+    quoted: bool = False
+
+
+def _words(line: str, labels: Labels | None) -> list[_Word]:
+    """The columns of a line; none where it is blank or a comment."""
+    quoted = QUOTED.match(line.strip())
+    if quoted is not None:
+        rest = line.strip()[quoted.end() :]
+        if COMMENT.sub("", rest).strip():
+            raise CrispError(f"{line.strip()!r} goes on behind the closing quote. Write a quote inside a name twice.")
+        return [_Word(quoted["name"].replace('""', '"'), quoted=True)]
+    plain = COMMENT.sub("", line)
+    if plain != line and labels is not None and labels.candidates(line):
+        found = labels.candidates(line)[0]
+        raise CrispError(
+            f"{line.strip()!r} holds a comment, but output {found} is named so. Write the name in double quotes if the "
+            "class is meant, or delete the line."
+        )
+    return [_Word(word.strip()) for word in plain.split("\t") if word.strip()]
+
+
+def resolve(word: str, labels: Labels | None, outputs: int, *, quoted: bool = False) -> int:
+    """The output that `word` means: an output index, a name or a synset id.
+
+    A whole number is an output index, but for outputs that are named by numbers. `quoted`: it is a name.
 
     Raises:
         CrispError: `word` means no output (the nearest names are listed) or several (all are listed).
     """
-    found = candidates(word, labels)
+    named = labels.candidates(word) if labels is not None else ()
+    found = named if quoted else candidates(word, labels)
     if len(found) > 1:
         listed = " and ".join(describe(index, labels) for index in found)
         raise CrispError(f"{word!r} may be any of the outputs {listed}. Write the output index or the synset id.")
@@ -91,18 +119,19 @@ def resolve(word: str, labels: Labels | None, outputs: int) -> int:
         raise CrispError(
             f"{word!r} is output {index}, but the model has {outputs} outputs (0 to {outputs - 1}). Correct the index."
         )
-    if labels is not None and INDEX.fullmatch(word.strip()):
-        others = [other for other in labels.candidates(word) if other != index]
-        if others:
-            log.warning("%r is read as output %d, not as the name of output %d.", word, index, others[0])
+    others = [other for other in named if other != index]
+    if others:
+        log.warning("%r is read as output %d, not as the name of output %d.", word, index, others[0])
     return index
 
 
 def candidates(word: str, labels: Labels | None) -> tuple[int, ...]:
     """Every output that `word` may mean, whether or not the model has that many."""
-    if INDEX.fullmatch(word.strip()):
-        return (int(word),)
-    return labels.candidates(word) if labels is not None else ()
+    named = labels.candidates(word) if labels is not None else ()
+    if NUMBER.fullmatch(word.strip()):
+        by_name = labels is not None and named and (labels.numeric or int(word) not in labels.entries)
+        return named if by_name else (int(word),)
+    return named
 
 
 def wanted(word: str, classes: Classes, labels: Labels | None) -> int | None:
@@ -128,12 +157,15 @@ def describe(index: int, labels: Labels | None) -> str:
     return f"{index} ({known})" if known else str(index)
 
 
-def _agreed(words: list[str], labels: Labels | None, outputs: int) -> int:
+def _agreed(words: list[_Word], labels: Labels | None, outputs: int) -> int:
     """The output of a line; the further columns of a row copied from a label file must mean the same one."""
-    index = resolve(words[0], labels, outputs)
-    for word in words[1:]:
-        if labels is not None and index not in candidates(word, labels):
-            raise CrispError(f"{words[0]!r} is output {describe(index, labels)}, which is not {word!r}. Correct one.")
+    first, *others = words
+    index = resolve(first.text, labels, outputs, quoted=first.quoted)
+    for word in others:
+        if labels is not None and index not in (*candidates(word.text, labels), *labels.candidates(word.text)):
+            raise CrispError(
+                f"{first.text!r} is output {describe(index, labels)}, which is not {word.text!r}. Correct one."
+            )
     return index
 
 
@@ -145,6 +177,6 @@ def _unknown(word: str, labels: Labels | None, outputs: int) -> str:
         )
     if SYNSET.fullmatch(word.strip()):
         return f"no output has the synset id {word!r} in {labels.source}. Check the id, or write the output index."
-    known = (name for label in labels.entries.values() for name in label.names)
+    known = (name for label in labels.entries.values() for name in (*label.names, label.whole) if name)
     hint = nearest(word, known) or " Write a name, a synset id or an output index."
     return f"no output is named {word!r} in {labels.source}.{hint}"

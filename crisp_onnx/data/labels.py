@@ -1,32 +1,33 @@
-"""Names of a model's outputs: read from a label file, a data set's class names, or a model's metadata."""
+"""Names of a model's outputs: what they are, and reading them from a label file or a data set's class names."""
 
 from __future__ import annotations
 
 import ast
 import json
-import logging
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from crisp_onnx.errors import CrispError
 from crisp_onnx.reading import read_text, shown
 
-log = logging.getLogger(__name__)
-
 SYNSET = re.compile(r"[nvar]\d{8}")
-METADATA_KEYS = ("names", "labels", "classes", "class_names", "id2label")
+NUMBER = re.compile(r"[+-]?\d{1,9}")
 
 
 @dataclass(frozen=True)
 class Label:
-    """The synset id (empty when unknown) and the names of one output, the usual name first."""
+    """The synset id (empty when unknown) and the names of one output, the usual name first.
+
+    `whole`: the text that the names were taken out of, where that is a name too ("salt,pepper").
+    """
 
     wnid: str
     names: tuple[str, ...]
+    whole: str = ""
 
     @property
     def name(self) -> str:
@@ -35,25 +36,57 @@ class Label:
 
 @dataclass(frozen=True)
 class Labels:
-    """What each output stands for: `entries[index]`. `source` says where the names come from."""
+    """What each output stands for: `entries[index]`. `source` says where the names come from.
+
+    `of_data`: they are those of a data set and not of the model, so that their order is an assumption.
+    """
 
     entries: Mapping[int, Label]
     source: str
+    of_data: bool = False
 
     def __len__(self) -> int:
         return len(self.entries)
 
+    def name(self, index: int) -> str:
+        """The usual name of an output, or its whole text where another output has the same usual name."""
+        label = self.entries.get(index)
+        if label is None:
+            return str(index)
+        alone = len(self._usual.get(folded(label.name), ())) == 1
+        return label.name if alone or not label.whole else label.whole
+
     def candidates(self, word: str) -> tuple[int, ...]:
-        """Every output that has `word` as a name or synset id; case, spaces and underscores do not matter."""
-        return self._outputs.get(folded(word), ())
+        """Every output that `word` may be; case, spaces and underscores do not matter.
+
+        The outputs whose synset id, whole text or usual name it is go before those that it is a further name of.
+        """
+        key = folded(word)
+        first = dict.fromkeys((*self._whole.get(key, ()), *self._usual.get(key, ())))
+        return tuple(first) or self._further.get(key, ())
 
     @cached_property
-    def _outputs(self) -> dict[str, tuple[int, ...]]:
+    def numeric(self) -> bool:
+        """Whether the outputs are named by numbers, as folders 1 to 12 or 0, 90, 180 and 270 name them."""
+        return bool(self.entries) and all(NUMBER.fullmatch(label.name) for label in self.entries.values())
+
+    @cached_property
+    def _whole(self) -> dict[str, tuple[int, ...]]:
+        return self._by_name(lambda label: (label.wnid, label.whole, ", ".join(label.names)))
+
+    @cached_property
+    def _usual(self) -> dict[str, tuple[int, ...]]:
+        return self._by_name(lambda label: label.names[:1])
+
+    @cached_property
+    def _further(self) -> dict[str, tuple[int, ...]]:
+        return self._by_name(lambda label: label.names)
+
+    def _by_name(self, names: Callable[[Label], Iterable[str]]) -> dict[str, tuple[int, ...]]:
         found: dict[str, dict[int, None]] = {}
         for index, label in self.entries.items():
-            for word in (label.wnid, *label.names, ", ".join(label.names)):
-                if word:
-                    found.setdefault(folded(word), {})[index] = None
+            for word in filter(None, names(label)):
+                found.setdefault(folded(word), {})[index] = None
         return {word: tuple(indices) for word, indices in found.items()}
 
 
@@ -63,8 +96,8 @@ def folded(word: str) -> str:
 
 
 def labels_from_names(names: Iterable[str], source: str) -> Labels:
-    """Labels of a list in the order of the outputs, for example the class names of a data set."""
-    return Labels({index: _label([name]) for index, name in enumerate(names)}, source)
+    """Labels of a data set's class names, in the order of the outputs. A comma in such a name is a part of it."""
+    return Labels({index: _whole_label(name) for index, name in enumerate(names)}, source, of_data=True)
 
 
 def read_labels(path: Path) -> Labels:
@@ -75,7 +108,7 @@ def read_labels(path: Path) -> Labels:
     """
     text = read_text(path, "label file")
     if path.suffix.lower() == ".json":
-        entries = _entries(_literal(text))
+        entries = entries_of(literal(text))
         if not entries:
             raise CrispError(f"{path} holds no names: a JSON list, or an object of output index to name, is needed.")
         return Labels(entries, str(path))
@@ -88,23 +121,54 @@ def read_labels(path: Path) -> Labels:
     return Labels(_tabbed(lines, path) if tabbed else _plain(lines, path), str(path))
 
 
-def labels_from_metadata(metadata: Mapping[str, str]) -> Labels | None:
-    """The names that an exporter left in the model's metadata, or None.
+def aligned(labels: Labels, outputs: int, offset: int | None) -> Labels:
+    """`labels` moved by `offset` outputs; without one, they must name the outputs of the model and no others.
 
-    Understood under the keys `names`, `labels`, `classes`, `class_names` and `id2label`: a JSON or Python list or
-    dict, or names separated by newlines or commas.
+    Raises:
+        CrispError: there are more or fewer names than outputs, or none falls on an output.
     """
-    by_key = {key.casefold(): text for key, text in metadata.items()}
-    for key in METADATA_KEYS:
-        text = by_key.get(key, "").strip()
-        if not text:
-            continue
-        value = _literal(text)
-        entries = _entries(re.split(r"\n" if "\n" in text else ",", text) if value is None else value)
-        if len(entries) > 1:
-            return Labels(entries, f"the model's metadata ({key})")
-        log.debug("metadata %r holds no class names", key)
-    return None
+    if offset is None:
+        wrong = misfit(labels, outputs)
+        if wrong:
+            raise CrispError(f"{wrong}, so names and outputs do not go together. {_remedy(labels, outputs)}")
+        return labels
+    moved = {index + offset: label for index, label in labels.entries.items() if 0 <= index + offset < outputs}
+    if not moved:
+        raise CrispError(
+            f"With --labels-offset {offset}, no name of {labels.source} falls on one of the {outputs} outputs. "
+            "Give another number."
+        )
+    return replace(labels, entries=moved)
+
+
+def misfit(labels: Labels, outputs: int) -> str:
+    """Why the names cannot be those of a model with so many outputs, or an empty string.
+
+    Rows with an index of their own may leave outputs out, but not at the end: those are rows that count from 0 for a
+    model that has one output more.
+    """
+    first, last = min(labels.entries), max(labels.entries)
+    counted = len(labels) == last - first + 1
+    if first >= 0 and last < outputs and (len(labels) == outputs or first > 0 or not counted):
+        return ""
+    rows = f"output {last}" if last >= outputs and not (counted and first == 0) else f"{len(labels)} outputs"
+    return f"{labels.source} names {rows}, but the model has {outputs}"
+
+
+def _remedy(labels: Labels, outputs: int) -> str:
+    first, last = min(labels.entries), max(labels.entries)
+    shift = outputs - 1 - last
+    if first > 0 and len(labels) == outputs:
+        return f"If it counts from {first}, pass --labels-offset {-first}."
+    if shift > 0:
+        return (
+            f"If its first name is that of output {first + shift}, as where output 0 is background, pass "
+            f"--labels-offset {shift}; if it is that of output {first}, --labels-offset 0."
+        )
+    return (
+        f"If its first name is of no output, as background may be, pass --labels-offset {shift}; if its last is, "
+        "--labels-offset 0."
+    )
 
 
 def _plain(lines: Sequence[str], path: Path) -> dict[int, Label]:
@@ -134,6 +198,7 @@ def _label(fields: Sequence[str]) -> Label:
     """A label of fields that may hold a synset id, alone or before the names, and names separated by commas."""
     wnid = ""
     names: dict[str, None] = {}
+    texts = []
     for field in fields:
         first, _, rest = field.strip().partition(" ")
         if not wnid and SYNSET.fullmatch(first):
@@ -141,10 +206,20 @@ def _label(fields: Sequence[str]) -> Label:
         else:
             text = field
         names.update((shown(name.strip()), None) for name in text.split(",") if name.strip())
-    return Label(wnid, tuple(names))
+        texts.append(shown(text.strip()))
+    whole = ", ".join(filter(None, texts))
+    return Label(wnid, tuple(names), whole if "," in whole else "")
 
 
-def _literal(text: str) -> object:
+def _whole_label(name: str) -> Label:
+    """A label of one name, whatever is in it, behind a synset id or not."""
+    first, _, rest = name.strip().partition(" ")
+    if SYNSET.fullmatch(first):
+        return Label(first, (shown(rest.strip()),) if rest.strip() else ())
+    return Label("", (shown(name.strip() or name),))
+
+
+def literal(text: str) -> object:
     """The value of a JSON or Python literal, or None."""
     for parse in (json.loads, ast.literal_eval):
         try:
@@ -154,7 +229,7 @@ def _literal(text: str) -> object:
     return None
 
 
-def _entries(value: object) -> dict[int, Label]:
+def entries_of(value: object) -> dict[int, Label]:
     """Labels by output from a list of names or a dict of index to name or name to index; empty if it is neither."""
     if isinstance(value, Mapping):
         pairs = list(value.items())

@@ -11,11 +11,11 @@ import numpy as np
 
 from crisp_onnx.data.cifar import cifar_names, find_cifar, read_cifar
 from crisp_onnx.data.classes import Classes, candidates, wanted
-from crisp_onnx.data.folder import class_folders, read_folder
+from crisp_onnx.data.folder import read_folder
 from crisp_onnx.data.found import Found
 from crisp_onnx.data.images import Images, Indices, InputForm
 from crisp_onnx.data.labelled import LabelledArrays
-from crisp_onnx.data.labels import Labels, labels_from_names
+from crisp_onnx.data.labels import Labels
 from crisp_onnx.data.npz import npz_names, npz_rows, read_npz
 from crisp_onnx.data.pairs import Pair, read_pairs
 from crisp_onnx.data.preprocess_text import parse_preprocess, takes_images
@@ -84,11 +84,10 @@ def open_images(source: Source, classes: Classes, labels: Labels | None, form: I
     return _found(arrays, classes, labels, path).keep(classes, form)
 
 
-def source_labels(source: Source, outputs: int) -> Labels | None:
-    """Names of the model's outputs as the data set gives them, or None.
+def source_names(source: Source) -> tuple[str, ...] | None:
+    """The class names in which the labels of an `.npz` or of a CIFAR archive count; None where they count in outputs.
 
-    An `.npz` with `classes`, a CIFAR archive, or an image folder with exactly one folder an output, in sorted order
-    as training scripts number them. Only a data set with as many classes as the model has outputs counts.
+    Folders have names too, but are in no certain order.
 
     Raises:
         CrispError: the source is missing or damaged.
@@ -97,15 +96,15 @@ def source_labels(source: Source, outputs: int) -> Labels | None:
         return None
     path = Path(source)
     cifar = find_cifar(path)
-    names: tuple[str, ...] | None
     if cifar is not None:
-        names = cifar_names(cifar[0])
-    else:
-        names = tuple(class_folders(path)) if path.is_dir() else npz_names(_checked_npz(path))
-    if names is None or len(names) != outputs or len(set(names)) != outputs:
-        return None
-    log.info("names of the outputs: the classes of %s, in their order", path)
-    return labels_from_names(names, str(path))
+        return cifar_names(cifar[0])
+    return None if path.is_dir() else npz_names(_checked_npz(path))
+
+
+def is_class_folder(source: str | Path) -> bool:
+    """Whether it is a folder of images, and no CIFAR data set."""
+    path = Path(source)
+    return path.is_dir() and find_cifar(path) is None
 
 
 def _npz_path(source: Source | None) -> Path | None:

@@ -26,7 +26,7 @@ from crisp_onnx.data.labels import labels_from_names
 from crisp_onnx.data.npz import read_npz
 from crisp_onnx.data.pixels import Picture
 from crisp_onnx.data.preprocess import Preprocess
-from crisp_onnx.data.sources import open_images, source_labels
+from crisp_onnx.data.sources import open_images, source_names
 from crisp_onnx.errors import CrispError
 
 RAW = Preprocess((0.0,) * 3, (1.0,) * 3, (6, 6), scale=1.0)
@@ -90,10 +90,7 @@ def test_class_names_lead_through_the_resolver(tmp_path: Path) -> None:
     assert images.labels is not None
     assert images.labels.tolist() == [1, 0, 0]
     assert images.left_out == ("1 images of no wanted class",)
-    found = source_labels(path, 3)
-    assert found is not None
-    assert found.candidates("stone") == (2,)
-    assert source_labels(path, 2) is None
+    assert source_names(path) == ("Cat", "dog", "stone")
 
 
 def test_a_name_that_two_outputs_bear_is_settled_by_the_label_or_refused(tmp_path: Path) -> None:
@@ -361,7 +358,7 @@ def test_odd_names_are_one_sentence(tmp_path: Path, names: bytes) -> None:
         archive.writestr("x.npy", npy(PIXELS))
         archive.writestr("y.npy", npy(LABELS))
         archive.writestr("classes.npy", names)
-    for read in (loaded, lambda path: source_labels(path, 3)):
+    for read in (loaded, source_names):
         try:
             read(tmp_path / "d.npz")
         except CrispError as error:
@@ -387,7 +384,6 @@ def test_names_with_lone_surrogates_are_escaped(tmp_path: Path) -> None:
         archive.writestr("x.npy", npy(PIXELS))
         archive.writestr("y.npy", npy(LABELS))
         archive.writestr("classes.npy", member("(3,)", "'<U1'", np.array([0xD800, 98, 99], "<u4").tobytes()))
-    labels = source_labels(tmp_path / "d.npz", 3)
-    assert labels is not None
+    labels = labels_from_names(source_names(tmp_path / "d.npz") or (), "d.npz")
     assert [label.name for label in labels.entries.values()] == [r"\ud800", "b", "c"]
     assert open_images(tmp_path / "d.npz", Classes((0,), (r"\ud800",)), labels, RAW).labels.tolist() == [0]  # type: ignore[union-attr]

@@ -30,7 +30,7 @@ def listed(folder: Path, text: str) -> Path:
 def test_indices_names_and_synsets_mix_and_keep_the_order_of_the_file(tmp_path: Path) -> None:
     text = "# fruit\n\n  Pear_Tree   # a tree\nn00000004\n0\n"
     classes = read_classes(listed(tmp_path, text), FRUIT, 4)
-    assert classes == Classes((1, 3, 0), ("pear tree", "plum", "apple"))
+    assert classes == Classes((1, 3, 0), ("pear tree", "plum, prune", "apple"))
 
 
 def test_without_labels_indices_are_enough(tmp_path: Path) -> None:
@@ -85,17 +85,34 @@ def test_the_nearest_of_a_thousand_names_is_listed(imagenet: Labels) -> None:
         resolve("golfball", imagenet, 1000)
 
 
-def test_a_whole_number_is_an_index_even_where_it_is_a_name_too(caplog: pytest.LogCaptureFixture) -> None:
-    labels = labels_from_names(["7", "1", "0"], "digits.txt")
+def test_a_whole_number_is_an_index_but_for_outputs_named_by_numbers(caplog: pytest.LogCaptureFixture) -> None:
+    turned = labels_from_names(["0", "180", "270", "90"], "folders")
+    assert [resolve(word, turned, 4) for word in ("0", "90", "180", "3")] == [0, 3, 1, 3]
+    folders = labels_from_names(sorted(map(str, range(1, 13))), "folders")
+    assert [resolve(word, folders, 12) for word in ("1", "2", "10", "0")] == [0, 4, 1, 0]
+    mixed = labels_from_names(["7", "one", "0"], "mixed.txt")
     with caplog.at_level(logging.WARNING):
-        assert resolve("0", labels, 3) == 0
+        assert [resolve("0", mixed, 3), resolve("0", mixed, 3, quoted=True), resolve("7", mixed, 3)] == [0, 2, 0]
     assert "'0' is read as output 0, not as the name of output 2" in caplog.text
 
 
-def test_a_label_file_of_another_length_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING):
-        read_classes(listed(tmp_path, "apple\n"), FRUIT, 5)
-    assert "fruit.txt names 4 outputs, but the model has 5" in caplog.text
+def test_what_stands_in_quotes_is_a_name(tmp_path: Path) -> None:
+    labels = labels_from_names(["#3", "No #1", 'a "b"', "1", "c, d"], "names.txt")
+    text = '"#3"\n"No #1"  # the first\n"a ""b"""\n"1"\nc, d\n'
+    assert read_classes(listed(tmp_path, text), labels, 5) == Classes(
+        (0, 1, 2, 3, 4), ("#3", "No #1", 'a "b"', "1", "c, d")
+    )
+    with pytest.raises(CrispError, match=r"line 1: .*goes on behind the closing quote"):
+        read_classes(listed(tmp_path, '"1" 2\n'), labels, 5)
+    with pytest.raises(CrispError, match="line 1: no output is named '#4'"):
+        read_classes(listed(tmp_path, '"#4"\n'), labels, 5)
+
+
+@pytest.mark.parametrize("line", ["#3", "No #1"])
+def test_a_comment_that_is_the_name_of_an_output_is_no_comment(tmp_path: Path, line: str) -> None:
+    labels = labels_from_names(["#3", "No #1", "No"], "names.txt")
+    with pytest.raises(CrispError, match=r"line 2: .* holds a comment, but output . is named so\. Write"):
+        read_classes(listed(tmp_path, f"# a comment\n{line}\n"), labels, 3)
 
 
 def test_classes_refuse_duplicates_and_emptiness() -> None:

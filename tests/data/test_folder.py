@@ -12,7 +12,7 @@ from crisp_onnx.data.classes import Classes, read_labels
 from crisp_onnx.data.labels import labels_from_names
 from crisp_onnx.data.pixels import decode
 from crisp_onnx.data.preprocess import Preprocess
-from crisp_onnx.data.sources import open_images, source_labels
+from crisp_onnx.data.sources import open_images, source_names
 from crisp_onnx.errors import CrispError
 
 RAW = Preprocess((0.0,) * 3, (1.0,) * 3, (8, 8), scale=1.0)
@@ -106,15 +106,7 @@ def test_a_folder_of_images_without_folders_has_no_labels(tmp_path: Path) -> Non
     assert images.told()[2] == (
         f"The images of image folder {tmp_path} have no labels: what the model itself answers is learnt."
     )
-    assert source_labels(tmp_path, 3) is None
-
-
-def test_a_folder_with_one_class_an_output_names_the_outputs(pets: Path) -> None:
-    labels = source_labels(pets, 4)
-    assert labels is not None
-    assert labels.candidates("house mouse") == (0,)
-    assert labels.candidates("unknown") == (3,)
-    assert source_labels(pets, 5) is None
+    assert source_names(tmp_path) is None
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "CMYK", "1", "I;16"])

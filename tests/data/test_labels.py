@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crisp_onnx.data.labels import Label, labels_from_metadata, labels_from_names, read_labels
+from crisp_onnx.data.exported_names import cut_names, labels_from_metadata
+from crisp_onnx.data.labels import Label, Labels, aligned, labels_from_names, read_labels
 from crisp_onnx.errors import CrispError
 
 
@@ -26,13 +27,17 @@ def test_plain_lines_number_the_outputs(tmp_path: Path) -> None:
 
 def test_a_plain_line_may_begin_with_a_synset_id(tmp_path: Path) -> None:
     labels = read_labels(written(tmp_path, "n01440764 tench, Tinca tinca\nn01443537 goldfish\n"))
-    assert labels.entries[0] == Label("n01440764", ("tench", "Tinca tinca"))
+    assert labels.entries[0] == Label("n01440764", ("tench", "Tinca tinca"), "tench, Tinca tinca")
     assert labels.candidates("tinca_tinca") == labels.candidates("tench, Tinca tinca") == (0,)
+    assert labels.name(0) == "tench"
 
 
 def test_tabbed_lines_carry_their_own_index(tmp_path: Path) -> None:
     labels = read_labels(written(tmp_path, "# from somewhere\n7\tn01440764\ttench, Tinca tinca\n2\tgoldfish\n"))
-    assert labels.entries == {7: Label("n01440764", ("tench", "Tinca tinca")), 2: Label("", ("goldfish",))}
+    assert labels.entries == {
+        7: Label("n01440764", ("tench", "Tinca tinca"), "tench, Tinca tinca"),
+        2: Label("", ("goldfish",)),
+    }
 
 
 def test_the_label_file_of_imagenet_is_read_whole(shared_data: Path) -> None:
@@ -97,6 +102,100 @@ def test_names_in_metadata_are_understood(key: str, text: str) -> None:
 @pytest.mark.parametrize("text", ["", "10", "{0: 'a', 'b': 'c'}", "[1, 2]", "__import__('os')", "(" * 5000])
 def test_other_metadata_is_no_list_of_names(text: str) -> None:
     assert labels_from_metadata({"names": text}) is None
+
+
+def test_a_comma_may_be_part_of_a_name(tmp_path: Path) -> None:
+    labels = read_labels(written(tmp_path, "salt,pepper\nPepper,_bell___bad\nPepper,_bell___good\npepper\n"))
+    assert labels.candidates("salt,pepper") == (0,)
+    assert labels.candidates("Pepper,_bell___bad") == (1,)
+    assert labels.candidates("salt") == (0,)
+    assert [labels.name(i) for i in range(4)] == ["salt", "Pepper,_bell___bad", "Pepper,_bell___good", "pepper"]
+    names = labels_from_names(["a, b", "a", "b, a"], "a test")
+    assert [names.candidates(word) for word in ("a, b", "a", "b, a", "b")] == [(0,), (1,), (2,), ()]
+
+
+def test_a_name_that_is_one_among_several_gives_way_to_the_usual_ones(tmp_path: Path) -> None:
+    labels = read_labels(written(tmp_path, "drake, duck\nduck\nmaillot\nmaillot, tank suit\n"))
+    assert labels.candidates("duck") == (1,)
+    assert labels.candidates("maillot") == (2, 3)
+
+
+def plain(count: int, first: int = 0) -> Labels:
+    return Labels({index: Label("", (f"name {index}",)) for index in range(first, first + count)}, "labels.txt")
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["no mark", "byte order mark"])
+@pytest.mark.parametrize(
+    ("rows", "offset"),
+    [
+        (5, "pass --labels-offset 1; if it is that of output 0, --labels-offset 0"),
+        (7, "pass --labels-offset -1; if its last"),
+    ],
+)
+def test_a_label_file_of_another_length_is_refused_with_the_remedy(
+    tmp_path: Path, rows: int, offset: str, mark: str
+) -> None:
+    labels = read_labels(written(tmp_path, mark + "".join(f"name {row}\r\n" for row in range(rows))))
+    with pytest.raises(CrispError, match=rf"labels.txt names {rows} outputs, but the model has 6.*{offset}"):
+        aligned(labels, 6, None)
+
+
+@pytest.mark.parametrize(
+    ("labels", "remedy"),
+    [
+        (plain(6, 1), "If it counts from 1, pass --labels-offset -1"),
+        (plain(2, 5), "names output 6, but the model has 6"),
+    ],
+)
+def test_indices_beyond_the_outputs_are_refused(labels: Labels, remedy: str) -> None:
+    with pytest.raises(CrispError, match=remedy):
+        aligned(labels, 6, None)
+
+
+@pytest.mark.parametrize("labels", [plain(6), plain(5, 1), Labels({1: Label("", ("a",)), 4: Label("", ("b",))}, "x")])
+def test_names_with_an_index_may_leave_outputs_out(labels: Labels) -> None:
+    assert aligned(labels, 6, None) == labels
+
+
+@pytest.mark.parametrize(("rows", "offset"), [(5, 1), (5, 0), (7, -1), (7, 0), (4, 1), (8, -1), (1, 5), (6, 0)])
+def test_an_offset_moves_the_names_and_drops_what_falls_beside(rows: int, offset: int) -> None:
+    moved = aligned(plain(rows), 6, offset)
+    expected = {row + offset: f"name {row}" for row in range(rows) if 0 <= row + offset < 6}
+    assert {index: label.name for index, label in moved.entries.items()} == expected
+
+
+@pytest.mark.parametrize("offset", [6, -6, 10**6])
+def test_an_offset_that_leaves_nothing_is_refused(offset: int) -> None:
+    with pytest.raises(CrispError, match=f"With --labels-offset {offset}, no name"):
+        aligned(plain(6), 6, offset)
+
+
+@pytest.mark.parametrize(
+    ("key", "before", "after"),
+    [
+        ("names", "{0: 'ant', 1: 'bee', 2: 'cat'}", "{0: 'cat', 1: 'ant'}"),
+        ("names", '{"0": "ant", "1": "bee", "2": "cat"}', '{"0": "cat", "1": "ant"}'),
+        ("classes", '["ant", "bee", "cat"]', '["cat", "ant"]'),
+        ("labels", "['ant', 'bee', 'cat']", "['cat', 'ant']"),
+        ("class_names", "ant\nbee\ncat\n", "cat\nant"),
+        ("Labels", 'ant, bee, "cat, big"', '"cat, big", ant'),
+        (
+            "id2label",
+            '{"0": "n01440764 ant, emmet", "1": "bee", "2": "cat"}',
+            '{"0": "cat", "1": "n01440764 ant, emmet"}',
+        ),
+        ("label2id", '{"ant": 0, "bee": 1, "cat": 2}', '{"cat": 0, "ant": 1}'),
+        ("nc", "3", "2"),
+        ("num_classes", " 3 ", "2"),
+    ],
+)
+def test_names_follow_the_outputs_that_are_kept(key: str, before: str, after: str) -> None:
+    assert cut_names({"author": "x", "stride": "32", key: before}, (2, 0), 3) == ({key: after}, [])
+
+
+def test_names_that_do_not_fit_the_outputs_cannot_be_cut() -> None:
+    names = {"names": "['ant', 'bee', 'cat', 'dog']", "id2label": "{0: 'ant', 1: 'bee'}", "nc": "80"}
+    assert cut_names(names, (2, 0), 3) == ({}, ["names", "id2label"])
 
 
 @given(st.lists(st.from_regex(r"[a-z]{1,8}( [a-z]{1,8})?", fullmatch=True), min_size=1, unique=True))
