@@ -133,8 +133,11 @@ def _reader(root: Path) -> Iterator[tuple[_Form, Reader]]:
 
     def read_file(name: str) -> dict[str, Any]:
         where = shown(str(root / name))
-        with border(f"{where} cannot be read", "Unpack it again."), (root / name).open("rb") as file:
-            content = _whole(file)
+        with border(f"{where} cannot be read", "Unpack it again."):
+            if not (root / name).is_file():
+                raise FileNotFoundError("no such file")
+            with (root / name).open("rb") as file:
+                content = _whole(file)
         return read_pickle(content, where)
 
     yield form_of_folder, read_file

@@ -16,6 +16,8 @@ from crisp_onnx.reading import read_text, shown
 
 SYNSET = re.compile(r"[nvar]\d{8}")
 NUMBER = re.compile(r"[+-]?\d{1,9}")
+MAX_DIGITS = 9
+MAX_LITERAL = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,11 @@ class Labels:
 def folded(word: str) -> str:
     """The form in which names are compared: macOS writes é in two characters, a class list in one."""
     return " ".join(unicodedata.normalize("NFC", shown(word)).replace("_", " ").split()).casefold()
+
+
+def is_index(text: str) -> bool:
+    """Whether text is a whole number from 0 on, of a length that an output can have."""
+    return text.isdecimal() and len(text) <= MAX_DIGITS
 
 
 def labels_from_names(names: Iterable[str], source: str) -> Labels:
@@ -186,7 +193,7 @@ def _tabbed(lines: Sequence[str], path: Path) -> dict[int, Label]:
         if not line.strip() or line.startswith("#"):
             continue
         index, *rest = (field.strip() for field in line.split("\t"))
-        if not index.isdecimal() or not any(rest):
+        if not is_index(index) or not any(rest):
             raise CrispError(f"{path}, line {number}: {line!r} is not `index<TAB>synset<TAB>names`. Correct the line.")
         if int(index) in entries:
             raise CrispError(f"{path}, line {number}: output {index} is named a second time. Delete one of the lines.")
@@ -221,7 +228,7 @@ def _whole_label(name: str) -> Label:
 
 def literal(text: str) -> object:
     """The value of a JSON or Python literal, or None."""
-    for parse in (json.loads, ast.literal_eval):
+    for parse in (json.loads, ast.literal_eval) if len(text) <= MAX_LITERAL else (json.loads,):
         try:
             return parse(text)
         except (ValueError, SyntaxError, RecursionError, MemoryError):
@@ -242,7 +249,7 @@ def entries_of(value: object) -> dict[int, Label]:
     entries: dict[int, Label] = {}
     for index, name in pairs:
         fields = name if isinstance(name, (list, tuple)) else [name]
-        if not str(index).isdecimal() or not fields or not all(isinstance(field, str) for field in fields):
+        if not is_index(str(index)) or not fields or not all(isinstance(field, str) for field in fields):
             return {}
         entries[int(index)] = _label(fields)
     return entries

@@ -117,7 +117,7 @@ def _npz_path(source: Source | None) -> Path | None:
 def _checked_npz(path: Path) -> Path:
     if not path.exists():
         raise CrispError(f"There are no images at {path}: no such file or folder. Correct the path.")
-    if path.suffix.lower() != ".npz":
+    if path.suffix.lower() != ".npz" or not path.is_file():
         raise CrispError(
             f"{path} is no source of images. Give a folder of class folders, an .npz with x and y, or a CIFAR archive "
             "for Python."

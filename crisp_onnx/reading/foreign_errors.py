@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from crisp_onnx.errors import CrispError
 
 LONGEST = 200
-TELLING = (OSError, ValueError, RuntimeError, SyntaxError, EOFError)
+# Their text says little without their name: "'x'", "an integer is required".
+BARE = (LookupError, TypeError, AttributeError, ArithmeticError, AssertionError)
 
 
 @contextmanager
@@ -45,7 +46,7 @@ def reason(error: BaseException) -> str:
     name = type(error).__name__
     if not said:
         return name
-    return said if isinstance(error, TELLING) else f"{name}: {said}"
+    return f"{name}: {said}" if isinstance(error, BARE) and not isinstance(error, UnicodeError) else said
 
 
 def shown(text: str) -> str:

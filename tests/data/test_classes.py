@@ -138,3 +138,9 @@ def test_a_name_in_a_data_set_is_wanted_unwanted_or_ambiguous(imagenet: Labels) 
 def test_any_list_of_indices_comes_back(tmp_path_factory: pytest.TempPathFactory, indices: list[int]) -> None:
     path = listed(tmp_path_factory.mktemp("classes"), "\n".join(map(str, indices)))
     assert read_classes(path, None, 10).indices == tuple(indices)
+
+
+def test_a_number_of_thousands_of_digits_is_no_output(tmp_path: Path) -> None:
+    (tmp_path / "c.txt").write_text("9" * 5000)
+    with pytest.raises(CrispError, match="is not an output index"):
+        read_classes(tmp_path / "c.txt", None, 10)

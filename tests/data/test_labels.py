@@ -212,3 +212,19 @@ def test_names_are_compared_composed_and_always_print() -> None:
     assert labels.candidates("CAFÉ") == (0,)
     assert [label.name for label in labels.entries.values()] == ["cafe\u0301", r"b\ud800", r"c\x1b[2J", "d"]
     assert labels.candidates("b\ud800") == labels.candidates(r"b\ud800") == (1,)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("l.txt", f"{'9' * 5000}\tcat\n"),
+        ("l.json", '{"' + "9" * 5000 + '": "cat"}'),
+        ("l.json", "[" * 100_000),
+        ("l.json", "-" * 9_000 + "1"),
+        ("l.json", "(" * 2_000_000),
+        ("l.json", f"[{'9' * 5000}]"),
+    ],
+)
+def test_numbers_and_nesting_beyond_reason_are_refused(tmp_path: Path, name: str, text: str) -> None:
+    with pytest.raises(CrispError, match=r"l\.(txt|json)"):
+        read_labels(written(tmp_path, text, name))

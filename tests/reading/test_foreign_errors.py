@@ -22,7 +22,7 @@ from crisp_onnx.reading import border, shown
         (struct.error(), "error"),
         (MemoryError(), "it needs more memory than there is"),
         (RecursionError("maximum recursion depth exceeded"), "it is nested too deeply"),
-        (SystemError("tile cannot extend\x1b[2J"), r"SystemError: tile cannot extend\x1b[2J"),
+        (SystemError("tile cannot extend\x1b[2J"), r"tile cannot extend\x1b[2J"),
         (ValueError("x" * 5000), "x" * 200 + "..."),
     ],
 )
