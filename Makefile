@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := demo
 
-.PHONY: demo test test-slow test-install lint clean docs/report.schema.json
+.PHONY: demo test test-slow test-install fuzz lint clean docs/report.schema.json
 
 # Torch goes first and pinned: a bare `torch` brings gigabytes of CUDA packages.
 .venv/ready: pyproject.toml constraints.txt
@@ -28,6 +28,11 @@ test-slow: .venv/ready
 # The wheel without extras, in an environment of its own that holds what it requires and nothing else.
 test-install: .venv/ready
 	$(BIN)/python .ci/plain_install.py build/plain
+
+# Changed models, images, archives, recipes and label files: fails on what would end a command in exit 1.
+MUTATIONS ?= 100000
+fuzz: .venv/ready
+	cd tests && nice -n 19 ../$(BIN)/python -m fuzz --mutations $(MUTATIONS)
 
 # passes/ and hw_targets/ are installed inside the package, so type checks and import rules need a tree that has them there.
 lint: .venv/ready

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 
@@ -150,7 +150,8 @@ def _archive(root: Path) -> Iterator[tuple[_Form, Reader]]:
         with border(unreadable, REMEDY):
             packed = file.read(2) == GZIP
             file.seek(0)
-            archive = tarfile.open(fileobj=_Bounded(gzip.GzipFile(fileobj=file) if packed else file))  # noqa: SIM115
+            bounded = cast("IO[bytes]", _Bounded(gzip.GzipFile(fileobj=file) if packed else file))
+            archive = tarfile.open(fileobj=bounded, mode="r:")  # noqa: SIM115
             members = _members(archive)
         found = next((form for form in (CIFAR10, CIFAR100) if form.meta in members), None)
         if found is None:

@@ -168,5 +168,5 @@ def _check_operations(content: bytes) -> None:
             raise pickle.UnpicklingError(f"it holds a {name}")
         if count > MAX_OPCODES or tuples > MAX_TUPLES:
             raise pickle.UnpicklingError("it is too long or too deep for a data set")
-        if name in PUTS and int(argument) > count:  # the reader makes room for all places up to that one
+        if name in PUTS and int(argument or 0) > count:  # the reader makes room for all places up to that one
             raise pickle.UnpicklingError("it is damaged")
