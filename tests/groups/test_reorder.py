@@ -66,8 +66,9 @@ def seeded(model: Model) -> Model:
             values = tensor.values
             spread = rng.standard_normal(values.shape) * 1.4 / np.sqrt(max(1, np.prod(values.shape[1:])))
             tensor.values = (spread if values.ndim > 1 else rng.uniform(0.5, 1.5, values.shape)).astype(np.float32)
-    last = next(node for node in reversed(graph.nodes) if node.op == "Softmax")
-    graph.outputs = [last.inputs[0]]
+    last = graph.outputs[0].inputs[0]
+    if last.op == "Softmax":
+        graph.outputs = [last.inputs[0]]
     return model.with_graph(graph.cleanup())
 
 
