@@ -63,6 +63,7 @@ const char* layout_name(crisp::Columns columns) {
     case crisp::Columns::kCut: return "cut phases";
     case crisp::Columns::kPhases: return "phases";
     case crisp::Columns::kCopies: return "copies";
+    case crisp::Columns::kTurned: return "turned";
   }
   return "";
 }

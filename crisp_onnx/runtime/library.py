@@ -38,11 +38,12 @@ def library_path() -> Path:
     return library.path
 
 
-def which_kernel(vector_rows: int = 8, positions: int = 784) -> str:
-    """The kernel for layers of `vector_rows` rows a group and `positions` output positions (height times width).
+def which_kernel(vector_rows: int = 8, positions: int = 784, *, gemm: bool = False) -> str:
+    """The kernel for layers of `vector_rows` rows a group and `positions` output positions.
 
-    Names read type_operation_ROWSxPOSITIONS__isa, for example `f32_hybrid_8x48__avx512`; `body` where the library
-    does not load and models run their function bodies.
+    Those of a convolution are height times width; of a `gemm`, the rows of its input. Names read
+    type_operation_ROWSxPOSITIONS__isa, for example `f32_hybrid_8x48__avx512`; `body` where the library does not load
+    and models run their function bodies.
 
     Raises:
         CrispError: the environment variable CRISP_ONNX_ISA names an instruction set that does not run here.
@@ -51,7 +52,7 @@ def which_kernel(vector_rows: int = 8, positions: int = 784) -> str:
     if handle is None:
         return BODY
     require_isa()
-    name = handle.crisp_onnx_kernel_for(vector_rows, positions)
+    name = handle.crisp_onnx_kernel_for(vector_rows, positions, gemm)
     if name is None:
         raise CrispError(f"No kernel has {vector_rows} rows and {positions} positions. Both must be at least 1.")
     return str(name.decode())
@@ -104,7 +105,7 @@ def load_library() -> Library:
         for function in (handle.crisp_onnx_isa, handle.crisp_onnx_kernel_name):
             function.restype, function.argtypes = ctypes.c_char_p, [ctypes.c_int]
         handle.crisp_onnx_kernel_for.restype = ctypes.c_char_p
-        handle.crisp_onnx_kernel_for.argtypes = [ctypes.c_int64, ctypes.c_int64]
+        handle.crisp_onnx_kernel_for.argtypes = [ctypes.c_int64, ctypes.c_int64, ctypes.c_int]
     except (OSError, AttributeError) as error:  # AttributeError: a library of another version
         return Library(None, None, f"The native kernels at {path} do not load here: {error}.")
     return Library(path, handle)

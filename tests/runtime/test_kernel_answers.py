@@ -104,10 +104,46 @@ def test_strips_of_every_width_give_the_answers_of_the_function_body(
 
 
 @pytest.mark.parametrize("isa", ISAS)
-@settings(max_examples=25, **SLOW_START)
-@given(pattern=patterns(), cout=st.integers(1, 90), cin=st.integers(1, 300), lead=st.sampled_from([(1,), (7,), (2, 5)]))
+@pytest.mark.parametrize("vector_rows", [1, 2, 4, 8])
+@pytest.mark.parametrize(("n", "m", "block"), [(2, 4, 16), (2, 4, 8), (1, 4, 32), (2, 8, 64), (4, 4, 16), (3, 4, 16)])
+def test_every_number_of_rows_of_a_gemm_gives_the_answers_of_the_function_body(
+    isa: str, vector_rows: int, n: int, m: int, block: int, library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CRISP_ONNX_ISA", isa)
+    rng = np.random.default_rng(vector_rows)
+    pattern = {"n": n, "m": m, "block": block, "vector_rows": vector_rows}
+    model = model_of(random_layer(rng, (50, 150, 1, 1), **pattern, op="HybridGemm"), rank=2)
+    stock, native = open_session(model, None), open_session(model, library)
+    for rows in (*range(1, 34), 99, 197):
+        feed = {"X": rng.standard_normal((rows, 150), dtype=np.float32)}
+        expected, answer = (opened.run(None, feed)[0] for opened in (stock, native))
+        assert relative_difference(answer, expected) <= TOLERANCE, rows
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("vector_rows", [1, 2, 4, 8])
+def test_convolutions_of_a_single_position_add_their_residual(
+    isa: str, vector_rows: int, library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CRISP_ONNX_ISA", isa)
+    rng = np.random.default_rng(vector_rows)
+    layer = random_layer(rng, (50, 70, 1, 1), vector_rows=vector_rows, op="HybridConvAdd", upper=1.0)
+    feed = {name: rng.standard_normal((3, side, 1, 1), dtype=np.float32) for name, side in (("X", 70), ("Z", 50))}
+    expected, answer = (open_session(model_of(layer), kernels).run(None, feed)[0] for kernels in (None, library))
+    assert relative_difference(answer, expected) <= TOLERANCE
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@settings(max_examples=60, **SLOW_START)
+@given(
+    pattern=patterns(),
+    cout=st.integers(1, 90),
+    cin=st.integers(1, 300),
+    lead=st.tuples(st.integers(1, 260)) | st.sampled_from([(1,), (2,), (1, 3), (2, 5), (2, 1, 7)]),
+    threads=st.sampled_from([1, 2, 3]),
+)
 def test_gemm_gives_the_answers_of_the_function_body(
-    isa: str, pattern: dict[str, int], cout: int, cin: int, lead: tuple[int, ...], library: Path,
+    isa: str, pattern: dict[str, int], cout: int, cin: int, lead: tuple[int, ...], threads: int, library: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setenv("CRISP_ONNX_ISA", isa)
@@ -116,7 +152,7 @@ def test_gemm_gives_the_answers_of_the_function_body(
     model = model_of(layer, rank=len(lead) + 1)
     feed = {"X": rng.standard_normal((*lead, cin), dtype=np.float32)}
     expected = open_session(model, None).run(None, feed)[0]
-    answer = open_session(model, library).run(None, feed)[0]
+    answer = open_session(model, library, threads).run(None, feed)[0]
     assert relative_difference(answer, expected) <= TOLERANCE
 
 
@@ -135,11 +171,14 @@ def test_columns_that_pad_the_last_block_read_where_the_others_do(
     assert np.isnan(answer).sum() == 16
 
 
-def test_results_do_not_depend_on_the_number_of_threads(library: Path) -> None:
+@pytest.mark.parametrize(("op", "shape"), [("HybridConv", (2, 64, 28, 28)), ("HybridGemm", (3, 300, 64))])
+def test_results_do_not_depend_on_the_number_of_threads(op: str, shape: tuple[int, ...], library: Path) -> None:
     rng = np.random.default_rng(0)
-    layer = random_layer(rng, (256, 64, 3, 3), pads=(1, 1, 1, 1))
-    feed = {"X": rng.standard_normal((2, 64, 28, 28), dtype=np.float32)}
-    answers = [open_session(model_of(layer), library, threads).run(None, feed)[0] for threads in (1, 2, 4)]
+    side = 3 if op == "HybridConv" else 1
+    layer = random_layer(rng, (256, 64, side, side), pads=(1, 1, 1, 1), op=op)
+    feed = {"X": rng.standard_normal(shape, dtype=np.float32)}
+    model = model_of(layer, rank=len(shape))
+    answers = [open_session(model, library, threads).run(None, feed)[0] for threads in (1, 2, 4)]
     assert np.array_equal(answers[0], answers[1])
     assert np.array_equal(answers[0], answers[2])
 

@@ -254,8 +254,9 @@ def test_a_missing_file_and_a_broken_one_are_named(tmp_path: Path) -> None:
 
 def test_kernel_names_follow_the_convention(library: Path) -> None:
     assert kernel_names()
-    assert all(name.startswith("f32_hybrid_") and "__" in name for name in kernel_names())
+    assert all(name.startswith(("f32_hybrid_", "f32_hybridrow_")) and "__" in name for name in kernel_names())
     assert which_kernel(vector_rows=8, positions=49) in kernel_names()
+    assert which_kernel(vector_rows=4, positions=1, gemm=True) in kernel_names()
 
 
 def test_the_variable_forces_an_instruction_set(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:

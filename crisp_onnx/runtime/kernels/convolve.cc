@@ -21,7 +21,8 @@ int64_t partial_bytes(const Plan& p, const Strip& strip) {
   return p.kernel_rows * strip.kernel->vectors * p.kernels->lanes * p.element().sum_bytes;
 }
 
-StripCall strip_call(const ConvCall& call, const Strip& strip, int64_t panel, const void* packed, void* partial) {
+// Where a strip's sums go: into y, or into the tile behind the packed panel.
+StripCall strip_call(const ConvCall& call, const Strip& strip, int64_t panel, void* buffer, void* partial) {
   const Plan& p = *call.plan;
   const Weight& w = *call.weight;
   const int64_t image = panel / p.panels_per_image;
@@ -30,7 +31,7 @@ StripCall strip_call(const ConvCall& call, const Strip& strip, int64_t panel, co
   const int64_t each = p.element().activation_bytes;
   const int64_t y_at = (image * w.cout * positions + first_row * p.shape.out_width) * each;
   const void* activations =
-      p.layout.in_place() ? advance(call.x, image * w.cin * p.channel_stride * each) : packed;
+      p.layout.in_place() ? advance(call.x, image * w.cin * p.channel_stride * each) : buffer;
   StripCall s{};
   s.x = advance(activations, strip.shape.start * each);
   s.offsets = p.offsets.data();
@@ -42,12 +43,34 @@ StripCall strip_call(const ConvCall& call, const Strip& strip, int64_t panel, co
   s.vector_rows = static_cast<int32_t>(w.vector_rows);
   s.shape = &strip.shape;
   s.residual = call.residual ? advance(call.residual, y_at) : nullptr;
-  s.y = advance(call.y, y_at);
+  s.y = p.is_turned() ? advance(buffer, p.panel_bytes) : advance(call.y, y_at);
   s.ask_ahead = p.ask_ahead;
-  s.row_stride = positions;
+  s.row_stride = p.row_stride;
   s.operands = call.operands;
   s.partial = partial;
   return s;
+}
+
+// A whole block row at positions whose channels are neighbours.
+void block_row_call(const ConvCall& call, const Strip& strip, int64_t r, StripCall s) {
+  const Plan& p = *call.plan;
+  const Weight& w = *call.weight;
+  const int64_t row = r * w.block;
+  s.blocks = w.blocks.data() + r * w.kept;
+  s.block_count = static_cast<int32_t>(w.kept);
+  s.columns = w.places.data() + row / w.vector_rows * w.kept * w.columns;
+  s.values = advance(w.values, r * w.kept * w.block * w.columns * p.element().weight_bytes);
+  s.rows = static_cast<int32_t>(std::min(w.block, w.cout - row));
+  s.bias = advance(static_cast<const void*>(w.bias.data()), row * p.element().sum_bytes);
+  const int64_t row_bytes = s.row_stride * p.element().activation_bytes;
+  s.y = advance(s.y, row * row_bytes);
+  if (s.residual) s.residual = advance(s.residual, row * row_bytes);
+  s.group_places = w.kept * w.columns;
+  s.depth = w.depth;
+  s.position_stride = w.cout;
+  s.step_columns = step_columns(*strip.kernel, w);
+  s.span = static_cast<int32_t>(s.step_columns / w.n * w.m);
+  strip.kernel->run(s);
 }
 
 // All groups of one block row over the kept blocks first..end of it. `s` is changed in place, field by field: a copy of
@@ -65,6 +88,7 @@ void block_row_calls(const ConvCall& call, const Strip& strip, int64_t r, Range 
   s->first = blocks.first == 0;
   s->last = blocks.end == w.kept;
   int64_t row = r * w.block;
+  const int64_t rows_before = p.is_turned() ? row : 0;  // a tile begins at the block row
   for (int64_t g = 0; g < w.groups; ++g) {
     s->columns = w.places.data() + ((r * w.groups + g) * w.kept + blocks.first) * w.columns;
     const int64_t weights = ((r * w.kept + blocks.first) * w.groups + g) * w.columns * w.vector_rows;
@@ -72,7 +96,7 @@ void block_row_calls(const ConvCall& call, const Strip& strip, int64_t r, Range 
       s->values = advance(w.values, (weights + v) * element.weight_bytes);
       s->rows = static_cast<int32_t>(std::min(p.kernel_rows, w.cout - row));
       s->bias = advance(static_cast<const void*>(w.bias.data()), row * element.sum_bytes);
-      s->y = advance(y, row * row_bytes);
+      s->y = advance(y, (row - rows_before) * row_bytes);
       if (residual) s->residual = advance(residual, row * row_bytes);
       strip.kernel->run(*s);
       s->partial = advance(s->partial, next_partial);
@@ -83,11 +107,41 @@ void block_row_calls(const ConvCall& call, const Strip& strip, int64_t r, Range 
   s->residual = residual;
 }
 
+// The rows of y that a tile of sums holds, turned: a cache line a position where a block has 16 rows.
+void turn_tile(const ConvCall& call, const Strip& strip, int64_t panel, int64_t r, void* buffer) {
+  const Plan& p = *call.plan;
+  const Weight& w = *call.weight;
+  const int64_t first = panel * p.panel_rows + strip.shape.start;
+  TurnCall turn{};
+  turn.from = advance(buffer, p.panel_bytes);
+  turn.to = advance(call.y, (first * w.cout + r * w.block) * p.element().activation_bytes);
+  turn.rows = std::min(w.block, w.cout - r * w.block);
+  turn.columns = std::min(strip.positions, p.shape.out_height - first);
+  turn.from_stride = p.row_stride;
+  turn.to_stride = w.cout;
+  p.kernels->turn(turn);
+}
+
 struct Work {
   const ConvCall* call;
   Claims claims;
   std::atomic<bool> out_of_memory{false};
 };
+
+// Packs rows of a Gemm: a plane a channel.
+void turn_rows(const ConvCall& call, int64_t panel, void* packed) {
+  const Plan& p = *call.plan;
+  const int64_t first = panel * p.panel_rows;
+  TurnCall turn{};
+  turn.from = advance(call.x, first * p.shape.cin * p.element().activation_bytes);
+  turn.to = packed;
+  turn.rows = std::min(p.panel_rows, p.shape.height - first);
+  turn.columns = p.shape.cin;
+  turn.from_stride = p.shape.cin;
+  turn.to_stride = p.channel_stride;
+  turn.fill_vectors = true;
+  p.kernels->turn(turn);
+}
 
 // A thread's own packed panel. It packs what it computes on even where another has packed the same: data that one core
 // wrote and another reads would have to move between their caches, which takes longer than packing twice.
@@ -100,8 +154,8 @@ struct PackedPanel {
 // The place's buffer is the same in every layer, and so in this core's cache already.
 void* own_buffer(const ConvCall& call, int64_t place, std::vector<char>* spare) {
   const Plan& p = *call.plan;
-  if (place < p.places) return advance(call.scratch, place * p.panel_bytes);
-  spare->resize(static_cast<size_t>(p.panel_bytes));
+  if (place < p.places) return advance(call.scratch, place * p.buffer_bytes());
+  spare->resize(static_cast<size_t>(p.buffer_bytes()));
   return spare->data();
 }
 
@@ -136,13 +190,14 @@ void take_part(void* user, size_t) {
 
 }  // namespace
 
-void pack_panel(const ConvCall& call, int64_t panel, void* packed) {
+void pack_panel(const ConvCall& call, int64_t panel, void* buffer) {
   const Plan& p = *call.plan;
   const ConvShape& s = p.shape;
+  if (p.is_turned()) return turn_rows(call, panel, buffer);
   const int64_t image = panel / p.panels_per_image;
   PackCall pack{};
   pack.x = advance(call.x, image * s.cin * s.height * s.width * p.element().activation_bytes);
-  pack.packed = packed;
+  pack.packed = buffer;
   pack.channels = s.cin;
   pack.channel_stride = p.channel_stride;
   pack.height = s.height;
@@ -159,25 +214,31 @@ void pack_panel(const ConvCall& call, int64_t panel, void* packed) {
   p.kernels->pack(pack);
 }
 
-void compute_panel(const ConvCall& call, int64_t panel, const void* packed, int64_t first_strip, int64_t end_strip,
+void compute_panel(const ConvCall& call, int64_t panel, void* buffer, int64_t first_strip, int64_t end_strip,
                    int64_t first_block_row, int64_t end_block_row) {
   const Plan& p = *call.plan;
   const Weight& w = *call.weight;
   const std::vector<Strip>& strips = p.strips_of(panel);
+  const bool by_rows = p.by_rows(), is_turned = p.is_turned();
   alignas(kLineBytes) char partial[kPartialBytes];
   StripCall calls[kMostStripsPerChunk];
   for (int64_t chunk = first_strip; chunk < end_strip; chunk += p.strips_per_chunk) {
     const int64_t count = std::min(p.strips_per_chunk, end_strip - chunk);
-    for (int64_t i = 0; i < count; ++i) calls[i] = strip_call(call, strips[chunk + i], panel, packed, partial);
+    for (int64_t i = 0; i < count; ++i) calls[i] = strip_call(call, strips[chunk + i], panel, buffer, partial);
     for (int64_t r = first_block_row; r < end_block_row; ++r) {
       for (int64_t i = 0; i < count; ++i) {
         const Strip& strip = strips[chunk + i];
+        if (by_rows) {
+          block_row_call(call, strip, r, calls[i]);
+          continue;
+        }
         const bool at_once = p.blocks_per_call >= w.kept || strip.kernel->tail > 0 ||
                              ceil_div(w.block, p.kernel_rows) * partial_bytes(p, strip) > kPartialBytes;
         const int64_t step = at_once ? w.kept : p.blocks_per_call;
         for (int64_t b = 0; b < w.kept; b += step) {
           block_row_calls(call, strip, r, {b, std::min(b + step, w.kept)}, &calls[i]);
         }
+        if (is_turned) turn_tile(call, strip, panel, r, buffer);
       }
     }
   }

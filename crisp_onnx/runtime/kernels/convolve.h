@@ -19,18 +19,18 @@ struct Parallel {
 struct ConvCall {
   const Plan* plan;
   const Weight* weight;
-  const void* x;           // (batch, Cin, height, width)
-  const void* residual;    // (batch, Cout, out_height, out_width) or null
-  void* y;                 // likewise
+  const void* x;           // (batch, Cin, height, width), or (height, Cin) where the shape has its rows first
+  const void* residual;    // (batch, Cout, out_height, out_width) or null; never with rows first
+  void* y;                 // likewise, or (height, Cout)
   void* scratch;           // (plan.scratch_bytes), best aligned to 64 bytes; null when that is zero
   const void* operands;    // of the element type: FloatOperands
 };
 
 void convolve(const ConvCall& call, const Parallel& parallel);
 
-// The two halves of `convolve`, for measuring them apart.
-void pack_panel(const ConvCall& call, int64_t panel, void* packed);
-void compute_panel(const ConvCall& call, int64_t panel, const void* packed, int64_t first_strip, int64_t end_strip,
+// The two halves of `convolve`, for measuring them apart. `buffer`: (plan.buffer_bytes()).
+void pack_panel(const ConvCall& call, int64_t panel, void* buffer);
+void compute_panel(const ConvCall& call, int64_t panel, void* buffer, int64_t first_strip, int64_t end_strip,
                    int64_t first_block_row, int64_t end_block_row);
 
 }  // namespace crisp

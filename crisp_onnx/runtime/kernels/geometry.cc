@@ -53,6 +53,8 @@ ColumnPlace column_place(const ConvShape& s, Columns columns, int64_t kx) {
 
 }  // namespace
 
+Size odd_lines(Size bytes) { return Size((bytes + (kLineBytes - 1)).value() / kLineBytes | 1) * kLineBytes; }
+
 void check_attributes(const ConvAttributes& a) {
   for (int64_t s : a.strides) require(s >= 1 && s <= kLargestStep, "attribute strides is out of range");
   for (int64_t d : a.dilations) require(d >= 1 && d <= kLargestStep, "attribute dilations is out of range");
@@ -67,6 +69,12 @@ ConvShape conv_shape(const ConvAttributes& a, int64_t cout, int64_t cin, int64_t
   return s;
 }
 
+ConvShape gemm_shape(int64_t cout, int64_t cin, int64_t rows) {
+  ConvShape s = conv_shape({}, cout, cin, 1, 1, 1, rows, 1);
+  s.rows_first = rows > 1;
+  return s;
+}
+
 Tap Layout::tap(int64_t index) const {
   const int64_t ky = index / static_cast<int64_t>(column_plane.size());
   const int64_t kx = index % static_cast<int64_t>(column_plane.size());
@@ -75,15 +83,14 @@ Tap Layout::tap(int64_t index) const {
 }
 
 Size Layout::channel_bytes(int64_t panel_rows, int64_t activation_bytes) const {
-  const Size bytes = product({planes(), panel_rows + extra_rows, pitch, activation_bytes}) + kPackSlackBytes;
-  // An odd number of cache lines: channels then spread over all sets of a cache instead of fighting for a few.
-  return Size((bytes + (kLineBytes - 1)).value() / kLineBytes | 1) * kLineBytes;
+  const Size bytes = product({planes(), panel_rows + extra_rows, pitch, activation_bytes});
+  return odd_lines(columns == Columns::kTurned ? bytes : bytes + kPackSlackBytes);  // turned: in whole vectors already
 }
 
 bool possible(const ConvShape& s, Columns columns) {
   const ConvAttributes& a = s.attributes;
   if (columns == Columns::kInPlace) return a.strides[0] == 1 && a.strides[1] == 1 && s.out_width <= s.width;
-  if (columns != Columns::kCut) return true;
+  if (columns != Columns::kCut) return columns != Columns::kTurned;
   for (int64_t kx = 0; kx < s.kernel_w; ++kx) {
     const ColumnPlace p = column_place(s, columns, kx);
     if (p.shift > 0 && p.start + a.strides[1] * s.out_width < s.width) return false;

@@ -13,6 +13,10 @@ constexpr int64_t kLineBytes = 64;                    // of a cache
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+// At least `bytes`, in an odd number of cache lines: rows so far apart spread over all sets of a cache instead of
+// fighting for a few.
+Size odd_lines(Size bytes);
+
 struct ConvAttributes {
   int64_t strides[2] = {1, 1};
   int64_t pads[4] = {0, 0, 0, 0};  // top, left, bottom, right
@@ -24,6 +28,7 @@ struct ConvShape {
   int64_t cout, kernel_h, kernel_w;
   int64_t out_height, out_width;
   ConvAttributes attributes;
+  bool rows_first = false;        // x is (height, Cin) and y (height, Cout), the rows of a Gemm; width and batch are 1
 };
 
 // Throws Failure unless every attribute is in range.
@@ -33,12 +38,16 @@ void check_attributes(const ConvAttributes& attributes);
 ConvShape conv_shape(const ConvAttributes& attributes, int64_t cout, int64_t cin, int64_t kernel_h, int64_t kernel_w,
                      int64_t batch, int64_t height, int64_t width);
 
+// A Gemm as a 1x1 convolution whose positions are the rows. Throws Failure when they are too many.
+ConvShape gemm_shape(int64_t cout, int64_t cin, int64_t rows);
+
 // How the columns of a channel's activations lie for the inner loops.
 enum class Columns {
   kInPlace,  // in the input itself: stride 1. Some taps lie beyond an edge at some positions
   kCut,      // a plane for every column phase, exactly as wide as the output; likewise
   kPhases,   // a plane for every column phase, wider by the kernel's reach: a few lanes are wasted
   kCopies,   // a plane for every kernel column, exactly as wide as the output: no lane is wasted, but more is copied
+  kTurned,   // rows of a Gemm, turned: a plane of one column
 };
 
 // Where a tap of the kernel finds the activation of an output position: in which plane, how far on.

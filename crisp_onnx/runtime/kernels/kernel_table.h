@@ -48,6 +48,13 @@ struct StripCall {
   void* y;                         // likewise
   int64_t row_stride;              // from one output channel to the next, in y and in residual
   void* partial;                   // accumulators between two calls of one strip
+  // For kernels with a window, which do all groups of a block row in a call: `columns`, `values`, `bias` and y are those
+  // of the first, and `rows` those of all.
+  int64_t group_places;            // from one group's places to the next one's
+  int64_t depth;                   // columns of the matrix: activations of a position, right before the next one's
+  int64_t position_stride;         // from one position to the next, in y and in residual
+  int32_t step_columns;            // of a group, kept among
+  int32_t span;                    // neighbouring activations
   const void* operands;            // what the element type's kernels do to a sum: FloatOperands
   bool ask_ahead;                  // for activations: they come from beyond the first-level cache
   bool first, last;                // whether this call starts from the bias, and whether it stores to y
@@ -67,16 +74,30 @@ struct PackCall {
   const int32_t* column_starts;    // (column_planes): input column of a plane's first column (negative in the padding)
 };
 
+// A matrix turned: to[c * to_stride + r] becomes from[r * from_stride + c].
+struct TurnCall {
+  const void* from;
+  void* to;
+  int64_t rows, columns;           // of `from`
+  int64_t from_stride, to_stride;
+  bool fill_vectors;               // behind the last row, whole vectors of `to` may be written: zeros
+};
+
 enum class Isa : int { kPortable = 0, kNeon = 1, kAvx2 = 2, kAvx512 = 3 };
 
 using StripFunction = void (*)(const StripCall&);
 using PackFunction = void (*)(const PackCall&);
+using TurnFunction = void (*)(const TurnCall&);
 
 struct Kernel {
   const char* name;                // type_operation_VxSTRIP__isa; STRIP counts positions
   int rows;                        // output channels of one call
   int vectors;                     // strip: vectors of `lanes` positions,
   int tail;                        // then single positions, computed across the rows
+  int window;                      // neighbouring activations that a step can choose from, where a position's channels
+                                   // are neighbours in memory; 0: every column's activations may lie anywhere
+  int most_positions;              // with a window: up to so many rows of a Gemm this is faster than lanes of positions,
+                                   // which they leave nearly empty (measured)
   StripFunction run;
 };
 
@@ -89,6 +110,7 @@ struct KernelSet {
   bool room_beside_loads;          // kernels of kSharedLoadRows and more understand `inside` and `ask_ahead`: where
                                    // multiply-adds are as fast as loads, masks and prefetches cost more than they save
   PackFunction pack;
+  TurnFunction turn;
 };
 
 // The sets; which of them a library holds depends on the architecture that it is compiled for.

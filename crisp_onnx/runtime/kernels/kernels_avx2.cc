@@ -4,6 +4,8 @@
 
 #include "microkernel.h"
 #include "pack_planes.h"
+#include "row_kernel.h"
+#include "turn.h"
 
 namespace crisp {
 namespace {
@@ -62,6 +64,24 @@ struct Avx2 {
     return _mm256_load_ps(kept);
   }
 
+  static CRISP_INLINE void turn(Vec (&rows)[kLanes]) {
+    Vec pairs[kLanes], fours[kLanes];
+    CRISP_UNROLL for (int r = 0; r < kLanes; r += 2) {
+      pairs[r] = _mm256_unpacklo_ps(rows[r], rows[r + 1]);
+      pairs[r + 1] = _mm256_unpackhi_ps(rows[r], rows[r + 1]);
+    }
+    CRISP_UNROLL for (int r = 0; r < kLanes; r += 4) {
+      fours[r] = _mm256_shuffle_ps(pairs[r], pairs[r + 2], _MM_SHUFFLE(1, 0, 1, 0));
+      fours[r + 1] = _mm256_shuffle_ps(pairs[r], pairs[r + 2], _MM_SHUFFLE(3, 2, 3, 2));
+      fours[r + 2] = _mm256_shuffle_ps(pairs[r + 1], pairs[r + 3], _MM_SHUFFLE(1, 0, 1, 0));
+      fours[r + 3] = _mm256_shuffle_ps(pairs[r + 1], pairs[r + 3], _MM_SHUFFLE(3, 2, 3, 2));
+    }
+    CRISP_UNROLL for (int c = 0; c < 4; ++c) {
+      rows[c] = _mm256_permute2f128_ps(fours[c], fours[c + 4], 0x20);
+      rows[c + 4] = _mm256_permute2f128_ps(fours[c], fours[c + 4], 0x31);
+    }
+  }
+
   struct Span {
     int from, to;
     Mask lanes;
@@ -83,8 +103,38 @@ struct Avx2 {
     return _mm256_load_ps(lanes);
   }
 
+  // Neighbouring activations, of which kept ones are picked; those that must not be read count as zero.
+  static constexpr int kWindow = 16;
+  template <bool Wide>
+  struct Window;
+
+  // Row groups done at once: what the registers hold.
+  static constexpr int row_groups(int rows, int positions) {
+    return rows == 8 ? 2 : rows == 4 || positions == 2 ? 4 : 8;
+  }
+  static constexpr int most_positions(int rows) { return rows == 1 ? 8 : 5; }
+
   template <int V>
   struct Rows;
+};
+
+template <>
+struct Avx2::Window<false> {
+  __m256 low, high;
+
+  CRISP_INLINE void load(const float* p, int64_t readable) {
+    if (readable >= 16) {
+      low = _mm256_loadu_ps(p);
+      high = _mm256_loadu_ps(p + 8);
+    } else {
+      low = load_first(p, static_cast<int>(readable < 0 ? 0 : readable < 8 ? readable : 8));
+      high = load_first(p + 8, static_cast<int>(readable < 8 ? 0 : readable - 8));
+    }
+  }
+  CRISP_INLINE __m256 look_up(__m256i places) const {
+    const __m256 from_low = _mm256_permutevar8x32_ps(low, places), from_high = _mm256_permutevar8x32_ps(high, places);
+    return _mm256_blendv_ps(from_low, from_high, _mm256_castsi256_ps(_mm256_slli_epi32(places, 28)));  // bit 3 decides
+  }
 };
 
 template <>
@@ -109,6 +159,9 @@ struct Avx2::Rows {  // kernels of one or two rows have no tail
 #define KERNEL(rows, vectors, tail, strip) \
   kernel_row<Avx2, rows, vectors, tail, strip>("f32_hybrid_" #rows "x" #strip "__avx2")
 
+#define ROW_KERNEL(rows, positions) \
+  row_kernel_row<Avx2, rows, positions>("f32_hybridrow_" #rows "x" #positions "__avx2")
+
 constexpr Kernel kKernels[] = {
     KERNEL(4, 3, 0, 24), KERNEL(4, 2, 0, 16), KERNEL(4, 2, 1, 17), KERNEL(4, 2, 2, 18), KERNEL(4, 2, 3, 19),
     KERNEL(4, 1, 0, 8),  KERNEL(4, 1, 1, 9),  KERNEL(4, 1, 2, 10), KERNEL(4, 1, 3, 11),
@@ -117,10 +170,12 @@ constexpr Kernel kKernels[] = {
     KERNEL(2, 1, 0, 8),
     KERNEL(1, 12, 0, 96), KERNEL(1, 8, 0, 64), KERNEL(1, 6, 0, 48), KERNEL(1, 4, 0, 32), KERNEL(1, 3, 0, 24),
     KERNEL(1, 2, 0, 16), KERNEL(1, 1, 0, 8),
+    ROW_KERNEL(8, 1), ROW_KERNEL(4, 2), ROW_KERNEL(4, 1), ROW_KERNEL(2, 2), ROW_KERNEL(2, 1), ROW_KERNEL(1, 2),
+    ROW_KERNEL(1, 1),
 };
 
 constexpr KernelSet kSet = {Element::kFloat32, Isa::kAvx2, Avx2::kLanes, kKernels, sizeof(kKernels) / sizeof(kKernels[0]),
-                            false, pack_channels<Avx2>};
+                            false, pack_channels<Avx2>, turn_matrix<Avx2>};
 
 }  // namespace
 

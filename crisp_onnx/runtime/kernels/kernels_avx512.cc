@@ -3,6 +3,8 @@
 
 #include "microkernel.h"
 #include "pack_planes.h"
+#include "row_kernel.h"
+#include "turn.h"
 
 namespace crisp {
 namespace {
@@ -44,6 +46,32 @@ struct Avx512 {
     return _mm512_maskz_compress_ps(static_cast<Mask>(keep), v);
   }
 
+  static CRISP_INLINE void turn(Vec (&rows)[kLanes]) {
+    Vec pairs[kLanes], fours[kLanes], eights[kLanes];
+    CRISP_UNROLL for (int r = 0; r < kLanes; r += 2) {
+      pairs[r] = _mm512_unpacklo_ps(rows[r], rows[r + 1]);
+      pairs[r + 1] = _mm512_unpackhi_ps(rows[r], rows[r + 1]);
+    }
+    CRISP_UNROLL for (int r = 0; r < kLanes; r += 4) {
+      fours[r] = _mm512_shuffle_ps(pairs[r], pairs[r + 2], _MM_SHUFFLE(1, 0, 1, 0));
+      fours[r + 1] = _mm512_shuffle_ps(pairs[r], pairs[r + 2], _MM_SHUFFLE(3, 2, 3, 2));
+      fours[r + 2] = _mm512_shuffle_ps(pairs[r + 1], pairs[r + 3], _MM_SHUFFLE(1, 0, 1, 0));
+      fours[r + 3] = _mm512_shuffle_ps(pairs[r + 1], pairs[r + 3], _MM_SHUFFLE(3, 2, 3, 2));
+    }
+    CRISP_UNROLL for (int c = 0; c < 4; ++c) {  // a quarter of four columns from every fours[c + 4 * i]
+      eights[c] = _mm512_shuffle_f32x4(fours[c], fours[c + 4], _MM_SHUFFLE(2, 0, 2, 0));
+      eights[c + 4] = _mm512_shuffle_f32x4(fours[c], fours[c + 4], _MM_SHUFFLE(3, 1, 3, 1));
+      eights[c + 8] = _mm512_shuffle_f32x4(fours[c + 8], fours[c + 12], _MM_SHUFFLE(2, 0, 2, 0));
+      eights[c + 12] = _mm512_shuffle_f32x4(fours[c + 8], fours[c + 12], _MM_SHUFFLE(3, 1, 3, 1));
+    }
+    CRISP_UNROLL for (int c = 0; c < 4; ++c) {
+      rows[c] = _mm512_shuffle_f32x4(eights[c], eights[c + 8], _MM_SHUFFLE(2, 0, 2, 0));
+      rows[c + 4] = _mm512_shuffle_f32x4(eights[c + 4], eights[c + 12], _MM_SHUFFLE(2, 0, 2, 0));
+      rows[c + 8] = _mm512_shuffle_f32x4(eights[c], eights[c + 8], _MM_SHUFFLE(3, 1, 3, 1));
+      rows[c + 12] = _mm512_shuffle_f32x4(eights[c + 4], eights[c + 12], _MM_SHUFFLE(3, 1, 3, 1));
+    }
+  }
+
   // Lanes from..to of a vector, and the elements that every second of 32 neighbours takes for them.
   struct Span {
     int from, to;
@@ -65,8 +93,55 @@ struct Avx512 {
     return _mm512_permutex2var_ps(a, order, b);
   }
 
+  // Neighbouring activations, of which kept ones are picked; those that must not be read count as zero.
+  static constexpr int kWindow = 32;
+  template <bool Wide>
+  struct Window;
+
+  // Row groups done at once: what the registers hold.
+  static constexpr int row_groups(int rows, int positions) {
+    if (rows == 1 && positions == 1) return 16;
+    return rows == 8 ? 2 : rows == 4 || positions == 4 ? 4 : 8;
+  }
+  static constexpr int most_positions(int rows) { return rows == 8 ? 2 : rows == 1 ? 20 : 10; }
+
   template <int V>
   struct Rows;
+};
+
+template <>
+struct Avx512::Window<false> {
+  __m256 low, high;
+
+  CRISP_INLINE void load(const float* p, int64_t readable) {
+    if (readable >= 16) {
+      low = _mm256_loadu_ps(p);
+      high = _mm256_loadu_ps(p + 8);
+    } else {
+      const __m512 both = load_first(p, static_cast<int>(readable > 0 ? readable : 0));
+      low = _mm512_castps512_ps256(both);
+      high = _mm512_extractf32x8_ps(both, 1);
+    }
+  }
+  CRISP_INLINE __m256 look_up(__m256i places) const { return _mm256_permutex2var_ps(low, places, high); }
+};
+
+template <>
+struct Avx512::Window<true> {
+  __m512 low, high;
+
+  CRISP_INLINE void load(const float* p, int64_t readable) {
+    if (readable >= 32) {
+      low = _mm512_loadu_ps(p);
+      high = _mm512_loadu_ps(p + 16);
+    } else {
+      low = load_first(p, static_cast<int>(readable < 0 ? 0 : readable < 16 ? readable : 16));
+      high = load_first(p + 16, static_cast<int>(readable < 16 ? 0 : readable - 16));
+    }
+  }
+  CRISP_INLINE __m256 look_up(__m256i places) const {
+    return _mm512_castps512_ps256(_mm512_permutex2var_ps(low, _mm512_castsi256_si512(places), high));
+  }
 };
 
 template <>
@@ -107,6 +182,9 @@ struct Avx512::Rows {  // kernels of one or two rows have no tail
 #define KERNEL(rows, vectors, tail, strip) \
   kernel_row<Avx512, rows, vectors, tail, strip>("f32_hybrid_" #rows "x" #strip "__avx512")
 
+#define ROW_KERNEL(rows, positions) \
+  row_kernel_row<Avx512, rows, positions>("f32_hybridrow_" #rows "x" #positions "__avx512")
+
 constexpr Kernel kKernels[] = {
     KERNEL(8, 3, 0, 48), KERNEL(8, 3, 1, 49), KERNEL(8, 3, 2, 50), KERNEL(8, 3, 3, 51),
     KERNEL(8, 2, 0, 32), KERNEL(8, 2, 1, 33), KERNEL(8, 2, 2, 34), KERNEL(8, 2, 3, 35),
@@ -125,10 +203,12 @@ constexpr Kernel kKernels[] = {
     KERNEL(2, 4, 0, 64), KERNEL(2, 3, 0, 48), KERNEL(2, 2, 0, 32), KERNEL(2, 1, 0, 16),
     KERNEL(1, 16, 0, 256), KERNEL(1, 12, 0, 192), KERNEL(1, 8, 0, 128), KERNEL(1, 6, 0, 96),
     KERNEL(1, 4, 0, 64), KERNEL(1, 3, 0, 48), KERNEL(1, 2, 0, 32), KERNEL(1, 1, 0, 16),
+    ROW_KERNEL(8, 1), ROW_KERNEL(4, 4), ROW_KERNEL(4, 2), ROW_KERNEL(4, 1), ROW_KERNEL(2, 4), ROW_KERNEL(2, 2),
+    ROW_KERNEL(2, 1), ROW_KERNEL(1, 4), ROW_KERNEL(1, 2), ROW_KERNEL(1, 1),
 };
 
 constexpr KernelSet kSet = {Element::kFloat32, Isa::kAvx512, Avx512::kLanes, kKernels, sizeof(kKernels) / sizeof(kKernels[0]),
-                            true, pack_channels<Avx512>};
+                            true, pack_channels<Avx512>, turn_matrix<Avx512>};
 
 }  // namespace
 

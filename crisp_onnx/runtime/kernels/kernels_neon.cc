@@ -31,11 +31,13 @@ constexpr Kernel kKernels[] = {
     KERNEL(4, 5, 0, 20), KERNEL(4, 4, 0, 16), KERNEL(4, 3, 0, 12), KERNEL(4, 3, 1, 13), KERNEL(4, 2, 0, 8),
     KERNEL(4, 2, 1, 9),  KERNEL(4, 1, 0, 4),  KERNEL(4, 1, 1, 5),  KERNEL(4, 0, 1, 1),
     KERNEL(2, 8, 0, 32), KERNEL(2, 6, 0, 24), KERNEL(2, 4, 0, 16), KERNEL(2, 2, 0, 8), KERNEL(2, 1, 0, 4),
+    KERNEL(2, 0, 1, 1),
     KERNEL(1, 12, 0, 48), KERNEL(1, 8, 0, 32), KERNEL(1, 4, 0, 16), KERNEL(1, 2, 0, 8), KERNEL(1, 1, 0, 4),
+    KERNEL(1, 0, 1, 1),
 };
 
 constexpr KernelSet kSet = {Element::kFloat32, Isa::kNeon, Neon::kLanes, kKernels, sizeof(kKernels) / sizeof(kKernels[0]),
-                            false, pack_channels<Neon>};
+                            false, pack_channels<Neon>, turn_matrix<Neon>};
 
 }  // namespace
 

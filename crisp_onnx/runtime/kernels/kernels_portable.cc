@@ -46,12 +46,12 @@ using Portable = Lanes4<Plain>;
 
 constexpr Kernel kKernels[] = {
     KERNEL(4, 2, 0, 8), KERNEL(4, 1, 0, 4), KERNEL(4, 1, 1, 5), KERNEL(4, 0, 1, 1),
-    KERNEL(2, 4, 0, 16), KERNEL(2, 2, 0, 8), KERNEL(2, 1, 0, 4),
-    KERNEL(1, 6, 0, 24), KERNEL(1, 4, 0, 16), KERNEL(1, 2, 0, 8), KERNEL(1, 1, 0, 4),
+    KERNEL(2, 4, 0, 16), KERNEL(2, 2, 0, 8), KERNEL(2, 1, 0, 4), KERNEL(2, 0, 1, 1),
+    KERNEL(1, 6, 0, 24), KERNEL(1, 4, 0, 16), KERNEL(1, 2, 0, 8), KERNEL(1, 1, 0, 4), KERNEL(1, 0, 1, 1),
 };
 
 constexpr KernelSet kSet = {Element::kFloat32, Isa::kPortable, Portable::kLanes, kKernels, sizeof(kKernels) / sizeof(kKernels[0]),
-                            false, pack_channels<Portable>};
+                            false, pack_channels<Portable>, turn_matrix<Portable>};
 
 }  // namespace
 

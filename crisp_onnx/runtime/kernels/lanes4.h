@@ -3,6 +3,7 @@
 
 #include "microkernel.h"
 #include "pack_planes.h"
+#include "turn.h"
 
 namespace crisp {
 namespace {
@@ -39,6 +40,15 @@ struct Lanes4 : Base {
     *count = n;
     return Base::load(kept);
   }
+  static CRISP_INLINE void turn(Vec (&rows)[kLanes]) {
+    float square[kLanes][kLanes], turned[kLanes][kLanes];
+    CRISP_UNROLL for (int r = 0; r < kLanes; ++r) Base::store(square[r], rows[r]);
+    CRISP_UNROLL for (int r = 0; r < kLanes; ++r) {
+      CRISP_UNROLL for (int c = 0; c < kLanes; ++c) turned[c][r] = square[r][c];
+    }
+    CRISP_UNROLL for (int c = 0; c < kLanes; ++c) rows[c] = Base::load(turned[c]);
+  }
+
   struct Span {
     int from, to;
   };
@@ -58,14 +68,35 @@ struct Lanes4 : Base {
     return Base::load(lanes);
   }
 
-  template <int V>
-  struct Rows {  // four rows are one vector; kernels of one or two rows have no tail
+  // V rows at a single position: four are one vector.
+  template <int V, class = void>
+  struct Rows {
     Vec v;
     static CRISP_INLINE Rows zero() { return {Base::zero()}; }
     static CRISP_INLINE Rows load(const float* p) { return {Base::load(p)}; }
     CRISP_INLINE void store(float* p) const { Base::store(p, v); }
     CRISP_INLINE void add(Rows other) { v = Base::add(v, other.v); }
     CRISP_INLINE void fma(Rows w, const float* x) { v = Base::fma(w.v, Base::set1(x), v); }
+  };
+
+  template <class Unused>
+  struct Rows<1, Unused> {
+    float v;
+    static CRISP_INLINE Rows zero() { return {0.0f}; }
+    static CRISP_INLINE Rows load(const float* p) { return {*p}; }
+    CRISP_INLINE void store(float* p) const { *p = v; }
+    CRISP_INLINE void add(Rows other) { v += other.v; }
+    CRISP_INLINE void fma(Rows w, const float* x) { v += w.v * *x; }
+  };
+
+  template <class Unused>
+  struct Rows<2, Unused> {
+    float v[2];
+    static CRISP_INLINE Rows zero() { return {{0.0f, 0.0f}}; }
+    static CRISP_INLINE Rows load(const float* p) { return {{p[0], p[1]}}; }
+    CRISP_INLINE void store(float* p) const { p[0] = v[0], p[1] = v[1]; }
+    CRISP_INLINE void add(Rows other) { v[0] += other.v[0], v[1] += other.v[1]; }
+    CRISP_INLINE void fma(Rows w, const float* x) { v[0] += w.v[0] * *x, v[1] += w.v[1] * *x; }
   };
 };
 

@@ -76,16 +76,10 @@ class Readable {
   const void* data_;
 };
 
-void transpose(const float* from, int64_t rows, int64_t columns, float* to) {
-  for (int64_t r = 0; r < rows; ++r) {
-    for (int64_t c = 0; c < columns; ++c) to[c * rows + r] = from[r * columns + c];
-  }
-}
-
 }  // namespace
 
 Layer::Layer(const ort::Api* api, const ort::KernelInfo* info, bool convolution)
-    : api_(api), name_(ort::node_name(api, info)), kernels_(&active_kernels(Element::kFloat32)) {
+    : api_(api), name_(ort::node_name(api, info)), convolution_(convolution), kernels_(&active_kernels(Element::kFloat32)) {
   weight_ = read_weight(api, info, convolution);
   if (convolution) {
     ort::attribute_or_keep(api, info, "strides", attributes_.strides, 2);
@@ -111,8 +105,10 @@ Layer::~Layer() {
 std::shared_ptr<const Plan> Layer::plan_for(int64_t batch, int64_t height, int64_t width) {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (!plan_ || plan_->shape.batch != batch || plan_->shape.height != height || plan_->shape.width != width) {
-    const ConvShape shape = conv_shape(attributes_, weight_.cout, weight_.cin, weight_.kernel_h, weight_.kernel_w,
-                                       batch, height, width);
+    const ConvShape shape =
+        convolution_ ? conv_shape(attributes_, weight_.cout, weight_.cin, weight_.kernel_h, weight_.kernel_w, batch,
+                                  height, width)
+                     : gemm_shape(weight_.cout, weight_.cin, height);
     plan_ = std::make_shared<const Plan>(make_plan(weight_, shape, *kernels_));
   }
   return plan_;
@@ -128,38 +124,32 @@ void Layer::run_convolution(ort::KernelContext* context, bool add) {
     residual = ort::input(api_, context, 5);
     require(residual.shape == shape, "Z must have the output's shape");
   }
-  float* y = ort::output(api_, context, shape);
-  const Readable activations(api_, context, memory_, x), added(api_, context, memory_, residual);
-  const ort::Scratch scratch(api_, context, memory_, plan->scratch_bytes);
-  PoolCall pool{api_, context};
-  convolve({plan.get(), &weight_, activations.data(), added.data(), y, scratch.data(), &bounds_},
-           {&pool, run_on_session_pool});
-  pool.check();
+  run(context, *plan, x, residual, ort::output(api_, context, shape));
 }
 
-// Several rows of X run as the positions of a 1x1 convolution, for which they must be neighbours in memory.
 void Layer::run_gemm(ort::KernelContext* context) {
   const TensorView x = ort::input(api_, context, 0);
   require(!x.shape.empty() && x.shape.back() == weight_.cin, "the last dimension of X must be Cin of weight_shape");
-  const int64_t rows = product(std::vector<int64_t>(x.shape.begin(), x.shape.end() - 1)).value();
   std::vector<int64_t> shape = x.shape;
-  shape.back() = weight_.cout;
-  float* y = ort::output(api_, context, shape);
-  if (rows == 0) return;
-  const std::shared_ptr<const Plan> plan = plan_for(1, 1, rows);
-  const int64_t x_floats = rows == 1 ? 0 : ceil_div(rows * weight_.cin, 16) * 16;
-  const int64_t y_floats = rows == 1 ? 0 : rows * weight_.cout;
-  const ort::Scratch scratch(api_, context, memory_, (x_floats + y_floats) * static_cast<int64_t>(sizeof(float)));
-  const Readable activations(api_, context, memory_, x);
-  const float* source = static_cast<const float*>(activations.data());
-  float* const turned = static_cast<float*>(scratch.data());
-  if (rows > 1) transpose(source, rows, weight_.cin, turned);
-  float* result = rows > 1 ? turned + x_floats : y;
+  shape.pop_back();
+  const int64_t rows = product(shape).value();
+  shape.push_back(weight_.cout);
+  if (rows == 0) {
+    ort::output(api_, context, shape);
+    return;
+  }
+  const std::shared_ptr<const Plan> plan = plan_for(1, rows, 1);
+  run(context, *plan, x, {}, ort::output(api_, context, shape));
+}
+
+void Layer::run(ort::KernelContext* context, const Plan& plan, const TensorView& x, const TensorView& residual,
+                float* y) {
+  const Readable activations(api_, context, memory_, x), added(api_, context, memory_, residual);
+  const ort::Scratch scratch(api_, context, memory_, plan.scratch_bytes);
   PoolCall pool{api_, context};
-  convolve({plan.get(), &weight_, rows > 1 ? turned : source, nullptr, result, nullptr, &bounds_},
+  convolve({&plan, &weight_, activations.data(), added.data(), y, scratch.data(), &bounds_},
            {&pool, run_on_session_pool});
   pool.check();
-  if (rows > 1) transpose(result, weight_.cout, rows, y);
 }
 
 }  // namespace crisp

@@ -14,7 +14,7 @@ namespace crisp {
 
 class Layer {
  public:
-  // Reads and checks attributes and initializers. Throws Failure.
+  // Reads and checks attributes and initializers, of a convolution or of a Gemm. Throws Failure.
   Layer(const ort::Api* api, const ort::KernelInfo* info, bool convolution);
   ~Layer();
   Layer(const Layer&) = delete;
@@ -29,10 +29,13 @@ class Layer {
   const std::string& name() const { return name_; }
 
  private:
+  // The rows of a Gemm are a height.
   std::shared_ptr<const Plan> plan_for(int64_t batch, int64_t height, int64_t width);
+  void run(ort::KernelContext* context, const Plan& plan, const TensorView& x, const TensorView& residual, float* y);
 
   const ort::Api* api_;
   std::string name_;
+  bool convolution_;
   Weight weight_;
   ConvAttributes attributes_;
   FloatOperands bounds_;

@@ -285,7 +285,7 @@ void run_strip(const StripCall& call) {
 template <class I, int V, int J, int T, int Strip>
 constexpr Kernel kernel_row(const char* name) {
   static_assert(Strip == J * I::kLanes + T, "a kernel's name counts its positions");
-  return {name, V, J, T, run_strip<I, V, J, T>};
+  return {name, V, J, T, 0, 0, run_strip<I, V, J, T>};
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <limits>
 #include <thread>
+#include <utility>
 
 #include "failure.h"
 
@@ -58,6 +59,7 @@ bool copies_are_cheaper(const Weight& w, const ConvShape& s, int64_t activation_
 
 // Masked loads need no packing, or the least; only they can leave out what lies beyond an edge.
 Columns choose_columns(const Weight& w, const ConvShape& s, const KernelSet& kernels) {
+  if (s.rows_first) return Columns::kTurned;
   const int64_t* pads = s.attributes.pads;
   const bool point = w.kernel_h * w.kernel_w == 1;
   const bool padded = pads[0] || pads[1] || pads[2] || pads[3];
@@ -106,7 +108,22 @@ void mark_inside(Plan* p, int64_t rows, std::vector<Strip>* strips) {
   }
 }
 
+// A tile's rows have room for whole vectors.
+void place_outputs_in_tile(const Plan& p, std::vector<Strip>* strips) {
+  const int64_t lanes = p.kernels->lanes;
+  for (Strip& strip : *strips) {
+    strip.shape.whole = true;
+    strip.shape.loaded_last = static_cast<int32_t>(lanes);
+    strip.shape.tail_out = static_cast<int32_t>(strip.kernel->vectors * lanes);
+    for (int64_t j = 0; j < strip.kernel->vectors; ++j) {
+      strip.shape.keep[j] = static_cast<uint32_t>((uint64_t{1} << lanes) - 1);
+      strip.shape.out[j] = static_cast<int32_t>(j * lanes);
+    }
+  }
+}
+
 void place_outputs(const Plan& p, int64_t rows, std::vector<Strip>* strips) {
+  if (p.is_turned()) return place_outputs_in_tile(p, strips);
   const int64_t width = p.shape.out_width, pitch = p.layout.pitch, lanes = p.kernels->lanes;
   const auto output_at = [&](int64_t q) { return q / pitch * width + q % pitch; };
   for (Strip& strip : *strips) {
@@ -139,6 +156,23 @@ std::vector<Strip> panel_strips(Plan* p, int64_t rows) {
   return strips;
 }
 
+// A few rows of a Gemm, or one position of a convolution, are done by kernels that read their channels where they lie.
+// Returns no strips where that cannot be.
+std::vector<Strip> row_strips(const Weight& w, const ConvShape& s, const KernelSet& kernels) {
+  const int64_t positions = s.height * s.width, most = std::numeric_limits<int32_t>::max();
+  const bool same_positions = w.kernel_h * w.kernel_w == 1 && s.out_height == s.height && s.out_width == s.width;
+  if (!same_positions || !(positions == 1 || s.rows_first) || std::max(w.cin, w.cout) > most / positions) return {};
+  return choose_row_strips(kernels, w, positions);
+}
+
+void take_rows(std::vector<Strip> strips, Plan* p) {
+  p->layout = conv_layout(p->shape, Columns::kInPlace);
+  p->panel_rows = p->shape.out_height;
+  p->panels_per_image = 1;
+  p->row_stride = p->channel_stride = 1;
+  p->strips = p->last_strips = std::move(strips);
+}
+
 void choose_panels(const Weight& w, Plan* p) {
   const ConvShape& s = p->shape;
   if (p->layout.in_place()) {
@@ -153,6 +187,7 @@ void choose_panels(const Weight& w, Plan* p) {
     p->panel_bytes = (channel_bytes * w.cin + kPackSlackBytes).value();
   }
   p->panels_per_image = ceil_div(s.out_height, p->panel_rows);
+  p->row_stride = p->positions();
 }
 
 // Whatever the driver adds to an address or divides among threads.
@@ -164,6 +199,16 @@ void check_sizes(const Plan& p) {
   product({s.cin + 1, p.channel_stride}).in_32_bits();                               // offsets
   product({p.panel_rows + 1, std::max(p.layout.pitch, s.out_width)}).in_32_bits();  // positions of a panel
   product({s.batch, p.panels_per_image, kMostPlaces, kMostPlaces});                  // items, and their shares
+}
+
+void choose_tile(const Weight& w, Plan* p) {
+  if (!p->is_turned()) return;
+  int64_t widest = 0;
+  for (const Strip& strip : p->strips) widest = std::max<int64_t>(widest, strip.positions);
+  const int64_t each = p->element().activation_bytes;
+  const Size row_bytes = odd_lines(Size(widest) * each);
+  p->row_stride = row_bytes.value() / each;
+  p->tile_bytes = (row_bytes * w.block).value();
 }
 
 void fill_offsets(const Weight& w, Plan* p) {
@@ -186,8 +231,8 @@ void fill_offsets(const Weight& w, Plan* p) {
 // With few rows per load the first-level cache decides: a few block columns serve all groups of a block row before
 // the next.
 int64_t blocks_per_call(const Weight& w, const Plan& p) {
-  if (p.kernel_rows > 2 || w.groups < 4) return w.kept;
-  const int64_t strip_bytes = bytes_of(*p.kernels) * p.kernels->lanes * p.strips.front().kernel->vectors;
+  if (p.kernel_rows > 2 || w.groups < 4 || p.by_rows()) return w.kept;
+  const int64_t strip_bytes = bytes_of(*p.kernels) * p.kernels->lanes * std::max(p.strips.front().kernel->vectors, 1);
   return std::clamp<int64_t>(kBlocksBytes / (strip_bytes * w.block), 1, w.kept);
 }
 
@@ -222,14 +267,14 @@ void divide_work(const Weight& w, Plan* p) {
   // A strip without whole vectors is too little for an item: the item before takes it too.
   const int64_t strips = static_cast<int64_t>(p->strips.size());
   const int64_t wide_strips = strips - (strips > 1 && p->strips.back().kernel->vectors == 0);
-  p->strip_items = std::min(wide_strips, per_panel);
+  p->strip_items = p->by_rows() ? 1 : std::min(wide_strips, per_panel);
   p->row_items = std::min(w.block_rows, ceil_div(per_panel, p->strip_items));
   p->items = p->panels() * p->items_per_panel();
   const double pack_items = kMacsPerByte * real(p->panel_bytes) * real(p->items) / std::max(macs, 1.0);
   p->worth_entering = static_cast<int64_t>(std::min(2 * pack_items, real(kMostPlaces)));
   const int64_t cores = std::clamp<int64_t>(std::thread::hardware_concurrency(), 1, kMostPlaces);
   p->places = p->layout.in_place() ? cores : std::min(p->items, cores);
-  p->scratch_bytes = product({p->places, p->panel_bytes}).value();
+  p->scratch_bytes = product({p->places, p->buffer_bytes()}).value();
 }
 
 }  // namespace
@@ -238,14 +283,20 @@ Plan make_plan(const Weight& weight, const ConvShape& shape, const KernelSet& ke
   Plan p{};
   p.shape = shape;
   p.kernels = &kernels;
-  p.layout = conv_layout(shape, choose_columns(weight, shape, kernels));
   p.kernel_rows = kernel_rows(kernels, weight.vector_rows);
-  choose_panels(weight, &p);
-  check_sizes(p);
-  fill_offsets(weight, &p);
-  p.strips = panel_strips(&p, p.panel_rows);
-  const int64_t last_rows = shape.out_height - (p.panels_per_image - 1) * p.panel_rows;
-  p.last_strips = last_rows == p.panel_rows ? p.strips : panel_strips(&p, last_rows);
+  if (std::vector<Strip> rows = row_strips(weight, shape, kernels); !rows.empty()) {
+    take_rows(std::move(rows), &p);
+    check_sizes(p);
+  } else {
+    p.layout = conv_layout(shape, choose_columns(weight, shape, kernels));
+    choose_panels(weight, &p);
+    check_sizes(p);
+    fill_offsets(weight, &p);
+    p.strips = panel_strips(&p, p.panel_rows);
+    const int64_t last_rows = shape.out_height - (p.panels_per_image - 1) * p.panel_rows;
+    p.last_strips = last_rows == p.panel_rows ? p.strips : panel_strips(&p, last_rows);
+    choose_tile(weight, &p);
+  }
   p.strips_per_chunk = strips_per_chunk(weight, p);
   p.ask_ahead = !stays_close(weight, p);
   p.blocks_per_call = blocks_per_call(weight, p);

@@ -99,11 +99,11 @@ CRISP_EXPORT const char* crisp_onnx_kernel_name(int index) {
 }
 
 // The kernel that does most of a layer whose groups have `vector_rows` rows and whose output has `positions`
-// positions.
-CRISP_EXPORT const char* crisp_onnx_kernel_for(int64_t vector_rows, int64_t positions) {
+// positions: those of a convolution, or the rows of a Gemm.
+CRISP_EXPORT const char* crisp_onnx_kernel_for(int64_t vector_rows, int64_t positions, int is_gemm) {
   if (vector_rows < 1 || positions < 1) return nullptr;
   try {
-    return crisp::main_kernel(crisp::active_kernels(crisp::Element::kFloat32), vector_rows, positions)->name;
+    return crisp::main_kernel(crisp::active_kernels(crisp::Element::kFloat32), vector_rows, positions, is_gemm != 0)->name;
   } catch (...) {
     return nullptr;
   }

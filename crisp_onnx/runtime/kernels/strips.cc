@@ -8,6 +8,7 @@ namespace crisp {
 namespace {
 
 constexpr int64_t kMostParts = 4;
+constexpr int64_t kRowStep = 8;  // columns of a step of a kernel with a window, or as few as have this many weights
 
 // Relative time of one kept column: multiply-adds, or loads where few rows share them, and a little for the loop. A
 // single position computed across the rows is half a vector's work.
@@ -30,7 +31,7 @@ std::vector<Choice> best_covers(const KernelSet& set, int64_t rows, int64_t vect
   for (int64_t v = 1; v <= vectors; ++v) {
     for (int i = 0; i < set.count; ++i) {
       const Kernel& k = set.kernels[i];
-      if (k.rows != rows || k.tail != 0 || k.vectors > v) continue;
+      if (k.window || k.rows != rows || k.tail != 0 || k.vectors > v) continue;
       const double cost = best[v - k.vectors].cost + column_cost(k);
       if (cost < best[v].cost) best[v] = {cost, &k};
     }
@@ -43,7 +44,7 @@ Choice best_with_tail(const KernelSet& set, int64_t rows, int64_t vectors, int64
   Choice best;
   for (int i = 0; i < set.count; ++i) {
     const Kernel& k = set.kernels[i];
-    if (k.rows != rows || k.tail != tail || k.vectors > vectors) continue;
+    if (k.window || k.rows != rows || k.tail != tail || k.vectors > vectors) continue;
     const double cost = covers[vectors - k.vectors].cost + column_cost(k);
     if (cost < best.cost) best = {cost, &k};
   }
@@ -55,12 +56,46 @@ Choice best_with_tail(const KernelSet& set, int64_t rows, int64_t vectors, int64
 int64_t kernel_rows(const KernelSet& set, int64_t vector_rows) {
   int64_t rows = 1;
   for (int i = 0; i < set.count; ++i) {
-    if (vector_rows % set.kernels[i].rows == 0) rows = std::max<int64_t>(rows, set.kernels[i].rows);
+    if (!set.kernels[i].window && vector_rows % set.kernels[i].rows == 0) rows = std::max<int64_t>(rows, set.kernels[i].rows);
   }
   return rows;
 }
 
-const Kernel* main_kernel(const KernelSet& set, int64_t vector_rows, int64_t positions) {
+int32_t step_columns(const Kernel& kernel, const Weight& w) {
+  if (kernel.window == 0 || kernel.rows != w.vector_rows) return 0;
+  for (const int64_t columns : {kRowStep, kRowStep / w.vector_rows}) {
+    const bool whole_groups = columns % w.n == 0 && w.columns % columns == 0;
+    if (whole_groups && columns / w.n * w.m <= kernel.window) return static_cast<int32_t>(columns);
+  }
+  return 0;
+}
+
+std::vector<Strip> choose_row_strips(const KernelSet& set, const Weight& w, int64_t positions) {
+  std::vector<Strip> strips;
+  for (int64_t first = 0; first < positions; first += strips.back().positions) {
+    const Kernel* widest = nullptr;
+    for (int i = 0; i < set.count; ++i) {
+      const Kernel& k = set.kernels[i];
+      if (step_columns(k, w) == 0 || positions > k.most_positions || k.tail > positions - first) continue;
+      if (!widest || k.tail > widest->tail) widest = &k;
+    }
+    if (!widest) return {};
+    Strip strip{widest, {}, -1, widest->tail};
+    strip.shape.start = static_cast<int32_t>(first * w.cin);
+    strip.shape.tail_out = static_cast<int32_t>(first * w.cout);
+    strips.push_back(strip);
+  }
+  return strips;
+}
+
+const Kernel* main_kernel(const KernelSet& set, int64_t vector_rows, int64_t positions, bool rows_first) {
+  const Kernel* by_rows = nullptr;
+  for (int i = 0; (rows_first || positions == 1) && i < set.count; ++i) {
+    const Kernel& k = set.kernels[i];
+    if (k.rows != vector_rows || k.tail > positions || positions > k.most_positions) continue;
+    if (!by_rows || k.tail > by_rows->tail) by_rows = &k;
+  }
+  if (by_rows) return by_rows;
   return choose_strips(set, kernel_rows(set, vector_rows), positions, true).front().kernel;
 }
 
@@ -115,7 +150,7 @@ std::vector<Strip> choose_strips(const KernelSet& set, int64_t rows, int64_t pos
   int64_t start = 0;
   for (size_t i = 0; i < best.kernels.size() * static_cast<size_t>(best_parts); ++i) {
     const Kernel* k = best.kernels[i % best.kernels.size()];
-    Strip strip{k, {}, -1};
+    Strip strip{k, {}, -1, width(set, k)};
     strip.shape.start = static_cast<int32_t>(start);
     const int64_t end = start + k->vectors * set.lanes;
     strip.shape.loaded_last = static_cast<int32_t>(end > positions ? set.lanes - (end - positions) : set.lanes);

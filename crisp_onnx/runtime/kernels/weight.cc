@@ -13,6 +13,7 @@ namespace crisp {
 namespace {
 
 constexpr int64_t kLargestBlock = 256;  // a place inside a block is one byte
+constexpr int64_t kPlacesSlack = 8;     // bytes that a kernel may read behind the last place
 
 int64_t bits_for(int64_t m) { return m <= 2 ? 1 : m <= 4 ? 2 : 4; }
 
@@ -75,6 +76,8 @@ Weight read_attributes(const Encoding& e) {
   w.kernel_w = e.weight_shape[3];
   w.depth = product({w.cin, w.kernel_h, w.kernel_w}).value();
   require(w.depth <= kLargestExtent, "attribute weight_shape is too large");
+  w.n = e.n;
+  w.m = e.m;
   w.block = e.block;
   w.vector_rows = e.vector_rows;
   w.block_rows = ceil_div(w.cout, w.block);
@@ -120,7 +123,7 @@ void expand_indices(const Encoding& e, const uint8_t* indices, Weight* w) {
   const int64_t bytes = ceil_div(w->columns * e.index_bits, 8);
   const int64_t per_byte = 8 / e.index_bits;
   const unsigned mask = (1u << e.index_bits) - 1;
-  w->places.resize(product({w->block_rows, w->groups, w->kept, w->columns}).for_memory());
+  w->places.resize((product({w->block_rows, w->groups, w->kept, w->columns}) + kPlacesSlack).for_memory());
   for (int64_t r = 0; r < w->block_rows; ++r) {
     for (int64_t s = 0; s < w->kept; ++s) {
       for (int64_t g = 0; g < w->groups; ++g) {

@@ -20,6 +20,7 @@ struct TensorView {
 struct Weight {
   int64_t cout, cin, kernel_h, kernel_w;
   int64_t depth;                // K = kernel_h * kernel_w * Cin: columns of the matrix
+  int64_t n, m;                 // columns kept of m neighbours
   int64_t block, vector_rows;   // B, V
   int64_t block_rows, kept, groups, columns;  // R, S, G, Z
   int64_t block_columns;        // C

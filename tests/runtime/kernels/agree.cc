@@ -43,6 +43,28 @@ std::vector<float> dense(const RandomWeight& w, int64_t depth) {
   return found;
 }
 
+// Runs a planned layer on the host's one thread. x, z (or none) and the answer as the plan's shape says.
+std::vector<float> answer(const crisp::Weight& weight, const crisp::Plan& plan, const std::vector<float>& x,
+                          const float* z, int64_t outputs) {
+  std::vector<float> y(static_cast<size_t>(outputs), -7.0f);
+  void* scratch = std::aligned_alloc(64, (plan.scratch_bytes / 64 + 1) * 64);
+  const crisp::FloatOperands bounds{0.0f, 6.0f};
+  crisp::convolve({&plan, &weight, x.data(), z, y.data(), scratch, &bounds}, {nullptr, run_here});
+  std::free(scratch);
+  return y;
+}
+
+// Greatest difference and greatest answer so far.
+struct Comparison {
+  double worst = 0, greatest = 1e-30;
+
+  void add(double sum, float found) {
+    const double expected = std::min(6.0, std::max(0.0, sum));
+    worst = std::max(worst, std::abs(expected - found));
+    greatest = std::max(greatest, std::abs(expected));
+  }
+};
+
 struct Case {
   BenchLayer layer;
   int64_t block, vector_rows;
@@ -50,7 +72,7 @@ struct Case {
   bool residual;
 };
 
-double difference(const Case& c, const crisp::KernelSet& kernels) {
+double convolution_difference(const Case& c, const crisp::KernelSet& kernels) {
   const BenchLayer& l = c.layer;
   const RandomWeight random = random_weight(l, c.block, c.vector_rows, c.block_share);
   const crisp::Weight weight = random.prepare();
@@ -60,18 +82,12 @@ double difference(const Case& c, const crisp::KernelSet& kernels) {
   const int64_t batch = 2;
   const crisp::ConvShape shape =
       crisp::conv_shape(attributes, l.cout, l.cin, l.kernel, l.kernel, batch, l.side, l.side);
-  const crisp::Plan plan = crisp::make_plan(weight, shape, kernels);
   const int64_t outputs = batch * l.cout * shape.out_height * shape.out_width;
   const std::vector<float> x = pattern(batch * l.cin * l.side * l.side, 37), z = pattern(outputs, 53);
-  std::vector<float> y(static_cast<size_t>(outputs), -7.0f);
-  float* scratch = static_cast<float*>(std::aligned_alloc(64, (plan.scratch_bytes / 64 + 1) * 64));
-  const crisp::FloatOperands bounds{0.0f, 6.0f};
-  const crisp::ConvCall call{&plan, &weight, x.data(), c.residual ? z.data() : nullptr, y.data(), scratch, &bounds};
-  crisp::convolve(call, {nullptr, run_here});
-  std::free(scratch);
-
+  const std::vector<float> y =
+      answer(weight, crisp::make_plan(weight, shape, kernels), x, c.residual ? z.data() : nullptr, outputs);
   const std::vector<float> w = dense(random, l.cin * l.kernel * l.kernel);
-  double worst = 0, greatest = 1e-30;
+  Comparison comparison;
   size_t at = 0;
   for (int64_t n = 0; n < batch; ++n) for (int64_t m = 0; m < l.cout; ++m) {
     for (int64_t i = 0; i < shape.out_height; ++i) for (int64_t j = 0; j < shape.out_width; ++j, ++at) {
@@ -84,33 +100,52 @@ double difference(const Case& c, const crisp::KernelSet& kernels) {
                  x[((n * l.cin + k) * l.side + h) * l.side + v];
         }
       }
-      if (c.residual) sum += z[at];
-      const double expected = std::min(6.0, std::max(0.0, sum));
-      worst = std::max(worst, std::abs(expected - y[at]));
-      greatest = std::max(greatest, std::abs(expected));
+      comparison.add(c.residual ? sum + z[at] : sum, y[at]);
     }
   }
-  return worst / greatest;
+  return comparison.worst / comparison.greatest;
+}
+
+// The layer's side counts rows.
+double gemm_difference(const Case& c, const crisp::KernelSet& kernels) {
+  const BenchLayer& l = c.layer;
+  const RandomWeight random = random_weight(l, c.block, c.vector_rows, c.block_share);
+  const crisp::Weight weight = random.prepare();
+  const crisp::Plan plan = crisp::make_plan(weight, crisp::gemm_shape(l.cout, l.cin, l.side), kernels);
+  const std::vector<float> x = pattern(l.side * l.cin, 37), w = dense(random, l.cin);
+  const std::vector<float> y = answer(weight, plan, x, nullptr, l.side * l.cout);
+  Comparison comparison;
+  for (int64_t row = 0; row < l.side; ++row) for (int64_t m = 0; m < l.cout; ++m) {
+    double sum = 0;
+    for (int64_t k = 0; k < l.cin; ++k) sum += static_cast<double>(w[m * l.cin + k]) * x[row * l.cin + k];
+    comparison.add(sum, y[row * l.cout + m]);
+  }
+  return comparison.worst / comparison.greatest;
 }
 
 }  // namespace
 
 int main() {
-  std::vector<Case> cases;
+  std::vector<Case> convolutions, gemms;
   for (int64_t vector_rows : {1, 2, 4, 8}) {
+    const int64_t block = vector_rows == 2 ? 8 : 16;
     for (int64_t side : {1, 5, 7, 14, 23}) {
       for (int64_t kernel : {1, 3}) {
         for (int64_t stride : {1, 2}) {
           const BenchLayer layer{"", 32, 48, side, kernel, stride};
-          cases.push_back({layer, vector_rows == 2 ? 8 : 16, vector_rows, 0.5, (side + kernel) % 3 == 0});
+          convolutions.push_back({layer, block, vector_rows, 0.5, (side + kernel) % 3 == 0});
         }
       }
+    }
+    for (int64_t rows : {1, 2, 3, 9, 16, 37, 200, 1000}) {
+      gemms.push_back({{"", 336, 50, rows, 1, 1}, block, vector_rows, 0.5, false});
     }
   }
   bool agree = true;
   for (int i = 0; const crisp::KernelSet* set = crisp::available_kernels(crisp::Element::kFloat32, i); ++i) {
     double worst = 0;
-    for (const Case& c : cases) worst = std::max(worst, difference(c, *set));
+    for (const Case& c : convolutions) worst = std::max(worst, convolution_difference(c, *set));
+    for (const Case& c : gemms) worst = std::max(worst, gemm_difference(c, *set));
     std::printf("%s %.2g\n", crisp::isa_name(set->isa), worst);
     agree = agree && worst <= 1e-5;
   }
