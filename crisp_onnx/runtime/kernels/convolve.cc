@@ -21,6 +21,11 @@ int64_t partial_bytes(const Plan& p, const Strip& strip) {
   return p.kernel_rows * strip.kernel->vectors * p.kernels->lanes * p.element().sum_bytes;
 }
 
+// Accumulators of vectors alone can wait for another call.
+bool has_room_for_partial(const Plan& p, const Weight& w, const Strip& strip) {
+  return strip.kernel->tail == 0 && w.block / p.kernel_rows * partial_bytes(p, strip) <= kPartialBytes;
+}
+
 // Where a strip's sums go: into y, or into the tile behind the packed panel.
 StripCall strip_call(const ConvCall& call, const Strip& strip, int64_t panel, void* buffer, void* partial) {
   const Plan& p = *call.plan;
@@ -73,34 +78,58 @@ void block_row_call(const ConvCall& call, const Strip& strip, int64_t r, StripCa
   strip.kernel->run(s);
 }
 
+// Distances of a layer in bytes, worked out once for many short calls: from one call's rows, and from one group, to the
+// next.
+struct Steps {
+  explicit Steps(const Plan& p, const Weight& w)
+      : values(p.kernel_rows * p.element().weight_bytes),
+        bias(p.kernel_rows * p.element().sum_bytes),
+        y(p.kernel_rows * p.row_stride * p.element().activation_bytes),
+        group_values(w.columns * w.vector_rows * p.element().weight_bytes),
+        group_places(w.kept * w.columns),
+        block_row_bias(w.block * p.element().sum_bytes),
+        block_row_y(p.is_turned() ? 0 : w.block * p.row_stride * p.element().activation_bytes) {}  // a tile holds one
+
+  const int64_t values, bias, y, group_values, group_places, block_row_bias, block_row_y;
+};
+
 // All groups of one block row over the kept blocks first..end of it. `s` is changed in place, field by field: a copy of
 // it would have to wait until the processor has written out the strip before.
-void block_row_calls(const ConvCall& call, const Strip& strip, int64_t r, Range blocks, StripCall* s) {
-  const Plan& p = *call.plan;
+void block_row_calls(const ConvCall& call, const Strip& strip, const Steps& step, int64_t r, Range blocks,
+                     int64_t next_partial, StripCall* s) {
   const Weight& w = *call.weight;
-  const ElementType& element = p.element();
-  const int64_t next_partial = partial_bytes(p, strip), row_bytes = s->row_stride * element.activation_bytes;
+  const int64_t rows = call.plan->kernel_rows;
   void* const partial = s->partial;
   void* const y = s->y;
   const void* const residual = s->residual;
+  const uint8_t* places = w.places.data() + r * w.groups * step.group_places + blocks.first * w.columns;
+  const void* values = advance(w.values, (r * w.kept + blocks.first) * w.groups * step.group_values);
+  int64_t row = r * w.block;
   s->blocks = w.blocks.data() + r * w.kept + blocks.first;
   s->block_count = static_cast<int32_t>(blocks.end - blocks.first);
   s->first = blocks.first == 0;
   s->last = blocks.end == w.kept;
-  int64_t row = r * w.block;
-  const int64_t rows_before = p.is_turned() ? row : 0;  // a tile begins at the block row
+  const void* bias = advance(static_cast<const void*>(w.bias.data()), r * step.block_row_bias);
+  void* rows_of_y = advance(y, r * step.block_row_y);
+  const void* rows_of_residual = residual ? advance(residual, r * step.block_row_y) : nullptr;
   for (int64_t g = 0; g < w.groups; ++g) {
-    s->columns = w.places.data() + ((r * w.groups + g) * w.kept + blocks.first) * w.columns;
-    const int64_t weights = ((r * w.kept + blocks.first) * w.groups + g) * w.columns * w.vector_rows;
-    for (int64_t v = 0; v < w.vector_rows && row < w.cout; v += p.kernel_rows, row += p.kernel_rows) {
-      s->values = advance(w.values, (weights + v) * element.weight_bytes);
-      s->rows = static_cast<int32_t>(std::min(p.kernel_rows, w.cout - row));
-      s->bias = advance(static_cast<const void*>(w.bias.data()), row * element.sum_bytes);
-      s->y = advance(y, (row - rows_before) * row_bytes);
-      if (residual) s->residual = advance(residual, row * row_bytes);
+    s->columns = places;
+    const void* values_of_rows = values;
+    for (int64_t v = 0; v < w.vector_rows && row < w.cout; v += rows, row += rows) {
+      s->rows = static_cast<int32_t>(std::min(rows, w.cout - row));
+      s->values = values_of_rows;
+      s->bias = bias;
+      s->y = rows_of_y;
+      s->residual = rows_of_residual;
       strip.kernel->run(*s);
+      values_of_rows = advance(values_of_rows, step.values);
+      bias = advance(bias, step.bias);
+      rows_of_y = advance(rows_of_y, step.y);
+      if (residual) rows_of_residual = advance(rows_of_residual, step.y);
       s->partial = advance(s->partial, next_partial);
     }
+    places += step.group_places;
+    values = advance(values, step.group_values);
   }
   s->partial = partial;
   s->y = y;
@@ -219,6 +248,7 @@ void compute_panel(const ConvCall& call, int64_t panel, void* buffer, int64_t fi
   const Plan& p = *call.plan;
   const Weight& w = *call.weight;
   const std::vector<Strip>& strips = p.strips_of(panel);
+  const Steps steps(p, w);
   const bool by_rows = p.by_rows(), is_turned = p.is_turned();
   alignas(kLineBytes) char partial[kPartialBytes];
   StripCall calls[kMostStripsPerChunk];
@@ -230,13 +260,13 @@ void compute_panel(const ConvCall& call, int64_t panel, void* buffer, int64_t fi
         const Strip& strip = strips[chunk + i];
         if (by_rows) {
           block_row_call(call, strip, r, calls[i]);
-          continue;
-        }
-        const bool at_once = p.blocks_per_call >= w.kept || strip.kernel->tail > 0 ||
-                             ceil_div(w.block, p.kernel_rows) * partial_bytes(p, strip) > kPartialBytes;
-        const int64_t step = at_once ? w.kept : p.blocks_per_call;
-        for (int64_t b = 0; b < w.kept; b += step) {
-          block_row_calls(call, strip, r, {b, std::min(b + step, w.kept)}, &calls[i]);
+        } else if (p.blocks_per_call >= w.kept || !has_room_for_partial(p, w, strip)) {
+          block_row_calls(call, strip, steps, r, {0, w.kept}, 0, &calls[i]);
+        } else {
+          for (int64_t b = 0; b < w.kept; b += p.blocks_per_call) {
+            const Range blocks{b, std::min(b + p.blocks_per_call, w.kept)};
+            block_row_calls(call, strip, steps, r, blocks, partial_bytes(p, strip), &calls[i]);
+          }
         }
         if (is_turned) turn_tile(call, strip, panel, r, buffer);
       }

@@ -210,7 +210,6 @@ CRISP_INLINE void accumulate_blocks(const StripCall& call, Accumulators<I, V, J,
   if constexpr (L == Lanes::kLastPartial) readable.last_partial(call.shape->loaded_last);
   const uint16_t* inside = call.inside;
   int32_t end_of_tap = 0;
-  const float* const x = floats(call.x);
   const float* w = floats(call.values);
   const uint8_t* column = call.columns;
   const int64_t to_next_block = call.block_stride - int64_t{call.columns_per_block} * call.vector_rows;
@@ -231,17 +230,17 @@ CRISP_INLINE void accumulate_blocks(const StripCall& call, Accumulators<I, V, J,
       CRISP_UNROLL for (int u = 0; u < Sets; ++u) {
         I::prefetch(w + kBlocksAhead * call.block_stride);
         if constexpr (Ahead) {
-          const float* strip = x + offsets_after[column[to_column_after + u]];
+          const float* strip = floats(call.x) + offsets_after[column[to_column_after + u]];
           CRISP_UNROLL for (int j = 0; j < J; ++j) I::prefetch(strip + j * I::kLanes);
           I::prefetch(strip + J * I::kLanes - 1);
         }
-        sum[u].template column<L>(x + offsets[column[u]], w, readable);
+        sum[u].template column<L>(floats(call.x) + offsets[column[u]], w, readable);
         w += call.vector_rows;
       }
     }
     if (Sets > 1) {
       for (; column != last; ++column, w += call.vector_rows) {
-        sum[0].template column<L>(x + offsets[*column], w, readable);
+        sum[0].template column<L>(floats(call.x) + offsets[*column], w, readable);
       }
     }
   }
