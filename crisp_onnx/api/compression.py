@@ -8,17 +8,14 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from crisp_onnx.api.class_order import mapping_note
 from crisp_onnx.api.emit import emit, prove
 from crisp_onnx.api.learn import learn
-from crisp_onnx.api.planning import make_planner
-from crisp_onnx.api.prepare import prepare
+from crisp_onnx.api.question import Question, read_question
 from crisp_onnx.api.steering import with_rewarded_pattern
 from crisp_onnx.api.stopwatch import Stopwatch
 from crisp_onnx.api.summarise import Outcome, summarise
-from crisp_onnx.api.words import NameOptions, find_classes, find_form, find_labels
 from crisp_onnx.api.workshop import move_into_place, workshop
-from crisp_onnx.data import Classes, Preprocess, Source, open_images
+from crisp_onnx.data import cut_names
 from crisp_onnx.data.pairs import Pair
 from crisp_onnx.errors import CrispError
 from crisp_onnx.format import DOMAIN
@@ -31,7 +28,7 @@ from crisp_onnx.runtime.evaluate import compare_on, open_stock
 from crisp_onnx.runtime.latency import measure_files
 from crisp_onnx.runtime.library import load_library, require_isa
 from crisp_onnx.runtime.opening import runtime_text
-from crisp_onnx.task import Classification, stamped, task_of
+from crisp_onnx.task import Classification, stamped
 
 log = logging.getLogger(__name__)
 
@@ -55,33 +52,19 @@ def compress(recipe: Recipe, *, data: Iterable[Pair] | None = None, eval_data: I
     with watch("read"):
         source = load(recipe.model)
         _check_input(recipe, source)
-        sources: tuple[Source | None, Source | None] = (
-            recipe.data if data is None else data,
-            recipe.eval_data if eval_data is None else eval_data,
+        asked = read_question(
+            recipe, source, recipe.data if data is None else data, recipe.eval_data if eval_data is None else eval_data
         )
-        form = find_form(recipe.preprocess, source, *sources)
-        if sources[0] is None and not isinstance(form, Preprocess):
-            raise CrispError("Rows of values cannot be synthesised from a model. Give some to learn from with --data.")
-        prepared = prepare(recipe.model, size=form.size, output=recipe.output_name)
-        options = NameOptions(recipe.labels, recipe.labels_offset, recipe.class_order)
-        named = find_labels(prepared, form, options, *sources)
-        labels = named.labels
-        classes = find_classes(recipe.classes, labels, prepared.head.classes)
-        told += named.notes
-        if labels is not None and labels.of_data:
-            told += (mapping_note(labels, classes.indices),)
-        answers = task_of(prepared.head, classes.indices)
-        planner = make_planner(recipe, prepared)
-        images, judged = (None if given is None else open_images(given, classes, labels, form) for given in sources)
-        if judged is not None:
-            told += judged.told()
+        told += asked.notes
+        prepared, answers, judged = asked.prepared, asked.answers, asked.judged
     with workshop(recipe.folder) as bench:
-        learned = learn(recipe, prepared, planner=planner, answers=answers, form=form, given=images, watch=watch)
+        learned = learn(
+            recipe, prepared, planner=asked.planner, answers=answers, form=asked.form, given=asked.images, watch=watch
+        )
         with watch("emit"):
             kept = answers.sliced() if recipe.head == "slice" else answers
             emitted = emit(learned.model, learned.plan, recipe, prepared, answers)
-            stamp = _stamp(emitted.recipe, prepared.source, kept, classes)
-            emitted = replace(emitted, model=emitted.model.with_metadata(stamp))
+            emitted = replace(emitted, model=_stamped(emitted.model, emitted.recipe, asked, kept))
             written = bench / MODEL
             bytes_written = save(emitted.model, written)
         with watch("prove"):
@@ -92,10 +75,10 @@ def compress(recipe: Recipe, *, data: Iterable[Pair] | None = None, eval_data: I
             labelled = seen is not None and seen.labels is not None
             comparison = compare_on(pair, (answers, kept), seen) if seen is not None and labelled else None
         with watch("latency"):
-            timing = measure_files([recipe.model, written], prepared.source.input, size=form.size)
+            timing = measure_files([recipe.model, written], prepared.source.input, size=asked.form.size)
         outcome = Outcome(
-            recipe, prepared, classes, learned, emitted, equivalence, comparison, timing, runtime_text(written),
-            planner, told, bytes_written, given=images is not None, evaluated=judged is not None,
+            recipe, prepared, asked.classes, learned, emitted, equivalence, comparison, timing, runtime_text(written),
+            asked.planner, told, bytes_written, given=asked.images is not None, evaluated=judged is not None,
         )  # fmt: skip
         report = summarise(outcome, watch.seconds)
         report = _write_about(report, emitted.recipe, bench)
@@ -116,13 +99,19 @@ def _check_input(recipe: Recipe, source: Model) -> None:
             raise CrispError(f"The result would overwrite {file}. Choose another folder with --output.")
 
 
-def _stamp(recipe: Recipe, source: Model, answers: Classification, classes: Classes) -> dict[str, str]:
-    """What the written file says of itself in its metadata."""
-    return {
+def _stamped(model: Model, recipe: Recipe, asked: Question, answers: Classification) -> Model:
+    """The model with what it says of itself in its metadata; names of outputs that are cut off go or follow."""
+    source = asked.prepared.source
+    names: dict[str, str] = {}
+    stale: tuple[str, ...] = ()
+    if recipe.head == "slice":
+        names, stale = cut_names(source.metadata, answers.columns, asked.prepared.head.classes)
+    entries = {
         f"{DOMAIN}.recipe": json.dumps(options_without_paths(recipe)),
         f"{DOMAIN}.source_sha256": source.sha256,
-        **stamped(answers, classes.names),
+        **stamped(answers, asked.classes.names),
     }
+    return model.with_metadata({**names, **entries}, without=stale)
 
 
 def _write_about(report: Report, recipe: Recipe, folder: Path) -> Report:

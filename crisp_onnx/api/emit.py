@@ -10,12 +10,13 @@ import numpy as np
 import onnxruntime as ort
 
 from crisp_onnx.api.prepare import Prepared
+from crisp_onnx.api.slicing import slice_head
 from crisp_onnx.data import Images
-from crisp_onnx.errors import CrispError, VerificationFailed
+from crisp_onnx.errors import VerificationFailed
 from crisp_onnx.format import with_bodies
 from crisp_onnx.masks import Plan
 from crisp_onnx.model import Model, Size, save
-from crisp_onnx.passes import ApplyMasks, Declined, EmitHybrid, Pass, SliceHead, dense_passes, hybrid_passes, run_passes
+from crisp_onnx.passes import ApplyMasks, Declined, EmitHybrid, dense_passes, hybrid_passes, run_passes
 from crisp_onnx.recipe import Recipe
 from crisp_onnx.report.schema import Equivalence
 from crisp_onnx.runtime.evaluate import numbers_of, open_stock, worst_relative
@@ -71,12 +72,10 @@ def emit(trained: Model, plan: Plan, recipe: Recipe, prepared: Prepared, answers
     Hybrid operators for this host (no `target`) are timed there, unless the recipe says which to pack; a layer that
     would not be faster stays an ordinary operator.
     """
-    slicing = SliceHead(prepared.head, answers.wanted, prepared.shapes)
-    head: tuple[Pass, ...] = (slicing,) if recipe.head == "slice" else ()
     masked_graph = trained.graph()
-    head_declined = run_passes((*head, ApplyMasks(plan)), masked_graph)
-    if recipe.head == "slice" and any(d.pass_name == SliceHead.name for d in head_declined):
-        raise CrispError(f"--head slice is not possible: {head_declined[0].reason}. Use --head keep.")
+    if recipe.head == "slice":
+        slice_head(masked_graph, prepared, answers)
+    run_passes((ApplyMasks(plan),), masked_graph)
     masked = trained.with_graph(masked_graph)
     emitted = plan if recipe.emit == "hybrid" else plan.without({s.layer.name: ZEROS_IN_PLACE for s in plan.sparse()})
     rewritten = _rewrite(masked, emitted)

@@ -27,7 +27,9 @@ def labels_from_metadata(metadata: Mapping[str, str]) -> Labels | None:
     return None
 
 
-def cut_names(metadata: Mapping[str, str], indices: Sequence[int], outputs: int) -> tuple[dict[str, str], list[str]]:
+def cut_names(
+    metadata: Mapping[str, str], indices: Sequence[int], outputs: int
+) -> tuple[dict[str, str], tuple[str, ...]]:
     """Entries that name the classes of a model with `outputs`, for one that keeps the outputs `indices` in that order.
 
     The second part are keys of names that do not fit the outputs, and so cannot be cut.
@@ -43,7 +45,7 @@ def cut_names(metadata: Mapping[str, str], indices: Sequence[int], outputs: int)
                 new[key] = _written(text, [_text(entries[index]) for index in indices])
             else:
                 old.append(key)
-    return new, old
+    return new, tuple(old)
 
 
 def _names(text: str) -> dict[int, Label]:

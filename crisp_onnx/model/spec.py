@@ -151,10 +151,10 @@ class Model:
             proto.opset_import.append(helper.make_opsetid(domain, version))
         return replace(self, proto=proto)
 
-    def with_metadata(self, entries: Mapping[str, str]) -> Model:
-        """The same model with `entries` added to its metadata; equal keys are replaced."""
+    def with_metadata(self, entries: Mapping[str, str], *, without: Sequence[str] = ()) -> Model:
+        """The same model with `entries` added to its metadata, equal keys replaced, and the keys `without` left out."""
         proto = _copy(self.proto)
-        kept = {p.key: p.value for p in proto.metadata_props} | dict(entries)
+        kept = {p.key: p.value for p in proto.metadata_props if p.key not in without} | dict(entries)
         del proto.metadata_props[:]
         helper.set_model_props(proto, kept)
         return replace(self, proto=proto)

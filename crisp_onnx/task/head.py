@@ -78,6 +78,10 @@ class Outputs:
     def names(self) -> tuple[str, ...]:
         return (*(head.output for head in (*self.heads, *self.features)), *self.others)
 
+    @property
+    def several(self) -> bool:
+        return len(self.names) > 1
+
     def chosen(self, name: str | None, where: str) -> Head:
         """The head of that output, or the only one.
 
@@ -182,7 +186,7 @@ def _obstacle(tensor: gs.Tensor, shape: tuple[int, ...] | None, batch: int | Non
     behind = _moved_from(tensor)
     producer = behind.inputs[0] if behind.inputs else None
     columns = None if shape is None else columns_in(shape, batch)
-    if producer is not None and producer.op in _ORDERING:
+    if producer is not None and producer.op in _ORDERING and behind is producer.outputs[0]:
         found = _ORDERING[producer.op].format(output=output) + _scores_inside(producer)
     elif not tensor.inputs:
         found = f"{output} is an input or a stored value"

@@ -190,12 +190,12 @@ def test_an_offset_that_leaves_nothing_is_refused(offset: int) -> None:
     ],
 )
 def test_names_follow_the_outputs_that_are_kept(key: str, before: str, after: str) -> None:
-    assert cut_names({"author": "x", "stride": "32", key: before}, (2, 0), 3) == ({key: after}, [])
+    assert cut_names({"author": "x", "stride": "32", key: before}, (2, 0), 3) == ({key: after}, ())
 
 
 def test_names_that_do_not_fit_the_outputs_cannot_be_cut() -> None:
     names = {"names": "['ant', 'bee', 'cat', 'dog']", "id2label": "{0: 'ant', 1: 'bee'}", "nc": "80"}
-    assert cut_names(names, (2, 0), 3) == ({}, ["names", "id2label"])
+    assert cut_names(names, (2, 0), 3) == ({}, ("names", "id2label"))
 
 
 @given(st.lists(st.from_regex(r"[a-z]{1,8}( [a-z]{1,8})?", fullmatch=True), min_size=1, unique=True))

@@ -145,7 +145,7 @@ REFUSED = {
     "labels as numbers": ("(float[N,1] y)", "t = MatMul(x, w) a = ArgMax<axis=1>(t) y = Cast<to=1>(a)", "ArgMax"),
     "sorted": (
         "(float[N,K] y, int64[N,K] z)", "t = MatMul(x, w) k = Constant<value_ints=[2]>() y, z = TopK(t, k)",
-        "a column of 'y' is a place and not a class.*'z' is a place",
+        "a column of 'y' is a place and not a class.*'z' holds int64 values",
     ),
     "one number": ("(float[N,1] y)", "t = MatMul(x, one) y = Sigmoid(t)", "a single number an image"),
     "a map": ("(float[N,6,4,4] y)", "t = MatMul(x, w) a = Constant<value_ints=[0,6,1,1]>() r = Reshape(t, a)"

@@ -1,0 +1,59 @@
+"""What a run of `compress` is asked, read from model, options and data: whatever is refused is refused here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from crisp_onnx.api.class_order import mapping_note
+from crisp_onnx.api.planning import make_planner
+from crisp_onnx.api.prepare import Prepared, prepare
+from crisp_onnx.api.slicing import check_slicing
+from crisp_onnx.api.words import NameOptions, find_classes, find_form, find_labels
+from crisp_onnx.data import Classes, Images, InputForm, Labels, Preprocess, Source, open_images
+from crisp_onnx.errors import CrispError
+from crisp_onnx.masks import Planner
+from crisp_onnx.model import Model
+from crisp_onnx.recipe import Recipe
+from crisp_onnx.task import Classification, task_of
+
+
+@dataclass(frozen=True)
+class Question:
+    """`images` to learn from and `judged` to judge by, where they are given. `notes`: what the user should know."""
+
+    prepared: Prepared
+    form: InputForm
+    labels: Labels | None
+    classes: Classes
+    answers: Classification
+    planner: Planner
+    images: Images | None
+    judged: Images | None
+    notes: tuple[str, ...]
+
+
+def read_question(recipe: Recipe, source: Model, data: Source | None, eval_data: Source | None) -> Question:
+    """Prepare the model and find out what the options and the data mean for it.
+
+    Raises:
+        CrispError: the input or an option is at fault.
+    """
+    form = find_form(recipe.preprocess, source, data, eval_data)
+    if data is None and not isinstance(form, Preprocess):
+        raise CrispError("Rows of values cannot be synthesised from a model. Give some to learn from with --data.")
+    prepared = prepare(recipe.model, size=form.size, output=recipe.output_name)
+    head = prepared.head
+    options = NameOptions(recipe.labels, recipe.labels_offset, recipe.class_order)
+    named = find_labels(prepared, form, options, data, eval_data)
+    labels = named.labels
+    classes = find_classes(recipe.classes, labels, head.classes)
+    answers = task_of(head, classes.indices)
+    notes = (*named.notes, *(prepared.outputs.notes(head) if prepared.outputs.several else ()))
+    if labels is not None and labels.of_data:
+        notes += (mapping_note(labels, classes.indices),)
+    if recipe.head == "slice":
+        check_slicing(prepared, answers)
+    planner = make_planner(recipe, prepared)
+    images, judged = (None if s is None else open_images(s, classes, labels, form) for s in (data, eval_data))
+    notes += judged.told() if judged is not None else ()
+    return Question(prepared, form, labels, classes, answers, planner, images, judged, notes)
