@@ -17,6 +17,8 @@ BUDGET_KEYS = ("sparsity", "macs", "latency_ms", "energy_mj")
 PORTABLE = "portable"
 NAME_OR_FILE_KEYS = ("preprocess", "target")
 DEFAULT_SPARSITY = 0.8
+TIMED_KEYS = ("packed", "most_blocks")
+"""What timing has chosen."""
 ASIDE_KEYS = ("output", "eval_data")
 """Options that change nothing in the file that a run makes."""
 
@@ -53,9 +55,9 @@ class Recipe(BaseModel):
     vector_rows: Annotated[int, Field(ge=1)] = 8
     """Neighbouring rows (output channels) that share one N:M choice; divides `block`."""
     sparsity: float | None = None
-    """Zeros over all weights of the prunable layers; 0.8 when no budget is given."""
+    """Zeros over all weights of the layers that become sparse; 0.8 when no budget is given."""
     macs: float | None = None
-    """MACs kept, over those of the whole dense model."""
+    """MACs executed, over those of the whole dense model: the zeros of hybrid operators are skipped."""
     latency_ms: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Estimated milliseconds of one inference on the hardware target."""
     energy_mj: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
@@ -72,11 +74,14 @@ class Recipe(BaseModel):
     """`hybrid`: packed operators. `dense`: ordinary operators with zeros in place."""
     target: str | None = None
     """A hardware target (name, or YAML file), whose rewarded pattern is taken where none is given; `portable`: every
-    planned layer is packed. By default this host, on which each layer is timed: one that would not be faster keeps its
-    zeros in place."""
+    planned layer is packed. By default this host, on which each layer is timed first: one that would not be faster
+    sparse stays dense."""
     packed: tuple[str, ...] | None = None
-    """Layers to pack, by name, where there is no `target`: none is timed then. A run writes here what its timing chose,
-    so that its recipe.yaml gives the same file again, on any machine."""
+    """Layers that may become sparse, by name, where there is no `target`: none is timed then. A run writes here what
+    its timing chose, so that its recipe.yaml gives the same file again, on any machine."""
+    most_blocks: dict[str, Annotated[int, Field(ge=1)]] = {}
+    """How many blocks of every block row a layer may keep, by name; written beside `packed`, for layers that are faster
+    sparse only up to so many."""
     device: str = "cpu"
     """Where recovery runs: a device of torch, cpu or cuda."""
     seed: Annotated[int, Field(ge=0, lt=1 << 64)] = 0
@@ -169,13 +174,13 @@ def read_recipe(path: Path) -> dict[str, Any]:
 def merged(written: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     """The options of a recipe file with those of the command line over them.
 
-    One budget decides, the command line's before the file's. What timing chose for the file's own run (`packed`) goes
+    One budget decides, the command line's before the file's. What timing chose for the file's own run goes
     where an option differs from it: other weights may be faster in other layers.
     """
     if given.keys() & set(BUDGET_KEYS):
         written = {key: value for key, value in written.items() if key not in BUDGET_KEYS or key in given}
     other = any(_told(written.get(key)) != _told(value) for key, value in given.items() if key not in ASIDE_KEYS)
-    return {key: value for key, value in written.items() if not (other and key == "packed")} | given
+    return {key: value for key, value in written.items() if not (other and key in TIMED_KEYS)} | given
 
 
 def _told(value: Any) -> Any:
@@ -186,9 +191,12 @@ def _told(value: Any) -> Any:
 
 
 def options_without_paths(recipe: Recipe) -> dict[str, Any]:
-    """Plain values for the file's metadata. Paths differ between machines, and the same run must give the same file."""
+    """Plain values for the file's metadata, without what differs between machines: paths and times.
+
+    The same run must give the same file.
+    """
     files = {key for key in NAME_OR_FILE_KEYS if _names_file(getattr(recipe, key))}
-    return recipe.model_dump(mode="json", exclude={*PATH_KEYS, *files})
+    return recipe.model_dump(mode="json", exclude={*PATH_KEYS, *files, "most_blocks"})
 
 
 def recipe_text(recipe: Recipe) -> str:

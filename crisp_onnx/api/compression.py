@@ -8,14 +8,15 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from crisp_onnx.api.emit import emit, prove
+from crisp_onnx.api.emit import emit, proof_inputs, prove
+from crisp_onnx.api.gains import find_gains
 from crisp_onnx.api.learn import learn
 from crisp_onnx.api.question import Question, read_question
 from crisp_onnx.api.steering import with_rewarded_pattern
 from crisp_onnx.api.stopwatch import Stopwatch
 from crisp_onnx.api.summarise import Outcome, summarise
 from crisp_onnx.api.workshop import move_into_place, workshop
-from crisp_onnx.data import cut_names
+from crisp_onnx.data import Images, cut_names
 from crisp_onnx.data.pairs import Pair
 from crisp_onnx.errors import CrispError
 from crisp_onnx.format import DOMAIN
@@ -24,7 +25,7 @@ from crisp_onnx.reading import reason
 from crisp_onnx.recipe import Recipe, options_text, options_without_paths, recipe_text
 from crisp_onnx.report.page import page
 from crisp_onnx.report.schema import Report, to_json
-from crisp_onnx.runtime.evaluate import compare_on, open_stock
+from crisp_onnx.runtime.evaluate import Comparison, compare_on, open_stock
 from crisp_onnx.runtime.latency import measure_files
 from crisp_onnx.runtime.library import load_library, require_isa
 from crisp_onnx.runtime.opening import runtime_text
@@ -58,30 +59,32 @@ def compress(recipe: Recipe, *, data: Iterable[Pair] | None = None, eval_data: I
         told += asked.notes
         prepared, answers, judged = asked.prepared, asked.answers, asked.judged
     with workshop(recipe.folder) as bench:
+        with watch("timing"):
+            gains = find_gains(recipe, prepared, asked.planner, asked.rehearsed, bench)
+        recipe, planner, told = gains.recipe, gains.planner, (*told, *gains.notes)
         learned = learn(
-            recipe, prepared, planner=asked.planner, answers=answers, form=asked.form, given=asked.images, watch=watch
+            recipe, prepared, planner=planner, answers=answers, form=asked.form, given=asked.images, watch=watch
         )
         with watch("emit"):
             kept = answers.sliced() if recipe.head == "slice" else answers
-            emitted = emit(learned.model, learned.plan, recipe, prepared, answers)
-            emitted = replace(emitted, model=_stamped(emitted.model, emitted.recipe, asked, kept))
+            emitted = emit(learned.model, learned.plan, recipe, prepared, answers, timed=bool(gains.verdicts))
+            emitted = replace(emitted, model=_stamped(emitted.model, recipe, asked, kept))
             written = bench / MODEL
             bytes_written = save(emitted.model, written)
         with watch("prove"):
-            equivalence = prove(emitted, written, learned.images if judged is None else judged)
+            shown = learned.images if judged is None else judged
+            equivalence = prove(emitted, written, proof_inputs(shown, prepared.source.input, asked.form.size))
         with watch("accuracy"):
-            seen = judged or learned.held_out
-            pair = (open_stock(recipe.model), open_stock(written))
-            labelled = seen is not None and seen.labels is not None
-            comparison = compare_on(pair, (answers, kept), seen) if seen is not None and labelled else None
+            comparison = _compared(recipe.model, written, (answers, kept), judged or learned.held_out)
         with watch("latency"):
             timing = measure_files([recipe.model, written], prepared.source.input, size=asked.form.size)
         outcome = Outcome(
-            recipe, prepared, asked.classes, learned, emitted, equivalence, comparison, timing, runtime_text(written),
-            asked.planner, told, bytes_written, given=asked.images is not None, evaluated=judged is not None,
+            recipe, prepared, asked.classes, learned, emitted, gains.verdicts, equivalence, comparison, timing,
+            runtime_text(written), planner, told, bytes_written, given=asked.images is not None,
+            evaluated=judged is not None,
         )  # fmt: skip
         report = summarise(outcome, watch.seconds)
-        report = _write_about(report, emitted.recipe, bench)
+        report = _write_about(report, recipe, bench)
         move_into_place(bench, recipe.folder, last=MODEL, stale=(MODEL + ".data", PAGE))
     return report
 
@@ -97,6 +100,15 @@ def _check_input(recipe: Recipe, source: Model) -> None:
     for file in (recipe.model, *source.data_files):
         if file.resolve() in results:
             raise CrispError(f"The result would overwrite {file}. Choose another folder with --output.")
+
+
+def _compared(
+    dense: Path, compressed: Path, answers: tuple[Classification, Classification], seen: Images | None
+) -> Comparison | None:
+    """Both models on the same labelled images; None where there are none. Their sessions end here."""
+    if seen is None or seen.labels is None:
+        return None
+    return compare_on((open_stock(dense), open_stock(compressed)), answers, seen)
 
 
 def _stamped(model: Model, recipe: Recipe, asked: Question, answers: Classification) -> Model:

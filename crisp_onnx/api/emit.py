@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import onnxruntime as ort
 
 from crisp_onnx.api.prepare import Prepared
@@ -15,12 +16,13 @@ from crisp_onnx.data import Images
 from crisp_onnx.errors import VerificationFailed
 from crisp_onnx.format import with_bodies
 from crisp_onnx.masks import Plan
-from crisp_onnx.model import Model, Size, save
+from crisp_onnx.model import Model, Size, TensorSpec, save
 from crisp_onnx.passes import ApplyMasks, Declined, EmitHybrid, dense_passes, hybrid_passes, run_passes
 from crisp_onnx.recipe import Recipe
 from crisp_onnx.report.schema import Equivalence
 from crisp_onnx.runtime.evaluate import numbers_of, open_stock, worst_relative
-from crisp_onnx.runtime.never_slower import HostChoice, judge_layers
+from crisp_onnx.runtime.latency import seeded_input
+from crisp_onnx.runtime.never_slower import judge_layers
 from crisp_onnx.runtime.opening import runs_native, session
 from crisp_onnx.runtime.profit import Verdict
 from crisp_onnx.task import Classification
@@ -28,17 +30,15 @@ from crisp_onnx.task import Classification
 TOLERANCE, NATIVE_TOLERANCE = 1e-5, 1e-4
 PROOF_IMAGES = 8
 ZEROS_IN_PLACE = "stored with zeros in place, as asked (--emit dense)"
-NOT_FASTER = "it would not be faster sparse on this machine"
-AS_TOLD = "the recipe does not name it among the layers that are faster sparse"
+MOST_NAMED = 5
 
 
 @dataclass(frozen=True)
 class Emitted:
     """`model` as it goes to the file, `masked` the dense graph with zeros in place that it must equal.
 
-    `plan`: the planned layers less those that are stored with zeros in place, for the reasons given there; `unpacked`
-    names those that would not be faster. `verdicts`: by layer name, where layers were timed on this host. `recipe`:
-    the run's, with what timing decided.
+    `plan`: the planned layers less those that are stored with zeros in place, for the reasons given there. `verdicts`:
+    by layer name, where layers were timed on this host at the density that they have in the end.
     """
 
     model: Model
@@ -46,18 +46,7 @@ class Emitted:
     plan: Plan
     declined: tuple[Declined, ...]
     verdicts: Mapping[str, Verdict]
-    unpacked: frozenset[str]
-    recipe: Recipe
     notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class _Packing:
-    """Which planned layers stay ordinary operators, with the reason by name, and how that was found out."""
-
-    unpacked: Mapping[str, str] = field(default_factory=dict)
-    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,11 +55,12 @@ class _Rewritten:
     declined: tuple[Declined, ...]
 
 
-def emit(trained: Model, plan: Plan, recipe: Recipe, prepared: Prepared, answers: Classification) -> Emitted:
+def emit(
+    trained: Model, plan: Plan, recipe: Recipe, prepared: Prepared, answers: Classification, *, timed: bool
+) -> Emitted:
     """Rewrite the trained model into the form that the recipe asks for.
 
-    Hybrid operators for this host (no `target`) are timed there, unless the recipe says which to pack; a layer that
-    would not be faster stays an ordinary operator.
+    `timed`: hybrid operators are timed on this host, at the density that they have now.
     """
     masked_graph = trained.graph()
     if recipe.head == "slice":
@@ -79,28 +69,10 @@ def emit(trained: Model, plan: Plan, recipe: Recipe, prepared: Prepared, answers
     masked = trained.with_graph(masked_graph)
     emitted = plan if recipe.emit == "hybrid" else plan.without({s.layer.name: ZEROS_IN_PLACE for s in plan.sparse()})
     rewritten = _rewrite(masked, emitted)
-    packing = _packing(recipe, emitted, rewritten.model, prepared.size) if recipe.times_layers else _Packing()
-    if packing.unpacked:
-        emitted = emitted.without(packing.unpacked)
-        rewritten = _rewrite(masked, emitted)
-    if recipe.times_layers:
-        recipe = recipe.model_copy(update={"packed": tuple(s.layer.name for s in emitted.sparse())})
-    slower = tuple(Declined(EmitHybrid.name, name, NOT_FASTER) for name in packing.unpacked)
-    return Emitted(
-        rewritten.model, masked, emitted,
-        (*rewritten.declined, *slower), packing.verdicts, frozenset(packing.unpacked), recipe, packing.notes,
-    )  # fmt: skip
-
-
-def _packing(recipe: Recipe, plan: Plan, model: Model, size: Size) -> _Packing:
-    """Which of the planned layers this host runs faster sparse: as the recipe says, or timed."""
-    if recipe.packed is None:
-        choice = judge_layers(model, size=size)
-        return _Packing(choice.slower, choice.verdicts, _notes(choice))
-    names = [sparse.layer.name for sparse in plan.sparse()]
-    left = {name: AS_TOLD for name in names if name not in recipe.packed}
-    note = f"{len(names) - len(left)} of {len(names)} planned layers are packed, as the recipe says; none was timed."
-    return _Packing(left, {}, (note,))
+    left = {d.node: d.reason for d in rewritten.declined if d.pass_name == EmitHybrid.name}
+    emitted = emitted.without({name: f"stored with zeros in place: {reason}" for name, reason in left.items()})
+    verdicts = judge_layers(rewritten.model, size=prepared.size).verdicts if timed else {}
+    return Emitted(rewritten.model, masked, emitted, rewritten.declined, verdicts, _notes(recipe, verdicts))
 
 
 def _rewrite(masked: Model, plan: Plan) -> _Rewritten:
@@ -110,19 +82,27 @@ def _rewrite(masked: Model, plan: Plan) -> _Rewritten:
     return _Rewritten(with_bodies(masked.with_graph(graph)), declined)
 
 
-def _notes(choice: HostChoice) -> tuple[str, ...]:
-    if choice.obstacle:
-        return (f"No layer was timed, so every planned layer is a hybrid operator: {choice.obstacle}",)
-    if not choice.slower:
+def _notes(recipe: Recipe, verdicts: Mapping[str, Verdict]) -> tuple[str, ...]:
+    if recipe.emit == "dense":
+        return (
+            "Zeros stand in place in ordinary operators, as asked (--emit dense): ONNX Runtime computes with them, and "
+            "what skips them is up to the engine that runs the file.",
+        )
+    slower = [name for name, verdict in verdicts.items() if verdict.sparse_ms > verdict.times.dense_ms]
+    if not slower:
         return ()
-    share = f"{len(choice.slower)} of {len(choice.verdicts)}"
-    return (
-        f"{share} planned layers would not be faster sparse on this machine and are stored as ordinary operators with "
-        "zeros in place; the table of layers shows the times. --target portable packs every planned layer.",
-    )
+    named = ", ".join(slower[:MOST_NAMED]) + (", ..." if len(slower) > MOST_NAMED else "")
+    return (f"{len(slower)} sparse layers took longer than dense when they were timed again at the end: {named}.",)
 
 
-def prove(emitted: Emitted, path: Path, images: Images) -> Equivalence:
+def proof_inputs(images: Images | None, spec: TensorSpec, size: Size) -> npt.NDArray[np.float32]:
+    """Inputs for `prove`: the first images, or seeded noise where there are none."""
+    if images is None:
+        return seeded_input(spec, batch=PROOF_IMAGES, size=size)
+    return next(iter(images.batches(PROOF_IMAGES)))[0]
+
+
+def prove(emitted: Emitted, path: Path, inputs: npt.NDArray[np.float32]) -> Equivalence:
     """Load the written file in stock ONNX Runtime, and with the native kernels where they work, and compare.
 
     Raises:
@@ -132,7 +112,6 @@ def prove(emitted: Emitted, path: Path, images: Images) -> Equivalence:
     """
     dense = path.with_name("masked-dense.onnx")
     save(emitted.masked, dense)
-    inputs = next(iter(images.batches(PROOF_IMAGES)))[0]
     names = [spec.name for spec in emitted.masked.outputs if np.issubdtype(spec.dtype, np.floating)]
     expected = numbers_of(open_stock(dense), inputs, names)
 

@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from crisp_onnx.api.emit import Emitted
 from crisp_onnx.masks import DenseLayer, Plan, SparseLayer
 from crisp_onnx.report.schema import LayerEntry
+from crisp_onnx.runtime.profit import Verdict
 
 MS_DIGITS = 4  # the runtime's profile counts whole microseconds
 
 
-def layer_entries(plan: Plan, emitted: Emitted) -> tuple[LayerEntry, ...]:
-    """An entry per layer of `plan`. A planned layer that is not faster here counts as dense, with its true density."""
+def layer_entries(plan: Plan, emitted: Emitted, rehearsed: Mapping[str, Verdict]) -> tuple[LayerEntry, ...]:
+    """An entry per layer of `plan`. `rehearsed`: verdicts before training, for layers that were left dense then."""
+    verdicts = {**rehearsed, **emitted.verdicts}
     pairs = zip(plan.layers, emitted.plan.layers, strict=True)
-    return tuple(_entry(planned, stored, emitted) for planned, stored in pairs)
+    return tuple(_entry(planned, stored, verdicts.get(planned.layer.name)) for planned, stored in pairs)
 
 
-def _entry(planned: SparseLayer | DenseLayer, stored: SparseLayer | DenseLayer, emitted: Emitted) -> LayerEntry:
+def _entry(planned: SparseLayer | DenseLayer, stored: SparseLayer | DenseLayer, verdict: Verdict | None) -> LayerEntry:
     layer, bytes_dense = planned.layer, planned.layer.weights * 4
-    verdict = emitted.verdicts.get(layer.name)
     dense_ms = None if verdict is None else round(verdict.times.dense_ms, MS_DIGITS)
     sparse_ms = None if verdict is None else round(verdict.sparse_ms, MS_DIGITS)
-    if isinstance(planned, DenseLayer) or layer.name in emitted.unpacked:
+    if isinstance(planned, DenseLayer):
         return LayerEntry(
             name=layer.name, op=layer.op, weight=layer.weight, shape=layer.shape, macs=layer.macs, decision="dense",
-            reason=stored.reason if isinstance(stored, DenseLayer) else "",
-            density=1.0 if isinstance(planned, DenseLayer) else planned.density,
-            bytes=bytes_dense, bytes_dense=bytes_dense, dense_ms=dense_ms, sparse_ms=sparse_ms,
+            reason=planned.reason, density=1.0, bytes=bytes_dense, bytes_dense=bytes_dense, dense_ms=dense_ms,
+            sparse_ms=sparse_ms,
         )  # fmt: skip
     pattern = planned.pattern
     return LayerEntry(

@@ -31,15 +31,22 @@ BATCH = 64
 BATCH_OF_LARGE_IMAGES, LARGE_PIXELS = 32, 128 * 128
 HELD_OUT = 0.1
 EPOCHS_WITH_IMAGES = 20
+NOTHING_TO_LEARN = (
+    "No layer becomes sparse, so the weights are as they were: nothing was trained. --target portable packs every "
+    "layer for a smaller file, whatever its speed."
+)
 
 
 @dataclass(frozen=True)
 class Learned:
-    """`model`: the simplified graph with trained, masked weights. `held_out`: images kept back from training."""
+    """`model`: the simplified graph with trained, masked weights. `held_out`: images kept back from training.
+
+    `images`: None where none were given and nothing was to be learnt.
+    """
 
     model: Model
     plan: Plan
-    images: Images
+    images: Images | None
     held_out: Images | None
     epochs: int
     notes: tuple[str, ...]
@@ -79,6 +86,10 @@ def learn(
         CrispError: nothing is prunable, the budget cannot be met, an operator has no bridge, or no such device.
     """
     torch.manual_seed(recipe.seed)
+    if not planner.candidates.free:
+        plan, seen = planner.candidates.plan(()), None if given is None else _given(recipe, form, given)
+        images, held_out, told = (seen.images, seen.held_out, seen.notes) if seen else (None, None, ())
+        return Learned(prepared.model, plan, images, held_out, 0, (*told, NOTHING_TO_LEARN))
     task = make_task(recipe, planner, answers)
     with watch("bridge"):
         crossed = _cross(prepared, form, find_device(recipe.device))
@@ -125,8 +136,8 @@ def _see(
     given: Images | None,
 ) -> _Sight:
     """The images to learn from, synthesised where none are given, and those held out of them."""
-    assumed = (f"{form.assumed.capitalize()}.",) if form.assumed else ()
     if given is None:
+        assumed = (f"{form.assumed.capitalize()}.",) if form.assumed else ()
         if not isinstance(form, Preprocess):
             raise CrispError("Rows of values cannot be synthesised from a model. Give some with --data.")
         effort = replace(effort_for(form.size, len(answers.wanted), prepared.macs), batch=crossed.batch)
@@ -136,6 +147,12 @@ def _see(
             "follows what the model believes of its classes. Pass --data to learn from real images."
         )
         return _Sight(images, None, (*assumed, note))
+    return _given(recipe, form, given)
+
+
+def _given(recipe: Recipe, form: InputForm, given: Images) -> _Sight:
+    """The images given, without those held out."""
+    assumed = (f"{form.assumed.capitalize()}.",) if form.assumed else ()
     notes = (*assumed, *given.told())
     of_a_class = [len(given)] if given.labels is None else np.unique(given.labels, return_counts=True)[1]
     if min(of_a_class) < 2:

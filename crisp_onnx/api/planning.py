@@ -10,7 +10,7 @@ from crisp_onnx.cost.steer import Steered
 from crisp_onnx.errors import CrispError, nearest
 from crisp_onnx.format import parse_pattern
 from crisp_onnx.lowering import lower
-from crisp_onnx.masks import Candidates, Planner, Threshold, left_dense, reason_to_stay_dense
+from crisp_onnx.masks import Candidates, Plan, Planner, Threshold, left_dense, reason_to_stay_dense
 from crisp_onnx.recipe import DEFAULT_SPARSITY, Recipe
 from crisp_onnx.recover import Task
 from crisp_onnx.saliency import criterion_named
@@ -34,10 +34,19 @@ def make_planner(recipe: Recipe, prepared: Prepared) -> Planner:
         raise CrispError(
             f"No prunable layer in {recipe.model.name}: {candidates.obstacles}. `crisp-onnx check` shows every layer."
         )
-    planner = _planner(recipe, prepared, candidates)
-    # A dry run under a saliency that prefers nothing: a budget that cannot be met is refused now, not after an hour.
-    planner.plan({layer.weight: np.ones(layer.shape, np.float32) for layer in candidates.free})
-    return planner
+    return _planner(recipe, prepared, candidates)
+
+
+def rehearse(planner: Planner) -> Plan:
+    """A plan under a saliency that prefers no layer: a budget that cannot be met is refused now, not after an hour.
+
+    Raises:
+        CrispError: as `Planner.plan`.
+    """
+    random = np.random.default_rng(0)
+    return planner.plan(
+        {layer.weight: random.random(layer.shape, dtype=np.float32) for layer in planner.candidates.free}
+    )
 
 
 def _check_packed(recipe: Recipe, prepared: Prepared) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from crisp_onnx.api.class_order import mapping_note
-from crisp_onnx.api.planning import make_planner
+from crisp_onnx.api.planning import make_planner, rehearse
 from crisp_onnx.api.prepare import Prepared, prepare
 from crisp_onnx.api.slicing import check_slicing
 from crisp_onnx.api.words import NameOptions, find_classes, find_form, find_labels
 from crisp_onnx.data import Classes, Images, InputForm, Labels, Preprocess, Source, open_images
 from crisp_onnx.errors import CrispError
-from crisp_onnx.masks import Planner
+from crisp_onnx.masks import Plan, Planner
 from crisp_onnx.model import Model
 from crisp_onnx.recipe import Recipe
 from crisp_onnx.task import Classification, task_of
@@ -19,7 +19,10 @@ from crisp_onnx.task import Classification, task_of
 
 @dataclass(frozen=True)
 class Question:
-    """`images` to learn from and `judged` to judge by, where they are given. `notes`: what the user should know."""
+    """`images` to learn from and `judged` to judge by, where they are given. `notes`: what the user should know.
+
+    `rehearsed`: what `planner` plans where no layer is preferred.
+    """
 
     prepared: Prepared
     form: InputForm
@@ -27,6 +30,7 @@ class Question:
     classes: Classes
     answers: Classification
     planner: Planner
+    rehearsed: Plan
     images: Images | None
     judged: Images | None
     notes: tuple[str, ...]
@@ -54,6 +58,7 @@ def read_question(recipe: Recipe, source: Model, data: Source | None, eval_data:
     if recipe.head == "slice":
         check_slicing(prepared, answers)
     planner = make_planner(recipe, prepared)
+    rehearsed = rehearse(planner)
     images, judged = (None if s is None else open_images(s, classes, labels, form) for s in (data, eval_data))
     notes += judged.told() if judged is not None else ()
-    return Question(prepared, form, labels, classes, answers, planner, images, judged, notes)
+    return Question(prepared, form, labels, classes, answers, planner, rehearsed, images, judged, notes)

@@ -19,16 +19,18 @@ from crisp_onnx.recipe import Recipe
 from crisp_onnx.report import schema
 from crisp_onnx.report.doctor import versions
 from crisp_onnx.report.machine import peak_memory_bytes
+from crisp_onnx.report.wording import slower
 from crisp_onnx.runtime.evaluate import Comparison, Counts
 from crisp_onnx.runtime.latency import Timing
+from crisp_onnx.runtime.profit import Verdict
 
 
 @dataclass(frozen=True)
 class Outcome:
     """Everything a run of `compress` has found.
 
-    `runtime`: what ran the compressed file in `timing`. `given`: there were images to learn from. `evaluated`: the
-    comparison is on the user's evaluation images.
+    `rehearsed`: verdicts on layers before training. `runtime`: what ran the compressed file in `timing`. `given`: there
+    were images to learn from. `evaluated`: the comparison is on the user's evaluation images.
     """
 
     recipe: Recipe
@@ -36,6 +38,7 @@ class Outcome:
     classes: Classes
     learned: Learned
     emitted: Emitted
+    rehearsed: Mapping[str, Verdict]
     equivalence: schema.Equivalence
     comparison: Comparison | None
     timing: Timing
@@ -60,9 +63,7 @@ def summarise(outcome: Outcome, seconds: Mapping[str, float]) -> schema.Report:
         ),
         accuracy=_accuracy(outcome),
         sparsity=schema.Sparsity(weights=plan.sparsity, all_weights=zeros / total),
-        macs=schema.Macs(
-            dense=plan.dense_macs, kept=plan.kept_macs, kept_ratio=plan.kept_macs / max(1, plan.dense_macs)
-        ),
+        macs=_macs(plan, outcome.emitted.plan),
         file=schema.FileSizes(
             bytes_dense=prepared.source.file_bytes,
             bytes=outcome.bytes_written,
@@ -72,13 +73,19 @@ def summarise(outcome: Outcome, seconds: Mapping[str, float]) -> schema.Report:
         latency=schema.latency_entry(outcome.timing, threads=1, batch=1, runtime=outcome.runtime),
         timings_s={stage: round(spent, 3) for stage, spent in seconds.items()},
         peak_memory_bytes=peak_memory_bytes(),
-        layers=layer_entries(plan, outcome.emitted),
+        layers=layer_entries(plan, outcome.emitted, outcome.rehearsed),
         declined=tuple(
             schema.Declined(pass_name=d.pass_name, node=d.node, reason=d.reason)
             for d in (*prepared.declined, *outcome.emitted.declined)
         ),
-        budgets=(schema.Budget(**asdict(outcome.planner.spent(plan))),),
-        notes=(*outcome.notes, *outcome.prepared.notes, *outcome.learned.notes, *outcome.emitted.notes),
+        budgets=(_budget(outcome),),
+        notes=(
+            *outcome.notes,
+            *outcome.prepared.notes,
+            *outcome.learned.notes,
+            *outcome.emitted.notes,
+            *_slower(recipe, outcome.timing),
+        ),
         versions=versions(),
         seed=recipe.seed,
     )
@@ -91,6 +98,34 @@ def formula_bytes(model: Model, plan: Plan) -> int:
     constants = {t.name: t for t in graph.tensors().values() if isinstance(t, gs.Constant)}
     rest = sum(t.values.nbytes for t in constants.values() if t.name not in packed)
     return int(rest) + sum(s.bytes for s in plan.sparse())
+
+
+def _macs(planned: Plan, stored: Plan) -> schema.Macs:
+    """Executed are those of hybrid operators without their zeros, and all of ordinary ones, zeros in place or not."""
+    whole = max(1, planned.dense_macs)
+    return schema.Macs(
+        dense=planned.dense_macs,
+        kept=stored.kept_macs,
+        kept_ratio=stored.kept_macs / whole,
+        nonzero=planned.kept_macs,
+        nonzero_ratio=planned.kept_macs / whole,
+    )
+
+
+def _budget(outcome: Outcome) -> schema.Budget:
+    """A budget of MACs counts those that are executed; with dense emission, those that some other engine would."""
+    planned = outcome.planner.spent(outcome.learned.plan)
+    if planned.name == "macs" and outcome.recipe.emit == "hybrid":
+        planned = outcome.planner.spent(outcome.emitted.plan)
+    return schema.Budget(**asdict(planned))
+
+
+def _slower(recipe: Recipe, timing: Timing) -> tuple[str, ...]:
+    ratio = timing.ratios[1].median
+    if not slower(ratio):
+        return ()
+    remedy = "Without --target, layers that lose are left dense." if recipe.target is not None else ""
+    return (f"The compressed model is slower than the dense one on this host: {ratio:.2f}x as fast. {remedy}".rstrip(),)
 
 
 def _accuracy(outcome: Outcome) -> schema.Accuracy:
@@ -108,7 +143,7 @@ def _accuracy(outcome: Outcome) -> schema.Accuracy:
 def _why_unmeasured(outcome: Outcome) -> str:
     if outcome.evaluated:
         return "the evaluation images have no labels"
-    if not outcome.given:
+    if outcome.learned.images is None or not outcome.given:
         return "no images were given"
     if outcome.learned.images.labels is None:
         return "the images have no labels, and no evaluation images were given"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from crisp_onnx.errors import CrispError
@@ -24,11 +24,13 @@ class Candidates:
     """What a planner may choose from: the model's weight layers under one pattern.
 
     `dense_reasons`: why a layer stays dense, by its name; absent or empty for those that may become sparse.
+    `most_blocks`: by layer name, how many blocks of every block row it may keep; absent for those without a limit.
     """
 
     layers: tuple[WeightLayer, ...]
     pattern: Pattern
     dense_reasons: Mapping[str, str]
+    most_blocks: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def free(self) -> tuple[WeightLayer, ...]:

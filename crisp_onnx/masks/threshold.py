@@ -55,6 +55,9 @@ class Threshold:
                 f"{self._asked} keeps more than pattern {self.candidates.pattern} does. Ask for {least}, or a denser "
                 "pattern."
             )
+        # Where a layer may not keep all its blocks, the worst rank columns are gone before any is chosen.
+        limits = [self.candidates.most_blocks.get(item.layer.name, len(item.columns.cost)) for item in scored]
+        columns = [RankColumns(x.saliency[-limit:], x.cost[-limit:]) for x, limit in zip(columns, limits, strict=True)]
         blocks = allocate(columns, target, floor=self.floor, tolerance=SLACK * self._whole)
         return self.candidates.plan(_kept(scored, blocks))
 
@@ -71,7 +74,7 @@ class Threshold:
         """See `Planner`."""
         name, asked = ("sparsity", round(1 - self.kept, 9)) if self.of == "weights" else ("macs", self.kept)
         reached = plan.sparsity if self.of == "weights" else plan.kept_macs / plan.dense_macs
-        return Spent(name, asked, reached, met=abs(asked - reached) <= BUDGET_TOLERANCE)
+        return Spent(name, asked, reached, met=abs(asked - reached) <= max(BUDGET_TOLERANCE, self._step / 2))
 
     @property
     def _asked(self) -> str:
@@ -87,6 +90,16 @@ class Threshold:
         if self.of == "weights":
             return sum(layer.weights for layer in self.candidates.free)
         return sum(layer.macs for layer in self.candidates.layers)
+
+    @property
+    def _step(self) -> float:
+        """The finest step that the budget can be met in, as a share: one rank column of the layer with the cheapest."""
+        pattern = self.candidates.pattern
+        columns = [
+            layer.weights * self._unit(layer) * pattern.density / pattern.block_columns(layer.shape)
+            for layer in self.candidates.free
+        ]
+        return min(columns, default=0.0) / self._whole if self._whole else 0.0
 
     @property
     def _fixed(self) -> int:

@@ -10,7 +10,7 @@ from string import Template
 from crisp_onnx.report.charts import accuracy_chart, layer_chart
 from crisp_onnx.report.rows import Rows, before_after_rows, layer_rows, note_sentences
 from crisp_onnx.report.schema import Report
-from crisp_onnx.report.wording import NOT_MEASURED, share_text, size_text
+from crisp_onnx.report.wording import NOT_MEASURED, share_text, size_text, slower
 
 CLASSES_SHOWN = 20
 
@@ -45,7 +45,7 @@ def _headlines(report: Report) -> list[tuple[str, str]]:
     before = accuracy.dense.top1_restricted
     headlines = [
         (size_text(file.bytes), f"file size, was {size_text(file.bytes_dense)}"),
-        (share_text(report.macs.kept_ratio), "of the multiply-accumulates kept"),
+        (share_text(report.macs.kept_ratio), "of the multiply-accumulates executed"),
         (
             share_text(restricted),
             "accuracy on your classes" + ("" if before is None else f", was {share_text(before)}"),
@@ -54,7 +54,9 @@ def _headlines(report: Report) -> list[tuple[str, str]]:
     if latency is None:
         headlines.append((NOT_MEASURED, "latency"))
     else:
-        headlines.append((f"{latency.ratio_median:.2f}x", "as fast as the dense model on this host"))
+        ratio = latency.ratio_median
+        said = "as fast as the dense model on this host" + (": slower" if slower(ratio) else "")
+        headlines.append((f"{ratio:.2f}x", said))
     return headlines
 
 

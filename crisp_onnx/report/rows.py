@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from crisp_onnx.report.schema import LayerEntry, Report, Side
+from crisp_onnx.report.schema import LayerEntry, Macs, Report, Side
 from crisp_onnx.report.wording import (
     NOT_MEASURED,
     count_text,
@@ -13,6 +13,7 @@ from crisp_onnx.report.wording import (
     share_text,
     significant,
     size_text,
+    speed_text,
 )
 
 
@@ -31,7 +32,8 @@ def before_after_rows(report: Report) -> Rows:
     file, macs, latency = report.file, report.macs, report.latency
     cells = [
         ("file", size_text(file.bytes_dense), size_text(file.bytes), _smaller(file.bytes_dense, file.bytes)),
-        ("MACs per image", count_text(macs.dense), count_text(macs.kept), f"{share_text(macs.kept_ratio)} kept"),
+        ("MACs per image", count_text(macs.dense), count_text(macs.kept), f"{share_text(macs.kept_ratio)} executed"),
+        *_zero_macs_cells(macs),
         ("zeros, all layers", "", share_text(report.sparsity.all_weights), ""),
         ("zeros, sparse layers", "", share_text(report.sparsity.weights), ""),
         *_accuracy_cells(report),
@@ -40,9 +42,18 @@ def before_after_rows(report: Report) -> Rows:
         cells.append(("latency", NOT_MEASURED, NOT_MEASURED, ""))
     else:
         name = f"latency, {_counted(latency.threads, 'thread')}"
-        change = f"{latency.ratio_median:.2f}x as fast"
-        cells.append((name, _side_text(latency.dense), _side_text(latency.compressed), change))
+        cells.append(
+            (name, _side_text(latency.dense), _side_text(latency.compressed), speed_text(latency.ratio_median))
+        )
     return Rows("Before and after", ("", "dense", "compressed", "change"), tuple(cells), frozenset({1, 2}))
+
+
+def _zero_macs_cells(macs: Macs) -> list[tuple[str, ...]]:
+    """Only where ordinary operators hold zeros that nothing skips here."""
+    if macs.nonzero == macs.kept:
+        return []
+    name, share = "MACs, zeros left out", f"{share_text(macs.nonzero_ratio)} of all"
+    return [(name, count_text(macs.dense), count_text(macs.nonzero), share)]
 
 
 def layer_rows(report: Report) -> Rows:

@@ -72,16 +72,24 @@ class Sparsity(Part):
 
 
 class Macs(Part):
-    """Multiply-accumulates of one image; `kept_ratio` is kept over dense."""
+    """Multiply-accumulates of one image, and shares of `dense`.
+
+    `kept`: executed, in hybrid operators by the native kernels, which skip the zeros; ordinary operators execute all of
+    theirs. `nonzero`: those with a weight that is not zero, which an engine executes that finds every zero itself.
+    """
 
     dense: Count
     kept: Count
     kept_ratio: Share
+    nonzero: Count
+    nonzero_ratio: Share
 
     @model_validator(mode="after")
-    def _ratio_of_the_counts(self) -> Macs:
-        if self.dense and abs(self.kept_ratio - self.kept / self.dense) > 1e-6:
-            raise ValueError(f"kept_ratio is {self.kept_ratio}, but kept / dense is {self.kept / self.dense}")
+    def _ratios_of_the_counts(self) -> Macs:
+        for name in ("kept", "nonzero"):
+            share, count = getattr(self, f"{name}_ratio"), getattr(self, name)
+            if self.dense and abs(share - count / self.dense) > 1e-6:
+                raise ValueError(f"{name}_ratio is {share}, but {name} / dense is {count / self.dense}")
         return self
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from crisp_onnx.report.interval import wilson
 
 NOT_MEASURED = "not measured"
+SAME_SPEED = 0.03
 
 
 def size_text(size_bytes: int) -> str:
@@ -20,6 +21,16 @@ def count_text(count: int) -> str:
 def milliseconds_text(time_ms: float) -> str:
     """Three significant digits: `1.21 ms`."""
     return f"{significant(time_ms)} ms"
+
+
+def slower(ratio: float) -> bool:
+    """Whether dense time over compressed time says slower, and not merely as fast within what a measurement tells."""
+    return ratio < 1 - SAME_SPEED
+
+
+def speed_text(ratio: float) -> str:
+    """Dense time over compressed time: `1.66x as fast`, or `slower: 0.84x as fast`."""
+    return f"{'slower: ' if slower(ratio) else ''}{ratio:.2f}x as fast"
 
 
 def share_text(share: float | None, n: int = 0) -> str:

@@ -54,7 +54,17 @@ def judge(times: LayerTimes, *, dense_neighbours: int = 0) -> Verdict:
     sparse = sparse_ms * (NOISY_MARGIN if times.noisy else MARGIN) <= times.dense_ms
     seam = f", {seam_ms:.3f} ms of it layout conversions" if seam_ms else ""
     comparison = f"{sparse_ms:.3f} ms sparse{seam}, {times.dense_ms:.3f} ms dense"
-    return Verdict(sparse, times, sparse_ms, f"Measured here: {comparison}{'' if sparse else ', so it stays dense'}.")
+    return Verdict(sparse, times, sparse_ms, f"Timed alone: {comparison}{'' if sparse else ', so it stays dense'}.")
+
+
+def most_blocks(kept: int, verdict: Verdict) -> int:
+    """How many blocks of every block row the layer may keep and still be faster sparse, measured with `kept` of them.
+
+    Its time grows with them in proportion at most: part of it does not depend on them at all.
+    """
+    seam_ms = verdict.sparse_ms - verdict.times.hybrid_ms
+    margin = NOISY_MARGIN if verdict.times.noisy else MARGIN
+    return max(kept, int(kept * (verdict.times.dense_ms / margin - seam_ms) / verdict.times.hybrid_ms))
 
 
 def profitable(case: LayerCase, *, threads: int = 1, dense_neighbours: int = 0, known: Store | None = None) -> Verdict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -67,6 +68,44 @@ def plan_of(layers, kept, of="weights", pattern=Pattern(), seed=0, floor=FLOOR, 
     saliency = {item.weight: (rng.random(item.shape, np.float32) * np.float32(scale[item.name])) for item in layers}
     reasons = {item.name: reason_to_stay_dense(item, pattern) for item in layers}
     return Threshold(Candidates(tuple(layers), pattern, reasons), kept, of, floor).plan(saliency)
+
+
+@pytest.mark.parametrize("of", ["weights", "macs"])
+def test_a_layer_keeps_no_more_blocks_than_it_may_and_the_others_make_up_for_it(of):
+    layers = SETS["resnet18w32"]
+    saliency = {item.weight: np.random.default_rng(1).random(item.shape, np.float32) for item in layers}
+    candidates = Candidates(
+        tuple(layers), Pattern(), {item.name: reason_to_stay_dense(item, Pattern()) for item in layers}
+    )
+    free = Threshold(candidates, 0.3, of).plan(saliency)
+    largest = max(free.sparse(), key=lambda sparse: sparse.kept.shape[1])
+    limit = {largest.layer.name: largest.kept.shape[1] // 2}
+    planner = Threshold(replace(candidates, most_blocks=limit), 0.3, of)
+    plan = planner.plan(saliency)
+    kept = {sparse.layer.name: sparse.kept.shape[1] for sparse in plan.sparse()}
+    assert kept[largest.layer.name] <= limit[largest.layer.name]
+    assert planner.spent(plan).met
+    assert any(kept[sparse.layer.name] > sparse.kept.shape[1] for sparse in free.sparse())
+
+
+def test_limits_that_keep_less_than_the_budget_asks_for_are_all_used_and_the_budget_is_missed():
+    layers = [layer("a", 64, 64), layer("b", 64, 64)]
+    candidates = Candidates(tuple(layers), Pattern(), {}, {"a": 1, "b": 1})
+    planner = Threshold(candidates, 0.4)
+    plan = planner.plan({item.weight: np.ones(item.shape, np.float32) for item in layers})
+    assert [sparse.kept.shape[1] for sparse in plan.sparse()] == [1, 1]
+    assert not planner.spent(plan).met
+
+
+def test_a_budget_is_met_where_no_column_more_or_less_would_come_nearer():
+    only = layer("only", 32, 32, 3)  # 18 rank columns, each 2.8 % of the weights
+    planner = Threshold(Candidates((only,), Pattern(), {}), 0.2)
+    plan = planner.plan({only.weight: np.ones(only.shape, np.float32)})
+    assert planner.spent(plan).reached == pytest.approx(0.8056, abs=1e-4)
+    assert planner.spent(plan).met
+    assert not planner.spent(
+        Threshold(planner.candidates, 0.25).plan({only.weight: np.ones(only.shape, np.float32)})
+    ).met
 
 
 @pytest.mark.parametrize("name", SETS)

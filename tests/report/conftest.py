@@ -75,7 +75,7 @@ def report() -> s.Report:
             source="evaluation images",
         ),
         sparsity=s.Sparsity(weights=0.872, all_weights=0.85),
-        macs=s.Macs(dense=dense, kept=kept, kept_ratio=kept / dense),
+        macs=s.Macs(dense=dense, kept=kept, kept_ratio=kept / dense, nonzero=kept, nonzero_ratio=kept / dense),
         file=s.FileSizes(bytes_dense=352_112, bytes=69_904, bytes_formula=69_120),
         equivalence=s.Equivalence(worst_relative=3.1e-7, native_worst_relative=4.2e-7, images=16),
         latency=s.Latency(

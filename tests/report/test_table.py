@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 
+import pytest
+
 from crisp_onnx.report.schema import Accuracy, Budget, Declined, Report
 from crisp_onnx.report.table import before_after, layer_table, notes, rows_table, show, summary
 
@@ -43,6 +45,25 @@ def test_before_after_fits_a_narrow_terminal(report: Report) -> None:
 def test_a_figure_that_grew_is_not_called_smaller(report: Report) -> None:
     grown = report.model_copy(update={"file": report.file.model_copy(update={"bytes": 704_224})})
     assert "2.00x larger" in _plain(before_after(grown))
+
+
+@pytest.mark.parametrize(
+    ("ratio", "said"), [(1.66, "1.66x as fast"), (0.98, "0.98x as fast"), (0.84, "slower: 0.84x as fast")]
+)
+def test_slower_is_said_where_the_figure_stands(report: Report, ratio: float, said: str) -> None:
+    assert report.latency is not None
+    latency = report.latency.model_copy(update={"ratio_median": ratio})
+    row = _row(_plain(before_after(report.model_copy(update={"latency": latency}))), "latency")
+    assert row.split("  ")[-1] == said
+
+
+def test_macs_of_zeros_in_place_are_a_row_of_their_own(report: Report) -> None:
+    assert "zeros left out" not in _plain(before_after(report))
+    macs = report.macs.model_copy(update={"kept": report.macs.dense, "kept_ratio": 1.0})
+    text = _plain(before_after(report.model_copy(update={"macs": macs})))
+    assert _row(text, "MACs per image").endswith("100 % executed")
+    assert "11.9 M" in _row(text, "MACs, zeros left out")
+    assert max(map(len, text.splitlines())) <= 80
 
 
 def test_what_was_not_measured_says_so_with_its_reason(report: Report) -> None:

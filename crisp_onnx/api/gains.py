@@ -1,0 +1,141 @@
+"""Find out before anything is trained which layers gain from being sparse on this machine, and leave the others dense.
+
+A layer that would not be faster gains nothing at all, as it would be stored with zeros in place: pruning it would cost
+accuracy for nothing. Layers are timed at the density that is planned for them, then the whole model.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from crisp_onnx.api.planning import rehearse
+from crisp_onnx.api.prepare import Prepared
+from crisp_onnx.errors import CrispError
+from crisp_onnx.format import with_bodies
+from crisp_onnx.masks import Plan, Planner, Threshold
+from crisp_onnx.model import Model, save
+from crisp_onnx.passes import hybrid_passes, run_passes
+from crisp_onnx.recipe import Recipe
+from crisp_onnx.runtime.latency import measure_files
+from crisp_onnx.runtime.never_slower import HostChoice, judge_layers
+from crisp_onnx.runtime.profit import Verdict
+
+LEADS = (1.25, 1.6, 2.5)
+"""Where the whole model is slower all the same, layers with a smaller lead than this are left dense, then the next."""
+WHOLE_BUDGET_S = 1.0
+AS_TOLD = "the recipe does not name it among the layers that are faster sparse"
+SLOWS_THE_WHOLE = "The whole model would be slower with it, so it stays dense."
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Gains:
+    """`recipe`, `planner`: with what was decided. `verdicts`: by layer name, of the layers that were timed."""
+
+    recipe: Recipe
+    planner: Planner
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def find_gains(recipe: Recipe, prepared: Prepared, planner: Planner, plan: Plan, folder: Path) -> Gains:
+    """Leave dense what would not be faster sparse here. Hardware targets, `portable` and dense emission time nothing.
+
+    `plan`: rehearsed; layers are timed at its density. `folder`: for the models that are timed whole.
+
+    Raises:
+        CrispError: a budget of MACs that the other layers cannot meet.
+    """
+    if not recipe.times_layers or not isinstance(planner, Threshold):
+        return Gains(recipe, planner)
+    candidates = planner.candidates
+    if recipe.packed is not None:
+        named = [layer.name for layer in candidates.free if layer.name in recipe.packed]
+        reasons = {layer.name: AS_TOLD for layer in candidates.free if layer.name not in named}
+        told = f"{len(named)} of {len(candidates.free)} layers may be sparse, as the recipe says; none was timed."
+        restricted = _restricted(planner, reasons, recipe.most_blocks)
+        if named:
+            rehearse(restricted)
+        return Gains(recipe, restricted, notes=(told,))
+    choice = judge_layers(_emitted(prepared.model, plan), size=prepared.size)
+    if choice.obstacle:
+        told = f"No layer was timed, so every planned layer becomes sparse: {choice.obstacle}"
+        packed = tuple(layer.name for layer in candidates.free)
+        return Gains(recipe.model_copy(update={"packed": packed}), planner, notes=(told,))
+    reasons = _settle(recipe, prepared, plan, choice, folder)
+    limits = _limits(planner, choice, reasons)
+    restricted = _restricted(planner, reasons, limits)
+    if restricted.candidates.free:
+        _require_budget(restricted, reasons)
+    packed = tuple(layer.name for layer in restricted.candidates.free)
+    decided = recipe.model_copy(update={"packed": packed, "most_blocks": limits})
+    return Gains(decided, restricted, choice.verdicts, _notes(recipe, reasons, len(choice.times)))
+
+
+def _limits(planner: Planner, choice: HostChoice, reasons: Mapping[str, str]) -> dict[str, int]:
+    """Blocks that a layer may keep, where it may not keep all of them."""
+    candidates = planner.candidates
+    all_blocks = {layer.name: candidates.pattern.block_columns(layer.shape) for layer in candidates.free}
+    most = choice.most_blocks.items()
+    return {name: blocks for name, blocks in most if name not in reasons and blocks < all_blocks[name]}
+
+
+def _restricted(planner: Threshold, reasons: Mapping[str, str], limits: Mapping[str, int]) -> Threshold:
+    return replace(planner, candidates=replace(planner.candidates.without(reasons), most_blocks=limits))
+
+
+def _emitted(model: Model, plan: Plan) -> Model:
+    """The model with `plan` as it would be written, its weights untrained."""
+    graph = model.graph()
+    run_passes(hybrid_passes(plan), graph)
+    return with_bodies(model.with_graph(graph))
+
+
+def _settle(recipe: Recipe, prepared: Prepared, plan: Plan, choice: HostChoice, folder: Path) -> dict[str, str]:
+    """Why layers are to be left dense, by name: so many that the whole model is not slower than its source."""
+    for lead in (1.0, *LEADS):
+        weak = frozenset(name for name, verdict in choice.verdicts.items() if verdict.sparse and verdict.speedup < lead)
+        tried = replace(choice, dense=weak)
+        reasons = {name: f"{tried.verdicts[name].reason} {SLOWS_THE_WHOLE}" for name in weak} | tried.slower
+        if len(reasons) == len(choice.times):
+            return reasons
+        faster = _times_faster(recipe, prepared, plan.without(reasons), folder)
+        log.info("the whole model with %d sparse layers: %.2fx as fast", len(choice.times) - len(reasons), faster)
+        if faster >= 1:
+            return reasons
+    return {name: f"{verdict.reason} {SLOWS_THE_WHOLE}" for name, verdict in choice.verdicts.items()} | choice.slower
+
+
+def _times_faster(recipe: Recipe, prepared: Prepared, plan: Plan, folder: Path) -> float:
+    """How many times as fast as its source the whole model is with `plan`, untrained."""
+    with tempfile.TemporaryDirectory(prefix="timing-", dir=folder) as own:
+        path = Path(own) / "model.onnx"
+        save(_emitted(prepared.model, plan), path)
+        paths, spec = [recipe.model, path], prepared.source.input
+        return measure_files(paths, spec, size=prepared.size, budget_s=WHOLE_BUDGET_S).ratios[1].median
+
+
+def _require_budget(planner: Planner, reasons: Mapping[str, str]) -> None:
+    try:
+        rehearse(planner)
+    except CrispError as error:
+        if not reasons:
+            raise
+        raise CrispError(
+            f"{error} {len(reasons)} of them would not be faster sparse on this machine; --target portable prunes "
+            "those too."
+        ) from error
+
+
+def _notes(recipe: Recipe, reasons: Mapping[str, str], timed: int) -> tuple[str, ...]:
+    if not reasons:
+        return ()
+    counted = "" if recipe.macs is not None else ", and --sparsity counts the others"
+    return (
+        f"{len(reasons)} of {timed} layers that could be sparse would not be faster so on this machine and stay "
+        f"dense{counted}; the table of layers shows the times. --target portable packs every layer.",
+    )
