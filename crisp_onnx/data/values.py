@@ -88,13 +88,13 @@ def finite_rows(array: Array, dtype: np.dtype[Any], where: str, tally: Tally) ->
 
 
 def _size(spec: TensorSpec, given: tuple[int, ...], where: str) -> Size:
-    """What the open axes of `spec` count as, so that `spec.fixed` gives the shape of the rows."""
+    """What the open axes of `spec` count as, so that `spec.filled` gives the shape of the rows."""
     candidates = [DEFAULT_SIZE]
     if len(given) == 3:
         candidates += [(given[0], given[1]), (given[1], given[2])]
     candidates += [(side, side) for side in given]
     for size in candidates:
-        if spec.fixed(1, size)[1:] == given:
+        if spec.filled(1, size)[1:] == given:
             return size
     raise CrispError(
         f"Input {spec.name!r} leaves axes open in a way that {where} cannot fill. Export the model with fixed axes."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -26,6 +27,7 @@ Size: TypeAlias = tuple[int, int]
 """Height and width of an image in pixels."""
 DEFAULT_SIZE: Size = (224, 224)
 OPEN_CHANNELS = 3
+MAX_VALUES = 1 << 28
 
 
 def height_and_width(size: int | Size) -> Size:
@@ -54,6 +56,20 @@ class TensorSpec:
         return "NHWC" if first is second is None and last is not None else "NCHW"
 
     def fixed(self, batch: int, size: Size = DEFAULT_SIZE) -> tuple[int, ...]:
+        """`filled`, of a length that can be held in memory.
+
+        Raises:
+            CrispError: the input declares more values than any model takes.
+        """
+        shape = self.filled(batch, size)
+        if prod(shape) > MAX_VALUES:
+            raise CrispError(
+                f"Input {self.name!r} takes {'x'.join(map(str, shape))} values, more than {MAX_VALUES >> 20} Mi. "
+                "Correct its shape, or say a smaller size."
+            )
+        return shape
+
+    def filled(self, batch: int, size: Size = DEFAULT_SIZE) -> tuple[int, ...]:
         """The shape with its open axes filled in: `batch`, three channels, and the sides of an image of `size`.
 
         An open axis of an input that is no image counts as the width.

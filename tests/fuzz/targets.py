@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from fuzz import mutate, seeds
 
-from crisp_onnx.errors import CrispError
+from crisp_onnx.errors import BudgetMissed, CrispError
 
 OUTPUTS = len(seeds.NAMES)
 
@@ -150,7 +150,8 @@ def _hybrid_seeds(folder: Path) -> dict[str, bytes]:
     found = seeds.models(folder)
     path = folder / "bn.onnx"
     path.write_bytes(found["bn.onnx"])
-    _compressed(path)
+    with contextlib.suppress(BudgetMissed):  # the model is small, and the nearest sparsity is 0.8056
+        _compressed(path)
     return {"model.onnx": (folder / "out" / "model.onnx").read_bytes()}
 
 

@@ -8,7 +8,7 @@ import pytest
 from onnx import helper
 
 from crisp_onnx.errors import CrispError
-from crisp_onnx.model import tensor_shapes, with_value_info
+from crisp_onnx.model import TensorSpec, tensor_shapes, with_value_info
 
 GRAPH = (
     "(float[batch,3,height,width] x) => (float[batch,4,height,width] y) <float[4,3,3,3] w>"
@@ -109,3 +109,9 @@ def test_an_element_type_that_cannot_be_represented_is_one_sentence(model_of):
     model.proto.graph.input[0].type.tensor_type.elem_type = 99
     with pytest.raises(CrispError, match=r"test.onnx holds what cannot be read as a graph"):
         model.graph()
+
+
+@pytest.mark.parametrize("shape", [(2**31 - 1, 3, 12, 12), (None, 3, 2**40, 2**40), (2**63 - 1, 2**63 - 1)])
+def test_an_input_of_more_values_than_memory_is_refused_before_it_is_made(shape):
+    with pytest.raises(CrispError, match=r"Input 'x' takes .* values, more than 256 Mi"):
+        TensorSpec("x", shape, np.dtype(np.float32)).fixed(1)
