@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import signal
 import sys
@@ -10,11 +11,16 @@ from typing import Any
 
 import click
 
-from crisp_onnx.cli_options import FILE, common, talk, tell
+from crisp_onnx.cli_options import FILE, common, quiet, talk, tell
+from crisp_onnx.cli_streams import complain, prepare_streams, to_stdout
 from crisp_onnx.cli_targets import COMMANDS
 from crisp_onnx.errors import BudgetMissed, CrispError
+from crisp_onnx.reading import reason
+from crisp_onnx.writing import HIDDEN
 
 log = logging.getLogger(__name__)
+
+STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -51,6 +57,7 @@ def cli() -> None:
 @click.option(
     "--emit", type=click.Choice(["hybrid", "dense"]), help="Packed operators, or zeros in place.  [default: hybrid]"
 )
+@click.option("--one-file", is_flag=True, default=None, help="Keep weights over 4 MiB in model.onnx, not beside it.")
 @click.option("--target", help="Hardware NAME or FILE.yaml; portable: no timing.  [default: this host, layers timed]")
 @click.option("--device", help="cpu or cuda.  [default: cpu]")
 @click.option("--seed", type=int, help="Seed of everything random.  [default: 0]")
@@ -61,19 +68,26 @@ def compress(recipe_file: Path | None, as_json: bool, verbosity: int, **options:
     """Compress MODEL for some classes; write model.onnx, report.json and recipe.yaml."""
     talk(verbosity)
     from crisp_onnx.api import compress as run
+    from crisp_onnx.api.results import ELSEWHERE, results_in
     from crisp_onnx.recipe import make_recipe, merged, read_recipe
     from crisp_onnx.report.schema import to_json
-    from crisp_onnx.report.table import show, summary
+    from crisp_onnx.report.table import line, show, summary
+    from crisp_onnx.writing import keep_inputs
 
     given = {key: value for key, value in options.items() if value not in (None, ())}
     written = read_recipe(recipe_file) if recipe_file else {}
     recipe = make_recipe(merged(written, given), where="the options")
+    if recipe_file:
+        keep_inputs(results_in(recipe.folder), [recipe_file], ELSEWHERE)
     report = run(recipe)
-    if as_json:
-        click.echo(to_json(report), nl=False)
-    else:
-        show(summary(report))
-        click.echo(f"Written to {recipe.folder}: {', '.join(sorted(f.name for f in recipe.folder.iterdir()))}")
+    try:
+        with to_stdout():
+            if as_json:
+                sys.stdout.write(to_json(report))
+            elif not quiet():
+                show(summary(report), line(f"Written to {recipe.folder}: {', '.join(report.files)}"))
+    except CrispError as error:  # the files are written: that is what the exit code is about
+        complain(f"{error} The files are written to {recipe.folder}.")
     missed = [f"{b.name}: asked {b.asked:g}, reached {b.reached:.4f}" for b in report.budgets if not b.met]
     if missed:
         raise BudgetMissed(f"The files are written, but a budget was missed ({'; '.join(missed)}).")
@@ -179,8 +193,10 @@ def bench(
     from crisp_onnx.report.bench_view import bench_view
     from crisp_onnx.report.layer_plot import require_plot, write_layer_plot
     from crisp_onnx.runtime.bench import bench as run
+    from crisp_onnx.writing import keep_inputs
 
     if plot is not None:
+        keep_inputs([plot], [model, against], "Choose another name for the plot.")
         require_plot(plot)
     found = run(
         model,
@@ -213,32 +229,49 @@ def _open_netron(model: Path) -> None:
     netron.start(str(model))
 
 
-def _terminate(number: int, frame: object) -> None:
-    """Leave by the way of an exception, so that unfinished results are cleared away."""
+def _stop(number: int, frame: object) -> None:
+    """Leave by the way of an exception, so that unfinished results are cleared away, which nothing more interrupts."""
+    for further in STOPPING:
+        signal.signal(further, lambda number, frame: None)
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
     sys.exit(128 + number)
 
 
 def main() -> None:
     """Run the command line and turn every end into its exit code."""
-    signal.signal(signal.SIGTERM, _terminate)
+    prepare_streams()
+    before = {number: signal.signal(number, _stop) for number in STOPPING}
+    code: int | str | None = 1
     try:
-        code = cli.main(standalone_mode=False) or 0
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("Interrupted; nothing was written.", err=True)
-        code = 130
+        code = _run()
+    except SystemExit as end:  # a signal, while the end was being told
+        code = end.code
+    finally:
+        interrupted = code in [128 + number for number in STOPPING]
+        for number, handler in before.items():  # Python's own end is not to be interrupted either: it would be told
+            signal.signal(number, signal.SIG_IGN if interrupted else handler)
+    sys.exit(code)
+
+
+def _run() -> int:
+    try:
+        return int(cli.main(standalone_mode=False) or 0)
+    except (click.Abort, KeyboardInterrupt) as stop:
+        complain(f"Interrupted{str(stop) or '; nothing was written'}.")
+        return 128 + signal.SIGINT
     except click.ClickException as error:
-        error.show()
-        code = error.exit_code
+        said = io.StringIO()
+        error.show(file=said)
+        complain(said.getvalue().rstrip("\n"))
+        return error.exit_code
     except CrispError as error:
-        click.echo(f"Error: {error}", err=True)
-        code = error.exit_code
+        complain(f"Error: {HIDDEN.sub('', str(error))}")
+        return error.exit_code
     except Exception as error:
         log.debug("the defect:", exc_info=True)
-        reason = (str(error).strip().splitlines() or [""])[0]
-        click.echo(
-            f"Error: {type(error).__name__}: {reason}. This is a defect of crisp-onnx; please report it with the "
-            "output of the same command with -v.",
-            err=True,
+        complain(
+            f"Error: {type(error).__name__}: {reason(error)}. This is a defect of crisp-onnx; please report it with "
+            "the output of the same command with -v."
         )
-        code = 1
-    sys.exit(code)
+        return 1

@@ -11,6 +11,10 @@ from typing import Any, TypeVar
 
 import click
 
+from crisp_onnx.cli_streams import to_stdout
+from crisp_onnx.reading import shown
+from crisp_onnx.writing import HIDDEN
+
 F = TypeVar("F", bound=Callable[..., Any])
 FILE = click.Path(path_type=Path)
 
@@ -30,11 +34,18 @@ SIZE = click.option(
 )
 
 
+class _Printable(logging.Formatter):
+    """Lines that cannot steer a terminal, with paths as they are once the run has ended."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n".join(shown(line) for line in HIDDEN.sub("", super().format(record)).split("\n"))
+
+
 def talk(verbosity: int) -> None:
     """Talk goes to stderr, at a level that -q and -v choose; stdout is for results."""
     level = {-1: logging.ERROR, 0: logging.INFO}.get(verbosity, logging.DEBUG)
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(_Printable("%(message)s"))
     log = logging.getLogger("crisp_onnx")
     log.handlers[:] = [handler]
     log.setLevel(level)
@@ -43,19 +54,31 @@ def talk(verbosity: int) -> None:
         warnings.filterwarnings("ignore")
 
 
+def quiet() -> bool:
+    """Whether -q was given."""
+    return not logging.getLogger("crisp_onnx").isEnabledFor(logging.INFO)
+
+
 def common(command: F) -> F:
     """The options that every command takes."""
     command = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")(command)
-    command = click.option("-q", "verbosity", flag_value=-1, type=int, help="Only errors.")(command)
+    command = click.option("-q", "verbosity", flag_value=-1, type=int, help="Only errors, and the document of --json.")(
+        command
+    )
     return click.option("-v", "verbosity", flag_value=1, type=int, default=0, help="Every step.")(command)
 
 
 def tell(found: Any, view: Callable[[Any], tuple[Any, ...]], as_json: bool) -> None:
-    """Print `found` as one JSON document, or as the tables that `view` makes of it."""
+    """Print `found` as one JSON document, or as the tables that `view` makes of it; -q leaves those out.
+
+    Raises:
+        CrispError: stdout is closed or full.
+    """
     from crisp_onnx.report.table import show
     from crisp_onnx.report.views import document
 
-    if as_json:
-        click.echo(document(found), nl=False)
-    else:
-        show(*view(found))
+    with to_stdout():
+        if as_json:
+            sys.stdout.write(document(found))
+        elif not quiet():
+            show(*view(found))

@@ -28,7 +28,7 @@ def bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
     )
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import textwrap
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -72,6 +73,8 @@ class Recipe(BaseModel):
     """Regular expressions: layers whose node or weight name matches stay dense."""
     emit: Literal["hybrid", "dense"] = "hybrid"
     """`hybrid`: packed operators. `dense`: ordinary operators with zeros in place."""
+    one_file: bool = False
+    """Keep the weights inside model.onnx; otherwise those of a model over 4 MiB stand in a file beside it."""
     target: str | None = None
     """A hardware target (name, or YAML file), whose rewarded pattern is taken where none is given; `portable`: every
     planned layer is packed. By default this host, on which each layer is timed first: one that would not be faster
@@ -199,17 +202,36 @@ def options_without_paths(recipe: Recipe) -> dict[str, Any]:
     return recipe.model_dump(mode="json", exclude={*PATH_KEYS, *files, "most_blocks"})
 
 
+def input_files(recipe: Recipe) -> tuple[Path, ...]:
+    """Every path that the recipe names to be read."""
+    paths = [getattr(recipe, key) for key in PATH_KEYS if key != "output"]
+    names = [getattr(recipe, key) for key in NAME_OR_FILE_KEYS]
+    return (*(path for path in paths if isinstance(path, Path)), *(Path(name) for name in names if _names_file(name)))
+
+
 def recipe_text(recipe: Recipe) -> str:
-    """The recipe as YAML that repeats the run from any folder: paths are absolute, defaults are written out."""
-    options = recipe.model_dump(mode="json")
+    """The recipe as YAML that repeats the run, to stand in the recipe's output folder.
+
+    Paths are relative to that folder, so that all may be moved together, and defaults are written out. The folder
+    itself is left out: a second run shall not replace the recipe that it follows.
+    """
+    options = recipe.model_dump(mode="json", exclude={"output"})
     for key in PATH_KEYS:
         value = getattr(recipe, key)
-        if isinstance(value, Path):
-            options[key] = str(value.resolve())
+        if key in options and isinstance(value, Path):
+            options[key] = _relative(value, recipe.folder)
     for key in NAME_OR_FILE_KEYS:
         if _names_file(options[key]):
-            options[key] = str(Path(options[key]).resolve())
+            options[key] = _relative(Path(options[key]), recipe.folder)
     return yaml_text(options)
+
+
+def _relative(path: Path, folder: Path) -> str:
+    """`path` as seen from `folder`, with forward slashes; absolute where no way leads there (another drive)."""
+    try:
+        return Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix()
+    except ValueError:
+        return path.resolve().as_posix()
 
 
 def _names_file(text: object) -> bool:

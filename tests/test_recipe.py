@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from crisp_onnx.errors import CrispError
-from crisp_onnx.recipe import Recipe, make_recipe, merged, options_without_paths, read_recipe, recipe_text
+from crisp_onnx.recipe import Recipe, input_files, make_recipe, merged, options_without_paths, read_recipe, recipe_text
 
 GIVEN = {"model": Path("m.onnx"), "classes": (1, "cat"), "keep_dense": ("stem",)}
 
@@ -15,14 +15,27 @@ GIVEN = {"model": Path("m.onnx"), "classes": (1, "cat"), "keep_dense": ("stem",)
 def test_a_written_recipe_reads_back_as_the_same_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     recipe = make_recipe(GIVEN | {"sparsity": 0.9, "preprocess": "own.yaml", "output": Path("out")})
-    (tmp_path / "run.yaml").write_text(recipe_text(recipe))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "recipe.yaml").write_text(recipe_text(recipe))
     monkeypatch.chdir("/")
-    again = make_recipe(read_recipe(tmp_path / "run.yaml"))
-    assert again.model == tmp_path / "m.onnx"
-    assert again.preprocess == str(tmp_path / "own.yaml")
-    assert again.output == tmp_path / "out"
+    again = make_recipe(read_recipe(tmp_path / "out" / "recipe.yaml"))
+    assert again.model.resolve() == tmp_path / "m.onnx"
+    assert Path(again.preprocess).resolve() == tmp_path / "own.yaml"
+    assert again.output is None
     same = {"model", "preprocess", "output"}
     assert again.model_dump(exclude=same) == recipe.model_dump(exclude=same)
+
+
+def test_a_folder_with_model_and_result_may_be_moved(tmp_path, monkeypatch):
+    (tmp_path / "here" / "out").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    recipe = make_recipe(GIVEN | {"data": Path("images"), "output": Path("out"), "target": "own.yaml"})
+    (tmp_path / "here" / "out" / "recipe.yaml").write_text(recipe_text(recipe))
+    (tmp_path / "here").rename(tmp_path / "there")
+    again = make_recipe(read_recipe(tmp_path / "there" / "out" / "recipe.yaml"))
+    assert [path.resolve() for path in input_files(again)] == [
+        tmp_path / "there" / name for name in ("m.onnx", "images", "own.yaml")
+    ]
 
 
 def test_relative_paths_in_a_recipe_are_relative_to_it(tmp_path):
@@ -78,10 +91,11 @@ def test_budgets_on_a_target_are_above_0_and_alone(budget):
 def test_a_target_file_is_found_from_anywhere_and_stays_out_of_the_metadata(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     recipe = make_recipe(GIVEN | {"target": Path("mine.yaml"), "preprocess": "imagenet"})
-    (tmp_path / "run.yaml").write_text(recipe_text(recipe))
+    (tmp_path / "m-crisp").mkdir()
+    (tmp_path / "m-crisp" / "recipe.yaml").write_text(recipe_text(recipe))
     monkeypatch.chdir("/")
-    again = make_recipe(read_recipe(tmp_path / "run.yaml"))
-    assert again.target == str(tmp_path / "mine.yaml")
+    again = make_recipe(read_recipe(tmp_path / "m-crisp" / "recipe.yaml"))
+    assert Path(again.target).resolve() == tmp_path / "mine.yaml"
     assert not options_without_paths(again).keys() & {"target", "model", "output"}
     assert options_without_paths(again)["preprocess"] == "imagenet"
     named = make_recipe(GIVEN | {"target": "x86_avx512"})

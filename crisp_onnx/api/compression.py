@@ -4,36 +4,39 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from crisp_onnx.api.emit import emit, proof_inputs, prove
 from crisp_onnx.api.gains import find_gains
 from crisp_onnx.api.learn import learn
 from crisp_onnx.api.question import Question, read_question
+from crisp_onnx.api.results import ELSEWHERE, MODEL, deliver, results_in
 from crisp_onnx.api.steering import with_rewarded_pattern
 from crisp_onnx.api.stopwatch import Stopwatch
 from crisp_onnx.api.summarise import Outcome, summarise
-from crisp_onnx.api.workshop import move_into_place, workshop
+from crisp_onnx.api.workshop import workshop
 from crisp_onnx.data import Images, cut_names
 from crisp_onnx.data.pairs import Pair
 from crisp_onnx.errors import CrispError
 from crisp_onnx.format import DOMAIN
 from crisp_onnx.model import Model, load, save
 from crisp_onnx.reading import reason
-from crisp_onnx.recipe import Recipe, options_text, options_without_paths, recipe_text
-from crisp_onnx.report.page import page
-from crisp_onnx.report.schema import Report, to_json
+from crisp_onnx.recipe import Recipe, input_files, options_text, options_without_paths
+from crisp_onnx.report.schema import Report
 from crisp_onnx.runtime.evaluate import Comparison, compare_on, open_stock
 from crisp_onnx.runtime.latency import measure_files
 from crisp_onnx.runtime.library import load_library, require_isa
 from crisp_onnx.runtime.opening import runtime_text
 from crisp_onnx.task import Classification, stamped
+from crisp_onnx.writing import keep_inputs
 
 log = logging.getLogger(__name__)
 
-MODEL, REPORT, RECIPE, PAGE = "model.onnx", "report.json", "recipe.yaml", "report.html"
+T = TypeVar("T")
 
 
 def compress(recipe: Recipe, *, data: Iterable[Pair] | None = None, eval_data: Iterable[Pair] | None = None) -> Report:
@@ -58,6 +61,7 @@ def compress(recipe: Recipe, *, data: Iterable[Pair] | None = None, eval_data: I
         )
         told += asked.notes
         prepared, answers, judged = asked.prepared, asked.answers, asked.judged
+    keep_inputs(results_in(recipe.folder), (*source.data_files, *input_files(recipe)), ELSEWHERE)
     with workshop(recipe.folder) as bench:
         with watch("timing"):
             gains = find_gains(recipe, prepared, asked.planner, asked.rehearsed, bench)
@@ -70,36 +74,41 @@ def compress(recipe: Recipe, *, data: Iterable[Pair] | None = None, eval_data: I
             emitted = emit(learned.model, learned.plan, recipe, prepared, answers, timed=bool(gains.verdicts))
             emitted = replace(emitted, model=_stamped(emitted.model, recipe, asked, kept))
             written = bench / MODEL
-            bytes_written = save(emitted.model, written)
+            bytes_written = save(emitted.model, written, one_file=recipe.one_file)
         with watch("prove"):
             shown = learned.images if judged is None else judged
             equivalence = prove(emitted, written, proof_inputs(shown, prepared.source.input, asked.form.size))
+        # The model is finished and proven: from here on nothing that goes wrong may cost it.
         with watch("accuracy"):
-            comparison = _compared(recipe.model, written, (answers, kept), judged or learned.held_out)
+            tasks, seen = (answers, kept), judged or learned.held_out
+            comparison, unjudged = _tried(partial(_compared, recipe.model, written, tasks, seen))
         with watch("latency"):
-            timing = measure_files([recipe.model, written], prepared.source.input, size=asked.form.size)
+            files = [recipe.model, written]
+            timing, untimed = _tried(partial(measure_files, files, prepared.source.input, size=asked.form.size))
         outcome = Outcome(
-            recipe, prepared, asked.classes, learned, emitted, gains.verdicts, equivalence, comparison, timing,
-            runtime_text(written), planner, told, bytes_written, given=asked.images is not None,
+            recipe, prepared, asked.classes, learned, emitted, gains.verdicts, equivalence, comparison, unjudged,
+            timing, untimed, runtime_text(written), planner, told, bytes_written, given=asked.images is not None,
             evaluated=judged is not None,
         )  # fmt: skip
-        report = summarise(outcome, watch.seconds)
-        report = _write_about(report, recipe, bench)
-        move_into_place(bench, recipe.folder, last=MODEL, stale=(MODEL + ".data", PAGE))
-    return report
+        return deliver(partial(summarise, outcome, watch.seconds), recipe, bench)
 
 
 compress.__doc__ = f"{compress.__doc__}\n    A recipe holds, with these defaults:\n\n{options_text()}\n"
 
 
 def _check_input(recipe: Recipe, source: Model) -> None:
-    """Refuse what is compressed already, and an output folder in which a result would replace a file of the input."""
+    """Refuse what is compressed already."""
     if any(node.domain == DOMAIN for node in source.proto.graph.node):
         raise CrispError(f"{recipe.model} is compressed already. Compress the model that it was made from.")
-    results = {(recipe.folder / name).resolve() for name in (MODEL, MODEL + ".data", REPORT, RECIPE, PAGE)}
-    for file in (recipe.model, *source.data_files):
-        if file.resolve() in results:
-            raise CrispError(f"The result would overwrite {file}. Choose another folder with --output.")
+
+
+def _tried(measure: Callable[[], T]) -> tuple[T | None, str]:
+    """What was measured, or the reason why it could not be."""
+    try:
+        return measure(), ""
+    except Exception as error:
+        log.debug("not measured:", exc_info=True)
+        return None, str(error) if isinstance(error, CrispError) else reason(error)
 
 
 def _compared(
@@ -124,24 +133,3 @@ def _stamped(model: Model, recipe: Recipe, asked: Question, answers: Classificat
         **stamped(answers, asked.classes.names),
     }
     return model.with_metadata({**names, **entries}, without=stale)
-
-
-def _write_about(report: Report, recipe: Recipe, folder: Path) -> Report:
-    """Everything beside the model; the report says where the page had to be left out."""
-    obstacle = _write_page(report, folder / PAGE)
-    if obstacle:
-        report = report.model_copy(update={"notes": (*report.notes, f"{PAGE} is left out: {obstacle}")})
-    (folder / REPORT).write_text(to_json(report), encoding="utf-8")
-    (folder / RECIPE).write_text(recipe_text(recipe), encoding="utf-8")
-    return report
-
-
-def _write_page(report: Report, path: Path) -> str:
-    """Draw the page; the reason, where that is not possible: a page is never worth the run that it tells of."""
-    try:
-        path.write_text(page(report), encoding="utf-8")
-    except Exception as error:
-        log.debug("no page:", exc_info=True)
-        path.unlink(missing_ok=True)
-        return str(error) if isinstance(error, CrispError) else f"it could not be drawn ({reason(error)})."
-    return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,7 +111,9 @@ def prove(emitted: Emitted, path: Path, inputs: npt.NDArray[np.float32]) -> Equi
             more than ONNX Runtime's own rewriting changes that graph's answers; or the native kernels' by more than
             1e-4, as every layer of theirs adds in an order of its own.
     """
-    dense = path.with_name("masked-dense.onnx")
+    proof = path.with_name("proof")
+    proof.mkdir()
+    dense = proof / "masked-dense.onnx"
     save(emitted.masked, dense)
     names = [spec.name for spec in emitted.masked.outputs if np.issubdtype(spec.dtype, np.floating)]
     expected = numbers_of(open_stock(dense), inputs, names)
@@ -123,8 +126,7 @@ def prove(emitted: Emitted, path: Path, inputs: npt.NDArray[np.float32]) -> Equi
     rounding = 0.0
     if worst > TOLERANCE:
         rounding = worst_of(open_stock(dense, optimised=False))
-    dense.unlink()
-    dense.with_name(dense.name + ".data").unlink(missing_ok=True)
+    shutil.rmtree(proof)
     if worst > max(TOLERANCE, 2 * rounding):
         raise VerificationFailed(
             f"The written model differs from the masked dense graph by {worst:.1e} (relative; at most {TOLERANCE:g} is "

@@ -17,12 +17,14 @@ from crisp_onnx.lowering import Lowered, Target, load_target, lowered_path, read
 from crisp_onnx.lowering import lower as lower_model
 from crisp_onnx.lowering.dense_form import dense_form
 from crisp_onnx.lowering.describe import describe_target, summarize_target
-from crisp_onnx.model import DEFAULT_SIZE, Size, load, save, write_files
+from crisp_onnx.model import DEFAULT_SIZE, Size, load, save, weights_files, write_files
 from crisp_onnx.report.findings import Estimation, TargetList, TargetText
 from crisp_onnx.report.roofline import write_layer_bars, write_roofline
 from crisp_onnx.runtime.library import load_library
+from crisp_onnx.writing import keep_inputs, require_place
 
 FIND_SPARSITY = ("gpu", "npu")
+ANOTHER = "Choose another name for the result."
 
 
 def targets() -> TargetList:
@@ -55,6 +57,8 @@ def calibrate(output: Path, *, threads: int = 1, networks: int = NETWORKS, kerne
     """
     if output.suffix not in (".yaml", ".yml"):
         raise CrispError(f"Cannot write a target to {output}: its name must end in .yaml.")
+    keep_inputs([output], [kernels], ANOTHER)
+    require_place(output)
     found = run_calibration(output.stem, threads=threads, networks=networks, kernels=kernels or load_library().path)
     write_files({output: target_text(found).encode()})
     load_target(output)
@@ -83,8 +87,10 @@ def lower(
     lowered = lower_model(source, chosen, batch=batch, size=size, dtype=dtype)
     path = output or lowered_path(Path(model), chosen)
     dense = dense_form(source) if chosen.descriptor.kind in FIND_SPARSITY else None
+    beside = path.with_suffix(".onnx")
+    outputs = (path,) if dense is None else (path, beside, *weights_files(beside))
+    keep_inputs(outputs, (Path(model), *source.data_files, chosen.path), ANOTHER)
     if dense is not None:
-        beside = path.with_suffix(".onnx")
         save(dense, beside)
         note = f"{beside.name} holds the same weights in ordinary operators, for {chosen.name}'s own tools"
         lowered = lowered.model_copy(update={"notes": (*lowered.notes, note)})
@@ -111,6 +117,9 @@ def estimate(
         CrispError: a file cannot be read, or was lowered for another target.
     """
     chosen = load_target(target)
+    keep_inputs(plots, (Path(model), Path(against) if against else None, chosen.path), ANOTHER)
+    for path in plots:
+        require_place(path)
     found = _one(model, chosen, batch=batch, size=size, dtype=dtype)
     other = _one(against, chosen, batch=batch, size=size, dtype=dtype) if against is not None else None
     for path, write in zip(plots, (write_roofline, write_layer_bars), strict=False):

@@ -29,7 +29,8 @@ from crisp_onnx.runtime.profit import Verdict
 class Outcome:
     """Everything a run of `compress` has found.
 
-    `rehearsed`: verdicts on layers before training. `runtime`: what ran the compressed file in `timing`. `given`: there
+    `rehearsed`: verdicts on layers before training. `unjudged`, `untimed`: why there is no comparison or timing where
+    there should be. `runtime`: what ran the compressed file in `timing`. `given`: there
     were images to learn from. `evaluated`: the comparison is on the user's evaluation images.
     """
 
@@ -41,7 +42,9 @@ class Outcome:
     rehearsed: Mapping[str, Verdict]
     equivalence: schema.Equivalence
     comparison: Comparison | None
-    timing: Timing
+    unjudged: str
+    timing: Timing | None
+    untimed: str
     runtime: str
     planner: Planner
     notes: tuple[str, ...]
@@ -70,7 +73,9 @@ def summarise(outcome: Outcome, seconds: Mapping[str, float]) -> schema.Report:
             bytes_formula=formula_bytes(outcome.emitted.model, outcome.emitted.plan),
         ),
         equivalence=outcome.equivalence,
-        latency=schema.latency_entry(outcome.timing, threads=1, batch=1, runtime=outcome.runtime),
+        latency=None
+        if outcome.timing is None
+        else schema.latency_entry(outcome.timing, threads=1, batch=1, runtime=outcome.runtime),
         timings_s={stage: round(spent, 3) for stage, spent in seconds.items()},
         peak_memory_bytes=peak_memory_bytes(),
         layers=layer_entries(plan, outcome.emitted, outcome.rehearsed),
@@ -84,7 +89,7 @@ def summarise(outcome: Outcome, seconds: Mapping[str, float]) -> schema.Report:
             *outcome.prepared.notes,
             *outcome.learned.notes,
             *outcome.emitted.notes,
-            *_slower(recipe, outcome.timing),
+            *_speed_notes(outcome),
         ),
         versions=versions(),
         seed=recipe.seed,
@@ -120,11 +125,13 @@ def _budget(outcome: Outcome) -> schema.Budget:
     return schema.Budget(**asdict(planned))
 
 
-def _slower(recipe: Recipe, timing: Timing) -> tuple[str, ...]:
-    ratio = timing.ratios[1].median
+def _speed_notes(outcome: Outcome) -> tuple[str, ...]:
+    if outcome.timing is None:
+        return (f"Latency was not measured: {outcome.untimed}",)
+    ratio = outcome.timing.ratios[1].median
     if not slower(ratio):
         return ()
-    remedy = "Without --target, layers that lose are left dense." if recipe.target is not None else ""
+    remedy = "Without --target, layers that lose are left dense." if outcome.recipe.target is not None else ""
     return (f"The compressed model is slower than the dense one on this host: {ratio:.2f}x as fast. {remedy}".rstrip(),)
 
 
@@ -141,6 +148,8 @@ def _accuracy(outcome: Outcome) -> schema.Accuracy:
 
 
 def _why_unmeasured(outcome: Outcome) -> str:
+    if outcome.unjudged:
+        return outcome.unjudged
     if outcome.evaluated:
         return "the evaluation images have no labels"
     if outcome.learned.images is None or not outcome.given:

@@ -1,8 +1,11 @@
-"""Where results are made: a hidden folder beside their place, so that a failed run leaves nothing half-written."""
+"""Where results are made: a hidden folder in or beside their own, so that a failed run leaves nothing half-written."""
 
 from __future__ import annotations
 
 import errno
+import hashlib
+import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator, Sequence
@@ -10,7 +13,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from crisp_onnx.errors import CrispError
+from crisp_onnx.model.write import WEIGHTS
+from crisp_onnx.reading import shown
+from crisp_onnx.writing import HeldError, free, hold, locked, settle, switch, undisturbed
 
+_HIDDEN_NAME = re.compile(r"\.crisp-[0-9a-f]{8}")
 _WRITE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG})
 
 
@@ -18,56 +25,153 @@ _WRITE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
 def workshop(folder: Path) -> Iterator[Path]:
     """A hidden folder on the disk of `folder`, removed at the end whatever happens, with parents made for it.
 
+    One run at a time: others are kept out of `folder` until the end, and what killed ones left is cleared away.
+
     Raises:
-        CrispError: `folder` cannot be written, found out before the long stages; or the disk is full.
+        CrispError: `folder` cannot be written or another run writes to it, found out before the long stages; or the
+            disk is full.
     """
+    name = shown(str(folder))
+    folder = folder.resolve() if folder.name == ".." else folder.absolute()
     made: list[Path] = []  # each stands here before it is made: an interruption may come at any moment
     try:
         try:
-            bench = _home(folder, made) / f".crisp-{secrets.token_hex(4)}"
-            made.append(bench)
-            bench.mkdir(mode=0o700)
+            hidden, handle = _opened(folder, made)
+        except HeldError:
+            raise CrispError(
+                f"Another run is writing to {name}. Wait until it has ended, or choose another folder with --output."
+            ) from None
         except OSError as error:
             raise CrispError(
-                f"Cannot write to {folder}: {error.strerror}. Choose another folder with --output."
+                f"Cannot write to {name}: {error.strerror}. Choose another folder with --output."
             ) from error
         try:
-            yield bench
+            if handle is not None:
+                _clear(hidden, folder)
+            results = hidden if hidden.parent == folder else hidden / folder.name
+            results.mkdir(exist_ok=True)
+            yield results  # without its hidden part this path is that of the finished file
         except OSError as error:
             where = Path(str(error.filename)) if error.filename else None
-            if error.errno in _WRITE_ERRORS or where is None or bench in where.parents or folder in where.parents:
+            if error.errno in _WRITE_ERRORS or where is None or hidden in where.parents or folder in where.parents:
                 reason = error.strerror or error
-                raise CrispError(f"Cannot write to {folder}: {reason}. Free some space there.") from error
-            raise CrispError(f"Cannot read {where}: {error.strerror}.") from error
+                raise CrispError(f"Cannot write to {name}: {reason}. Free some space there.") from error
+            raise CrispError(f"Cannot read {shown(str(where))}: {error.strerror}.") from error
         finally:
-            shutil.rmtree(bench, ignore_errors=True)
+            shutil.rmtree(hidden, ignore_errors=True)
+            free(handle)
     finally:
         _remove(made)
 
 
-def move_into_place(bench: Path, folder: Path, *, last: str, stale: Sequence[str]) -> None:
-    """Put every finished file into the folder, `last` at the end; files in `stale` that this run did not make go."""
-    if folder.resolve() != bench.resolve().parent:
-        folder.mkdir(exist_ok=True)
-    fresh = {file.name for file in bench.iterdir()}
-    for name in sorted(fresh, key=lambda name: (name == last, name)):
-        (bench / name).replace(folder / name)
-    for name in set(stale) - fresh:
-        (folder / name).unlink(missing_ok=True)
+def move_into_place(bench: Path, folder: Path, *, last: str, stale: Sequence[str] = ()) -> tuple[str, ...]:
+    """Put every finished file into the folder in one step, and take away those in `stale` that this run did not make.
+
+    Weights files (`.data`), whose names tell their content, come before that step and go after it. Returns the names
+    of the finished files. `last`: the file that the others are about.
+
+    Raises:
+        OSError: the folder cannot be written; it holds what it held before.
+    """
+    fresh = tuple(sorted(file.name for file in bench.iterdir()))
+    with undisturbed():
+        if not _moved_whole(bench, folder):
+            with locked(folder):
+                _switched(bench, folder, fresh, [name for name in stale if name not in fresh], last)
+    return fresh
 
 
-def _home(folder: Path, made: list[Path]) -> Path:
-    """The folder itself where it exists, as it may be a mounted disk of its own; else its parent, made if need be."""
-    if folder.is_dir():
-        return folder
-    if folder.exists() or folder.is_symlink():
+def _opened(folder: Path, made: list[Path]) -> tuple[Path, int | None]:
+    """The hidden folder, and what holds it: the folder itself where it exists, as it may be a mounted disk of its own.
+
+    Its name follows from that of `folder`, so that two runs meet there.
+
+    Raises:
+        HeldError: another run is in there.
+        OSError: it cannot be made.
+    """
+    if not folder.is_dir() and os.path.lexists(folder):
         raise NotADirectoryError(errno.ENOTDIR, "it is a file, not a folder")
-    parent = folder.absolute().parent
-    missing = [path for path in (parent, *parent.parents) if not path.exists()]
-    for path in reversed(missing):
+    parent = folder if folder.is_dir() else folder.parent
+    for path in reversed([path for path in (parent, *parent.parents) if not path.exists()]):
         made.append(path)
-        path.mkdir()
-    return parent
+        with suppress(FileExistsError):  # another run was faster
+            path.mkdir()
+    beside = folder.parent / _hidden_name(folder.name)
+    hidden = beside if parent != folder else folder / _hidden_name("")
+    if hidden != beside and beside.is_dir():
+        with suppress(OSError):
+            free(hold(beside))  # a run that began when there was no folder yet
+    made.append(hidden)
+    handle = _held(hidden)
+    if handle is not None and hidden.stat().st_uid != os.geteuid():  # another user's, who could change what is in it
+        free(handle)
+        handle = None
+    if handle is None:  # without locks nobody knows who is alive: no meeting, and nothing is cleared
+        hidden = parent / f".crisp-{secrets.token_hex(4)}"
+        made.append(hidden)
+        hidden.mkdir(mode=0o700)
+    return hidden, handle
+
+
+def _held(hidden: Path) -> int | None:
+    while True:
+        with suppress(FileExistsError):
+            hidden.mkdir(mode=0o700)
+        try:
+            return hold(hidden)
+        except FileNotFoundError:  # its former holder took it away between both steps
+            continue
+
+
+def _hidden_name(name: str) -> str:
+    return f".crisp-{hashlib.sha256(os.fsencode(name)).hexdigest()[:8]}"
+
+
+def _clear(hidden: Path, folder: Path) -> None:
+    """Away with what runs that were killed have left: in the hidden folder, in others like it, and of a switch."""
+    for path in hidden.iterdir():
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    if hidden.parent != folder:
+        return
+    with locked(folder):
+        settle(folder)
+    for path in (folder.parent / _hidden_name(folder.name), *folder.iterdir()):
+        if path != hidden and _HIDDEN_NAME.fullmatch(path.name) and not path.is_symlink() and path.is_dir():
+            with suppress(OSError, HeldError):
+                handle = hold(path)
+                shutil.rmtree(path, ignore_errors=True)
+                free(handle)
+
+
+def _moved_whole(bench: Path, folder: Path) -> bool:
+    """Where no folder stands yet, the finished one is simply given its name."""
+    if os.path.lexists(folder):
+        return False
+    umask = os.umask(0)
+    os.umask(umask)
+    bench.chmod(0o777 & ~umask)
+    try:
+        bench.rename(folder)
+    except OSError:  # somebody made one meanwhile
+        return False
+    return True
+
+
+def _switched(bench: Path, folder: Path, fresh: Sequence[str], gone: Sequence[str], last: str) -> None:
+    weights = [name for name in fresh if name.endswith(WEIGHTS)]
+    new = [name for name in weights if not os.path.lexists(folder / name)]
+    bench.chmod(folder.stat().st_mode & 0o777)
+    try:
+        for name in weights:
+            (bench / name).replace(folder / name)
+        switch(bench, folder, gone=[name for name in gone if not name.endswith(WEIGHTS)], last=last)
+    except OSError:
+        for name in new:
+            (folder / name).unlink(missing_ok=True)
+        raise
+    for name in gone:
+        (folder / name).unlink(missing_ok=True)
 
 
 def _remove(made: Sequence[Path]) -> None:

@@ -6,7 +6,7 @@ from crisp_onnx.model.opset import upgrade
 from crisp_onnx.model.read import load
 from crisp_onnx.model.shapes import tensor_shapes, with_value_info
 from crisp_onnx.model.spec import DEFAULT_SIZE, Model, Size, TensorSpec, height_and_width
-from crisp_onnx.model.write import save, write_files
+from crisp_onnx.model.write import save, weights_files, write_files
 
 __all__ = [
     "DEFAULT_SIZE",
@@ -22,6 +22,7 @@ __all__ = [
     "tensor_shapes",
     "upgrade",
     "weight_layers",
+    "weights_files",
     "with_value_info",
     "write_files",
 ]

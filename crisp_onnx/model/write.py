@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from math import inf
 from pathlib import Path
 
 from onnx import TensorProto, numpy_helper
@@ -16,35 +19,51 @@ from crisp_onnx.model.spec import Model
 from crisp_onnx.model.tensors import tensor_bytes
 
 EXTERNAL_OVER_BYTES = 4 << 20
+ONE_FILE_BYTES = (2 << 30) - (1 << 20)  # what protobuf can hold, less room for the graph
 ALIGNMENT_BYTES = 64
+WEIGHTS = ".data"
+HASH_DIGITS = 12
 MOVED_OVER_BYTES = 1024
 
 
-def save(model: Model, path: Path) -> int:
+def save(model: Model, path: Path, *, one_file: bool = False) -> int:
     """Write the model; return the bytes of the file and its external data.
 
-    A model over 4 MiB keeps its tensors in `<name>.data`, each at a multiple of 64 bytes, so that ONNX Runtime maps
-    them and kernels read them in place. They are written one by one: a model over 2 GiB is like any other.
+    A model over 4 MiB keeps its tensors in `<name>.<hash>.data`, each at a multiple of 64 bytes, so that ONNX Runtime
+    maps them and kernels read them in place. They are written one by one: a model over 2 GiB is like any other. The
+    name follows from the content, so that no model ever stands beside weights that are not its own; the weights file
+    of a model that is replaced goes. `one_file`: only a model over 2 GiB, which no file may be, is written so.
 
     Raises:
         CrispError: the folder is missing, read-only or full.
     """
     proto, files = without_weights(model.proto), dict[Path, Iterable[bytes]]()
-    moved = list[TensorProto]()
-    data_path, end = path.with_name(path.name + ".data"), 0
-    large = sum(_bytes(tensor) for tensor in model.proto.graph.initializer) + proto.ByteSize() > EXTERNAL_OVER_BYTES
-    for tensor in model.proto.graph.initializer:
-        if not large or tensor.data_type == TensorProto.STRING or _bytes(tensor) < MOVED_OVER_BYTES:
+    tensors = list(model.proto.graph.initializer)
+    limit = ONE_FILE_BYTES if one_file else EXTERNAL_OVER_BYTES
+    least = MOVED_OVER_BYTES if sum(map(_bytes, tensors)) + proto.ByteSize() > limit else inf
+    moved = [tensor for tensor in tensors if _bytes(tensor) >= least]
+    data_path, end = path.with_name(f"{path.name}.{_digest(_aligned(moved))}{WEIGHTS}"), 0
+    for tensor in tensors:
+        if _bytes(tensor) < least:
             proto.graph.initializer.append(tensor)
             continue
-        moved.append(tensor)
         start = end + -end % ALIGNMENT_BYTES
         end = start + _bytes(tensor)
         proto.graph.initializer.append(_elsewhere(tensor, data_path.name, start, _bytes(tensor)))
     if moved:
         files[data_path] = _aligned(moved)
     files[path] = (proto.SerializeToString(),)
-    return write_files(files)
+    written = write_files(files)
+    for former in weights_files(path):
+        if former not in files:
+            former.unlink(missing_ok=True)
+    return written
+
+
+def weights_files(path: Path) -> list[Path]:
+    """The files beside the model `path` that `save` may have written for it."""
+    name = re.compile(rf"{re.escape(path.name)}\.[0-9a-f]{{{HASH_DIGITS}}}{re.escape(WEIGHTS)}")
+    return [file for file in path.parent.iterdir() if name.fullmatch(file.name)]
 
 
 def write_files(files: Mapping[Path, bytes | Iterable[bytes]]) -> int:
@@ -89,6 +108,13 @@ def _umask() -> int:
 
 def _bytes(tensor: TensorProto) -> int:
     return 0 if tensor.data_type == TensorProto.STRING else tensor_bytes(tensor, f"Tensor {tensor.name!r}")
+
+
+def _digest(pieces: Iterable[bytes]) -> str:
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(piece)
+    return digest.hexdigest()[:HASH_DIGITS]
 
 
 def _aligned(tensors: Iterable[TensorProto]) -> Iterator[bytes]:

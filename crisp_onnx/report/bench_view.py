@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import RenderableType
 from rich.text import Text
 
-from crisp_onnx.report.table import rows_table
+from crisp_onnx.report.table import line, rows_table
 from crisp_onnx.runtime.bench import Bench, BenchSetting
 from crisp_onnx.runtime.layer_bench import LayerBench, LayerComparison
 
@@ -32,10 +32,10 @@ def bench_view(found: Bench) -> tuple[RenderableType, ...]:
     title = f"{found.model.name} against {found.against}"
     shown: list[RenderableType] = [
         rows_table(title, columns, settings, right=tuple(range(len(columns)))),
-        Text(f"Model: {found.runtime}. Against: {found.against_runtime}."),
+        line(f"Model: {found.runtime}. Against: {found.against_runtime}."),
     ]
     shown += [
-        Text(f"{setting_text(comparison.threads, comparison.batch)}: {comparison.timing.note}")
+        line(f"{setting_text(comparison.threads, comparison.batch)}: {comparison.timing.note}")
         for comparison in found.comparisons
         if comparison.timing.noisy
     ]
@@ -55,7 +55,7 @@ def worst_layers(layers: tuple[LayerComparison, ...]) -> str:
 
 def _layer_view(found: LayerBench) -> tuple[RenderableType, ...]:
     if found.obstacle:
-        return Text(), Text(f"No layer was measured alone. {found.obstacle}")
+        return Text(), line(f"No layer was measured alone. {found.obstacle}")
     rows = []
     for layer in found.layers:
         verdict = layer.verdict
@@ -65,7 +65,7 @@ def _layer_view(found: LayerBench) -> tuple[RenderableType, ...]:
         rows.append((layer.node, layer.kernel, *(f"{ms:.3f}" for ms in times), f"{verdict.speedup:.2f}{noise}"))
     title = f"Layers alone, {setting_text(found.threads, found.batch)}"
     heads = ("layer", "kernel", "dense, ms", "sparse, ms", "conversions, ms", "times faster")
-    return Text(), rows_table(title, heads, rows, right=(2, 3, 4, 5)), Text(worst_layers(found.layers))
+    return Text(), rows_table(title, heads, rows, right=(2, 3, 4, 5)), line(worst_layers(found.layers))
 
 
 def _ways(comparison: BenchSetting) -> str:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from crisp_onnx.errors import CrispError
+from crisp_onnx.reading import shown
 from crisp_onnx.report.interval import wilson
 from crisp_onnx.report.schema import Report
 from crisp_onnx.report.wording import count_text
@@ -141,4 +142,5 @@ def _outputs(field: str) -> str:
 
 
 def _short(name: str) -> str:
+    name = shown(name)
     return name if len(name) <= NAME_LENGTH else f"...{name[3 - NAME_LENGTH :]}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from pathlib import Path
 
 from crisp_onnx.errors import CrispError
@@ -12,6 +11,7 @@ from crisp_onnx.reading import shown
 from crisp_onnx.report.bench_view import setting_text
 from crisp_onnx.runtime.bench import Bench
 from crisp_onnx.runtime.library import load_library
+from crisp_onnx.writing import require_place
 
 FORMATS = (".svg", ".png")
 ROW_INCHES = 0.4
@@ -27,8 +27,7 @@ def require_plot(path: Path) -> None:
     """
     if path.suffix.lower() not in FORMATS:
         raise CrispError(f"{path} is neither .svg nor .png, the formats that a plot is written in.")
-    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise CrispError(f"Cannot write {path}: its folder is missing or read-only, or it is a folder itself.")
+    require_place(path)
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:

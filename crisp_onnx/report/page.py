@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from html import escape
+import html
 from importlib import resources
 from pathlib import PurePath
 from string import Template
 
+from crisp_onnx.reading import shown
 from crisp_onnx.report.charts import accuracy_chart, layer_chart
 from crisp_onnx.report.rows import Rows, before_after_rows, layer_rows, note_sentences
 from crisp_onnx.report.schema import Report
@@ -24,18 +25,23 @@ def page(report: Report) -> str:
     template = resources.files("crisp_onnx.report").joinpath("page.html").read_text(encoding="utf-8")
     count = len(report.classes)
     title = f"{PurePath(report.source.path).name} for {count} {'class' if count == 1 else 'classes'}"
-    accuracy = accuracy_chart(report) or f"<p>{escape(NOT_MEASURED.capitalize())}: {escape(report.accuracy.reason)}</p>"
+    accuracy = accuracy_chart(report) or f"<p>{_text(NOT_MEASURED.capitalize())}: {_text(report.accuracy.reason)}</p>"
     return Template(template).substitute(
-        title=escape(title),
-        classes=escape(_classes(report)),
+        title=_text(title),
+        classes=_text(_classes(report)),
         tiles="".join(_tile(figure, meaning) for figure, meaning in _headlines(report)),
         before_after=_table(before_after_rows(report)),
-        notes="".join(f"<li>{escape(sentence)}</li>" for sentence in note_sentences(report)),
+        notes="".join(f"<li>{_text(sentence)}</li>" for sentence in note_sentences(report)),
         accuracy=accuracy,
         layer_chart=layer_chart(report),
         layers=_table(layer_rows(report)),
         details=_table(_details(report)),
     )
+
+
+def _text(text: str) -> str:
+    """Any text, ours or foreign, as it stands on the page."""
+    return html.escape(shown(text))
 
 
 def _headlines(report: Report) -> list[tuple[str, str]]:
@@ -92,7 +98,7 @@ def _classes(report: Report) -> str:
 
 
 def _tile(figure: str, meaning: str) -> str:
-    return f'<div class="tile"><b>{escape(figure)}</b>{escape(meaning)}</div>'
+    return f'<div class="tile"><b>{_text(figure)}</b>{_text(meaning)}</div>'
 
 
 def _table(rows: Rows) -> str:
@@ -106,4 +112,4 @@ def _table(rows: Rows) -> str:
 
 def _cell(tag: str, number: int, text: str, rows: Rows) -> str:
     figure = ' class="figure"' if number in rows.right else ""
-    return f"<{tag}{figure}>{escape(text)}</{tag}>"
+    return f"<{tag}{figure}>{_text(text)}</{tag}>"

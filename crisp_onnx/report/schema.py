@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from crisp_onnx.errors import CrispError
+from crisp_onnx.reading import shown
 
 if TYPE_CHECKING:
     from crisp_onnx.runtime.latency import Timing
 
+_NO_UNICODE = re.compile("[\ud800-\udfff]")  # bytes of file names as Python carries them
 VERSION: Literal["crisp-report/1"] = "crisp-report/1"
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -198,7 +201,10 @@ class Source(Part):
 
 
 class Report(Part):
-    """One run of `compress`. Shares lie between 0 and 1; units stand in the names."""
+    """One run of `compress`. Shares lie between 0 and 1; units stand in the names.
+
+    `files`: names of what the run wrote, all in one folder.
+    """
 
     model_config = ConfigDict(title=VERSION)
 
@@ -219,11 +225,18 @@ class Report(Part):
     notes: tuple[str, ...] = ()
     versions: dict[str, str]
     seed: int
+    files: tuple[str, ...] = ()
 
 
 def to_json(report: Report) -> str:
     """The report as an indented JSON document that ends in a newline."""
-    return report.model_dump_json(by_alias=True, indent=2) + "\n"
+    return json_text(report.model_dump(mode="json", by_alias=True))
+
+
+def json_text(document: Any) -> str:
+    """Plain data as an indented JSON document in Unicode that ends in a newline, whatever is in its texts."""
+    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    return _NO_UNICODE.sub(lambda found: shown(found[0]).replace("\\", r"\\"), text)
 
 
 def from_json(text: str) -> Report:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TextIO
 
 from rich import box
@@ -12,10 +12,21 @@ from rich.console import Console, Group, JustifyMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from crisp_onnx.reading import shown
 from crisp_onnx.report.rows import Rows, before_after_rows, layer_rows, note_sentences
 from crisp_onnx.report.schema import Report
 
 PLAIN_WIDTH = 10_000
+
+
+def line(text: str) -> Text:
+    """A line of any text, ours or foreign, that cannot steer a terminal: every view prints through this."""
+    return Text(shown(text))
+
+
+def lines(sentences: Iterable[str]) -> tuple[Text, ...]:
+    """A line each."""
+    return tuple(map(line, sentences))
 
 
 def rows_table(
@@ -23,16 +34,18 @@ def rows_table(
 ) -> Table:
     """A table of any rows, a cell per column; `None` is an empty cell. Columns in `right` hold figures.
 
-    Cells are text as it stands: a layer named `[bold]` is printed so.
+    Title and cells are text as it stands: a layer named `[bold]` is printed so, and what does not print as escapes.
     """
-    table = Table(title=title or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    table = Table(title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    if title:
+        table.title = Text(shown(title), no_wrap=True, overflow="ignore")  # it may be longer than the rows
     table.show_edge = table.pad_edge = False
     table.padding = (0, 1, 0, 0)
     for number, column in enumerate(columns):
         justify: JustifyMethod = "right" if number in right else "left"
-        table.add_column(Text(column), justify=justify, overflow="fold", no_wrap=number in right)
+        table.add_column(line(column), justify=justify, overflow="fold", no_wrap=number in right)
     for row in rows:
-        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+        table.add_row(*(line("" if cell is None else str(cell)) for cell in row))
     return table
 
 
@@ -48,7 +61,7 @@ def layer_table(report: Report) -> Table:
 
 def notes(report: Report) -> RenderableType:
     """The report's notes, one a line."""
-    return Group(*(Text(f"- {sentence}") for sentence in note_sentences(report)))
+    return Group(*(line(f"- {sentence}") for sentence in note_sentences(report)))
 
 
 def summary(report: Report, *, layers: bool = False) -> RenderableType:
@@ -65,7 +78,9 @@ def show(*parts: RenderableType, file: TextIO | None = None) -> None:
         for part in parts:
             console.print(part)
         return
-    plain = Console(file=io.StringIO(), highlight=False, color_system=None, width=PLAIN_WIDTH)
+    # The encoding tells rich whether lines can be drawn or must be made of hyphens.
+    page = io.TextIOWrapper(io.BytesIO(), encoding=getattr(file, "encoding", None) or "utf-8")
+    plain = Console(file=page, highlight=False, color_system=None, width=PLAIN_WIDTH)
     for part in parts:
         with plain.capture() as capture:
             plain.print(part)

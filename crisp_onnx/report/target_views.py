@@ -11,7 +11,7 @@ from crisp_onnx.cost import Estimate, Variant
 from crisp_onnx.cost.calibrate.write import Calibrated
 from crisp_onnx.lowering import Lowered
 from crisp_onnx.report.findings import Estimation, TargetList, TargetText
-from crisp_onnx.report.table import rows_table
+from crisp_onnx.report.table import lines, rows_table
 from crisp_onnx.report.wording import count_text, size_text
 
 View = tuple[RenderableType, ...]
@@ -38,7 +38,7 @@ def targets_view(found: TargetList) -> View:
 
 def target_view(found: TargetText) -> View:
     """Sentence by sentence."""
-    return tuple(Text(line) for line in (*found.lines, f"File: {found.path}"))
+    return lines((*found.lines, f"File: {found.path}"))
 
 
 def calibration_view(found: Calibrated) -> View:
@@ -55,13 +55,13 @@ def calibration_view(found: Calibrated) -> View:
     ]
     columns = ("kind of layer", "measured", "median error", "fixed us", "1e9 MAC/s")
     accuracy = found.accuracy
-    lines = (
+    sentences = (
         f"{found.machine.cpu}, {found.threads} threads, ONNX Runtime {found.onnxruntime}: "
         f"{found.bandwidth_bytes_s / 1e9:.3g} GB/s read.",
         f"On {accuracy.layers_held_out} layers it was not fitted on: median error "
         f"{accuracy.median_error_percent:.1f} %, 90th percentile {accuracy.p90_error_percent:.1f} %.",
     )
-    return (rows_table("", columns, rows, right=(1, 2, 3, 4)), Text(), *(Text(line) for line in lines))
+    return (rows_table("", columns, rows, right=(1, 2, 3, 4)), Text(), *lines(sentences))
 
 
 def lowered_view(lowered: Lowered, path: Path) -> View:
@@ -75,8 +75,8 @@ def lowered_view(lowered: Lowered, path: Path) -> View:
         rows.append((op.name, op.op, shape, op.pattern.name, op.seen.reason, stored, size_text(moved)))
     columns = ("operator", "op", "g x M x K x N", "pattern", "as the target sees it", "weights", "DRAM")
     table = rows_table(f"{lowered.model.file} on {lowered.target}, {lowered.dtype}", columns, rows, right=(5, 6))
-    lines = (*lowered.notes, f"Written to {path}.")
-    return (table, Text(), *(Text(line) for line in lines))
+    sentences = (*lowered.notes, f"Written to {path}.")
+    return (table, Text(), *lines(sentences))
 
 
 def estimate_view(found: Estimation) -> View:
@@ -85,7 +85,7 @@ def estimate_view(found: Estimation) -> View:
     parts: list[RenderableType] = [_variants(one), Text(), _layers(one), Text()]
     slowest = ", ".join(f"{count} {name}" for name, count in sorted(one.bounds.items(), key=lambda item: -item[1]))
     amdahl = one.amdahl
-    lines = [
+    sentences = [
         f"Layers by what limits them: {slowest}.",
         f"Left dense: {len(amdahl.left_dense)} of {len(one.layers)} operators, {100 * amdahl.left_dense_share:.1f} % "
         f"of the time; with all others free the model would be {_times(amdahl.ceiling)} as fast as dense, "
@@ -94,14 +94,14 @@ def estimate_view(found: Estimation) -> View:
         *one.notes,
     ]
     if found.against is not None and found.speedup is not None:
-        lines.append(
+        sentences.append(
             f"Against {found.against.model} on the same target: {_ms(found.against.as_is.latency_ms)}, "
             f"{found.speedup:.3g} times as long."
         )
     for leaf in one.leaned_on:
         q = leaf.quantity
-        lines.append(f"Leaned on {q.prov} {leaf.key} = {q.value:g} {q.unit} ({q.ref}).")
-    return (*parts, *(Text(line) for line in lines))
+        sentences.append(f"Leaned on {q.prov} {leaf.key} = {q.value:g} {q.unit} ({q.ref}).")
+    return (*parts, *lines(sentences))
 
 
 def _variants(one: Estimate) -> RenderableType:

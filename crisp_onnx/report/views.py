@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,8 @@ from rich.text import Text
 
 from crisp_onnx.report.doctor import DoctorReport
 from crisp_onnx.report.findings import Check, Inspection, Verification
-from crisp_onnx.report.table import rows_table
+from crisp_onnx.report.schema import json_text
+from crisp_onnx.report.table import line, lines, rows_table
 from crisp_onnx.report.wording import count_text, milliseconds_text, shape_text, share_text, size_text
 
 View = tuple[RenderableType, ...]
@@ -48,18 +48,18 @@ def check_view(found: Check) -> View:
         right=(0,),
     )
     operators = ", ".join(f"{count} {name}" for name, count in found.operators.items())
-    lines = [
+    sentences = [
         f"Operators (opset {found.opset}): {operators}.",
         f"Prunable: {share_text(found.prunable_weights)} of the weights, "
         f"{share_text(found.prunable_macs)} of the MACs.",
     ]
     if found.missing:
-        lines.append(
+        sentences.append(
             "No bridge to torch for "
             + ", ".join(f"{name} ({count} nodes)" for name, count in found.missing.items())
             + ": compress would refuse this model."
         )
-    return (layers, Text(), *((groups, Text()) if shared else ()), *_lines([*lines, *found.notes]))
+    return (layers, Text(), *((groups, Text()) if shared else ()), *lines([*sentences, *found.notes]))
 
 
 def inspect_view(found: Inspection) -> View:
@@ -84,12 +84,12 @@ def inspect_view(found: Inspection) -> View:
         right=(5, 6, 7),
     )
     ratio = found.file_bytes / found.formula_bytes
-    lines = (
+    sentences = (
         f"Every N:M group, block row and tensor shape was recounted: all {len(rows)} layers are as they say.",
         f"File {size_text(found.file_bytes)}; formula plus dense tensors {size_text(found.formula_bytes)} "
         f"({100 * (ratio - 1):+.1f} % for the graph itself).",
     )
-    return (table, Text(), *_lines(lines))
+    return (table, Text(), *lines(sentences))
 
 
 def verify_view(found: Verification) -> View:
@@ -107,24 +107,24 @@ def verify_view(found: Verification) -> View:
             rows.append((name, share_text(a / n, n), share_text(b / n, n)))
         rows.append(("images on which both agree", "", share_text(found.comparison.agreement / n, n)))
     table = rows_table("", ("", "original", "compressed"), rows, right=(1, 2))
-    lines = (
+    sentences = (
         f"Worst difference of the logits on seeded inputs: {found.worst_relative:.3g} of the largest.",
         f"The compressed file's latency is that of {found.runtime}.",
         *found.notes,
     )
-    return (table, Text(), *_lines(lines))
+    return (table, Text(), *lines(sentences))
 
 
 def doctor_view(found: DoctorReport) -> View:
     """A row per finding."""
     rows = [(f.name, f.state, f.found, f.remedy) for f in found.findings]
     ready = "Ready." if found.ready else "Not ready: see the rows that are not ok."
-    return (rows_table("", ("what", "state", "found", "what to do"), rows), Text(), Text(ready))
+    return (rows_table("", ("what", "state", "found", "what to do"), rows), Text(), line(ready))
 
 
 def document(found: object) -> str:
     """Any result as one JSON document; numbers that are not finite become null."""
-    return json.dumps(_plain(found), indent=2) + "\n"
+    return json_text(_plain(found))
 
 
 def _plain(value: Any) -> Any:
@@ -145,10 +145,6 @@ def _scalar(value: Any) -> Any:
     if isinstance(value, float) and not np.isfinite(value):
         return None
     return str(value) if isinstance(value, Path) else value
-
-
-def _lines(sentences: list[str] | tuple[str, ...]) -> tuple[Text, ...]:
-    return tuple(Text(sentence) for sentence in sentences)
 
 
 def _listed(names: tuple[str, ...], limit: int = 4) -> str:

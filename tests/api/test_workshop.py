@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import os
+import signal
 from pathlib import Path
 
 import pytest
 
 from crisp_onnx.api.workshop import move_into_place, workshop
 from crisp_onnx.errors import CrispError
+from crisp_onnx.writing import HIDDEN
 
 
 def test_results_appear_together_at_the_end(tmp_path):
@@ -91,3 +94,97 @@ def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path, kind):
     with pytest.raises(CrispError, match="it is a file, not a folder"), workshop(out):
         pass
     assert out.is_symlink() or out.read_text() == "mine"
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_second_run_into_the_same_folder_is_refused_and_disturbs_nothing(tmp_path, exists):
+    out = tmp_path / "out"
+    if exists:
+        out.mkdir()
+    with workshop(out) as bench:
+        (bench / "model").write_text("1")
+        with (
+            pytest.raises(CrispError, match=r"Another run is writing to .*out\. Wait until it has ended"),
+            workshop(out),
+        ):
+            pass
+        assert (bench / "model").read_text() == "1"
+        with workshop(tmp_path / "other"):  # beside it there is room
+            pass
+        move_into_place(bench, out, last="model")
+    with workshop(out):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_run_that_began_before_the_folder_was_there_keeps_others_out_of_it(tmp_path):
+    out = tmp_path / "out"
+    with workshop(out):
+        out.mkdir()
+        with pytest.raises(CrispError, match="Another run is writing"), workshop(out):
+            pass
+
+
+def test_what_killed_runs_left_is_cleared_away_by_the_next(tmp_path):
+    out = tmp_path / "out"
+    for place in (out, None):
+        child = os.fork()
+        if not child:
+            with workshop(out) as bench:
+                (bench / "half").mkdir()
+                (bench / "model").write_text("half")
+                os._exit(9)
+        os.waitpid(child, 0)
+        assert any(path.name == "half" for path in tmp_path.rglob("*"))
+        if place:
+            out.mkdir()
+            (out / "mine").write_text("mine")
+    (out / ".crisp-0123abcd" / "x").mkdir(parents=True)  # as an older version named them
+    (out / ".crisp-mine").mkdir()
+    (out / ".crisp-switch" / "old").mkdir(parents=True)
+    (out / ".crisp-switch" / "old" / "report").write_text("old")
+    (out / ".crisp-switch" / "now").symlink_to("old")
+    (out / "report").symlink_to(".crisp-switch/now/report")
+    with workshop(out) as bench:
+        assert list(bench.iterdir()) == []
+        assert (out / "report").read_text() == "old"
+    assert sorted(path.name for path in out.iterdir()) == [".crisp-mine", "mine", "report"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_living_run_elsewhere_keeps_its_folder_of_the_same_kind(tmp_path):
+    with workshop(tmp_path / "inner") as bench, workshop(tmp_path) as outer:
+        assert bench.exists()
+        assert outer != bench
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_locks_runs_take_folders_of_their_own_and_clear_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr("crisp_onnx.api.workshop.hold", lambda folder: None)
+    (tmp_path / ".crisp-0123abcd").mkdir()
+    with workshop(tmp_path) as one, workshop(tmp_path) as other:
+        assert one != other
+    assert [path.name for path in tmp_path.iterdir()] == [".crisp-0123abcd"]
+
+
+def test_the_path_of_an_unfinished_file_less_its_hidden_part_is_that_of_the_finished_one(tmp_path):
+    (tmp_path / "there").mkdir()
+    for out in (tmp_path / "there", tmp_path / "not there"):
+        with workshop(out) as bench:
+            assert HIDDEN.sub("", f"{bench}/model.onnx") == f"{out}/model.onnx"
+
+
+def test_a_signal_during_the_switch_waits_for_its_end(tmp_path, monkeypatch):
+    def interrupted(path: Path, target: Path) -> Path:
+        signal.raise_signal(signal.SIGINT)
+        return rename(path, target)
+
+    rename = Path.rename
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "model").write_text("old")
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt), workshop(out) as bench:
+        (bench / "model").write_text("new")
+        move_into_place(bench, out, last="model")
+    assert {path.name: path.read_text() for path in out.iterdir()} == {"model": "new"}

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -54,3 +55,34 @@ def test_a_reader_that_closes_the_pipe_gets_no_traceback(workplace):
     os.close(write)
     assert "Traceback" not in process.stderr
     assert process.stderr == ""
+
+
+SLOW_TO_STOP = """
+import sys, time
+from crisp_onnx import cli
+@cli.cli.command("wait")
+def wait():
+    try:
+        print("ready", flush=True)
+        time.sleep(60)
+    finally:
+        time.sleep(0.3)
+        print("cleared away", flush=True)
+cli.main()
+"""
+
+
+@pytest.mark.parametrize("sent", [(signal.SIGINT,) * 20, (signal.SIGTERM, *(signal.SIGINT,) * 20)])
+def test_however_often_it_is_interrupted_it_clears_away_and_shows_no_traceback(sent):
+    for _ in range(3):
+        process = subprocess.Popen(
+            [sys.executable, "-c", SLOW_TO_STOP, "wait"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert process.stdout.readline() == "ready\n"
+        for number in sent:
+            process.send_signal(number)
+            time.sleep(0.03)
+        out, err = process.communicate(timeout=30)
+        assert out == "cleared away\n"
+        assert "Traceback" not in err
+        assert process.returncode == 128 + sent[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 
 import numpy as np
 import onnx
@@ -11,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from crisp_onnx.errors import CrispError
-from crisp_onnx.model import load, save, write_files
+from crisp_onnx.model import Model, load, save, weights_files, write_files
 from crisp_onnx.model.write import ALIGNMENT_BYTES
 
 SMALL = "(float[N,4] x) => (float[N,4] y) <float[4,4] w> { y = MatMul(x, w) }"
@@ -41,7 +42,7 @@ def test_a_large_model_keeps_its_tensors_beside_it_at_multiples_of_64_bytes(mode
             info = {entry.key: entry.value for entry in tensor.external_data}
             outside[tensor.name] = info
             assert int(info["offset"]) % ALIGNMENT_BYTES == 0
-            assert info["location"] == "m.onnx.data"
+            assert re.fullmatch(r"m\.onnx\.[0-9a-f]{12}\.data", info["location"])
             assert not tensor.raw_data
     assert set(outside) == {"w", "v", "b"}
     onnx.checker.check_model(str(path), full_check=True)
@@ -56,8 +57,37 @@ def test_a_model_read_from_external_data_is_written_whole_again(model_of, tmp_pa
     save(model_of(LARGE), tmp_path / "m.onnx")
     (tmp_path / "other").mkdir()
     save(load(tmp_path / "m.onnx"), tmp_path / "other" / "n.onnx")
-    assert sorted(f.name for f in (tmp_path / "other").iterdir()) == ["n.onnx", "n.onnx.data"]
+    assert len(list((tmp_path / "other").iterdir())) == 2
     assert load(tmp_path / "other" / "n.onnx").outputs[0].shape == (None, 997)
+
+
+def test_weights_are_named_by_their_content_and_go_with_their_model(model_of, tmp_path):
+    path, other = tmp_path / "m.onnx", tmp_path / "m.onnx.2.data"
+    other.write_text("of another tool")
+    save(model_of(LARGE), path)
+    first = weights_files(path)
+    save(model_of(LARGE), path)
+    assert weights_files(path) == first
+    changed = model_of(LARGE).proto
+    changed.graph.initializer[0].raw_data = bytes(len(changed.graph.initializer[0].raw_data))
+    save(Model(changed, path, ""), path)
+    assert weights_files(path) != first
+    save(model_of(SMALL), path)
+    assert sorted(tmp_path.iterdir()) == [path, other]
+
+
+def test_one_file_holds_a_large_model_where_that_is_asked_for(model_of, tmp_path, answers):
+    model = model_of(LARGE)
+    save(model, tmp_path / "m.onnx", one_file=True)
+    assert [file.name for file in tmp_path.iterdir()] == ["m.onnx"]
+    x = np.ones((2, 999), np.float32)
+    assert np.array_equal(answers(tmp_path / "m.onnx", x)[0], answers(model, x)[0])
+
+
+def test_no_file_is_asked_to_hold_more_than_two_gibibytes(model_of, tmp_path, monkeypatch):
+    monkeypatch.setattr("crisp_onnx.model.write.ONE_FILE_BYTES", 1000)
+    save(model_of(LARGE), tmp_path / "m.onnx", one_file=True)
+    assert len(weights_files(tmp_path / "m.onnx")) == 1
 
 
 @pytest.mark.parametrize("kind", [TensorProto.INT4, TensorProto.BFLOAT16, TensorProto.FLOAT16, TensorProto.INT8])
@@ -76,7 +106,7 @@ def test_numbers_of_every_width_survive_outside_the_file(tmp_path, kind, monkeyp
     (tmp_path / "in.onnx").write_bytes(proto.SerializeToString())
     model = load(tmp_path / "in.onnx")
     save(model, tmp_path / "out.onnx")
-    assert (tmp_path / "out.onnx.data").stat().st_size == 4096 * {22: 1, 16: 4, 10: 4, 3: 2}[kind] // 2
+    assert weights_files(tmp_path / "out.onnx")[0].stat().st_size == 4096 * {22: 1, 16: 4, 10: 4, 3: 2}[kind] // 2
     back = numpy_helper.to_array(load(tmp_path / "out.onnx").proto.graph.initializer[0])
     assert np.array_equal(back.astype(np.float32), values.astype(np.float32))
 

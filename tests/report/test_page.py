@@ -66,6 +66,23 @@ def test_names_are_escaped(report: Report) -> None:
     assert "&lt;b onclick" in text
 
 
+@pytest.mark.parametrize("name", ["\x1b]0;owned\x07", "\udce9", "\u202egpj.exe", "$\\foo$", "a\nb", "x" * 300])
+def test_any_name_stands_on_the_page_as_printable_text(report: Report, name: str) -> None:
+    from crisp_onnx.report.page import page
+
+    named = report.model_copy(
+        update={
+            "layers": tuple(layer.model_copy(update={"name": name, "reason": name}) for layer in report.layers),
+            "classes": tuple(entry.model_copy(update={"name": name}) for entry in report.classes),
+            "source": report.source.model_copy(update={"path": name}),
+            "notes": (name,),
+        }
+    )
+    text = page(named)
+    assert text.replace("\n", "").isprintable()
+    text.encode()
+
+
 def test_the_same_report_gives_the_same_page(report: Report) -> None:
     from crisp_onnx.report.page import page
 

@@ -82,3 +82,10 @@ def test_a_sparse_layer_needs_its_pattern_and_a_dense_one_its_reason(report: Rep
 def test_what_is_not_a_report_is_one_clear_error(text: str) -> None:
     with pytest.raises(CrispError, match=r"not a crisp-report/1 report: .*crisp-onnx compress"):
         from_json(text)
+
+
+@pytest.mark.parametrize("name", ["caf\xe9 \udce9", "\ud800", '\x1b[31m "quoted" \\ \n'])
+def test_any_name_survives_as_json_what_is_no_unicode_as_escapes(report: Report, name: str) -> None:
+    text = to_json(report.model_copy(update={"notes": (name,)}))
+    assert from_json(text).notes[0] == name.replace("\udce9", "\\xe9").replace("\ud800", "\\ud800")
+    text.encode()

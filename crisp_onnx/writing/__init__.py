@@ -1,0 +1,25 @@
+"""What every writer of results shares: inputs are kept, one writer at a time, and a folder switched in one step."""
+
+import re
+
+from crisp_onnx.writing.guard import keep_inputs, require_place
+from crisp_onnx.writing.locks import HeldError, free, hold, locked
+from crisp_onnx.writing.signals import undisturbed
+from crisp_onnx.writing.switching import SWITCH, settle, switch, synced
+
+HIDDEN = re.compile(r"\.crisp-[0-9a-f]{8}/")  # what a path of an unfinished file has more than that of the finished one
+
+__all__ = [
+    "HIDDEN",
+    "SWITCH",
+    "HeldError",
+    "free",
+    "hold",
+    "keep_inputs",
+    "locked",
+    "require_place",
+    "settle",
+    "switch",
+    "synced",
+    "undisturbed",
+]
