@@ -122,6 +122,21 @@ def test_every_number_of_rows_of_a_gemm_gives_the_answers_of_the_function_body(
 
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("vector_rows", [1, 2, 4, 8])
+def test_the_last_panel_of_rows_may_have_other_strips_than_the_others(
+    isa: str, vector_rows: int, library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CRISP_ONNX_ISA", isa)
+    rng = np.random.default_rng(vector_rows)
+    model = model_of(random_layer(rng, (40, 48, 1, 1), vector_rows=vector_rows, op="HybridGemm"), rank=2)
+    stock, native = open_session(model, None), open_session(model, library)
+    for rows in range(180, 420):  # two panels, and four
+        feed = {"X": rng.standard_normal((rows, 48), dtype=np.float32)}
+        expected, answer = (opened.run(None, feed)[0] for opened in (stock, native))
+        assert relative_difference(answer, expected) <= TOLERANCE, rows
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("vector_rows", [1, 2, 4, 8])
 def test_convolutions_of_a_single_position_add_their_residual(
     isa: str, vector_rows: int, library: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,6 +196,22 @@ def test_results_do_not_depend_on_the_number_of_threads(op: str, shape: tuple[in
     answers = [open_session(model, library, threads).run(None, feed)[0] for threads in (1, 2, 4)]
     assert np.array_equal(answers[0], answers[1])
     assert np.array_equal(answers[0], answers[2])
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("rows", [233, 246])  # panels that end inside a vector of 4, 8 and 16
+def test_no_thread_writes_beyond_its_panel_of_rows(
+    isa: str, rows: int, library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CRISP_ONNX_ISA", isa)
+    rng = np.random.default_rng(6)
+    model = model_of(random_layer(rng, (64, 200, 1, 1), kept=12, vector_rows=2, op="HybridGemm"), rank=2)
+    feed = {"X": rng.standard_normal((rows, 200), dtype=np.float32)}
+    expected = open_session(model, library).run(None, feed)[0]
+    together = open_session(model, library, 2)
+    for _ in range(100):
+        together.run(None, {"X": feed["X"] * 2})
+        assert np.array_equal(together.run(None, feed)[0], expected)
 
 
 @pytest.mark.parametrize("threads", [2, 3, 4])

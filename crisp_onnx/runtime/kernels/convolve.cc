@@ -141,11 +141,13 @@ void turn_tile(const ConvCall& call, const Strip& strip, int64_t panel, int64_t 
   const Plan& p = *call.plan;
   const Weight& w = *call.weight;
   const int64_t first = panel * p.panel_rows + strip.shape.start;
+  // Beyond the panel's end the tile holds nothing, and the rows of y there are another thread's.
+  const int64_t end = std::min((panel + 1) * p.panel_rows, p.shape.out_height);
   TurnCall turn{};
   turn.from = advance(buffer, p.panel_bytes);
   turn.to = advance(call.y, (first * w.cout + r * w.block) * p.element().activation_bytes);
   turn.rows = std::min(w.block, w.cout - r * w.block);
-  turn.columns = std::min(strip.positions, p.shape.out_height - first);
+  turn.columns = std::min(strip.positions, end - first);
   turn.from_stride = p.row_stride;
   turn.to_stride = w.cout;
   p.kernels->turn(turn);

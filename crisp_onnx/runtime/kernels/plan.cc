@@ -204,7 +204,8 @@ void check_sizes(const Plan& p) {
 void choose_tile(const Weight& w, Plan* p) {
   if (!p->is_turned()) return;
   int64_t widest = 0;
-  for (const Strip& strip : p->strips) widest = std::max<int64_t>(widest, strip.positions);
+  for (const Strip& strip : p->strips) widest = std::max(widest, strip.positions);
+  for (const Strip& strip : p->last_strips) widest = std::max(widest, strip.positions);  // fewer rows, perhaps wider
   const int64_t each = p->element().activation_bytes;
   const Size row_bytes = odd_lines(Size(widest) * each);
   p->row_stride = row_bytes.value() / each;
