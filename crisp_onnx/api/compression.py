@@ -19,7 +19,7 @@ from crisp_onnx.api.steering import with_rewarded_pattern
 from crisp_onnx.api.stopwatch import Stopwatch
 from crisp_onnx.api.summarise import Outcome, summarise
 from crisp_onnx.api.workshop import workshop
-from crisp_onnx.data import Images, cut_names
+from crisp_onnx.data import Images, Preprocess, cut_names
 from crisp_onnx.data.pairs import Pair
 from crisp_onnx.errors import CrispError
 from crisp_onnx.format import DOMAIN
@@ -127,9 +127,10 @@ def _stamped(model: Model, recipe: Recipe, asked: Question, answers: Classificat
     stale: tuple[str, ...] = ()
     if recipe.head == "slice":
         names, stale = cut_names(source.metadata, answers.columns, asked.prepared.head.classes)
+    preprocess = asked.form.describe() if isinstance(asked.form, Preprocess) else None
     entries = {
         f"{DOMAIN}.recipe": json.dumps(options_without_paths(recipe)),
         f"{DOMAIN}.source_sha256": source.sha256,
-        **stamped(answers, asked.classes.names),
+        **stamped(answers, asked.classes, labels=asked.labels, preprocess=preprocess),
     }
     return model.with_metadata({**names, **entries}, without=stale)

@@ -2,32 +2,68 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import onnx_graphsurgeon as gs
 
 from crisp_onnx.errors import CrispError
 from crisp_onnx.format import recount
 from crisp_onnx.format.node import is_hybrid, packed_names
-from crisp_onnx.model import load
-from crisp_onnx.report.findings import Inspection
+from crisp_onnx.model import Model, load, weight_layers
+from crisp_onnx.report.findings import Inspection, ZeroLayer
+from crisp_onnx.task import Stamp, read_stamp
+
+MOST_DENSE, NAMED = 0.98, 10
 
 
 def inspect(model: Path) -> Inspection:
     """Read a compressed file and recount it.
 
     Raises:
-        CrispError: the file is broken, or holds no hybrid operator.
+        CrispError: the file is broken, or was not written by `compress`.
         VerificationFailed: a hybrid node or its tensors cannot be as they are; names the node.
     """
     source = load(model)
     graph = source.graph()
     layers = recount(graph)
-    if not layers:
+    stamp = read_stamp(source.metadata)
+    if not layers and stamp is None:
         raise CrispError(
-            f"{model} holds no hybrid operator. It was not written by `crisp-onnx compress`, or with --emit dense."
+            f"{model} holds no hybrid operator and no record of a compression: `crisp-onnx compress` did not write it."
         )
     packed = {name for node in graph.nodes if is_hybrid(node) for name in packed_names(node)}
     constants = {t.name: t for t in graph.tensors().values() if isinstance(t, gs.Constant)}
     dense_bytes = sum(t.values.nbytes for name, t in constants.items() if name not in packed)
-    return Inspection(model, layers, dense_bytes, source.file_bytes)
+    zeros = tuple(_zero_layers(source))
+    return Inspection(
+        model, layers, dense_bytes, source.file_bytes, zeros, () if stamp is None else tuple(_told(stamp))
+    )
+
+
+def _zero_layers(source: Model) -> Iterator[ZeroLayer]:
+    """The ordinary weight layers that hold a share of zeros that no training leaves."""
+    graph = source.graph()
+    stored = {t.name: t for t in graph.tensors().values() if isinstance(t, gs.Constant)}
+    for layer in weight_layers(source):
+        if layer.weight in stored:
+            values = stored[layer.weight].values
+            density = np.count_nonzero(values) / max(1, values.size)
+            if density < MOST_DENSE:
+                yield ZeroLayer(layer.name, layer.op, layer.shape, density, values.nbytes)
+
+
+def _told(stamp: Stamp) -> Iterator[str]:
+    """What the file records: its classes, the columns of a head that was cut, its preprocessing."""
+    named = [f"{name} ({index})" for index, name in stamp.classes.items()]
+    yield f"Made for {len(named)} classes: {', '.join(named[:NAMED])}{', ...' if len(named) > NAMED else ''}."
+    cut = stamp.columns != tuple(range(len(stamp.columns)))
+    yield (
+        f"Output {stamp.output!r} has {len(stamp.columns)} columns, "
+        + (f"of the source's classes {', '.join(map(str, stamp.columns[:NAMED]))}" if cut else "one a class in order")
+        + (", ..." if cut and len(stamp.columns) > NAMED else "")
+        + "."
+    )
+    if stamp.preprocess:
+        yield f"Preprocessing: {stamp.preprocess}."

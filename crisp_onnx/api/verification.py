@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
+from crisp_onnx.api.class_order import Named
 from crisp_onnx.api.prepare import prepare
 from crisp_onnx.api.words import NameOptions, find_classes, find_form, find_labels
 from crisp_onnx.data import Classes, open_images
@@ -45,10 +46,14 @@ def verify(
     first, second = load(original), load(compressed)
     _check_pair(first, second)
     stamp = read_stamp(second.metadata)
-    form = find_form(preprocess, first, data)
+    recorded_form = stamp.preprocess if stamp is not None else None
+    form = find_form(preprocess if preprocess is not None else recorded_form, first, data)
     recorded = stamp.output if stamp and stamp.output in {spec.name for spec in first.outputs} else None
     prepared = prepare(original, size=form.size, output=output_name or recorded)
-    named = find_labels(prepared, form, NameOptions(labels), data)
+    if labels is None and stamp is not None and stamp.labels is not None:
+        named = Named(stamp.labels)
+    else:
+        named = find_labels(prepared, form, NameOptions(labels), data)
     known = named.labels
     head = prepared.head
     chosen = find_classes(classes, known, head.classes) if classes is not None else _recorded(stamp, head)

@@ -30,6 +30,7 @@ from crisp_onnx.data.labels import NUMBER
 from crisp_onnx.errors import CrispError
 from crisp_onnx.model import Model
 from crisp_onnx.reading import shown
+from crisp_onnx.task import read_stamp
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,8 @@ def _of_model(given: NameOptions, prepared: Prepared) -> Named:
     outputs = prepared.head.classes
     if given.labels is not None:
         return _counted(aligned(read_labels(given.labels), outputs, given.offset), outputs)
-    found = labels_from_metadata(prepared.source.metadata)
+    stamp = read_stamp(prepared.source.metadata)
+    found = (stamp.column_labels if stamp else None) or labels_from_metadata(prepared.source.metadata)
     if given.offset is not None:
         if found is None:
             raise CrispError("--labels-offset moves names, and there are none. Give them with --labels.")
@@ -110,13 +112,14 @@ def find_classes(given: Path | tuple[str | int, ...], labels: Labels | None, out
 
 
 def find_form(text: str | None, source: Model, *data: Source | None) -> InputForm:
-    """How the data become the model's input: by the preprocessing given or assumed, or as they are.
+    """How the data become the model's input: by the preprocessing given, recorded or assumed, or as they are.
 
     Raises:
         CrispError: the preprocessing or the data do not fit the model's input, or it takes no images and there are no
             data for it.
     """
-    return input_form(text, source.input, *data)
+    stamp = read_stamp(source.metadata)
+    return input_form(text if text is not None or stamp is None else stamp.preprocess, source.input, *data)
 
 
 def find_preprocess(text: str | None, source: Model) -> Preprocess:

@@ -91,7 +91,8 @@ def takes_images(spec: TensorSpec) -> bool:
 
 def _of_whole_pixels(known: Mapping[str, str], spec: TensorSpec) -> dict[str, str]:
     """The options for an input of uint8 pixels, which leaves nothing to reckon."""
-    if any(key in known and known[key] != value for key, value in PRESETS["raw"].items()):
+    given = {key: [known[key]] if key == "scale" else known[key].split("/") for key in PRESETS["raw"] if key in known}
+    if any(_number(key, part) != float(PRESETS["raw"][key]) for key, parts in given.items() for part in parts):
         raise CrispError(
             f"Input {spec.name!r} takes the pixels themselves, from 0 to 255. Leave mean, std, scale and presets out "
             "of the preprocessing."

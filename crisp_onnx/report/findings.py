@@ -63,13 +63,29 @@ class Check:
 
 
 @dataclass(frozen=True)
+class ZeroLayer:
+    """An ordinary layer that holds zeros in place: `density` is the share of its weights that are not zero."""
+
+    name: str
+    op: str
+    shape: tuple[int, ...]
+    density: float
+    bytes: int
+
+
+@dataclass(frozen=True)
 class Inspection:
-    """`dense_bytes`: every stored tensor that is not part of a hybrid layer."""
+    """`dense_bytes`: every stored tensor that is not part of a hybrid layer. `zeros`: the layers with zeros in place.
+
+    `notes`: what the file records of itself.
+    """
 
     path: Path
     layers: tuple[HybridLayer, ...]
     dense_bytes: int
     file_bytes: int
+    zeros: tuple[ZeroLayer, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def formula_bytes(self) -> int:

@@ -83,13 +83,22 @@ def inspect_view(found: Inspection) -> View:
         rows,
         right=(5, 6, 7),
     )
-    ratio = found.file_bytes / found.formula_bytes
+    ratio = found.file_bytes / max(1, found.formula_bytes)
+    zeros = rows_table(
+        f"{len(found.zeros)} ordinary layers with zeros in place",
+        ("layer", "op", "shape", "density", "bytes"),
+        [(z.name, z.op, shape_text(z.shape), share_text(z.density), size_text(z.bytes)) for z in found.zeros],
+        right=(3, 4),
+    )
+    recounted = f"Every N:M group, block row and tensor shape was recounted: all {len(rows)} layers are as they say."
     sentences = (
-        f"Every N:M group, block row and tensor shape was recounted: all {len(rows)} layers are as they say.",
+        recounted if rows else "The file holds ordinary operators alone, as --emit dense writes them.",
         f"File {size_text(found.file_bytes)}; formula plus dense tensors {size_text(found.formula_bytes)} "
         f"({100 * (ratio - 1):+.1f} % for the graph itself).",
+        *found.notes,
     )
-    return (table, Text(), *lines(sentences))
+    tables = ((table,) if rows else ()) + ((zeros,) if found.zeros else ())
+    return (*tables, Text(), *lines(sentences))
 
 
 def verify_view(found: Verification) -> View:

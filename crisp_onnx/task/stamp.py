@@ -1,4 +1,4 @@
-"""What a compressed file knows of its answers, stored in its metadata: which class each column is, and the names.
+"""What a compressed file knows, stored in its metadata: the class of each column, names, and its preprocessing.
 
 The graph runs without it. Whoever reads the answers needs it: a head that was cut down to some classes has columns that
 only this names.
@@ -10,40 +10,67 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from crisp_onnx.data import Classes, Label, Labels
 from crisp_onnx.format import DOMAIN
 from crisp_onnx.task.classification import Classification
 
 OUTPUT, COLUMNS, CLASSES = f"{DOMAIN}.output", f"{DOMAIN}.columns", f"{DOMAIN}.classes"
+LABELS, PREPROCESS = f"{DOMAIN}.labels", f"{DOMAIN}.preprocess"
+SOURCE = "the compressed file"
 
 
 @dataclass(frozen=True)
 class Stamp:
     """`output` scores classes; `columns[i]` is the class of its column i; `classes`: the names of the user's.
 
-    Classes are numbered by the outputs of the source model.
+    Classes are numbered by the outputs of the source model. `labels` names them, `preprocess` is text for
+    `parse_preprocess`; None where they were not known.
     """
 
     output: str
     columns: tuple[int, ...]
     classes: Mapping[int, str]
+    labels: Labels | None = None
+    preprocess: str | None = None
+
+    @property
+    def column_labels(self) -> Labels | None:
+        """The names by column, for a file that is taken as a model of its own."""
+        if self.labels is None:
+            return None
+        known = self.labels.entries
+        entries = {place: known[index] for place, index in enumerate(self.columns) if index in known}
+        return Labels(entries, self.labels.source) if entries else None
 
 
-def stamped(task: Classification, names: tuple[str, ...]) -> dict[str, str]:
-    """Entries for the metadata; `names` of the user's classes, in their order."""
-    return {
+def stamped(
+    task: Classification, classes: Classes, *, labels: Labels | None = None, preprocess: str | None = None
+) -> dict[str, str]:
+    """Entries for the metadata."""
+    entries = {
         OUTPUT: task.output,
         COLUMNS: json.dumps(task.columns),
-        CLASSES: json.dumps(dict(zip(map(str, task.wanted), names, strict=True))),
+        CLASSES: json.dumps(dict(zip(map(str, classes.indices), classes.names, strict=True))),
     }
+    if labels is not None:
+        rows = {str(index): [label.wnid, label.whole, *label.names] for index, label in labels.entries.items()}
+        entries[LABELS] = json.dumps(rows)
+    return entries | ({} if preprocess is None else {PREPROCESS: preprocess})
 
 
 def read_stamp(metadata: Mapping[str, str]) -> Stamp | None:
     """The stamp of a file; None where there is none, or none that can be read."""
     try:
-        columns = json.loads(metadata[COLUMNS])
+        columns = tuple(int(index) for index in json.loads(metadata[COLUMNS]))
         classes = {int(index): str(name) for index, name in json.loads(metadata[CLASSES]).items()}
-        found = Stamp(metadata[OUTPUT], tuple(int(index) for index in columns), classes)
+        rows = json.loads(metadata.get(LABELS, "{}")).items()
+        entries = {
+            int(index): Label(str(wnid), tuple(map(str, names)), str(whole)) for index, (wnid, whole, *names) in rows
+        }
+        output = metadata[OUTPUT]
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
         return None
-    sound = len(set(found.columns)) == len(found.columns) and min(found.columns, default=-1) >= 0
-    return found if sound and classes and set(classes) <= set(found.columns) else None
+    sound = len(set(columns)) == len(columns) and min(columns, default=-1) >= 0
+    if not sound or not classes or not set(classes) <= set(columns):
+        return None
+    return Stamp(output, columns, classes, Labels(entries, SOURCE) if entries else None, metadata.get(PREPROCESS))

@@ -9,9 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crisp_onnx.data import Classes, Label, Labels
 from crisp_onnx.task import Classification, read_stamp, stamped
 from crisp_onnx.task.score import preferred, shares_of_wanted, wanted_scores
 from crisp_onnx.task.stamp import CLASSES, COLUMNS, OUTPUT
+from crisp_onnx.task.stamp import LABELS as STAMPED_LABELS
+
+LABELS = Labels({3: Label("n00000001", ("dog",)), 5: Label("", ("cat", "big"), "cat, big")}, "labels.txt")
 
 
 @given(st.permutations(range(5)), st.lists(st.sampled_from(range(5)), min_size=1, unique=True))
@@ -48,10 +52,17 @@ def test_shares_are_those_of_a_head_that_was_cut_down(form: str) -> None:
 
 def test_a_stamp_comes_back() -> None:
     task = Classification((5, 3, 4), (3, 5), "probs", "z")
-    found = read_stamp({"other": "x", **stamped(task, ("dog", "cat, big"))})
+    found = read_stamp(
+        {"other": "x", **stamped(task, Classes((3, 5), ("dog", "cat, big")), labels=LABELS, preprocess="mean=0.5")}
+    )
     assert found is not None
     assert (found.output, found.columns, dict(found.classes)) == ("probs", (5, 3, 4), {3: "dog", 5: "cat, big"})
     assert list(found.classes) == [3, 5]
+    assert found.preprocess == "mean=0.5"
+    assert found.labels is not None
+    assert found.labels.entries == LABELS.entries
+    assert found.column_labels is not None
+    assert found.column_labels.entries == {0: LABELS.entries[5], 1: LABELS.entries[3]}
 
 
 @pytest.mark.parametrize(
@@ -66,6 +77,9 @@ def test_a_stamp_comes_back() -> None:
         {CLASSES: "{}"},
         {CLASSES: json.dumps({"7": "dog"})},
         {CLASSES: json.dumps({"x": "dog"})},
+        {STAMPED_LABELS: "[1]"},
+        {STAMPED_LABELS: json.dumps({"1": []})},
+        {STAMPED_LABELS: json.dumps({"1": 7})},
     ],
 )
 def test_a_damaged_stamp_is_none(damage: dict[str, str]) -> None:

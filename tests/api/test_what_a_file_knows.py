@@ -1,0 +1,84 @@
+"""`verify` and `inspect` use what a compressed file records: its preprocessing, its names and its classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_models import coloured_images, residual_classifier
+
+from crisp_onnx import CrispError, Recipe, compress, inspect, verify
+from crisp_onnx.api.words import find_form, find_preprocess
+from crisp_onnx.data import parse_preprocess
+from crisp_onnx.model import TensorSpec, load
+from crisp_onnx.report.views import inspect_view
+from crisp_onnx.task import read_stamp
+
+NAMES = ["ant", "bee", "cat", "dog", "eel, big", "fox"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model, a data set whose labels count in another order than the outputs, and a label file."""
+    root = tmp_path_factory.mktemp("known")
+    residual_classifier(root / "small.onnx")
+    (root / "labels.txt").write_text("\n".join(NAMES) + "\n")
+    pairs = coloured_images(8)
+    order = [5, 3, 1, 0, 2, 4]
+    x, y = np.stack([image for image, _ in pairs]), np.array([order.index(label) for _, label in pairs])
+    np.savez(root / "data.npz", x=x, y=y, classes=np.array([NAMES[index] for index in order]))
+    return root
+
+
+def compressed(folder: Path, out: str, **options: object) -> Path:
+    recipe = Recipe(
+        model=folder / "small.onnx", classes=("fox", "eel, big", "ant"), labels=folder / "labels.txt",
+        data=folder / "data.npz", preprocess="signed", epochs=0, target="portable", output=folder / out, **options,
+    )  # fmt: skip
+    compress(recipe)
+    return folder / out / "model.onnx"
+
+
+@pytest.mark.parametrize("head", ["keep", "slice"])
+def test_verify_without_options_finds_what_it_finds_with_them(folder: Path, head: str) -> None:
+    written = compressed(folder, head, head=head)
+    found = verify(folder / "small.onnx", written, data=folder / "data.npz")
+    told = verify(
+        folder / "small.onnx", written, data=folder / "data.npz", labels=folder / "labels.txt", preprocess="signed",
+        classes=("fox", "eel, big", "ant"),
+    )  # fmt: skip
+    assert found.classes is not None
+    assert found.classes.indices == (5, 4, 0)
+    assert found.comparison == told.comparison
+    assert found.worst_relative == told.worst_relative
+    assert not any("assumed" in note for note in found.notes)
+
+
+def test_inspect_opens_what_emit_dense_writes_and_says_what_it_records(folder: Path) -> None:
+    found = inspect(compressed(folder, "dense", emit="dense", head="slice"))
+    assert found.layers == ()
+    assert {layer.name for layer in found.zeros} == {"conv1", "conv2"}
+    assert all(0.1 < layer.density < 0.3 for layer in found.zeros)
+    assert any("Made for 3 classes: fox (5), eel (4), ant (0)." in note for note in found.notes)
+    assert any("of the source's classes 5, 4, 0" in note for note in found.notes)
+    assert any(note.startswith("Preprocessing: mean=") for note in found.notes)
+    assert inspect_view(found)
+    with pytest.raises(CrispError, match="no record of a compression"):
+        inspect(folder / "small.onnx")
+
+
+def test_a_dense_result_is_a_model_that_names_its_columns_and_its_preprocessing(folder: Path) -> None:
+    written = load(compressed(folder, "again", emit="dense", head="slice"))
+    stamp = read_stamp(written.metadata)
+    assert stamp is not None
+    assert stamp.column_labels is not None
+    assert [stamp.column_labels.name(column) for column in range(3)] == ["fox", "eel", "ant"]
+    assert find_form(None, written) == find_preprocess("signed", written)
+
+
+@pytest.mark.parametrize(("dtype", "text"), [(np.float32, "imagenet,order=bgr"), (np.uint8, None), (np.float32, "raw")])
+def test_what_is_recorded_reads_back_to_the_same_preprocessing(dtype: type, text: str | None) -> None:
+    spec = TensorSpec("x", (None, 3, 8, 8), np.dtype(dtype))
+    way = parse_preprocess(text, spec)
+    assert parse_preprocess(way.describe(), spec) == way
