@@ -99,18 +99,29 @@ def compress(recipe_file: Path | None, as_json: bool, verbosity: int, **options:
 @click.option("--block", type=int, default=16, show_default=True, help="Side of a block.")
 @click.option("--vector-rows", type=int, default=8, show_default=True, help="Rows that share an N:M choice.")
 @click.option("--preprocess", help="Preprocessing with size=N, for a model that leaves its image sides open.")
+@click.option("--output-name", help="The output that scores the classes, where the file has several.")
 @common
 def check(
-    model: Path, pattern: str, block: int, vector_rows: int, preprocess: str | None, as_json: bool, verbosity: int
+    model: Path,
+    pattern: str,
+    block: int,
+    vector_rows: int,
+    preprocess: str | None,
+    output_name: str | None,
+    as_json: bool,
+    verbosity: int,
 ) -> None:
-    """Say what can be gained on MODEL and what not, layer by layer."""
+    """Say what can be gained on MODEL and what not, layer by layer; exit with 2 where compress would refuse it."""
     talk(verbosity)
     from crisp_onnx.api import check as run
     from crisp_onnx.format import parse_pattern
     from crisp_onnx.report.views import check_view
 
     chosen = parse_pattern(pattern, block=block, vector_rows=vector_rows)
-    tell(run(model, pattern=chosen, preprocess=preprocess), check_view, as_json)
+    found = run(model, pattern=chosen, preprocess=preprocess, output_name=output_name)
+    tell(found, check_view, as_json)
+    if found.refusal:
+        raise CrispError(found.refusal)
 
 
 @cli.command()

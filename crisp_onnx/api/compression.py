@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from crisp_onnx.api.acceptance import compressed_already
 from crisp_onnx.api.emit import emit, proof_inputs, prove
 from crisp_onnx.api.gains import find_gains
 from crisp_onnx.api.learn import learn
@@ -67,7 +68,7 @@ def compress(recipe: Recipe, *, data: Iterable[Pair] | None = None, eval_data: I
             gains = find_gains(recipe, prepared, asked.planner, asked.rehearsed, bench)
         recipe, planner, told = gains.recipe, gains.planner, (*told, *gains.notes)
         learned = learn(
-            recipe, prepared, planner=planner, answers=answers, form=asked.form, given=asked.images, watch=watch
+            recipe, asked.accepted, planner=planner, answers=answers, form=asked.form, given=asked.images, watch=watch
         )
         with watch("emit"):
             kept = answers.sliced() if recipe.head == "slice" else answers
@@ -98,8 +99,9 @@ compress.__doc__ = f"{compress.__doc__}\n    A recipe holds, with these defaults
 
 def _check_input(recipe: Recipe, source: Model) -> None:
     """Refuse what is compressed already."""
-    if any(node.domain == DOMAIN for node in source.proto.graph.node):
-        raise CrispError(f"{recipe.model} is compressed already. Compress the model that it was made from.")
+    refusal = compressed_already(source)
+    if refusal:
+        raise CrispError(refusal)
 
 
 def _tried(measure: Callable[[], T]) -> tuple[T | None, str]:

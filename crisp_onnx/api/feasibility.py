@@ -5,46 +5,49 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+from crisp_onnx.api.acceptance import accept
+from crisp_onnx.api.planning import find_candidates
 from crisp_onnx.api.prepare import prepare
 from crisp_onnx.bridge import missing_operators
 from crisp_onnx.data import parse_preprocess
+from crisp_onnx.data.preprocess_text import takes_images
 from crisp_onnx.errors import CrispError
 from crisp_onnx.format import Pattern
 from crisp_onnx.groups import channel_groups
 from crisp_onnx.masks import reason_to_stay_dense
-from crisp_onnx.model import DEFAULT_SIZE, load
+from crisp_onnx.model import DEFAULT_SIZE, Size, TensorSpec, load
 from crisp_onnx.report.findings import Check, LayerCheck, SharedChannels
 
 
-def check(model: Path, *, pattern: Pattern | None = None, preprocess: str | None = None) -> Check:
-    """Look at a model under `pattern` (2:4 in blocks of 16 by default).
+def check(
+    model: Path, *, pattern: Pattern | None = None, preprocess: str | None = None, output_name: str | None = None
+) -> Check:
+    """Look at a model under `pattern` (2:4 in blocks of 16 by default), and whether `compress` would take it.
+
+    `output_name`: the output that scores the classes, where the file has several.
 
     Raises:
         CrispError: the file is broken or has several inputs.
     """
     pattern = pattern or Pattern()
     source = load(model)
-    notes = []
-    size = DEFAULT_SIZE
+    size, notes = _size(source.input, preprocess)
+    prepared = prepare(source, size=size, output=output_name)
+    refusal = ""
     try:
-        size = parse_preprocess(preprocess or "unit", source.input).size
+        prepared = accept(prepared).prepared
+        notes += prepared.outputs.notes(prepared.head)
+        find_candidates(prepared, pattern)
     except CrispError as error:
-        if preprocess is not None:
-            raise
-        notes.append(f"MACs are counted at {size[0]}x{size[1]} pixels: {error}")
-    prepared = prepare(model, size=size)
-    graph = prepared.model.graph()
+        refusal = str(error)
     layers = tuple(
         LayerCheck(layer, reason_to_stay_dense(layer, pattern, left=prepared.left)) for layer in prepared.layers
     )
     notes += prepared.notes
-    try:
-        notes += prepared.outputs.notes(prepared.head)
-    except CrispError as error:
-        notes.append(str(error))
     unknown = [item.layer.name for item in layers if item.layer.positions is None]
     if unknown:
         notes.append(f"MACs of {len(unknown)} layers are unknown, because their output shapes cannot be inferred.")
+    graph = prepared.model.graph()
     return Check(
         path=model,
         opset=source.opset,
@@ -52,9 +55,25 @@ def check(model: Path, *, pattern: Pattern | None = None, preprocess: str | None
         layers=layers,
         operators=dict(Counter(node.op for node in graph.nodes).most_common()),
         missing={op: len(nodes) for op, nodes in missing_operators(prepared.model).items()},
+        refusal=refusal,
         groups=tuple(
             SharedChannels(group.width, group.producers, group.consumers, tuple(map(str, group.barriers)))
             for group in channel_groups(graph, prepared.layers, prepared.shapes)
         ),
         notes=tuple(notes),
     )
+
+
+def _size(spec: TensorSpec, preprocess: str | None) -> tuple[Size, list[str]]:
+    """Height and width that open sides count as, with a note where nobody gave them or the input takes no images."""
+    if preprocess is None and not takes_images(spec):
+        rows = "x".join("?" if side is None else str(side) for side in spec.shape[1:]) or "one value"
+        note = f"Input {spec.name!r} takes rows of {rows}, not images: --data must be an .npz that holds such rows."
+        return DEFAULT_SIZE, [note]
+    try:
+        return parse_preprocess(preprocess or "raw", spec).size, []
+    except CrispError as error:
+        if preprocess is not None or None not in spec.shape[1:]:
+            raise
+        height, width = DEFAULT_SIZE
+        return DEFAULT_SIZE, [f"MACs are counted at {height}x{width} pixels: {error}"]

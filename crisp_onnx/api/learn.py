@@ -9,11 +9,12 @@ from math import prod
 import numpy as np
 import torch
 
+from crisp_onnx.api.acceptance import Accepted
 from crisp_onnx.api.device import find_device
 from crisp_onnx.api.planning import make_task
 from crisp_onnx.api.prepare import Prepared
 from crisp_onnx.api.stopwatch import Stopwatch
-from crisp_onnx.bridge import GraphModule, compare_with_runtime, prepared_for, to_torch, usable_batch, write_back
+from crisp_onnx.bridge import GraphModule, prepared_for, to_torch, usable_batch, write_back
 from crisp_onnx.data import Images, InputForm, Preprocess, hold_out
 from crisp_onnx.errors import CrispError
 from crisp_onnx.masks import Plan, Planner
@@ -72,7 +73,7 @@ class _Sight:
 
 def learn(
     recipe: Recipe,
-    prepared: Prepared,
+    accepted: Accepted,
     *,
     planner: Planner,
     answers: Classification,
@@ -83,16 +84,17 @@ def learn(
     """Compress the weights for the user's classes; without `given` images, synthesise some from the model itself.
 
     Raises:
-        CrispError: nothing is prunable, the budget cannot be met, an operator has no bridge, or no such device.
+        CrispError: no such device, or no images can be made.
     """
     torch.manual_seed(recipe.seed)
+    prepared = accepted.prepared
     if not planner.candidates.free:
         plan, seen = planner.candidates.plan(()), None if given is None else _given(recipe, form, given)
         images, held_out, told = (seen.images, seen.held_out, seen.notes) if seen else (None, None, ())
         return Learned(prepared.model, plan, images, held_out, 0, (*told, NOTHING_TO_LEARN))
     task = make_task(recipe, planner, answers)
     with watch("bridge"):
-        crossed = _cross(prepared, form, find_device(recipe.device))
+        crossed = _cross(accepted, find_device(recipe.device))
     with watch("images"):
         sight = _see(recipe, prepared, crossed, answers, form, given)
     epochs, notes = _epochs(recipe, crossed, given)
@@ -118,13 +120,11 @@ def learn(
     return Learned(trained, plan, sight.images, sight.held_out, epochs, sight.notes + notes)
 
 
-def _cross(prepared: Prepared, form: InputForm, device: torch.device) -> _Crossed:
-    module = to_torch(prepared.model, prepared.head.logits)
-    fixed, size = prepared.batch, form.size
-    compare_with_runtime(module, prepared.model, batches=(1, 3) if fixed is None else (fixed,), size=size)
-    prepared_for(device, module)
-    wanted = BATCH_OF_LARGE_IMAGES if prod(size) > LARGE_PIXELS else BATCH
-    return _Crossed(prepared.model, module, usable_batch(module, prepared.model.input, wanted, fixed=fixed, size=size))
+def _cross(accepted: Accepted, device: torch.device) -> _Crossed:
+    prepared, module = accepted.prepared, prepared_for(device, accepted.module)
+    wanted = BATCH_OF_LARGE_IMAGES if prod(prepared.size) > LARGE_PIXELS else BATCH
+    batch = usable_batch(module, prepared.model.input, wanted, fixed=prepared.batch, size=prepared.size)
+    return _Crossed(prepared.model, module, batch)
 
 
 def _see(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from crisp_onnx.api.prepare import Prepared
 from crisp_onnx.api.steering import hardware_target
 from crisp_onnx.cost.steer import Steered
 from crisp_onnx.errors import CrispError, nearest
-from crisp_onnx.format import parse_pattern
+from crisp_onnx.format import Pattern, parse_pattern
 from crisp_onnx.lowering import lower
 from crisp_onnx.masks import Candidates, Plan, Planner, Threshold, left_dense, reason_to_stay_dense
 from crisp_onnx.recipe import DEFAULT_SPARSITY, Recipe
@@ -24,16 +26,8 @@ def make_planner(recipe: Recipe, prepared: Prepared) -> Planner:
         CrispError: nothing is prunable, the options do not go together, or the budget cannot be met.
     """
     pattern = parse_pattern(recipe.pattern, block=recipe.block, vector_rows=recipe.vector_rows)
-    asked = left_dense(recipe.keep_dense, prepared.layers)
     _check_packed(recipe, prepared)
-    reasons = {
-        layer.name: reason_to_stay_dense(layer, pattern, left={**asked, **prepared.left}) for layer in prepared.layers
-    }
-    candidates = Candidates(prepared.layers, pattern, reasons)
-    if not candidates.free:
-        raise CrispError(
-            f"No prunable layer in {recipe.model.name}: {candidates.obstacles}. `crisp-onnx check` shows every layer."
-        )
+    candidates = find_candidates(prepared, pattern, asked=left_dense(recipe.keep_dense, prepared.layers))
     return _planner(recipe, prepared, candidates)
 
 
@@ -47,6 +41,23 @@ def rehearse(planner: Planner) -> Plan:
     return planner.plan(
         {layer.weight: random.random(layer.shape, dtype=np.float32) for layer in planner.candidates.free}
     )
+
+
+def find_candidates(prepared: Prepared, pattern: Pattern, *, asked: Mapping[str, str] | None = None) -> Candidates:
+    """The layers that may become sparse under `pattern`, and why each other does not. `asked`: reasons of the user's.
+
+    Raises:
+        CrispError: no layer may.
+    """
+    left = {**(asked or {}), **prepared.left}
+    reasons = {layer.name: reason_to_stay_dense(layer, pattern, left=left) for layer in prepared.layers}
+    candidates = Candidates(prepared.layers, pattern, reasons)
+    if not candidates.free:
+        raise CrispError(
+            f"No prunable layer in {prepared.source.path.name}: {candidates.obstacles}. `crisp-onnx check` shows every "
+            "layer."
+        )
+    return candidates
 
 
 def _check_packed(recipe: Recipe, prepared: Prepared) -> None:

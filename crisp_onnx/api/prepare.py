@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from crisp_onnx.api.simplify import require_same_answers, simplify
-from crisp_onnx.bridge import missing_operators
+from crisp_onnx.api.simplify import Simplified, simplify
 from crisp_onnx.errors import CrispError
 from crisp_onnx.model import (
     DEFAULT_SIZE,
@@ -29,24 +28,37 @@ CLASSIFIER = "classifier: its rows are the classes (--head slice keeps only thos
 
 @dataclass(frozen=True)
 class Prepared:
-    """`source` is the file as given; `model` the simplified graph; `layers` its weight layers.
+    """`source` is the file as given; `simplified` its plain form, not compared with it; `layers` its weight layers.
 
     `outputs`: what each output is; `output`: the one that the user chose. `left`: why layers stay dense, by name, where
-    the answers decide it. `size`: height and width that open image sides count as. `batch`: images that the model
-    answers at a time, None for any. `notes`: what the user should know of the file.
+    the answers decide it. `size`: height and width that open image sides count as. `notes`: what the user should know
+    of the file.
     """
 
     source: Model
-    model: Model
+    simplified: Simplified
     layers: tuple[WeightLayer, ...]
     shapes: Shapes
     outputs: Outputs
     output: str | None
     left: Mapping[str, str]
-    declined: tuple[Declined, ...]
     size: Size
-    batch: int | None
     notes: tuple[str, ...]
+
+    @property
+    def model(self) -> Model:
+        """The simplified graph."""
+        return self.simplified.model
+
+    @property
+    def batch(self) -> int | None:
+        """Images that the model answers at a time; None for any number."""
+        return self.simplified.batch
+
+    @property
+    def declined(self) -> tuple[Declined, ...]:
+        """What the simplifying passes left as it was."""
+        return self.simplified.declined
 
     @property
     def macs(self) -> int:
@@ -63,24 +75,28 @@ class Prepared:
         return self.outputs.chosen(self.output, self.source.path.name)
 
 
-def prepare(path: Path, *, size: int | Size = DEFAULT_SIZE, output: str | None = None) -> Prepared:
-    """Load, upgrade and simplify a model. Open image sides count as `size`: pixels of both, or height and width.
+def prepare(file: Path | Model, *, size: int | Size = DEFAULT_SIZE, output: str | None = None) -> Prepared:
+    """Load a model, if it is not loaded yet, upgrade and simplify it.
+
+    Open image sides count as `size`: pixels of both, or height and width.
 
     `output`: the name of the output that scores the classes, where the file has several.
 
     Raises:
         CrispError: the file is broken, has several inputs, or cannot be upgraded.
     """
-    size, source = height_and_width(size), load(path)
-    simplified = simplify(source)
-    if not missing_operators(simplified.model):
-        simplified = require_same_answers(source, simplified, size=size)
+    source = load(file) if isinstance(file, Path) else file
+    return described(source, simplify(source), height_and_width(size), output)
+
+
+def described(source: Model, simplified: Simplified, size: Size, output: str | None) -> Prepared:
+    """What is known of the plain form of a file."""
     model = simplified.model
     shapes = tensor_shapes(model, size=size)
     outputs, layers = read_outputs(model, shapes), weight_layers(model, shapes)
     left = _left(model, layers, outputs, output)
     return Prepared(
-        source, model, layers, shapes, outputs, output, left, simplified.declined, size, simplified.batch,
+        source, simplified, layers, shapes, outputs, output, left, size,
         tuple(filter(None, (note_on_overrides(source.proto), *simplified.notes))),
     )  # fmt: skip
 

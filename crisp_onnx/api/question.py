@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from crisp_onnx.api.acceptance import Accepted, accept
 from crisp_onnx.api.class_order import mapping_note
 from crisp_onnx.api.planning import make_planner, rehearse
 from crisp_onnx.api.prepare import Prepared, prepare
@@ -24,7 +25,7 @@ class Question:
     `rehearsed`: what `planner` plans where no layer is preferred.
     """
 
-    prepared: Prepared
+    accepted: Accepted
     form: InputForm
     labels: Labels | None
     classes: Classes
@@ -34,6 +35,11 @@ class Question:
     images: Images | None
     judged: Images | None
     notes: tuple[str, ...]
+
+    @property
+    def prepared(self) -> Prepared:
+        """The model, proven to answer as its file does."""
+        return self.accepted.prepared
 
 
 def read_question(recipe: Recipe, source: Model, data: Source | None, eval_data: Source | None) -> Question:
@@ -45,7 +51,8 @@ def read_question(recipe: Recipe, source: Model, data: Source | None, eval_data:
     form = find_form(recipe.preprocess, source, data, eval_data)
     if data is None and not isinstance(form, Preprocess):
         raise CrispError("Rows of values cannot be synthesised from a model. Give some to learn from with --data.")
-    prepared = prepare(recipe.model, size=form.size, output=recipe.output_name)
+    accepted = accept(prepare(source, size=form.size, output=recipe.output_name))
+    prepared = accepted.prepared
     head = prepared.head
     options = NameOptions(recipe.labels, recipe.labels_offset, recipe.class_order)
     named = find_labels(prepared, form, options, data, eval_data)
@@ -61,4 +68,4 @@ def read_question(recipe: Recipe, source: Model, data: Source | None, eval_data:
     rehearsed = rehearse(planner)
     images, judged = (None if s is None else open_images(s, classes, labels, form) for s in (data, eval_data))
     notes += judged.told() if judged is not None else ()
-    return Question(prepared, form, labels, classes, answers, planner, rehearsed, images, judged, notes)
+    return Question(accepted, form, labels, classes, answers, planner, rehearsed, images, judged, notes)

@@ -49,7 +49,7 @@ def verify(
     recorded_form = stamp.preprocess if stamp is not None else None
     form = find_form(preprocess if preprocess is not None else recorded_form, first, data)
     recorded = stamp.output if stamp and stamp.output in {spec.name for spec in first.outputs} else None
-    prepared = prepare(original, size=form.size, output=output_name or recorded)
+    prepared = prepare(first, size=form.size, output=output_name or recorded)
     if labels is None and stamp is not None and stamp.labels is not None:
         named = Named(stamp.labels)
     else:

@@ -8,9 +8,9 @@ import onnx_graphsurgeon as gs
 from onnx import numpy_helper
 from torch import Tensor
 
-from crisp_onnx.bridge.handlers import OPERATORS
+from crisp_onnx.bridge.missing import missing_in, refusal_of
 from crisp_onnx.bridge.module import GraphModule
-from crisp_onnx.bridge.prepare import DEFAULT_DOMAIN, node_of, prepare
+from crisp_onnx.bridge.prepare import node_of, prepare
 from crisp_onnx.bridge.roles import constant_roles
 from crisp_onnx.bridge.value import Host, from_numpy, to_host
 from crisp_onnx.errors import CrispError
@@ -25,7 +25,7 @@ def missing_operators(model: Model, output: str | None = None) -> dict[str, tupl
 
     With `output` only nodes that this tensor needs count.
     """
-    return _missing(_graph(model, output))
+    return missing_in(_graph(model, output))
 
 
 def to_torch(model: Model, output: str | None = None) -> GraphModule:
@@ -38,16 +38,9 @@ def to_torch(model: Model, output: str | None = None) -> GraphModule:
             element type that torch lacks.
     """
     graph = _graph(model, output)
-    missing = _missing(graph)
-    if missing:
-        rows = [
-            f"{op} ({len(names)} node{'s' if len(names) > 1 else ''}, first: {names[0]!r})"
-            for op, names in missing.items()
-        ]
-        raise CrispError(
-            f"{model.path.name} uses operators that the bridge to torch lacks: {', '.join(rows)}. "
-            "Export the model without them, or add handlers in crisp_onnx/bridge/handlers."
-        )
+    refusal = refusal_of(missing_in(graph), model.path.name)
+    if refusal:
+        raise CrispError(refusal)
     if not OLDEST_OPSET <= model.opset <= NEWEST_OPSET:
         raise CrispError(
             f"{model.path.name} has opset {model.opset}; the bridge knows {OLDEST_OPSET} to {NEWEST_OPSET}. "
@@ -64,19 +57,10 @@ def to_torch(model: Model, output: str | None = None) -> GraphModule:
 
 def _graph(model: Model, output: str | None) -> gs.Graph:
     graph = model.graph()
-    if output is not None and [tensor.name for tensor in graph.outputs] != [output]:
+    if output is not None:
         graph.outputs = [graph.tensors()[output]]
         graph.cleanup(remove_unused_graph_inputs=False)
     return graph
-
-
-def _missing(graph: gs.Graph) -> dict[str, tuple[str, ...]]:
-    missing: dict[str, list[str]] = {}
-    for node in graph.nodes:
-        foreign = node.domain not in DEFAULT_DOMAIN
-        if foreign or node.op not in OPERATORS:
-            missing.setdefault(f"{node.domain}::{node.op}" if foreign else node.op, []).append(node.name)
-    return {op: tuple(names) for op, names in missing.items()}
 
 
 def _module(graph: gs.Graph, opset: int, overrides: Container[str]) -> GraphModule:

@@ -38,7 +38,10 @@ class SharedChannels:
 
 @dataclass(frozen=True)
 class Check:
-    """`operators`: counts by type. `missing`: operators without a bridge, which `compress` would refuse."""
+    """`operators`: counts by type. `missing`: those without a bridge to torch, for any output of the graph.
+
+    `refusal`: why `compress` would not take the model, a sentence; empty where it would.
+    """
 
     path: Path
     opset: int
@@ -46,6 +49,7 @@ class Check:
     layers: tuple[LayerCheck, ...]
     operators: dict[str, int]
     missing: dict[str, int]
+    refusal: str
     groups: tuple[SharedChannels, ...]
     notes: tuple[str, ...]
 

@@ -53,12 +53,8 @@ def check_view(found: Check) -> View:
         f"Prunable: {share_text(found.prunable_weights)} of the weights, "
         f"{share_text(found.prunable_macs)} of the MACs.",
     ]
-    if found.missing:
-        sentences.append(
-            "No bridge to torch for "
-            + ", ".join(f"{name} ({count} nodes)" for name, count in found.missing.items())
-            + ": compress would refuse this model."
-        )
+    if found.refusal:
+        sentences.append(f"compress would not take this model: {found.refusal}")
     return (layers, Text(), *((groups, Text()) if shared else ()), *lines([*sentences, *found.notes]))
 
 

@@ -18,6 +18,7 @@ from crisp_onnx.task import Classification
 from crisp_onnx.task.score import preferred
 
 Floats = npt.NDArray[np.floating]
+_FLOATS = {"tensor(float16)": np.float16, "tensor(float)": np.float32, "tensor(double)": np.float64}
 Piece = tuple[npt.NDArray[np.float32], list[Floats]]
 """Images that were fed, and the outputs for them."""
 
@@ -97,7 +98,8 @@ def _run_in_pieces(
 def _in_pieces(
     session: ort.InferenceSession, inputs: npt.NDArray[np.float32], outputs: Sequence[str], size: int
 ) -> Iterator[Piece]:
-    name = session.get_inputs()[0].name
+    name, kind = session.get_inputs()[0].name, session.get_inputs()[0].type
+    inputs = inputs.astype(_FLOATS.get(kind, inputs.dtype), copy=False)
     for start in range(0, len(inputs), size):
         piece = inputs[start : start + size]
         padded = np.concatenate([piece, np.zeros((size - len(piece), *piece.shape[1:]), piece.dtype)])

@@ -51,7 +51,8 @@ def test_check_reads_the_model(run, name):
     assert all(item["layer"]["positions"] for item in found["layers"])
     assert sum(item["reason"].startswith("classifier") for item in found["layers"]) == 1
     assert (found["prunable_macs"] == 0) == (name in NOTHING_TO_PRUNE)
-    assert any("1000 outputs" in note for note in found["notes"])
+    assert any("1000 classes" in note for note in found["notes"])
+    assert bool(found["refusal"]) == (name in NOTHING_TO_PRUNE)
 
 
 def compressed_or_declined(run, name, words, out):
