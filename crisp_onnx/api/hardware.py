@@ -90,6 +90,8 @@ def lower(
     beside = path.with_suffix(".onnx")
     outputs = (path,) if dense is None else (path, beside, *weights_files(beside))
     keep_inputs(outputs, (Path(model), *source.data_files, chosen.path), ANOTHER)
+    if path == beside:
+        raise CrispError(f"{path} is the name of a model, and the result is a description of one. Let it end in .json.")
     if dense is not None:
         save(dense, beside)
         note = f"{beside.name} holds the same weights in ordinary operators, for {chosen.name}'s own tools"

@@ -24,8 +24,8 @@ ELSEWHERE = "Choose another folder with --output."
 
 def results_in(folder: Path) -> tuple[Path, ...]:
     """Every path in `folder` that a run writes or takes away."""
-    weights = weights_files(folder / MODEL) if folder.is_dir() else ()
-    return (*(folder / name for name in (MODEL, MODEL + WEIGHTS, REPORT, RECIPE, PAGE)), *weights)
+    names = (MODEL, MODEL + WEIGHTS, REPORT, RECIPE, PAGE)
+    return (*(folder / name for name in names), *weights_files(folder / MODEL))
 
 
 def deliver(tell: Callable[[], Report], recipe: Recipe, bench: Path) -> Report:

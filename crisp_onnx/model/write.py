@@ -63,7 +63,7 @@ def save(model: Model, path: Path, *, one_file: bool = False) -> int:
 def weights_files(path: Path) -> list[Path]:
     """The files beside the model `path` that `save` may have written for it."""
     name = re.compile(rf"{re.escape(path.name)}\.[0-9a-f]{{{HASH_DIGITS}}}{re.escape(WEIGHTS)}")
-    return [file for file in path.parent.iterdir() if name.fullmatch(file.name)]
+    return [file for file in path.parent.iterdir() if name.fullmatch(file.name)] if path.parent.is_dir() else []
 
 
 def write_files(files: Mapping[Path, bytes | Iterable[bytes]]) -> int:
