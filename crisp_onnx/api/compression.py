@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from crisp_onnx.api.acceptance import compressed_already
 from crisp_onnx.api.emit import emit, proof_inputs, prove
+from crisp_onnx.api.first_look import first_look
 from crisp_onnx.api.gains import find_gains
 from crisp_onnx.api.learn import learn
 from crisp_onnx.api.question import Question, read_question
@@ -60,7 +61,7 @@ def compress(recipe: Recipe, *, data: Iterable[Pair] | None = None, eval_data: I
         asked = read_question(
             recipe, source, recipe.data if data is None else data, recipe.eval_data if eval_data is None else eval_data
         )
-        told += asked.notes
+        told += (*asked.notes, *first_look(asked))
         prepared, answers, judged = asked.prepared, asked.answers, asked.judged
     keep_inputs(results_in(recipe.folder), (*source.data_files, *input_files(recipe)), ELSEWHERE)
     with workshop(recipe.folder) as bench:

@@ -24,6 +24,8 @@ from crisp_onnx.runtime.evaluate import Comparison, Counts
 from crisp_onnx.runtime.latency import Timing
 from crisp_onnx.runtime.profit import Verdict
 
+GAIN_TO_EXPLAIN = 5.0  # points
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -90,6 +92,7 @@ def summarise(outcome: Outcome, seconds: Mapping[str, float]) -> schema.Report:
             *outcome.learned.notes,
             *outcome.emitted.notes,
             *_speed_notes(outcome),
+            *_forgotten(outcome),
         ),
         versions=versions(),
         seed=recipe.seed,
@@ -144,6 +147,20 @@ def _accuracy(outcome: Outcome) -> schema.Accuracy:
         compressed=compressed,
         n=outcome.comparison.n,
         source="evaluation images" if outcome.evaluated else "held-out training images",
+    )
+
+
+def _forgotten(outcome: Outcome) -> tuple[str, ...]:
+    """Why a compressed model may gain over all outputs: it was trained on the user's classes alone."""
+    if outcome.comparison is None:
+        return ()
+    before, after = outcome.comparison.counts
+    gained = 100 * (after.right - before.right) / before.n
+    if gained < GAIN_TO_EXPLAIN or len(outcome.classes) == outcome.prepared.head.classes:
+        return ()
+    return (
+        f"Over all outputs the compressed model gains {gained:.1f} points because it hardly answers with other classes "
+        "than yours any more: it was trained on yours and has forgotten others, on whose images it is worse.",
     )
 
 

@@ -1,0 +1,179 @@
+"""Ask the untouched model about the user's images before anything is trained: near chance, something was misunderstood.
+
+What is likely wrong is tried out on the same images: other preprocessing, another output, names that do not go together
+with the outputs.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from crisp_onnx.api.question import Question
+from crisp_onnx.data import PRESETS, Images, Preprocess, parse_preprocess
+from crisp_onnx.errors import CrispError
+from crisp_onnx.runtime.evaluate import open_stock, outputs_of
+from crisp_onnx.task import Classification, task_of
+from crisp_onnx.task.score import preferred
+
+log = logging.getLogger(__name__)
+
+MOST_IMAGES = 256
+# A model this share of the way from chance to perfect knows something of the images.
+KNOWING = 0.2
+CLEARLY_BETTER = 0.2
+MOST_OF_A_CLASS = 0.6
+SAMPLED = 16
+NAMED = 4
+
+
+@dataclass(frozen=True)
+class _Sight:
+    """What the model prefers for each image of a sample, over all columns and among the user's classes."""
+
+    all: npt.NDArray[np.int64]
+    wanted: npt.NDArray[np.int64]
+    labels: npt.NDArray[np.int64]
+
+    def right(self, classes: int) -> float:
+        """Share of right answers: among the user's classes, or over all columns where there is one class."""
+        return float(((self.all if classes == 1 else self.wanted) == self.labels).mean())
+
+
+def first_look(asked: Question) -> tuple[str, ...]:
+    """What the user should know before training, which is logged as a warning too."""
+    images = asked.images if asked.images is not None and asked.images.labels is not None else asked.judged
+    notes = _same_images(asked)
+    if images is None or images.labels is None:
+        return notes
+    sample = _sample(images)
+    session = open_stock(asked.prepared.source.path)
+    seen = _look(session, sample, asked.answers)
+    classes = len(asked.answers.wanted)
+    chance = 1 / (len(asked.answers.columns) if classes == 1 else classes)
+    right = seen.right(classes)
+    knowing = chance + KNOWING * (1 - chance)
+    if right >= knowing:
+        return notes
+    wanted = max(knowing, right + CLEARLY_BETTER)
+    remedies = [
+        *_other_names(seen, asked),
+        *_other_outputs(session, asked, sample, wanted),
+        *_other_preprocessing(session, asked, sample, wanted),
+    ]
+    likely = " ".join(remedies) or (
+        "Check --preprocess, --labels and --class-order, and whether the images are of what the model was trained for."
+    )
+    among = f"among your {classes} classes" if classes > 1 else f"over its {len(asked.answers.columns)} outputs"
+    note = (
+        f"The untouched model is right about {100 * right:.1f} % of {len(sample)} of your images {among}; guessing is "
+        f"right about {100 * chance:.1f} %. {likely}"
+    )
+    log.warning(note)
+    return (*notes, note)
+
+
+def _sample(images: Images) -> Images:
+    """At most 256 images, evenly over the set and so over its classes."""
+    places = np.linspace(0, len(images) - 1, min(MOST_IMAGES, len(images))).round().astype(np.int64)
+    labels = np.zeros(len(images), np.int64) if images.labels is None else images.labels
+    return images.subset(np.argsort(labels, kind="stable")[places])
+
+
+def _look(session: ort.InferenceSession, images: Images, task: Classification) -> _Sight:
+    found = [
+        (preferred(outputs_of(session, inputs, task.output), task), labels) for inputs, labels in images.batches(32)
+    ]
+    return _Sight(
+        np.concatenate([answers.all for answers, _ in found]),
+        np.concatenate([answers.wanted for answers, _ in found]),
+        np.concatenate([labels for _, labels in found if labels is not None]),
+    )
+
+
+def _other_outputs(session: ort.InferenceSession, asked: Question, sample: Images, wanted: float) -> Iterator[str]:
+    """An output of as many columns by which the share `wanted` is right."""
+    for head in asked.prepared.outputs.heads:
+        if head.output != asked.answers.output and head.classes == len(asked.answers.columns):
+            share = _look(session, sample, task_of(head, asked.answers.wanted)).right(len(asked.answers.wanted))
+            if share >= wanted:
+                yield f"By output {head.output!r} it is right about {100 * share:.1f} %: try --output-name."
+
+
+def _other_preprocessing(
+    session: ort.InferenceSession, asked: Question, sample: Images, wanted: float
+) -> Iterator[str]:
+    """The preset with which the model is right most often, if the share is that `wanted`."""
+    if not isinstance(sample.preprocess, Preprocess):
+        return
+    spec, given = asked.prepared.source.input, sample.preprocess
+    best, name = 0.0, ""
+    for preset in PRESETS:
+        for order in ("", ",order=bgr") if given.channels == 3 else ("",):
+            size = f",size={given.size[0]}x{given.size[1]}"
+            try:
+                way = parse_preprocess(f"{preset}{size}{order}", spec)
+            except CrispError:  # an input of whole pixels has one way alone
+                continue
+            tried = replace(sample, preprocess=replace(way, resize=given.resize, range=given.range))
+            share = _look(session, tried, asked.answers).right(len(asked.answers.wanted))
+            if share > best:
+                best, name = share, f"{preset}{order}"
+    if best >= wanted:
+        yield f"With --preprocess {name} it is right about {100 * best:.1f} % of them."
+
+
+def _other_names(seen: _Sight, asked: Question) -> Iterator[str]:
+    """Classes whose images the model answers with one other output each: names and outputs are mixed up."""
+    names = dict(zip(asked.classes.indices, asked.classes.names, strict=True))
+    mostly = {}
+    for index in names:
+        answers = seen.all[seen.labels == index]
+        if len(answers):
+            answer, count = Counter(answers.tolist()).most_common(1)[0]
+            if count >= MOST_OF_A_CLASS * len(answers):
+                mostly[index] = answer
+    moved = {index: answer for index, answer in mostly.items() if answer != index}
+    if len(moved) >= max(2, len(names) / 2) and len(set(mostly.values())) == len(mostly):
+        pairs = [f"{names[index]} ({index}) with output {answer}" for index, answer in list(moved.items())[:NAMED]]
+        yield (
+            f"It answers the images of {', of '.join(pairs)}{', ...' if len(moved) > NAMED else ''}: names and outputs "
+            "do not go together. Check --labels, --labels-offset and --class-order."
+        )
+
+
+def _same_images(asked: Question) -> tuple[str, ...]:
+    """A word on images that judge what was learnt from them."""
+    first, second = asked.images, asked.judged
+    if first is None or second is None:
+        return ()
+    if not (_same_place(first.source, second.source) or _same_pixels(first, second)):
+        return ()
+    note = (
+        "The images to judge by are those to learn from (--eval-data and --data hold the same), so accuracy is that on "
+        "images that were learnt, and new ones fare worse."
+    )
+    log.warning(note)
+    return (note,)
+
+
+def _same_place(first: str, second: str) -> bool:
+    paths = [Path(source.removeprefix("image folder ")) for source in (first, second)]
+    return all(path.exists() for path in paths) and paths[0].resolve() == paths[1].resolve()
+
+
+def _same_pixels(first: Images, second: Images) -> bool:
+    """Whether as many images, of the same classes, begin and end and go on alike."""
+    labels = [() if images.labels is None else images.labels.tolist() for images in (first, second)]
+    if len(first) != len(second) or labels[0] != labels[1]:
+        return False
+    places = np.unique(np.linspace(0, len(first) - 1, min(SAMPLED, len(first))).round().astype(np.int64))
+    pairs = zip(first.batches(SAMPLED, order=places), second.batches(SAMPLED, order=places), strict=True)
+    return all(np.array_equal(one, other) for (one, _), (other, _) in pairs)
