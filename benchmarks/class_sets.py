@@ -98,7 +98,7 @@ def main() -> None:
             recipe = Recipe(
                 model=folder / "models" / RESNET, classes=classes, preprocess=CIFAR_PREPROCESS,
                 sparsity=options.sparsity, epochs=options.epochs, saliency=options.saliency, seed=options.seed,
-                output=Path(temporary) / "out",
+                target="portable", output=Path(temporary) / "out",
             )  # fmt: skip
             row: dict[str, object] = {"set": number, **compressed(recipe, folder, classes)}
             if not options.no_dense:

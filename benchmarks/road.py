@@ -48,6 +48,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as temporary:
             recipe = Recipe(
                 model=path, output=Path(temporary) / "out", sparsity=options.sparsity, epochs=options.epochs,
+                target="portable",
                 classes=class_set(0) if cifar else synsets,
                 labels=folder / ("cifar100_labels.txt" if cifar else "imagenet_labels.txt"),
                 preprocess=CIFAR_PREPROCESS if cifar else "signed",

@@ -132,7 +132,7 @@ def _speed_notes(outcome: Outcome) -> tuple[str, ...]:
     if outcome.timing is None:
         return (f"Latency was not measured: {outcome.untimed}",)
     ratio = outcome.timing.ratios[1].median
-    if not slower(ratio):
+    if not slower(ratio, outcome.timing.ratios[1].p90):
         return ()
     remedy = "Without --target, layers that lose are left dense." if outcome.recipe.target is not None else ""
     return (f"The compressed model is slower than the dense one on this host: {ratio:.2f}x as fast. {remedy}".rstrip(),)

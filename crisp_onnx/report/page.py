@@ -61,7 +61,7 @@ def _headlines(report: Report) -> list[tuple[str, str]]:
         headlines.append((NOT_MEASURED, "latency"))
     else:
         ratio = latency.ratio_median
-        said = "as fast as the dense model on this host" + (": slower" if slower(ratio) else "")
+        said = "as fast as the dense model on this host" + (": slower" if slower(ratio, latency.ratio_p90) else "")
         headlines.append((f"{ratio:.2f}x", said))
     return headlines
 

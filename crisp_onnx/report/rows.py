@@ -43,7 +43,12 @@ def before_after_rows(report: Report) -> Rows:
     else:
         name = f"latency, {_counted(latency.threads, 'thread')}"
         cells.append(
-            (name, _side_text(latency.dense), _side_text(latency.compressed), speed_text(latency.ratio_median))
+            (
+                name,
+                _side_text(latency.dense),
+                _side_text(latency.compressed),
+                speed_text(latency.ratio_median, latency.ratio_p90),
+            )
         )
     return Rows("Before and after", ("", "dense", "compressed", "change"), tuple(cells), frozenset({1, 2}))
 

@@ -23,14 +23,14 @@ def milliseconds_text(time_ms: float) -> str:
     return f"{significant(time_ms)} ms"
 
 
-def slower(ratio: float) -> bool:
-    """Whether dense time over compressed time says slower, and not merely as fast within what a measurement tells."""
-    return ratio < 1 - SAME_SPEED
+def slower(ratio: float, p90: float) -> bool:
+    """Whether dense time over compressed time says slower: its median, and nine rounds in ten (`p90` below 1)."""
+    return ratio < 1 - SAME_SPEED and p90 < 1
 
 
-def speed_text(ratio: float) -> str:
+def speed_text(ratio: float, p90: float) -> str:
     """Dense time over compressed time: `1.66x as fast`, or `slower: 0.84x as fast`."""
-    return f"{'slower: ' if slower(ratio) else ''}{ratio:.2f}x as fast"
+    return f"{'slower: ' if slower(ratio, p90) else ''}{ratio:.2f}x as fast"
 
 
 def share_text(share: float | None, n: int = 0) -> str:

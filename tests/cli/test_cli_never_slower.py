@@ -198,7 +198,7 @@ def test_a_recipe_that_packs_an_unknown_layer_is_refused_at_once(workplace, run,
 
 
 def test_zeros_in_place_are_not_said_to_save_macs(workplace, run, tmp_path):
-    done = run(*workplace.options, "--emit", "dense", "-q", "-o", tmp_path / "o")
+    done = run(*workplace.options, "--emit", "dense", "-o", tmp_path / "o")
     assert done.returncode == 0
     report = json.loads((tmp_path / "o" / "report.json").read_text())
     assert report["macs"]["kept_ratio"] == 1

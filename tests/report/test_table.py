@@ -48,11 +48,17 @@ def test_a_figure_that_grew_is_not_called_smaller(report: Report) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ratio", "said"), [(1.66, "1.66x as fast"), (0.98, "0.98x as fast"), (0.84, "slower: 0.84x as fast")]
+    ("ratio", "p90", "said"),
+    [
+        (1.66, 1.8, "1.66x as fast"),
+        (0.98, 0.99, "0.98x as fast"),
+        (0.84, 0.9, "slower: 0.84x as fast"),
+        (0.84, 1.1, "0.84x as fast"),
+    ],
 )
-def test_slower_is_said_where_the_figure_stands(report: Report, ratio: float, said: str) -> None:
+def test_slower_is_said_unless_noise_explains_it(report: Report, ratio: float, p90: float, said: str) -> None:
     assert report.latency is not None
-    latency = report.latency.model_copy(update={"ratio_median": ratio})
+    latency = report.latency.model_copy(update={"ratio_median": ratio, "ratio_p90": p90})
     row = _row(_plain(before_after(report.model_copy(update={"latency": latency}))), "latency")
     assert row.split("  ")[-1] == said
 
