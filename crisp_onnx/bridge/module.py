@@ -131,10 +131,10 @@ class GraphModule(nn.Module):
     def _execute(
         self, values: Mapping[str, Tensor], wanted: Sequence[str], steps: Steps | None = None
     ) -> dict[str, Tensor]:
-        first = self.input_names[0]
-        if self.takes is None or first not in values or len(values[first]) == self.takes:
+        batch = next((values[name] for name in self.input_names[:1] if name in values), None)
+        if self.takes is None or batch is None or len(batch) == self.takes:
             return self._answer(values, wanted, steps)
-        given = len(values[first])
+        given = len(batch)
         if given > self.takes or given == 0:
             raise CrispError(f"The graph takes {self.takes} images at a time; it was given {given}.")
         rows = torch.arange(self.takes) % given

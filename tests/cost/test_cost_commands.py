@@ -38,9 +38,9 @@ def run(*words: str | Path) -> Result:
 
 
 def test_targets_lists_every_target_and_shows_one_in_words() -> None:
-    assert "nvidia_h200" in run("targets", "-q").stdout
+    assert "nvidia_h200" in run("targets").stdout
     assert len(json.loads(run("targets", "-q", "--json").stdout)["targets"]) >= 12
-    text = run("targets", "show", "stc_edge_int8", "-q").stdout
+    text = run("targets", "show", "stc_edge_int8").stdout
     assert "under 32 MAC per DRAM byte" in text
     assert "Weights 2:4: skipped" in text
     assert "assumed: overhead.per_layer = 1000 cycles" in text
@@ -56,7 +56,7 @@ def test_lower_writes_the_file_that_estimate_reads(net: Path, tmp_path: Path) ->
 
 
 def test_estimate_prints_the_dense_baseline_and_what_it_leaned_on(net: Path) -> None:
-    text = run("estimate", net, "--target", "stc_edge_int8", "--against", net, "-q").stdout
+    text = run("estimate", net, "--target", "stc_edge_int8", "--against", net).stdout
     for words in ("dense over it", "N:M alone", "blocks alone", "Leaned on assumed", "1 times as long", "no overlap"):
         assert words in text
 

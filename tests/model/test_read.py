@@ -152,7 +152,7 @@ def test_an_output_that_declares_nothing_but_its_name_is_read(stored, answers):
     proto = onnx.load(stored)
     proto.graph.output[0].ClearField("type")
     stored.write_bytes(proto.SerializeToString())
-    assert prepare(stored).model.output.shape == (None, 4)
+    assert prepare(stored).model.outputs[0].shape == (None, 4)
 
 
 @pytest.mark.parametrize(

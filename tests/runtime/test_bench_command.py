@@ -57,7 +57,7 @@ def open_batch(model: Path) -> Path:
 
 def test_bench_prints_settings_and_layers_and_plots_them(model: Path, tmp_path: Path) -> None:
     plot = tmp_path / "layers.svg"
-    done = CliRunner().invoke(cli, ["bench", str(model), "--threads", "1,2", "--plot", str(plot), "-q"])
+    done = CliRunner().invoke(cli, ["bench", str(model), "--threads", "1,2", "--plot", str(plot)])
     assert done.exit_code == 0, done.output
     assert "small.onnx against the same model, dense" in done.output
     assert "f32_hybrid_" in done.output
@@ -91,7 +91,7 @@ def test_bench_feeds_a_batch_at_once_and_in_parts_and_compares_with_the_faster_d
     assert (at_once.batch, at_once.in_parts, in_parts.in_parts) == (4, False, True)
     assert at_once.against_in_parts == in_parts.against_in_parts
     assert at_once.timing.sides_ms[0] == in_parts.timing.sides_ms[0]
-    done = CliRunner().invoke(cli, ["bench", str(open_batch), "--batch", "4", "-q"])
+    done = CliRunner().invoke(cli, ["bench", str(open_batch), "--batch", "4"])
     assert "in parts" in done.output, done.output
 
 
@@ -115,7 +115,7 @@ def test_bench_compares_two_files_and_names_what_each_ran_in(model: Path, open_b
     found = bench(model, dense)
     assert found.runtime.startswith("native kernels")
     assert found.against_runtime == "stock ONNX Runtime"
-    done = CliRunner().invoke(cli, ["bench", str(model), "--against", str(open_batch), "-q"])
+    done = CliRunner().invoke(cli, ["bench", str(model), "--against", str(open_batch)])
     assert done.exit_code == 0, done.output
     assert f"Against: {found.runtime}." in done.output
 
@@ -149,7 +149,7 @@ def test_bench_refuses_a_model_without_hybrid_operators_unless_another_is_named(
 def test_bench_refuses_more_threads_than_cores_and_more_images_than_memory(model: Path, open_batch: Path) -> None:
     with pytest.raises(CrispError, match="cores of this machine"):
         bench(model, threads=(10**14,))
-    with pytest.raises(CrispError, match="does not fit into memory"):
+    with pytest.raises(CrispError, match="more than 256 Mi"):
         bench(open_batch, batch=(10**12,))
 
 
@@ -159,7 +159,7 @@ def test_bench_without_kernels_measures_the_model_and_says_why_no_layer(
     absent = Library(None, None, "There are no kernels here.")
     for module in (layer_bench, sys.modules[session.__module__], layer_plot):
         monkeypatch.setattr(module, "load_library", lambda: absent)
-    done = CliRunner().invoke(cli, ["bench", str(model), "--per-layer", "-q"])
+    done = CliRunner().invoke(cli, ["bench", str(model), "--per-layer"])
     assert done.exit_code == 0, done.output
     assert "No layer was measured alone. There are no kernels here." in done.output
     assert "Model: stock ONNX Runtime: the function bodies run at dense speed." in done.output

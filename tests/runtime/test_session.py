@@ -245,7 +245,7 @@ def test_threads_sleep_between_runs_where_that_is_asked(hybrid: Path, library: P
 
 
 def test_a_missing_file_and_a_broken_one_are_named(tmp_path: Path) -> None:
-    with pytest.raises(CrispError, match=r"no file .*gone\.onnx"):
+    with pytest.raises(CrispError, match=r"No such file: .*gone\.onnx"):
         session(tmp_path / "gone.onnx")
     (tmp_path / "broken.onnx").write_bytes(b"\xff\x00broken")
     with pytest.raises(CrispError, match="not an ONNX model"):
