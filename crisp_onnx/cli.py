@@ -6,6 +6,7 @@ import io
 import logging
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,7 @@ def check(
 
 @cli.command()
 @click.argument("model", type=FILE)
-@click.option("--netron", is_flag=True, help="Open the model in Netron afterwards.")
+@click.option("--netron", is_flag=True, help="Then show the model in Netron until Ctrl-C.")
 @common
 def inspect(model: Path, netron: bool, as_json: bool, verbosity: int) -> None:
     """Recount a compressed MODEL: patterns, rows of blocks, bytes against the formula."""
@@ -134,9 +135,10 @@ def inspect(model: Path, netron: bool, as_json: bool, verbosity: int) -> None:
     from crisp_onnx.api import inspect as run
     from crisp_onnx.report.views import inspect_view
 
+    viewer = _netron() if netron else None
     tell(run(model), inspect_view, as_json)
-    if netron:
-        _open_netron(model)
+    if viewer is not None:
+        _serve(viewer, model)
 
 
 @cli.command()
@@ -232,12 +234,22 @@ for _command in COMMANDS:
     cli.add_command(_command)
 
 
-def _open_netron(model: Path) -> None:
+def _netron() -> Any:
     try:
         import netron
     except ImportError:
         raise CrispError("Netron is not installed. Install it with `pip install netron`.") from None
-    netron.start(str(model))
+    return netron
+
+
+def _serve(netron: Any, model: Path) -> None:
+    """Show the model in the browser until Ctrl-C; its server lives in a thread of this process."""
+    host, port = netron.start(str(model))
+    log.info("Netron shows %s at http://%s:%d until Ctrl-C.", model, host, port)
+    try:
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        netron.stop((host, port))
 
 
 def _stop(number: int, frame: object) -> None:
