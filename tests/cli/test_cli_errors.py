@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 from pathlib import Path
@@ -125,15 +126,20 @@ def test_a_class_without_images(workplace, refused, tmp_path):
     refused(*changed(workplace, data=tmp_path / "few.npz"), words=["few.npz", "2"])
 
 
-def test_corrupt_images_and_archives(workplace, refused, tmp_path):
+def test_a_corrupt_archive_is_refused(workplace, refused, tmp_path):
     (tmp_path / "bad.npz").write_bytes(b"PK\x03\x04 nothing")
     refused(*changed(workplace, data=tmp_path / "bad.npz"), words=["bad.npz", "not a readable .npz"])
+
+
+def test_a_corrupt_image_is_left_out_and_counted(workplace, run, tmp_path):
     for label in ("0", "2", "4"):
         (tmp_path / "images" / label).mkdir(parents=True)
         for number in range(3):
             Image.new("RGB", (12, 12)).save(tmp_path / "images" / label / f"{number}.png")
     (tmp_path / "images" / "2" / "1.png").write_bytes(b"\x89PNG\r\n\x1a\n damaged")
-    refused(*changed(workplace, data=tmp_path / "images"), words=["1.png"])
+    done = run(*changed(workplace, data=tmp_path / "images"), "-o", tmp_path / "o", "--json")
+    assert done.returncode == 0, done.stderr
+    assert any("1 image that cannot be read (2/1.png" in note for note in json.loads(done.stdout)["notes"])
 
 
 def test_images_of_the_wrong_size_for_the_model(workplace, refused, tmp_path):
@@ -287,7 +293,7 @@ def test_a_compressed_file_cannot_be_compressed_again(compressed, workplace, ref
 
 
 def test_inspect_of_an_ordinary_model(workplace, refused):
-    refused("inspect", workplace.model, words=["holds no hybrid operator", "--emit dense"])
+    refused("inspect", workplace.model, words=["holds no hybrid operator", "did not write it"])
 
 
 def test_a_defect_of_ours_is_one_sentence_and_a_traceback_only_with_v(workplace, run, monkeypatch):
