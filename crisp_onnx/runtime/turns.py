@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 ROUNDS, FEWEST_ROUNDS = 10, 3
 WARMUP, WARMUP_SHARE = 2, 0.2
-FEWEST_RUNS, MOST_RUNS = 3, 2000
+FEWEST_RUNS, MOST_RUNS = 3, 400
 
 Times = npt.NDArray[np.float64]
 Run = Callable[[], object]
