@@ -112,9 +112,8 @@ def test_a_recipe_cannot_be_changed_and_knows_where_results_go():
 
 
 def test_what_timing_chose_goes_where_the_command_line_changes_the_run(tmp_path):
-    (tmp_path / "run.yaml").write_text(
-        recipe_text(make_recipe(GIVEN | {"sparsity": 0.7, "model": tmp_path / "m.onnx", "packed": ("conv1",)}))
-    )
+    run = GIVEN | {"sparsity": 0.7, "model": tmp_path / "m.onnx", "packed": ("conv1",), "output": tmp_path}
+    (tmp_path / "run.yaml").write_text(recipe_text(make_recipe(run)))
     written = read_recipe(tmp_path / "run.yaml")
     same = {"model": tmp_path / "m.onnx", "sparsity": 0.7, "output": tmp_path / "other", "eval_data": tmp_path / "e"}
     assert make_recipe(merged(written, same)).packed == ("conv1",)
