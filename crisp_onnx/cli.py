@@ -291,6 +291,12 @@ def _run() -> int:
     except CrispError as error:
         complain(f"Error: {HIDDEN.sub('', str(error))}")
         return error.exit_code
+    except MemoryError as error:
+        log.debug("out of memory:", exc_info=True)
+        complain(
+            f"Error: The run stops: {reason(error)}. Give it more memory, a smaller batch in the file, or fewer data."
+        )
+        return 2
     except Exception as error:
         log.debug("the defect:", exc_info=True)
         complain(

@@ -222,6 +222,14 @@ def _numbers(attrs: Mapping[str, Any], key: str, count: int) -> tuple[int, ...]:
     return numbers
 
 
+def _type_of(tensor: gs.Tensor) -> str:
+    """The element type as NumPy names it, or the number of one that ONNX alone knows."""
+    try:
+        return str(np.dtype(tensor.dtype))
+    except TypeError:
+        return f"number {tensor.dtype}"
+
+
 def _check_slots(node: gs.Node, found: HybridNode) -> None:
     """Every input in place, of its type; the packed ones of the shapes that the pattern gives."""
     slots, pattern, shape = found.operator.slots, found.pattern, found.shape
@@ -230,8 +238,8 @@ def _check_slots(node: gs.Node, found: HybridNode) -> None:
     for slot, tensor in zip(slots, node.inputs, strict=True):
         if slot.stored and not isinstance(tensor, gs.Constant):
             raise damaged(node, f"lacks its {slot.name}: {tensor.name!r} is not stored in the file")
-        if slot.stored and str(np.dtype(tensor.dtype)) != slot.dtype:
-            raise damaged(node, f"has {slot.name} of type {np.dtype(tensor.dtype)}, not {slot.dtype}")
+        if slot.stored and _type_of(tensor) != slot.dtype:
+            raise damaged(node, f"has {slot.name} of type {_type_of(tensor)}, not {slot.dtype}")
     blocks = tuple(_at(node, PACKED[2]).shape)
     rows, kept = pattern.block_rows(shape), blocks[-1] if len(blocks) == 2 else 0
     if not 1 <= kept <= pattern.block_columns(shape):

@@ -38,7 +38,8 @@ def tensor_shapes(model: Model, *, batch: int = 1, size: Size = DEFAULT_SIZE) ->
     shapes: Shapes = {t.name: tuple(t.dims) for t in model.proto.graph.initializer}
     for value in (*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output):
         tensor = value.type.tensor_type
-        if tensor.HasField("shape") and all(d.HasField("dim_value") for d in tensor.shape.dim):
+        # Inference subtracts a kernel that is larger than its image without a word.
+        if tensor.HasField("shape") and all(d.HasField("dim_value") and d.dim_value >= 0 for d in tensor.shape.dim):
             shapes[value.name] = tuple(d.dim_value for d in tensor.shape.dim)
     wanted = [o for node in model.proto.graph.node for o in node.output if o and o not in shapes]
     if wanted:

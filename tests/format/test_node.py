@@ -206,3 +206,19 @@ def test_a_matrix_product_has_no_window() -> None:
     with pytest.raises(VerificationFailed, match="has no window"):
         read(node)
     assert node.domain == DOMAIN
+
+
+class _OfAnOddType(gs.Constant):
+    """A stored tensor of an element type that has no name in NumPy."""
+
+    @property
+    def dtype(self) -> int:
+        return 20
+
+
+def test_an_element_type_that_numpy_lacks_is_a_damaged_node() -> None:
+    node = written(HybridNode(OPERATORS[CONV], Pattern(), (32, 32, 3, 3), WINDOW))
+    values = node.inputs[1]
+    node.inputs[1] = _OfAnOddType(values.name, values.values)
+    with pytest.raises(VerificationFailed, match="values of type number 20, not float32"):
+        read(node)

@@ -47,6 +47,8 @@ def fault_of(read: Callable[[Path], None], path: Path) -> BaseException | None:
             read(path)
     except CrispError as error:
         return error if error.exit_code == 1 else None
+    except MemoryError:  # said in a sentence at the end of the command line
+        return None
     except Exception as error:
         return error
     return None

@@ -8,7 +8,7 @@ import pytest
 from onnx import helper
 
 from crisp_onnx.errors import CrispError
-from crisp_onnx.model import TensorSpec, tensor_shapes, with_value_info
+from crisp_onnx.model import TensorSpec, shapes, tensor_shapes, with_value_info
 
 GRAPH = (
     "(float[batch,3,height,width] x) => (float[batch,4,height,width] y) <float[4,3,3,3] w>"
@@ -115,3 +115,12 @@ def test_an_element_type_that_cannot_be_represented_is_one_sentence(model_of):
 def test_an_input_of_more_values_than_memory_is_refused_before_it_is_made(shape):
     with pytest.raises(CrispError, match=r"Input 'x' takes .* values, more than 256 Mi"):
         TensorSpec("x", shape, np.dtype(np.float32)).fixed(1)
+
+
+def test_a_side_below_nothing_is_no_shape(model_of, monkeypatch):
+    model = model_of("(float[N,3,8,8] x) => (float[N,4,p,q] y) <float[4,3,3,3] w> { y = Conv(x, w) }")
+    inferred = onnx.ModelProto()
+    inferred.CopyFrom(model.proto)
+    inferred.graph.value_info.append(helper.make_tensor_value_info("t", 1, [1, 4, -5, 2]))
+    monkeypatch.setattr(shapes, "_infer", lambda proto: inferred)
+    assert "t" not in tensor_shapes(model, size=(8, 8))
