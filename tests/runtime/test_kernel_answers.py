@@ -149,6 +149,20 @@ def test_convolutions_of_a_single_position_add_their_residual(
 
 
 @pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("pads", [(1, 1, 0, 0), (1, 0, 0, 0), (0, 2, 0, 1), (0, 0, 1, 1), (2, 2, 2, 2)])
+def test_a_strided_window_over_a_single_position_may_read_padding_alone(
+    isa: str, pads: tuple[int, ...], library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CRISP_ONNX_ISA", isa)
+    rng = np.random.default_rng(7)
+    layer = random_layer(rng, (33, 16, 1, 1), strides=(5, 5), pads=pads)
+    feed = {"X": rng.standard_normal((2, 16, 1, 1), dtype=np.float32)}
+    expected, answer = (open_session(model_of(layer), kernels).run(None, feed)[0] for kernels in (None, library))
+    assert answer.shape == (2, 33, 1, 1)
+    assert relative_difference(answer, expected) <= TOLERANCE
+
+
+@pytest.mark.parametrize("isa", ISAS)
 @settings(max_examples=60, **SLOW_START)
 @given(
     pattern=patterns(),

@@ -160,7 +160,9 @@ std::vector<Strip> panel_strips(Plan* p, int64_t rows) {
 // Returns no strips where that cannot be.
 std::vector<Strip> row_strips(const Weight& w, const ConvShape& s, const KernelSet& kernels) {
   const int64_t positions = s.height * s.width, most = std::numeric_limits<int32_t>::max();
-  const bool same_positions = w.kernel_h * w.kernel_w == 1 && s.out_height == s.height && s.out_width == s.width;
+  const bool from_the_first = s.attributes.pads[0] == 0 && s.attributes.pads[1] == 0;
+  const bool same_positions =
+      from_the_first && w.kernel_h * w.kernel_w == 1 && s.out_height == s.height && s.out_width == s.width;
   if (!same_positions || !(positions == 1 || s.rows_first) || std::max(w.cin, w.cout) > most / positions) return {};
   return choose_row_strips(kernels, w, positions);
 }

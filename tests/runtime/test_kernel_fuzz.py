@@ -1,0 +1,51 @@
+"""Random layers, sound and corrupted, near the limits of every size, on eight threads, sanitized and emulated."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import Any
+
+import pytest
+from kernel_programs import kernel_program
+
+from crisp_onnx.runtime.library import available_isas
+
+LAYERS_IN_ALL = 50_000
+SEED = 20_260_101
+
+
+def fuzzed(command: list[str], layers: int, isa: str, seed: int = SEED) -> dict[str, Any]:
+    """What became of the layers. Fails on a wrong answer, a wrong size, or a sanitizer's report."""
+    done = subprocess.run([*command, str(layers), str(seed), isa], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, f"{isa}, seed {seed}: " + done.stdout[-2000:] + done.stderr[-6000:]
+    assert not done.stderr, done.stderr[-6000:]
+    return json.loads(done.stdout)
+
+
+def has_tried_all(found: dict[str, Any]) -> bool:
+    return all(found[what] > 0 for what in ("sound", "refused", "shapes_run", "giants", "giants_refused"))
+
+
+def test_random_layers_agree_with_plain_loops_and_sizes_are_right_or_refused() -> None:
+    program = kernel_program("fuzz")
+    for isa in available_isas():
+        assert has_tried_all(fuzzed(program, 400, isa))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sanitizer", ["address", "thread"])
+def test_fifty_thousand_random_layers_pass_the_sanitizers(sanitizer: str) -> None:
+    program = kernel_program("fuzz", sanitizer=sanitizer)
+    isas = available_isas()
+    for number, isa in enumerate(isas):
+        found = fuzzed(program, -(-LAYERS_IN_ALL // len(isas)), isa, SEED + number)
+        print(sanitizer, found)
+        assert has_tried_all(found)
+
+
+@pytest.mark.slow
+def test_random_layers_agree_with_plain_loops_on_arm() -> None:
+    found = fuzzed(kernel_program("fuzz", arm=True), 2000, "neon")
+    print(found)
+    assert has_tried_all(found)
