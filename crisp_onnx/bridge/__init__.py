@@ -5,11 +5,13 @@ from crisp_onnx.bridge.build import missing_operators, to_torch
 from crisp_onnx.bridge.compare import compare_with_runtime
 from crisp_onnx.bridge.missing import refusal_of
 from crisp_onnx.bridge.module import GraphModule
+from crisp_onnx.bridge.node import Node
 from crisp_onnx.bridge.rehearsal import rehearse
 from crisp_onnx.bridge.weights_back import write_back
 
 __all__ = [
     "GraphModule",
+    "Node",
     "compare_with_runtime",
     "missing_operators",
     "prepared_for",
