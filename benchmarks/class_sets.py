@@ -71,7 +71,7 @@ def dense_by_the_same_recipe(recipe: Recipe, folder: Path, classes: tuple[int, .
     torch.manual_seed(recipe.seed)
     ones = {name: torch.ones_like(dict(module.named_parameters())[name]) for name in everything.weights}
     training = Training(recipe.epochs or 0, BATCH, flip=True, seed=recipe.seed)
-    MODES["ramp"].recover(module, images, ones, everything, training)
+    MODES[recipe.recovery].recover(module, images, ones, everything, training, lambda module, plan: ())
     judged = open_images(CifarImages(folder, "test", classes), chosen, None, preprocess)
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / "dense.onnx"

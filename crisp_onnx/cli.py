@@ -52,6 +52,16 @@ def cli() -> None:
 @click.option("--latency-ms", type=float, help="Estimated time on the hardware target; instead of --sparsity.")
 @click.option("--energy-mj", type=float, help="Estimated energy on the hardware target; instead of --sparsity.")
 @click.option("--saliency", help="crisp, fisher, magnitude, wanda or random.  [default: crisp]")
+@click.option(
+    "--reconstruct",
+    type=click.Choice(["none", "least-squares"]),
+    help="Re-fit the weights that are left, layer by layer.  [default: least-squares]",
+)
+@click.option(
+    "--recovery",
+    type=click.Choice(["fixed", "ramp"]),
+    help="Choose masks once before training, or anew while it goes on.  [default: fixed]",
+)
 @click.option("--epochs", type=int, help="Passes of fine-tuning.  [default: 20 with images, 0 without]")
 @click.option("--head", type=click.Choice(["keep", "slice"]), help="All outputs, or the user's alone.  [default: keep]")
 @click.option("--keep-dense", multiple=True, metavar="REGEX", help="Layers to leave dense; may be repeated.")

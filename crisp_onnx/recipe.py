@@ -65,6 +65,12 @@ class Recipe(BaseModel):
     """Estimated millijoules of one inference on the hardware target."""
     saliency: str = "crisp"
     """What ranks the weights: crisp, fisher, magnitude, wanda or random."""
+    reconstruct: Literal["none", "least-squares"] = "least-squares"
+    """What becomes of the weights that are left, before any training: `least-squares` re-fits each layer, on the user's
+    images and without labels, to what the dense network answers; `none` leaves them as they were."""
+    recovery: Literal["fixed", "ramp"] = "fixed"
+    """How masks and training go together: `fixed` chooses the masks once before it, `ramp` prunes more and more while
+    training and chooses them anew."""
     epochs: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
     """Passes over the images in recovery; by default 20 with real images and 0 without."""
     head: Literal["keep", "slice"] = "keep"

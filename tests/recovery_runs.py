@@ -10,7 +10,8 @@ from crisp_onnx.data import Images
 from crisp_onnx.format import Pattern
 from crisp_onnx.masks import Candidates, Plan, Threshold, reason_to_stay_dense
 from crisp_onnx.model import Model, tensor_shapes, weight_layers
-from crisp_onnx.recover import MODES, Task, Training
+from crisp_onnx.reconstruct import METHODS, LayerFit
+from crisp_onnx.recover import MODES, Refit, Task, Training
 from crisp_onnx.saliency import collect, criterion_named
 from crisp_onnx.task import Classification
 
@@ -33,8 +34,20 @@ def started(model: Model, images: Images, task: Task) -> tuple[GraphModule, dict
     return module, collect(task.criterion, module, model, free, images=images, task=ANSWERS)
 
 
-def run(model: Model, images: Images, task: Task, training: Training) -> tuple[GraphModule, Plan]:
+def leave(module: GraphModule, plan: Plan) -> tuple[LayerFit, ...]:
+    """Re-fits nothing."""
+    return ()
+
+
+def refit_on(images: Images) -> Refit:
+    """Least squares on some images, judged by the same ones."""
+    return lambda module, plan: METHODS["least-squares"](module, plan, images, images, batch_size=16)
+
+
+def run(
+    model: Model, images: Images, task: Task, training: Training, *, recovery: str = "ramp", refit: Refit = leave
+) -> tuple[GraphModule, Plan]:
     """A whole recovery; without epochs, masks alone."""
     module, statistics = started(model, images, task)
-    mode = MODES["ramp" if training.epochs else "none"]
-    return module, mode.recover(module, images, statistics, task, training)
+    mode = MODES[recovery if training.epochs else "none"]
+    return module, mode.recover(module, images, statistics, task, training, refit).plan

@@ -2,24 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from crisp_onnx.api.emit import Emitted
 from crisp_onnx.masks import DenseLayer, Plan, SparseLayer
-from crisp_onnx.report.schema import LayerEntry
+from crisp_onnx.reconstruct import LayerFit
+from crisp_onnx.report.schema import LayerEntry, LayerFitEntry
 from crisp_onnx.runtime.profit import Verdict
 
 MS_DIGITS = 4  # the runtime's profile counts whole microseconds
 
 
-def layer_entries(plan: Plan, emitted: Emitted, rehearsed: Mapping[str, Verdict]) -> tuple[LayerEntry, ...]:
-    """An entry per layer of `plan`. `rehearsed`: verdicts before training, for layers that were left dense then."""
+def layer_entries(
+    plan: Plan, emitted: Emitted, rehearsed: Mapping[str, Verdict], fits: Sequence[LayerFit] = ()
+) -> tuple[LayerEntry, ...]:
+    """An entry per layer of `plan`.
+
+    `rehearsed`: verdicts before training, for layers that were left dense then. `fits`: of the layers that were
+    re-fitted.
+    """
     verdicts = {**rehearsed, **emitted.verdicts}
+    by_layer = {fit.layer: _fit(fit) for fit in fits}
     pairs = zip(plan.layers, emitted.plan.layers, strict=True)
-    return tuple(_entry(planned, stored, verdicts.get(planned.layer.name)) for planned, stored in pairs)
+    return tuple(
+        _entry(planned, stored, verdicts.get(planned.layer.name), by_layer.get(planned.layer.name))
+        for planned, stored in pairs
+    )
 
 
-def _entry(planned: SparseLayer | DenseLayer, stored: SparseLayer | DenseLayer, verdict: Verdict | None) -> LayerEntry:
+def _fit(fit: LayerFit) -> LayerFitEntry:
+    return LayerFitEntry(error_before=fit.before, error_after=fit.after, ridge=fit.ridge)
+
+
+def _entry(
+    planned: SparseLayer | DenseLayer,
+    stored: SparseLayer | DenseLayer,
+    verdict: Verdict | None,
+    fit: LayerFitEntry | None,
+) -> LayerEntry:
     layer, bytes_dense = planned.layer, planned.layer.weights * 4
     dense_ms = None if verdict is None else round(verdict.times.dense_ms, MS_DIGITS)
     sparse_ms = None if verdict is None else round(verdict.sparse_ms, MS_DIGITS)
@@ -27,7 +47,7 @@ def _entry(planned: SparseLayer | DenseLayer, stored: SparseLayer | DenseLayer, 
         return LayerEntry(
             name=layer.name, op=layer.op, weight=layer.weight, shape=layer.shape, macs=layer.macs, decision="dense",
             reason=planned.reason, density=1.0, bytes=bytes_dense, bytes_dense=bytes_dense, dense_ms=dense_ms,
-            sparse_ms=sparse_ms,
+            sparse_ms=sparse_ms, fit=fit,
         )  # fmt: skip
     pattern = planned.pattern
     return LayerEntry(
@@ -35,5 +55,5 @@ def _entry(planned: SparseLayer | DenseLayer, stored: SparseLayer | DenseLayer, 
         n=pattern.n, m=pattern.m, block=pattern.block, vector_rows=pattern.vector_rows,
         kept_blocks=planned.kept.shape[1], block_columns=pattern.block_columns(layer.shape), density=planned.density,
         bytes=stored.bytes if isinstance(stored, SparseLayer) else bytes_dense, bytes_dense=bytes_dense,
-        dense_ms=dense_ms, sparse_ms=sparse_ms,
+        dense_ms=dense_ms, sparse_ms=sparse_ms, fit=fit,
     )  # fmt: skip

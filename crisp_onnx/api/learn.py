@@ -1,4 +1,4 @@
-"""Cross to torch, score, choose masks, recover, and cross back: the part of `compress` that changes weights."""
+"""Cross to torch, score, choose masks, re-fit, recover, and cross back: the part of `compress` that changes weights."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from crisp_onnx.masks import Plan, Planner
 from crisp_onnx.model import Model
 from crisp_onnx.passes import InsertBatchNorm, run_passes
 from crisp_onnx.recipe import Recipe
-from crisp_onnx.recover import MODES, Training, output_moments, training_for
+from crisp_onnx.reconstruct import METHODS, LayerFit
+from crisp_onnx.recover import MODES, Refit, Training, output_moments, training_for
 from crisp_onnx.saliency import collect
 from crisp_onnx.synthesis import effort_for, synthesise
 from crisp_onnx.task import Classification, Head, layers_behind
@@ -42,7 +43,7 @@ NOTHING_TO_LEARN = (
 class Learned:
     """`model`: the simplified graph with trained, masked weights. `held_out`: images kept back from training.
 
-    `images`: None where none were given and nothing was to be learnt.
+    `images`: None where none were given and nothing was to be learnt. `fits`: how layers were re-fitted.
     """
 
     model: Model
@@ -51,6 +52,7 @@ class Learned:
     held_out: Images | None
     epochs: int
     notes: tuple[str, ...]
+    fits: tuple[LayerFit, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ def learn(
             task.criterion, crossed.module, crossed.model, planner.candidates.free, images=sight.images,
             task=answers, batch_size=crossed.batch, seed=recipe.seed,
         )  # fmt: skip
-    mode = MODES["ramp" if epochs else "none"]
+    mode = MODES[recipe.recovery if epochs else "none"]
     with watch("recovery" if mode.trains else "masks"):
         training = Training(0, crossed.batch)
         if mode.trains:
@@ -115,9 +117,32 @@ def learn(
                 batch_size=crossed.batch, seed=recipe.seed,
             )  # fmt: skip
             notes += told
-        plan = mode.recover(crossed.module, sight.images, statistics, task, training)
+        recovered = mode.recover(
+            crossed.module, sight.images, statistics, task, training, _refit(recipe, sight, crossed.batch, watch)
+        )
     trained = write_back(crossed.module.cpu(), crossed.model)
-    return Learned(trained, plan, sight.images, sight.held_out, epochs, sight.notes + notes)
+    return Learned(trained, recovered.plan, sight.images, sight.held_out, epochs, sight.notes + notes, recovered.fits)
+
+
+def _refit(recipe: Recipe, sight: _Sight, batch: int, watch: Stopwatch) -> Refit:
+    """The recipe's reconstruction on the images that are learnt from. Some of them judge it, or those held out."""
+    images, judged = sight.images, sight.held_out
+    if judged is None:
+        images, judged = _parted(images, recipe.seed)
+
+    def refit(module: GraphModule, plan: Plan) -> tuple[LayerFit, ...]:
+        with watch("reconstruct"):
+            return METHODS[recipe.reconstruct](module, plan, images, judged, batch_size=batch, seed=recipe.seed)
+
+    return refit
+
+
+def _parted(images: Images, seed: int) -> tuple[Images, Images]:
+    """Some images to fit to and some to judge by; a single one is both."""
+    if len(images) < 2:
+        return images, images
+    one_each = images.labels is not None and len(np.unique(images.labels)) == len(images)
+    return hold_out(replace(images, labels=None) if one_each else images, HELD_OUT, seed=seed)
 
 
 def _cross(accepted: Accepted, device: torch.device) -> _Crossed:

@@ -80,7 +80,7 @@ def summarise(outcome: Outcome, seconds: Mapping[str, float]) -> schema.Report:
         else schema.latency_entry(outcome.timing, threads=1, batch=1, runtime=outcome.runtime),
         timings_s={stage: round(spent, 3) for stage, spent in seconds.items()},
         peak_memory_bytes=peak_memory_bytes(),
-        layers=layer_entries(plan, outcome.emitted, outcome.rehearsed),
+        layers=layer_entries(plan, outcome.emitted, outcome.rehearsed, outcome.learned.fits),
         declined=tuple(
             schema.Declined(pass_name=d.pass_name, node=d.node, reason=d.reason)
             for d in (*prepared.declined, *outcome.emitted.declined)

@@ -72,10 +72,14 @@ class GraphModule(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The first output for the one input `x`, in the layout of the file (images: (batch, channels, h, w))."""
+        return self.several(x, self.output_names[:1])[0]
+
+    def several(self, x: Tensor, names: Sequence[str]) -> tuple[Tensor, ...]:
+        """Any tensors of the graph for the one input `x`; unlike `run`, this compiles."""
         if len(self.input_names) != 1:
             raise CrispError(f"The graph has {len(self.input_names)} inputs; call run() with all of them by name.")
-        name = self.output_names[0]
-        return self._execute({self.input_names[0]: x}, (name,))[name]
+        found = self._execute({self.input_names[0]: x}, names)
+        return tuple(found[name] for name in names)
 
     def run(self, inputs: Mapping[str, Tensor], outputs: Sequence[str] | None = None) -> dict[str, Tensor]:
         """Tensors by name: those in `outputs` (any tensor of the graph), or all outputs of the graph.

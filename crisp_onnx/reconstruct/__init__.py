@@ -1,5 +1,6 @@
 """Stage 6, re-fit: the weights that are left answer as the dense network's layers do."""
 
-from crisp_onnx.reconstruct.least_squares import LayerFit, least_squares
+from crisp_onnx.reconstruct.layer_fit import LayerFit
+from crisp_onnx.reconstruct.methods import METHODS
 
-__all__ = ["LayerFit", "least_squares"]
+__all__ = ["METHODS", "LayerFit"]

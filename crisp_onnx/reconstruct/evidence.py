@@ -6,6 +6,7 @@ Memory depends on the layer's widths alone. `Sums` holds X^T X and X^T Y; a laye
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -14,6 +15,14 @@ from torch import Tensor
 WIDEST = 6144
 """Columns up to which X^T X is held: 300 MB in float64."""
 ROWS_OF_WIDE = 1024
+
+
+@dataclass(frozen=True, eq=False)
+class Spread:
+    """Mean and variance (channels,) of a tensor, in float64."""
+
+    mean: Tensor
+    variance: Tensor
 
 
 class Evidence(Protocol):

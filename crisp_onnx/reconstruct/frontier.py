@@ -33,12 +33,12 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """A batch of images: one tensor of the student, and one of the teacher."""
+    """A batch of images: some tensors of the student and of the teacher, by name."""
 
     images: int
     judged: bool
-    student: Tensor
-    teacher: Tensor
+    student: Mapping[str, Tensor]
+    teacher: Mapping[str, Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,26 +82,25 @@ class Frontier:
         parts: Sequence[Part],
         *,
         batch_size: int,
-        kept_bytes: int = KEPT_BYTES,
     ) -> None:
         self.student, self.teacher = student, teacher
-        self._parts, self._size, self._room = parts, batch_size, kept_bytes
+        self._parts, self._size = parts, batch_size
         self._kept: list[_Batch] = []
         self._batches = sum(-(-len(part.places) // batch_size) for part in parts)
 
-    def see(self, of_student: str, of_teacher: str, behind: Sequence[str]) -> Iterator[Seen]:
-        """Yield one tensor of each network for every batch, and keep `behind`, from which all later nodes can start."""
+    def see(self, of_student: Sequence[str], of_teacher: Sequence[str], behind: Sequence[str]) -> Iterator[Seen]:
+        """Yield tensors of each network for every batch, and keep `behind`, from which all later nodes can start."""
         kept: list[_Batch] = []
         for number, batch in enumerate(self._known()):
             with torch.no_grad():
-                student = self.student.run(batch.student, [of_student, *behind])
-                teacher = self.teacher.run(batch.teacher, [of_teacher, *behind])
-            yield Seen(batch.images, batch.judged, student[of_student], teacher[of_teacher])
+                student = self.student.run(batch.student, [*of_student, *behind])
+                teacher = self.teacher.run(batch.teacher, [*of_teacher, *behind])
+            yield Seen(batch.images, batch.judged, student, teacher)
             sides = ({name: side[name] for name in behind} for side in (student, teacher))
             left = _Batch(batch.images, batch.judged, *sides)
             if number == 0:
                 needed = left.bytes * self._batches
-                keep, half = needed <= 2 * self._room, needed > self._room
+                keep, half = needed <= 2 * KEPT_BYTES, needed > KEPT_BYTES
             if keep:
                 kept.append(left.packed() if half else left)
                 if self._kept:

@@ -8,23 +8,39 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from crisp_onnx.reconstruct.evidence import Evidence
+from crisp_onnx.reconstruct.evidence import Evidence, Spread
 
 RIDGES = (0.001, 0.01, 0.1)
 """Shares of the mean square of the layer's inputs."""
 
 
+@dataclass(frozen=True)
+class LayerFit:
+    """How a layer was re-fitted, on images that the fit has not seen.
+
+    `before`, `after`: RMS of what its outputs miss, over the RMS of what they should be about their means.
+    `ridge`: as a share of the mean square of its inputs; None where the weights stayed as they were.
+    """
+
+    layer: str
+    before: float
+    after: float
+    ridge: float | None
+
+
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """`weight` (Cout, K) in float64, zeros outside the support; the errors before and after; the ridge, None for none.
+    """`weight` (Cout, K) in float64, zeros outside the support; errors and ridge as in `LayerFit`.
 
-    An error is the RMS of what the outputs miss, over the RMS of the dense outputs about their means.
+    `given`: of the outputs of that weight, without any bias. `shift` (Cout,): what they miss in the mean.
     """
 
     weight: Tensor
     before: float
     after: float
     ridge: float | None
+    given: Spread
+    shift: Tensor
 
 
 def best_fit(
@@ -37,23 +53,14 @@ def best_fit(
         old: (Cout, K) in float64, zeros outside the support.
         support: (Cout, K) bool; each `group` of rows that follow each other have one support.
     """
-    before = output_error(known, old, judged)
-    best = Fit(old, before, before, None)
-    if known.scale <= 0:
-        return best
-    candidates = [torch.zeros_like(old) for _ in ridges]
-    for top in range(0, len(old), group):
-        rows, columns = slice(top, top + group), support[top].nonzero().flatten()
-        if len(columns) == 0:
-            continue
-        found = known.solutions(columns, rows, old[rows, columns], [share * known.scale for share in ridges])
-        for candidate, weight in zip(candidates, found, strict=True):
-            candidate[rows, columns] = weight
-    for ridge, candidate in zip(ridges, candidates, strict=True):
-        after = output_error(known, candidate, judged)
-        if after < best.after:
-            best = Fit(candidate, before, after, ridge)
-    return best
+    best, chosen = old, None
+    before = after = output_error(known, old, judged)
+    if known.scale > 0:
+        for ridge, weight in zip(ridges, _solutions(known, old, support, group, ridges), strict=True):
+            error = output_error(known, weight, judged)
+            if error < after:
+                best, after, chosen = weight, error, ridge
+    return Fit(best, before, after, chosen, Spread(best @ known.mean_x, known.spread(best)), shift_of(known, best))
 
 
 def shift_of(known: Evidence, weight: Tensor) -> Tensor:
@@ -67,3 +74,16 @@ def output_error(known: Evidence, weight: Tensor, judged: tuple[Tensor, Tensor])
     missed = (x @ weight.float().T + shift_of(known, weight).float() - y).square().sum()
     whole = (y - y.mean(0)).square().sum()
     return float((missed / whole).sqrt()) if whole > 0 else 0.0
+
+
+def _solutions(known: Evidence, old: Tensor, support: Tensor, group: int, ridges: Sequence[float]) -> list[Tensor]:
+    """(Cout, K) for each ridge."""
+    solved = [torch.zeros_like(old) for _ in ridges]
+    for top in range(0, len(old), group):
+        rows, columns = slice(top, top + group), support[top].nonzero().flatten()
+        if len(columns) == 0:
+            continue
+        found = known.solutions(columns, rows, old[rows, columns], [share * known.scale for share in ridges])
+        for whole, weight in zip(solved, found, strict=True):
+            whole[rows, columns] = weight
+    return solved

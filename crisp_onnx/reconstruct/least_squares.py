@@ -1,171 +1,159 @@
 """Least squares: re-fit the weights that a plan keeps, layer by layer, to what the dense network's layers answer.
 
-With X a layer's inputs in the network as it is re-fitted so far, Y the outputs of the same layer in the dense network,
-and Q the support that V rows share, each group of rows becomes
+With X a layer's inputs in the network as it is re-fitted so far, Y what its outputs should be, and Q the support that V
+rows share, each group of rows becomes
 
     w = argmin mean |X_Q w - y|^2 + ridge |w - old|^2 = (H_QQ + ridge I)^-1 (G_Q + ridge old)
 
-with H = X^T X / m and G = X^T Y / m.
-X and Y are taken about their means where a bias, or the BatchNorm behind, takes up the difference. Convolutions are
-products over their output positions, of which some are drawn at random. Images are streamed.
+with H = X^T X / m and G = X^T Y / m. Y are the outputs of the same layer in the dense network and, where they are added
+to another branch, what that branch misses by now. X and Y are taken about their means where a bias, or the BatchNorm
+behind, takes up the difference. Layers that keep all their weights are re-fitted alike once something in front of them
+has changed. Convolutions are products over their output positions, of which some are drawn at random. Images are
+streamed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import copy
+from collections.abc import Iterable, Iterator
 from math import prod
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from crisp_onnx.bridge import GraphModule, Node
 from crisp_onnx.data import Images
-from crisp_onnx.masks import Plan, SparseLayer
+from crisp_onnx.masks import Plan
+from crisp_onnx.model import WeightLayer
 from crisp_onnx.progress import bar
-from crisp_onnx.reconstruct.behind import Spread, bias_behind, match, norm_behind
-from crisp_onnx.reconstruct.evidence import ROWS_OF_WIDE, WIDEST, evidence
+from crisp_onnx.reconstruct.behind import Behind, behind, match, settle
+from crisp_onnx.reconstruct.evidence import ROWS_OF_WIDE, WIDEST, Spread, evidence
 from crisp_onnx.reconstruct.frontier import Frontier, Part, Seen, live
-from crisp_onnx.reconstruct.layer_fit import best_fit, shift_of
-from crisp_onnx.reconstruct.samples import as_rows, as_stored, input_rows, output_rows, row_count
+from crisp_onnx.reconstruct.grouped import ROWS_OF_GROUPED, best_grouped_fit
+from crisp_onnx.reconstruct.layer_fit import Fit, LayerFit, best_fit
+from crisp_onnx.reconstruct.samples import as_rows, as_stored
+from crisp_onnx.reconstruct.stops import Stop, stops_of
+from crisp_onnx.reconstruct.targets import Rows, own_bias, rows_of
 
 LEAST_ROWS, ROWS_A_COLUMN, JUDGED_ROWS = 20_000, 6, 4096
 IMAGES, IMAGES_IF_LARGE, LARGE_PIXELS = 1024, 256, 128 * 128
 JUDGED_SHARE = 4
 
 
-@dataclass(frozen=True)
-class LayerFit:
-    """How a layer was re-fitted, on images that the fit has not seen.
-
-    `before`, `after`: RMS of what its outputs miss, over the RMS of the dense network's outputs about their means.
-    `ridge`: as a share of the mean square of its inputs; None where the weights stayed as they were.
-    """
-
-    layer: str
-    before: float
-    after: float
-    ridge: float | None
-
-
-@dataclass(frozen=True, eq=False)
-class _Stop:
-    """A node to stop in front of: a layer of the plan, or a BatchNorm (`sparse` None) behind a layer that is none."""
-
-    number: int
-    node: Node
-    sparse: SparseLayer | None
-
-
 def least_squares(
-    student: GraphModule,
-    teacher: GraphModule,
-    plan: Plan,
-    images: Images,
-    judged: Images,
-    *,
-    batch_size: int,
-    seed: int = 0,
+    student: GraphModule, plan: Plan, images: Images, judged: Images, *, batch_size: int, seed: int = 0
 ) -> tuple[LayerFit, ...]:
-    """Re-fit `student`, which has the plan's masks, in place. `teacher` is the dense network, which it came from.
+    """Re-fit `student`, which has the plan's masks, in place; without its masks it is the dense network.
 
     Weights outside the support keep their values behind the masks. `judged`: images that choose the ridge and that the
     errors are measured on.
     """
+    teacher = copy.deepcopy(student).eval().requires_grad_(False)
+    teacher.clear_masks()
     student.eval()
-    teacher.eval()
-    stops = _stops(student, plan)
+    stops = stops_of(student, plan)
     parts = tuple(
         Part(source, _places(source, share, student.takes, seed), is_judged)
         for source, share, is_judged in ((images, 1, False), (judged, JUDGED_SHARE, True))
     )
     frontier = Frontier(student, teacher, parts, batch_size=batch_size)
-    used = {part.judged: len(part.places) for part in parts}
+    counts = tuple(len(part.places) for part in parts)
     generator = torch.Generator().manual_seed(seed)
     fits = []
     with bar("least squares", len(stops)) as advance:
-        for stop in stops:
-            inputs, outputs = stop.node.inputs[0], stop.node.outputs[0]
-            behind = live(student, stop.number, stops[-1].number)
-            if stop.sparse is None:
-                _rematch(student, stop.node, frontier.see(inputs, inputs, behind))
+        for at, stop in enumerate(stops):
+            read, rest = stop.node.inputs[0], live(student, stop.number, stops[-1].number)
+            if stop.layer is None:
+                _rematch(student, stop.node, frontier.see([read], [read], rest))
             else:
-                seen = frontier.see(inputs, outputs, behind)
-                fits.append(_refit(student, stop.node, stop.sparse, seen, used, generator))
+                after = behind(student, stop.node, stop.layer.shape[0], {later.node.name for later in stops[at:]})
+                added = [after.addend] if after.addend else []
+                seen = frontier.see([read, *added], [stop.node.outputs[0], *added], rest)
+                fits.append(_refit(student, stop, stop.layer, after, seen, counts, generator))
             advance(1)
     return tuple(fits)
 
 
-def _places(images: Images, share: int, takes: int | None, seed: int) -> np.ndarray:
+def _places(images: Images, share: int, takes: int | None, seed: int) -> npt.NDArray[np.int64]:
     """Which images are used: some at random, in whole batches where the graph takes no others."""
     most = IMAGES if prod(images.preprocess.size) <= LARGE_PIXELS else IMAGES_IF_LARGE
     places = np.random.default_rng(seed).permutation(len(images))[: most // share]
     return places if takes is None else np.resize(places, max(takes, len(places) // takes * takes))
 
 
-def _stops(student: GraphModule, plan: Plan) -> list[_Stop]:
-    """The plan's layers in the order of the graph, and between them the BatchNorms that no fit brings along."""
-    sparse = {item.layer.name: item for item in plan.sparse()}
-    numbers = [number for number, node in enumerate(student.nodes) if node.name in sparse]
-    if not numbers:
-        return []
-    refitted = {node.outputs[0] for node in student.nodes if node.name in sparse}
-    stops = []
-    for number, node in enumerate(student.nodes[numbers[0] :], numbers[0]):
-        if node.name in sparse:
-            stops.append(_Stop(number, node, sparse[node.name]))
-        elif node.inputs[:1] and node.inputs[0] not in refitted and norm_behind(student, node.inputs[0]) is node:
-            stops.append(_Stop(number, node, None))
-    return stops
-
-
 def _refit(
     student: GraphModule,
-    node: Node,
-    sparse: SparseLayer,
-    seen: Iterator[Seen],
-    images: Mapping[bool, int],
+    stop: Stop,
+    layer: WeightLayer,
+    after: Behind,
+    seen: Iterable[Seen],
+    images: tuple[int, ...],
     generator: torch.Generator,
 ) -> LayerFit:
-    layer, parameters = sparse.layer, dict(student.named_parameters())
-    stored, outputs, columns = parameters[layer.weight], layer.shape[0], layer.weights // layer.shape[0]
-    norm, bias = norm_behind(student, node.outputs[0]), bias_behind(student, node, outputs)
-    own = parameters[node.inputs[2]].detach() if len(node.inputs) > 2 and node.inputs[2] else torch.zeros(1)
-    known = evidence(columns, outputs, centred=bool(norm or bias), device=stored.device)
-    wide = columns > WIDEST
-    wanted = {False: ROWS_OF_WIDE if wide else max(LEAST_ROWS, ROWS_A_COLUMN * columns), True: JUDGED_ROWS}
-    judged: list[tuple[Tensor, Tensor]] = []
-    for batch in seen:
-        count = row_count(layer, batch.teacher)
-        share = wanted[batch.judged] * batch.images / images[batch.judged]
-        at = torch.randperm(count, generator=generator)[: max(1, round(share))].to(stored.device)
-        x = input_rows(layer, node, batch.student, batch.teacher, at)
-        y = output_rows(layer, batch.teacher, at) - own.to(stored.device).reshape(-1)
-        if batch.judged:
-            judged.append((x, y))
-        else:
-            known.add(x, y)
-    support, dense = as_rows(layer, student.masks[layer.weight]), as_rows(layer, stored)
+    stored = dict(student.named_parameters())[layer.weight]
+    an_image = (_rows_wanted(layer) / images[0], JUDGED_ROWS / images[1])
+    rows = rows_of(student, layer, stop.node, after, seen, an_image, generator)
+    dense, mask = as_rows(layer, stored), student.masks.get(layer.weight)
+    support = torch.ones_like(dense, dtype=torch.bool) if mask is None else as_rows(layer, mask)
     old = torch.where(support, dense, 0).double()
-    rows = (torch.cat([x for x, _ in judged]), torch.cat([y for _, y in judged]))
-    fit = best_fit(known, rows, old, support, sparse.pattern.vector_rows)
+    if layer.groups > 1:
+        fit = _grouped_fit(layer, rows, old, centred=after.shifts)
+    else:
+        fit = _fit(rows, old, support, stop.group, centred=after.shifts)
     with torch.no_grad():
         stored.copy_(as_stored(layer, torch.where(support, fit.weight.float(), dense), stored))
-        if norm is not None:
-            now = Spread(fit.weight @ known.mean_x + own.to(stored.device).reshape(-1), known.spread(fit.weight))
-            match(student, norm, now, Spread(known.mean_y + own.to(stored.device).reshape(-1), known.spread_y))
-        elif bias is not None:
-            shift = shift_of(known, fit.weight)
-            parameters[bias].add_(shift.to(stored).reshape(parameters[bias].shape))
+    _take_up(student, stop.node, after, fit)
     return LayerFit(layer.name, fit.before, fit.after, fit.ridge)
+
+
+def _rows_wanted(layer: WeightLayer) -> int:
+    columns = layer.weights // layer.shape[0]
+    if layer.groups > 1:
+        return ROWS_OF_GROUPED
+    return ROWS_OF_WIDE if columns > WIDEST else max(LEAST_ROWS, ROWS_A_COLUMN * columns)
+
+
+def _fit(rows: Iterator[Rows], old: Tensor, support: Tensor, group: int, *, centred: bool) -> Fit:
+    outputs, columns = old.shape
+    known = evidence(columns, outputs, centred=centred, device=old.device)
+    judged = []
+    for some in rows:
+        if some.judged:
+            judged.append(some)
+        else:
+            known.add(some.x, some.y)
+    return best_fit(known, _joined(judged), old, support, group)
+
+
+def _grouped_fit(layer: WeightLayer, rows: Iterator[Rows], old: Tensor, *, centred: bool) -> Fit:
+    every = list(rows)
+    known, judged = (_joined([some for some in every if some.judged == which]) for which in (False, True))
+    return best_grouped_fit(layer, known, judged, old, centred=centred)
+
+
+def _joined(rows: list[Rows]) -> tuple[Tensor, Tensor]:
+    return torch.cat([some.x for some in rows]), torch.cat([some.y for some in rows])
+
+
+def _take_up(student: GraphModule, node: Node, after: Behind, fit: Fit) -> None:
+    """Let what stands behind the layer take up how the means of its outputs have changed."""
+    if after.norm is not None:
+        given = Spread(fit.given.mean + own_bias(student, node), fit.given.variance)
+        settle(student, after.norm, given, fit.shift)
+    elif after.bias is not None:
+        bias = dict(student.named_parameters())[after.bias]
+        with torch.no_grad():
+            bias.add_(fit.shift.to(bias).reshape(bias.shape))
 
 
 def _rematch(student: GraphModule, norm: Node, seen: Iterator[Seen]) -> None:
     """Set the statistics of a BatchNorm to what it is given now."""
+    read = norm.inputs[0]
     sums: dict[str, list[Tensor]] = {"student": [], "teacher": []}
     for batch in seen:
-        for name, values in (("student", batch.student), ("teacher", batch.teacher)):
+        for name, values in (("student", batch.student[read]), ("teacher", batch.teacher[read])):
             axes = [axis for axis in range(values.ndim) if axis != 1]
             exact = values.double()
             count = torch.full_like(exact.sum(axes), values.numel() // values.shape[1])

@@ -24,7 +24,7 @@ def input_rows(layer: WeightLayer, node: Node, inputs: Tensor, outputs: Tensor, 
     """(len(at), K): the inputs of the rows numbered `at` (int64). `outputs`: a batch's, for their shape alone."""
     if layer.op != "Conv":
         return inputs.reshape(-1, inputs.shape[-1])[at]
-    _, channels, kh, kw = layer.shape
+    kh, kw = layer.shape[2:]
     height, width = outputs.shape[2:]
     pads = node.integers("pads", (0, 0, 0, 0))
     strides, dilations = node.integers("strides", (1, 1)), node.integers("dilations", (1, 1))
@@ -32,7 +32,7 @@ def input_rows(layer: WeightLayer, node: Node, inputs: Tensor, outputs: Tensor, 
     image, place = at // (height * width), at % (height * width)
     top, left = place // width * strides[0], place % width * strides[1]
     windows = [padded[image, top + y * dilations[0], left + x * dilations[1]] for y in range(kh) for x in range(kw)]
-    return torch.stack(windows, 1).reshape(len(at), kh * kw * channels)
+    return torch.stack(windows, 1).reshape(len(at), -1)
 
 
 def output_rows(layer: WeightLayer, outputs: Tensor, at: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from crisp_onnx.recover.masking import put_masks, saliency_of
 from crisp_onnx.recover.mirror import mirror_safe
 from crisp_onnx.recover.modes import MODES, Mode
 from crisp_onnx.recover.moments import output_moments
+from crisp_onnx.recover.recovered import Recovered, Refit
 from crisp_onnx.recover.statistics import reestimate
 from crisp_onnx.recover.task import Task
 from crisp_onnx.recover.training import Training, training_for
@@ -11,6 +12,8 @@ from crisp_onnx.recover.training import Training, training_for
 __all__ = [
     "MODES",
     "Mode",
+    "Recovered",
+    "Refit",
     "Task",
     "Training",
     "mirror_safe",

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 MIN_STEPS = 400
 MAX_PIXELS = 128 * 128
 HEADERS_OPTION = "cpp_cache_precompile_headers"
-Forward = Callable[[Tensor], Tensor]
+Forward = Callable[[Tensor], tuple[Tensor, ...]]
 
 
 def compiled(module: nn.Module, *, steps: int, pixels: int, device: torch.device) -> Forward:
@@ -43,7 +43,7 @@ def compiled(module: nn.Module, *, steps: int, pixels: int, device: torch.device
         return module
     failed = False
 
-    def run(inputs: Tensor) -> Tensor:
+    def run(inputs: Tensor) -> tuple[Tensor, ...]:
         nonlocal failed
         if not failed:
             try:
@@ -51,7 +51,7 @@ def compiled(module: nn.Module, *, steps: int, pixels: int, device: torch.device
             except Exception as error:  # the compiler raises many types; the model itself is known to run
                 failed = True
                 log.warning("torch.compile failed (%s); training runs uncompiled.", str(error).splitlines()[0][:200])
-        out: Tensor = module(inputs)
+        out: tuple[Tensor, ...] = module(inputs)
         return out
 
     return run

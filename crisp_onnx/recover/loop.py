@@ -1,4 +1,4 @@
-"""The training loop: optimisation with distillation from the untouched model, hooks for a mode, and its whole state.
+"""The training loop: optimisation with distillation from the dense model, hooks for a mode, and its whole state.
 
 A run that is stopped after any step and taken up by `load` in a fresh loop ends with the very same weights: the order
 of the images follows from seed and epoch, and everything else that steps change is in `state()`.
@@ -20,7 +20,8 @@ from crisp_onnx.data.images import Batch
 from crisp_onnx.errors import CrispError
 from crisp_onnx.progress import bar
 from crisp_onnx.recover.augment import augment
-from crisp_onnx.recover.compiled import Forward, autocast, compiled
+from crisp_onnx.recover.compiled import autocast, compiled
+from crisp_onnx.recover.features import FEATURE_WEIGHT, Shown, feature_loss
 from crisp_onnx.recover.hooks import Hooks
 from crisp_onnx.recover.objective import objective
 from crisp_onnx.recover.schedule import Schedule
@@ -34,9 +35,23 @@ MAX_GRADIENT_NORM = 5.0
 
 
 class Loop:
-    """Trains `module` in place, `hooks` acting around each step; the module as it comes is the teacher."""
+    """Trains `module` in place, `hooks` acting around each step.
 
-    def __init__(self, module: GraphModule, images: Images, task: Task, training: Training, hooks: Hooks) -> None:
+    `teacher`: whose answers it is to give, itself as it comes if there is no other. `features`: inner tensors in which
+    it is to follow the teacher too.
+    """
+
+    def __init__(
+        self,
+        module: GraphModule,
+        images: Images,
+        task: Task,
+        training: Training,
+        hooks: Hooks,
+        *,
+        teacher: GraphModule | None = None,
+        features: Sequence[str] = (),
+    ) -> None:
         self.module, self.images, self.task, self.training, self.hooks = module, images, task, training, hooks
         self.device = next(module.parameters()).device
         self.step = 0
@@ -44,11 +59,14 @@ class Loop:
         per_epoch = training.steps_per_epoch(len(images))
         self.schedule = Schedule(self.steps, warmup=per_epoch, peak_rate=training.peak_rate)
         prepared_for(self.device, module)
-        teacher = copy.deepcopy(module).eval().requires_grad_(False)
+        teacher = (teacher or copy.deepcopy(module)).eval().requires_grad_(False)
         teacher.clear_masks()
+        prepared_for(self.device, teacher)
         height, width = images.preprocess.size
-        self.forward: Forward = compiled(module, steps=self.steps, pixels=height * width, device=self.device)
-        self.teach: Forward = compiled(teacher, steps=self.steps, pixels=height * width, device=self.device)
+        self.forward, self.teach = (
+            compiled(Shown(part, features), steps=self.steps, pixels=height * width, device=self.device)
+            for part in (module, teacher)
+        )
         self.optimizer = _optimizer(module, training)
         self.generator = torch.Generator().manual_seed(training.seed)
 
@@ -147,11 +165,13 @@ class Loop:
         target = None if labels is None else torch.from_numpy(labels).to(self.device)
         with autocast(self.device):
             with torch.no_grad():
-                taught = self.teach(batch)
-            answered = self.forward(batch)
+                taught, *wanted = self.teach(batch)
+            answered, *features = self.forward(batch)
         answers = self.task.answers
         student, teacher = logits_of(answered, answers), logits_of(taught, answers)
         loss = objective(student, teacher, target, answers, all_outputs=self.task.all_outputs)
+        if features:
+            loss = loss + FEATURE_WEIGHT * feature_loss(features, wanted)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from crisp_onnx.bridge import GraphModule
 from crisp_onnx.data import Images
-from crisp_onnx.masks import Plan
-from crisp_onnx.recover import none, ramp
+from crisp_onnx.recover import fixed, none, ramp
+from crisp_onnx.recover.recovered import Recovered, Refit
 from crisp_onnx.recover.task import Task
 from crisp_onnx.recover.training import Training
 
@@ -20,11 +20,18 @@ class Recover(Protocol):
     """A mode's function."""
 
     def __call__(
-        self, module: GraphModule, images: Images, statistics: Mapping[str, Tensor], task: Task, training: Training
-    ) -> Plan:
-        """Change `module` in place; return the plan whose masks it ends with.
+        self,
+        module: GraphModule,
+        images: Images,
+        statistics: Mapping[str, Tensor],
+        task: Task,
+        training: Training,
+        refit: Refit,
+    ) -> Recovered:
+        """Change `module` in place; return the plan whose masks it ends with, and how its weights were re-fitted.
 
-        `statistics`: what the criterion needs, by weight name, in a shape that goes with the stored weight.
+        `statistics`: what the criterion needs, by weight name, in a shape that goes with the stored weight. `refit` is
+        called once, with the masks that stay.
         """
 
 
@@ -37,4 +44,11 @@ class Mode:
     recover: Recover
 
 
-MODES = {mode.name: mode for mode in (Mode("none", False, none.recover), Mode("ramp", True, ramp.recover))}
+MODES = {
+    mode.name: mode
+    for mode in (
+        Mode("none", False, none.recover),
+        Mode("fixed", True, fixed.recover),
+        Mode("ramp", True, ramp.recover),
+    )
+}

@@ -1,4 +1,4 @@
-"""Mode `none`: masks once, and BatchNorm statistics for the weights that are left; no training."""
+"""Mode `none`: masks once, and a re-fit of the weights that are left; no training."""
 
 from __future__ import annotations
 
@@ -8,20 +8,26 @@ from torch import Tensor
 
 from crisp_onnx.bridge import GraphModule
 from crisp_onnx.data import Images
-from crisp_onnx.masks import Plan
 from crisp_onnx.recover.masking import put_masks, saliency_of
+from crisp_onnx.recover.recovered import Recovered, Refit
 from crisp_onnx.recover.statistics import reestimate
 from crisp_onnx.recover.task import Task
 from crisp_onnx.recover.training import Training
 
 
 def recover(
-    module: GraphModule, images: Images, statistics: Mapping[str, Tensor], task: Task, training: Training
-) -> Plan:
-    """See `Recover`. A module that takes one image at a time keeps the statistics it has."""
+    module: GraphModule,
+    images: Images,
+    statistics: Mapping[str, Tensor],
+    task: Task,
+    training: Training,
+    refit: Refit,
+) -> Recovered:
+    """See `Recover`. Where nothing is re-fitted, BatchNorm statistics are; one image at a time would give none."""
     plan = task.planner.plan(saliency_of(module, statistics, task))
     put_masks(module, plan)
-    if training.batch_size > 1:
+    fits = refit(module, plan)
+    if not fits and training.batch_size > 1:
         reestimate(module, images, batch_size=training.batch_size)
     module.eval()
-    return plan
+    return Recovered(plan, fits)

@@ -1,4 +1,4 @@
-"""Mode `ramp`: sparsity rises early, masks are chosen anew from dense gradients, then frozen."""
+"""Mode `ramp`: sparsity rises early, masks are chosen anew from dense gradients, then frozen, weights re-fitted."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from torch import Tensor
 from crisp_onnx.bridge import GraphModule
 from crisp_onnx.data import Images
 from crisp_onnx.masks import Plan
+from crisp_onnx.reconstruct import LayerFit
 from crisp_onnx.recover.hooks import Hooks
 from crisp_onnx.recover.loop import Loop
 from crisp_onnx.recover.masking import plan_from, plan_state, put_masks, saliency_of
+from crisp_onnx.recover.recovered import Recovered, Refit
 from crisp_onnx.recover.state import State, copied, restore
 from crisp_onnx.recover.task import Task
 from crisp_onnx.recover.training import Training
@@ -50,10 +52,16 @@ class Rise:
 
 
 class Ramp(Hooks):
-    """Chooses masks from a running mean of the gradients, which starts from the `statistics` by weight name."""
+    """Chooses masks from a running mean of the gradients, which starts from the `statistics` by weight name.
 
-    def __init__(self, module: GraphModule, statistics: Mapping[str, Tensor], task: Task, rise: Rise) -> None:
-        self.module, self.task, self.rise = module, task, rise
+    The last choice is followed by `refit`, whose dense network is the one that training has come to.
+    """
+
+    def __init__(
+        self, module: GraphModule, statistics: Mapping[str, Tensor], task: Task, rise: Rise, refit: Refit
+    ) -> None:
+        self.module, self.task, self.rise, self.refit = module, task, rise, refit
+        self.fits: tuple[LayerFit, ...] = ()
         self.running = {name: statistics[name].clone() for name in task.weights}
         self.plan = Plan()
 
@@ -62,6 +70,9 @@ class Ramp(Hooks):
             planner = self.task.planner.loosened(self.rise.loose(step))
             self.plan = planner.plan(saliency_of(self.module, self.running, self.task))
             put_masks(self.module, self.plan, self.task.weights)
+        if step == self.rise.last_choice:
+            self.fits = self.refit(self.module, self.plan)
+            self.module.train()
 
     def after_backward(self, step: int) -> None:
         if step >= self.rise.last_choice or not self.task.criterion.from_gradients:
@@ -85,11 +96,16 @@ class Ramp(Hooks):
 
 
 def recover(
-    module: GraphModule, images: Images, statistics: Mapping[str, Tensor], task: Task, training: Training
-) -> Plan:
+    module: GraphModule,
+    images: Images,
+    statistics: Mapping[str, Tensor],
+    task: Task,
+    training: Training,
+    refit: Refit,
+) -> Recovered:
     """See `Recover`."""
-    ramp = Ramp(module, statistics, task, Rise(training.steps(len(images))))
+    ramp = Ramp(module, statistics, task, Rise(training.steps(len(images))), refit)
     loop = Loop(module, images, task, training, ramp)
     loop.run()
     loop.finish()
-    return ramp.plan
+    return Recovered(ramp.plan, ramp.fits)

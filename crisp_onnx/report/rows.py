@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import median
 
 from crisp_onnx.report.schema import LayerEntry, Macs, Report, Side
 from crisp_onnx.report.wording import (
@@ -89,7 +90,7 @@ def layer_rows(report: Report) -> Rows:
 
 def note_sentences(report: Report) -> tuple[str, ...]:
     """Everything a reader of the figures must know: what was not measured, noisy, declined, missed or synthesised."""
-    notes = list(report.notes)
+    notes = [*_fit_sentences(report), *report.notes]
     accuracy, latency = report.accuracy, report.latency
     if accuracy.source == "not measured":
         notes.append(f"Accuracy was not measured: {_sentence(accuracy.reason)}")
@@ -115,6 +116,18 @@ def note_sentences(report: Report) -> tuple[str, ...]:
     ]
     notes += _declined_sentences(report)
     return tuple(notes)
+
+
+def _fit_sentences(report: Report) -> tuple[str, ...]:
+    """What the re-fit gained, over the sparse layers."""
+    fits = [layer.fit for layer in report.layers if layer.fit is not None and layer.decision == "sparse"]
+    if not fits:
+        return ()
+    before, after = (median(getattr(fit, f"error_{when}") for fit in fits) for when in ("before", "after"))
+    return (
+        f"Least squares took the error of a sparse layer's outputs from {share_text(before)} to {share_text(after)} of "
+        f"their spread: the median of {_counted(len(fits), 'layer')}, on images held out.",
+    )
 
 
 def pattern_text(layer: LayerEntry) -> str:

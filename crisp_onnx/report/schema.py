@@ -138,13 +138,25 @@ class Latency(Part):
     note: str = ""
 
 
+class LayerFitEntry(Part):
+    """A layer's re-fit, judged on images that it was not fitted to.
+
+    `error_before`, `error_after`: RMS of what the layer's outputs miss of those of the dense network, over the RMS of
+    the latter about their means. `ridge`: share of the mean square of the layer's inputs, null where weights stayed.
+    """
+
+    error_before: Duration
+    error_after: Duration
+    ridge: Duration | None
+
+
 class LayerEntry(Part):
     """One weight layer. The pattern's fields are null in a dense layer, which says its reason instead.
 
     `shape` is (Cout, Cin per group, kh, kw). `density`: share of the weights kept. `bytes`: as stored in the
     compressed file, metadata included; `bytes_dense`: in the source file. `dense_ms`, `sparse_ms`: milliseconds of one
     call alone on this host, one thread, batch 1, the sparse one with the layout conversions that its neighbours cause;
-    null where not measured.
+    null where not measured. `fit`: how its weights were re-fitted, null where they were not.
     """
 
     name: str
@@ -165,6 +177,7 @@ class LayerEntry(Part):
     bytes_dense: Count
     dense_ms: Duration | None = None
     sparse_ms: Duration | None = None
+    fit: LayerFitEntry | None = None
 
     @model_validator(mode="after")
     def _pattern_or_reason(self) -> LayerEntry:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from recovery_runs import make_task, started
+from recovery_runs import leave, make_task, started
 from torch import Tensor
 
 from crisp_onnx.data import Images
@@ -39,7 +39,7 @@ def whole(model: Model, images: Images) -> dict[str, Tensor]:
 def fresh(model: Model, images: Images, *, saliency: str = "crisp", training: Training = TRAINING) -> tuple[Loop, Ramp]:
     task = make_task(model, saliency)
     module, statistics = started(model, images, task)
-    ramp = Ramp(module, statistics, task, Rise(training.steps(len(images))))
+    ramp = Ramp(module, statistics, task, Rise(training.steps(len(images))), leave)
     return Loop(module, images, task, training, ramp), ramp
 
 

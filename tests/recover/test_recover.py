@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from onnx import numpy_helper
-from recovery_runs import CLASSES, make_task, run
+from recovery_runs import CLASSES, make_task, refit_on, run
 from small_models import residual_classifier
 
 from crisp_onnx.bridge import GraphModule, to_torch, write_back
@@ -30,12 +30,14 @@ def accuracy(module: GraphModule, images: Images) -> float:
     return right / len(images)
 
 
+@pytest.mark.parametrize("recovery", ["ramp", "fixed"])
 @pytest.mark.parametrize("saliency", ["crisp", "fisher", "magnitude", "wanda", "random"])
 def test_the_exported_zeros_are_the_masks_after_momentum_and_weight_decay(
-    model: Model, images: Images, saliency: str
+    model: Model, images: Images, saliency: str, recovery: str
 ) -> None:
     task = make_task(model, saliency)
-    module, plan = run(model, images, task, Training(epochs=5, batch_size=16, peak_rate=0.02))
+    training = Training(epochs=5, batch_size=16, peak_rate=0.02)
+    module, plan = run(model, images, task, training, recovery=recovery)
     written = write_back(module, model)
     constants = written.graph().tensors()
     assert len(list(plan.sparse())) == 2
@@ -46,14 +48,34 @@ def test_the_exported_zeros_are_the_masks_after_momentum_and_weight_decay(
     assert abs(plan.sparsity - 0.85) < 0.03
 
 
-def test_recovery_brings_back_what_pruning_took(model: Model, images: Images) -> None:
+@pytest.mark.parametrize("recovery", ["ramp", "fixed"])
+def test_recovery_brings_back_what_pruning_took(model: Model, images: Images, recovery: str) -> None:
     _, plan = run(model, images, make_task(model, "random"), Training(epochs=0))
     before = to_torch(model).eval()
     put_masks(before, plan)
-    after, _ = run(model, images, make_task(model), Training(epochs=8, batch_size=16, peak_rate=0.02))
+    training = Training(epochs=8, batch_size=16, peak_rate=0.02)
+    after, _ = run(model, images, make_task(model), training, recovery=recovery, refit=refit_on(images))
     assert accuracy(to_torch(model).eval(), images) > 0.95
     assert accuracy(before, images) < 0.9
     assert accuracy(after, images) > 0.95
+
+
+def test_a_refit_alone_brings_back_most_of_what_pruning_took(model: Model, images: Images) -> None:
+    task, none = make_task(model, "random"), Training(epochs=0)
+    masked, _ = run(model, images, task, none)
+    refitted, _ = run(model, images, task, none, refit=refit_on(images))
+    dense = to_torch(model).eval()
+    inputs = torch.from_numpy(next(images.batches(96))[0])
+    with torch.no_grad():
+        missed = [(module(inputs) - dense(inputs)).square().mean() for module in (masked, refitted)]
+    assert missed[1] < 0.25 * missed[0]
+    assert accuracy(refitted, images) > 0.95
+
+
+def test_fixed_masks_are_chosen_once_from_the_untouched_weights(model: Model, images: Images) -> None:
+    _, chosen = run(model, images, make_task(model), Training(epochs=0))
+    _, kept = run(model, images, make_task(model), Training(epochs=2, batch_size=16), recovery="fixed")
+    assert all(np.array_equal(a.mask, b.mask) for a, b in zip(chosen.sparse(), kept.sparse(), strict=True))
 
 
 def test_recovery_works_without_labels(model: Model, images: Images) -> None:
@@ -62,10 +84,12 @@ def test_recovery_works_without_labels(model: Model, images: Images) -> None:
     assert accuracy(module, images) > 0.9
 
 
-def test_the_same_seed_gives_the_same_weights(model: Model, images: Images) -> None:
+@pytest.mark.parametrize("recovery", ["ramp", "fixed"])
+def test_the_same_seed_gives_the_same_weights(model: Model, images: Images, recovery: str) -> None:
     training = Training(epochs=2, batch_size=16, peak_rate=0.02, seed=3)
-    first, _ = run(model, images, make_task(model), training)
-    second, _ = run(model, images, make_task(model), training)
+    first, second = (
+        run(model, images, make_task(model), training, recovery=recovery, refit=refit_on(images))[0] for _ in range(2)
+    )
     for (name, a), b in zip(first.named_parameters(), second.parameters(), strict=True):
         assert torch.equal(a, b), name
 

@@ -1,0 +1,53 @@
+"""Where in the graph a re-fit stops: at layers whose weights it may change, and at BatchNorms behind no such layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from crisp_onnx.bridge import GraphModule, Node
+from crisp_onnx.masks import Plan
+from crisp_onnx.model import WeightLayer
+from crisp_onnx.reconstruct.behind import norm_of_statistics
+
+
+@dataclass(frozen=True, eq=False)
+class Stop:
+    """Node `number`: a layer, of which each `group` of rows share a support; or a BatchNorm (`layer` None)."""
+
+    number: int
+    node: Node
+    layer: WeightLayer | None
+    group: int = 1
+
+
+def stops_of(student: GraphModule, plan: Plan) -> list[Stop]:
+    """All from the first sparse layer on, in the order of the graph.
+
+    In front of it nothing has changed. Layers that keep all their weights are re-fitted too: their inputs have changed.
+    """
+    groups = {item.layer.name: item.pattern.vector_rows for item in plan.sparse()}
+    layers = {item.layer.name: item.layer for item in plan.layers}
+    first = next((number for number, node in enumerate(student.nodes) if node.name in groups), len(student.nodes))
+    stops: list[Stop] = []
+    brought: set[str] = set()
+    for number, node in enumerate(student.nodes[first:], first):
+        layer = layers.get(node.name)
+        if layer is not None and (layer.name in groups or _refittable(student, node, layer)):
+            stops.append(Stop(number, node, layer, groups.get(layer.name, layer.shape[0])))
+            brought.add(node.outputs[0])
+        elif norm_of_statistics(student, node) and node.inputs[0] not in brought:
+            stops.append(Stop(number, node, None))
+    return stops
+
+
+def _refittable(student: GraphModule, node: Node, layer: WeightLayer) -> bool:
+    """Whether a layer that stays dense reads windows of known places, and its weight is its own."""
+    weight = dict(student.named_parameters()).get(layer.weight)
+    if weight is None or sum(other.inputs.count(layer.weight) for other in student.nodes) != 1:
+        return False
+    if layer.groups == 1:
+        return not layer.obstacle
+    padded = node.text("auto_pad", "NOTSET") in ("NOTSET", "VALID")
+    return padded and weight.ndim == 4 and weight.dtype == torch.float32

@@ -1,0 +1,21 @@
+"""What a mode of recovery is given to re-fit with, and what it comes to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from crisp_onnx.bridge import GraphModule
+from crisp_onnx.masks import Plan
+from crisp_onnx.reconstruct import LayerFit
+
+Refit = Callable[[GraphModule, Plan], tuple[LayerFit, ...]]
+"""Re-fits, in place, the weights of a module that has the plan's masks: see `reconstruct`."""
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """`plan`: the one whose masks the module ends with. `fits`: how layers were re-fitted on the way, if they were."""
+
+    plan: Plan
+    fits: tuple[LayerFit, ...] = ()
