@@ -65,12 +65,18 @@ GEMM = """(float[N,12] x) => (float[N,4] y)
 
 
 class Numbers:
-    """Rows of numbers in place of images."""
+    """Rows of numbers in place of images. Those of a row depend on each other, as pixels do: else no weight could stand
+    in for one that is gone.
+    """
 
     preprocess = SimpleNamespace(size=(9, 9))
 
     def __init__(self, *shape: int, seed: int = 0) -> None:
-        self.x = np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
+        size = int(np.prod(shape[1:]))
+        mixing = np.random.default_rng(99).standard_normal((size // 3 + 1, size)) / np.sqrt(size / 3)
+        random = np.random.default_rng(seed)
+        mixed = random.standard_normal((shape[0], len(mixing))) @ mixing
+        self.x = (mixed + 0.2 * random.standard_normal(mixed.shape)).astype(np.float32).reshape(shape)
 
     def __len__(self) -> int:
         return len(self.x)
