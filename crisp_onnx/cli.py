@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from crisp_onnx.cli_options import FILE, common, quiet, talk, tell
+from crisp_onnx.cli_signals import heard
 from crisp_onnx.cli_streams import complain, prepare_streams, to_stdout
 from crisp_onnx.cli_targets import COMMANDS
 from crisp_onnx.errors import BudgetMissed, CrispError
@@ -20,8 +21,6 @@ from crisp_onnx.reading import reason
 from crisp_onnx.writing import HIDDEN
 
 log = logging.getLogger(__name__)
-
-STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -262,28 +261,15 @@ def _serve(netron: Any, model: Path) -> None:
         netron.stop((host, port))
 
 
-def _stop(number: int, frame: object) -> None:
-    """Leave by the way of an exception, so that unfinished results are cleared away, which nothing more interrupts."""
-    for further in STOPPING:
-        signal.signal(further, lambda number, frame: None)
-    if number == signal.SIGINT:
-        raise KeyboardInterrupt
-    sys.exit(128 + number)
-
-
 def main() -> None:
     """Run the command line and turn every end into its exit code."""
     prepare_streams()
-    before = {number: signal.signal(number, _stop) for number in STOPPING}
     code: int | str | None = 1
-    try:
-        code = _run()
-    except SystemExit as end:  # a signal, while the end was being told
-        code = end.code
-    finally:
-        interrupted = code in [128 + number for number in STOPPING]
-        for number, handler in before.items():  # Python's own end is not to be interrupted either: it would be told
-            signal.signal(number, signal.SIG_IGN if interrupted else handler)
+    with heard():
+        try:
+            code = _run()
+        except SystemExit as end:  # a signal, while the end was being told
+            code = end.code
     sys.exit(code)
 
 

@@ -18,6 +18,7 @@ import onnx_graphsurgeon as gs
 import onnxruntime as ort
 from onnx import helper
 
+from crisp_onnx.model.work import PRODUCTS, inner
 from crisp_onnx.passes.result import Declined, PassResult, constant
 
 _RANDOM = ("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli")
@@ -29,7 +30,7 @@ MAX_MACS = 1e10
 # Results whose size depends on values, but is at most that of the input for each of its axes.
 _BOUNDED_BY_INPUT = ("NonZero", "Compress", "Unique")
 # Their work grows faster than what they read and write.
-_PRODUCTS = ("MatMul", "Gemm", "MatMulInteger", "Conv", "ConvTranspose", "ConvInteger", "Einsum", "DFT", "STFT")
+_PRODUCTS = PRODUCTS | {"DFT", "STFT"}
 _RECURRENT = ("LSTM", "GRU", "RNN", "Attention")
 
 
@@ -95,15 +96,7 @@ def _macs(node: gs.Node, wanted: int) -> float:
     if node.op not in _PRODUCTS:
         return 0.0
     operands = [tensor for tensor in node.inputs if constant(tensor) and len(tensor.shape)]
-    inner = min((_inner(tensor) for tensor in operands), default=1)
-    return float(wanted // 4) * inner
-
-
-def _inner(tensor: gs.Constant) -> int:
-    """Elements of the operand that one result element reads, at most: all but its longest axis."""
-    sides = [int(side) for side in tensor.shape]
-    longest = max(sides)
-    return max(prod(sides) // max(longest, 1), longest)
+    return float(wanted // 4) * min((inner([int(side) for side in tensor.shape]) for tensor in operands), default=1)
 
 
 def _alone(node: gs.Node, graph: gs.Graph) -> onnx.ModelProto:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from crisp_onnx.api.acceptance import accept
 from crisp_onnx.api.planning import find_candidates
-from crisp_onnx.api.prepare import prepare
+from crisp_onnx.api.prepare import Prepared, prepare
+from crisp_onnx.api.trials import no_fault_of
 from crisp_onnx.bridge import missing_operators
 from crisp_onnx.data import parse_preprocess
 from crisp_onnx.data.preprocess_text import takes_images
@@ -15,7 +16,7 @@ from crisp_onnx.errors import CrispError
 from crisp_onnx.format import Pattern
 from crisp_onnx.groups import channel_groups
 from crisp_onnx.masks import reason_to_stay_dense
-from crisp_onnx.model import DEFAULT_SIZE, Size, TensorSpec, load
+from crisp_onnx.model import DEFAULT_SIZE, Model, Size, TensorSpec, load
 from crisp_onnx.report.findings import Check, LayerCheck, SharedChannels
 
 
@@ -33,6 +34,11 @@ def check(
     source = load(model)
     size, notes = _size(source.input, preprocess)
     prepared = prepare(source, size=size, output=output_name)
+    with no_fault_of(source, prepared.size):
+        return _looked_at(source, prepared, pattern, notes)
+
+
+def _looked_at(source: Model, prepared: Prepared, pattern: Pattern, notes: list[str]) -> Check:
     refusal = ""
     try:
         prepared = accept(prepared).prepared
@@ -49,7 +55,7 @@ def check(
         notes.append(f"MACs of {len(unknown)} layers are unknown, because their output shapes cannot be inferred.")
     graph = prepared.model.graph()
     return Check(
-        path=model,
+        path=source.path,
         opset=source.opset,
         input_shape=source.input.shape,
         layers=layers,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from crisp_onnx.api.trials import no_fault_of
 from crisp_onnx.cost import Estimate
 from crisp_onnx.cost import estimate as estimate_lowered
 from crisp_onnx.cost.calibrate.machine import measured_elsewhere
@@ -17,7 +18,17 @@ from crisp_onnx.lowering import Lowered, Target, load_target, lowered_path, read
 from crisp_onnx.lowering import lower as lower_model
 from crisp_onnx.lowering.dense_form import dense_form
 from crisp_onnx.lowering.describe import describe_target, summarize_target
-from crisp_onnx.model import DEFAULT_SIZE, Size, load, save, weights_files, write_files
+from crisp_onnx.model import (
+    DEFAULT_SIZE,
+    Model,
+    Size,
+    height_and_width,
+    load,
+    save,
+    weights_files,
+    write_files,
+)
+from crisp_onnx.model.bounded import require_bounded
 from crisp_onnx.report.findings import Estimation, TargetList, TargetText
 from crisp_onnx.report.roofline import write_layer_bars, write_roofline
 from crisp_onnx.runtime.library import load_library
@@ -84,7 +95,7 @@ def lower(
     """
     chosen = load_target(target)
     source = load(model)
-    lowered = lower_model(source, chosen, batch=batch, size=size, dtype=dtype)
+    lowered = _of_model(source, chosen, batch=batch, size=size, dtype=dtype)
     path = output or lowered_path(Path(model), chosen)
     dense = dense_form(source) if chosen.descriptor.kind in FIND_SPARSITY else None
     beside = path.with_suffix(".onnx")
@@ -144,4 +155,11 @@ def _lowered(path: Path, target: Target, *, batch: int, size: int | Size, dtype:
                 f"{path} was lowered with batch {lowered.batch} in {lowered.dtype}. Lower the model again."
             )
         return lowered
-    return lower_model(load(path), target, batch=batch, size=size, dtype=dtype)
+    return _of_model(load(path), target, batch=batch, size=size, dtype=dtype)
+
+
+def _of_model(source: Model, target: Target, *, batch: int, size: int | Size, dtype: str | None) -> Lowered:
+    sides = height_and_width(size)
+    require_bounded(source, sides)
+    with no_fault_of(source, sides):
+        return lower_model(source, target, batch=batch, size=size, dtype=dtype)

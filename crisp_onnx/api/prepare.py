@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crisp_onnx.api.simplify import Simplified, simplify
+from crisp_onnx.api.trials import no_fault_of
 from crisp_onnx.errors import CrispError
 from crisp_onnx.model import (
     DEFAULT_SIZE,
@@ -18,6 +19,7 @@ from crisp_onnx.model import (
     tensor_shapes,
     weight_layers,
 )
+from crisp_onnx.model.bounded import require_bounded
 from crisp_onnx.model.overridable import note_on_overrides
 from crisp_onnx.model.shapes import Shapes
 from crisp_onnx.passes import Declined
@@ -83,10 +85,12 @@ def prepare(file: Path | Model, *, size: int | Size = DEFAULT_SIZE, output: str 
     `output`: the name of the output that scores the classes, where the file has several.
 
     Raises:
-        CrispError: the file is broken, has several inputs, or cannot be upgraded.
+        CrispError: the file is broken, has several inputs, takes too much to run, or cannot be upgraded.
     """
-    source = load(file) if isinstance(file, Path) else file
-    return described(source, simplify(source), height_and_width(size), output)
+    source, sides = load(file) if isinstance(file, Path) else file, height_and_width(size)
+    require_bounded(source, sides)
+    with no_fault_of(source, sides):
+        return described(source, simplify(source), sides, output)
 
 
 def described(source: Model, simplified: Simplified, size: Size, output: str | None) -> Prepared:

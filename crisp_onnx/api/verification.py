@@ -16,6 +16,7 @@ from crisp_onnx.data import Classes, open_images
 from crisp_onnx.errors import CrispError, VerificationFailed
 from crisp_onnx.format import DOMAIN, recount
 from crisp_onnx.model import Model, load
+from crisp_onnx.model.bounded import require_bounded
 from crisp_onnx.report.findings import Verification
 from crisp_onnx.runtime.evaluate import Floats, compare_on, open_stock, outputs_of, worst_relative
 from crisp_onnx.runtime.latency import measure_files, seeded_input
@@ -48,6 +49,7 @@ def verify(
     stamp = read_stamp(second.metadata)
     recorded_form = stamp.preprocess if stamp is not None else None
     form = find_form(preprocess if preprocess is not None else recorded_form, first, data)
+    require_bounded(second, form.size)
     recorded = stamp.output if stamp and stamp.output in {spec.name for spec in first.outputs} else None
     prepared = prepare(first, size=form.size, output=output_name or recorded)
     if labels is None and stamp is not None and stamp.labels is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -74,7 +75,7 @@ def _alike(ties: Ties, channels: Ints, stored: set[str]) -> list[_Alike]:
     mark, channel = mark[wanted][order], channel[wanted][order]
     ends = np.flatnonzero(np.diff(channel, append=-1)) + 1
     same: dict[bytes, list[int]] = {}
-    for start, end in zip([0, *ends[:-1]], ends, strict=True):
+    for start, end in pairwise([0, *ends]):
         same.setdefault(mark[start:end].tobytes(), []).append(int(channel[start]))
     by_channel = np.argsort(channels, kind="stable")
     starts = np.searchsorted(channels[by_channel], np.arange(ties.count + 1))

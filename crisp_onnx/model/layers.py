@@ -81,11 +81,13 @@ def _layer(
     if not isinstance(weight, gs.Constant) and not given:
         return None
     dims = tuple(int(d) for d in weight.shape)
+    if len(dims) < (3 if node.op == "Conv" else 2) or 0 in dims:  # empty, or what no runtime takes: it will say so
+        return None
     groups = int(node.attrs.get("group", 1)) if node.op == "Conv" else 1
     transposed = node.op == "MatMul" or (node.op == "Gemm" and not node.attrs.get("transB", 0))
     out = shapes.get(node.outputs[0].name)
     if node.op == "Conv":
-        shape = (dims[0], dims[1], prod(dims[2:-1]), dims[-1]) if len(dims) > 2 else (dims[0], dims[1], 1, 1)
+        shape = (dims[0], dims[1], prod(dims[2:-1]), dims[-1])
         positions = prod(out[2:]) if out else None
         obstacle = _conv_obstacle(node, dims, groups, sees_image=sees_image)
     elif len(dims) != 2:

@@ -27,6 +27,15 @@ def tensor_shapes(model: Model, *, batch: int = 1, size: Size = DEFAULT_SIZE) ->
 
     A tensor whose shape neither inference nor a run gives is left out.
     """
+    shapes, spec = stated_shapes(model, batch=batch, size=size), model.input
+    wanted = [o for node in model.proto.graph.node for o in node.output if o and o not in shapes]
+    if wanted:
+        shapes.update(_run(model, wanted, np.zeros(spec.fixed(batch, size), spec.dtype)))
+    return shapes
+
+
+def stated_shapes(model: Model, *, batch: int = 1, size: Size = DEFAULT_SIZE) -> Shapes:
+    """`tensor_shapes`, as far as inference gives them: nothing is run."""
     spec = model.input
     fixed = spec.fixed(batch, size)
     proto = skeleton(model.proto, hints=False)
@@ -41,9 +50,6 @@ def tensor_shapes(model: Model, *, batch: int = 1, size: Size = DEFAULT_SIZE) ->
         # Inference subtracts a kernel that is larger than its image without a word.
         if tensor.HasField("shape") and all(d.HasField("dim_value") and d.dim_value >= 0 for d in tensor.shape.dim):
             shapes[value.name] = tuple(d.dim_value for d in tensor.shape.dim)
-    wanted = [o for node in model.proto.graph.node for o in node.output if o and o not in shapes]
-    if wanted:
-        shapes.update(_run(model, wanted, np.zeros(fixed, spec.dtype)))
     return shapes
 
 

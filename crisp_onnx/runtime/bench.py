@@ -12,7 +12,8 @@ import numpy as np
 
 from crisp_onnx.errors import CrispError
 from crisp_onnx.model import Model, TensorSpec
-from crisp_onnx.model.read import read_graph
+from crisp_onnx.model.bounded import require_bounded
+from crisp_onnx.model.read import load, read_graph
 from crisp_onnx.progress import bar
 from crisp_onnx.runtime.latency import Timing, opened_run, seeded_input, summarize
 from crisp_onnx.runtime.layer_bench import LayerBench, layers_alone
@@ -128,6 +129,8 @@ def _sides(model: Path, against: Path | None) -> tuple[Side, Side]:
         raise CrispError(
             f"{against} takes {_text(other)}, {model} takes {_text(shown)}: two models are compared on one image."
         )
+    for path in filter(None, (model, against)):
+        require_bounded(load(path))
     first, second = (replace(spec, shape=(*spec.shape[:1], *image)) for spec in (other, shown))
     return Side(against or model, None if against else False, first), Side(model, None, second)
 

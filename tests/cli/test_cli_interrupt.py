@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import random
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 
 import pytest
 
@@ -86,3 +89,56 @@ def test_however_often_it_is_interrupted_it_clears_away_and_shows_no_traceback(s
         assert out == "cleared away\n"
         assert "Traceback" not in err
         assert process.returncode == 128 + sent[0]
+
+
+DEAF = """
+import sys, time
+from crisp_onnx import cli, cli_signals
+@cli.cli.command("wait")
+def wait():
+    print("ready", flush=True)
+    import numpy as np, onnxruntime as ort
+    from onnx import parser
+    model = parser.parse_model('''<ir_version: 8, opset_import: ["" : 17]> g (float[1] x) => (float[1] y)
+      <int64 trips = {4611686018427387904}, bool go = {1}> {
+        y = Loop(trips, go, x)<body = b (int64 i, bool c, float[1] v) => (bool d, float[1] u)
+          { d = Identity(c) u = Add(v, v) }> }''')
+    ort.InferenceSession(model.SerializeToString()).run(None, {"x": np.ones(1, np.float32)})
+cli_signals.PATIENCE_S = 0.5
+cli.main()
+"""
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_code_that_hears_nothing_is_ended_too(sent):
+    """An endless Loop of ONNX Runtime, which no handler of Python's ever interrupts."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", DEAF, "wait"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(1.5)
+    process.send_signal(sent)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + sent
+    assert err == "Interrupted; nothing was written.\n"
+
+
+@pytest.mark.slow
+def test_at_whatever_moment_it_is_interrupted_there_is_no_traceback(workplace, tmp_path):
+    """50 runs, one or two signals at random moments, those in which everything is still being imported among them."""
+    chance, codes = random.Random(0), Counter()
+    for number in range(50):
+        out = tmp_path / "out"
+        words = [sys.executable, "-m", "crisp_onnx", *workplace.options, "-q", "-o", str(out)]
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        time.sleep(0.15 + chance.uniform(0, 1.0 if number % 2 else 4.0))
+        for _ in range(chance.choice((1, 2))):
+            process.send_signal(signal.SIGINT)
+            time.sleep(chance.uniform(0, 0.2))
+        _, err = process.communicate(timeout=120)
+        codes[process.returncode] += 1
+        assert "Traceback" not in err
+        assert process.returncode in (0, 130), err
+        shutil.rmtree(out, ignore_errors=True)
+        assert list(tmp_path.iterdir()) == []
+    assert codes[130] >= 25

@@ -1,0 +1,74 @@
+"""Ctrl-C and SIGTERM: heard once, by the way of an exception, and in the end also inside code that hears nothing.
+
+Python runs its handlers between two steps of its own. Inside ONNX Runtime there may be none for as long as a graph
+takes; a thread then ends the process. What it leaves is cleared away by the next run.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache, partial
+
+STOPPING = (signal.SIGINT, signal.SIGTERM)
+PATIENCE_S = 5.0
+
+
+@contextmanager
+def heard() -> Iterator[None]:
+    """Either signal raises in the main thread, once; where that does not happen in time, the process ends."""
+    stop = _Stop()
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    before = {number: signal.signal(number, stop) for number in STOPPING}
+    woken = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+    _leave_children_alone()
+    threading.Thread(target=_watch, args=(read, stop), name="signals", daemon=True).start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(woken)
+        for number, handler in before.items():  # Python's own end is not to be interrupted either: it would be told
+            signal.signal(number, signal.SIG_IGN if stop.came.is_set() else handler)
+        os.close(write)
+
+
+class _Stop:
+    """The handler. `came` is set once it was called."""
+
+    def __init__(self) -> None:
+        self.came = threading.Event()
+
+    def __call__(self, number: int, frame: object) -> None:
+        """Raise, so that unfinished results are cleared away, which nothing more interrupts."""
+        self.came.set()
+        for further in STOPPING:
+            signal.signal(further, _ignore)
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        sys.exit(128 + number)
+
+
+def _ignore(number: int, frame: object) -> None:
+    pass
+
+
+@cache
+def _leave_children_alone() -> None:
+    """A signal to a forked child would otherwise be read here, from the pipe that both have."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=partial(signal.set_wakeup_fd, -1))
+
+
+def _watch(read: int, stop: _Stop) -> None:
+    """End the process where a signal has come and Python does not get to hear of it."""
+    with os.fdopen(read, "rb", buffering=0) as pipe:
+        while number := pipe.read(1):
+            # Where others stand in for our handler (see `writing.undisturbed`), a step is being finished.
+            if number[0] in STOPPING and not stop.came.wait(PATIENCE_S) and signal.getsignal(number[0]) is stop:
+                os.write(2, b"Interrupted; nothing was written.\n")
+                os._exit(128 + number[0])
