@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from crisp_onnx.api import (
+        BankFound,
         Bench,
         Calibrated,
         Check,
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
         estimate,
         inspect,
         lower,
+        make_bank,
+        merge_banks,
         show_target,
         targets,
         verify,
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "BankFound",
     "Bench",
     "Calibrated",
     "Check",
@@ -58,6 +62,8 @@ __all__ = [
     "estimate",
     "inspect",
     "lower",
+    "make_bank",
+    "merge_banks",
     "show_target",
     "targets",
     "verify",

@@ -14,6 +14,7 @@ import click
 
 from crisp_onnx.cli_options import FILE, common, quiet, talk, tell
 from crisp_onnx.cli_signals import heard
+from crisp_onnx.cli_saliency import saliency
 from crisp_onnx.cli_streams import complain, prepare_streams, to_stdout
 from crisp_onnx.cli_targets import COMMANDS
 from crisp_onnx.errors import BudgetMissed, CrispError
@@ -51,6 +52,10 @@ def cli() -> None:
 @click.option("--latency-ms", type=float, help="Estimated time on the hardware target; instead of --sparsity.")
 @click.option("--energy-mj", type=float, help="Estimated energy on the hardware target; instead of --sparsity.")
 @click.option("--saliency", help="crisp, fisher, magnitude, wanda or random.  [default: crisp]")
+@click.option("--bank", type=FILE, help="Sums of every class that `crisp-onnx saliency` made: no backward pass.")
+@click.option(
+    "--reorder/--no-reorder", default=None, help="Channels in the order that suits the pattern.  [default: reorder]"
+)
 @click.option(
     "--reconstruct",
     type=click.Choice(["none", "least-squares"]),
@@ -239,7 +244,7 @@ def _numbers(text: str, option: str) -> tuple[int, ...]:
         raise CrispError(f"{option} {text} is not a list of numbers such as 1,2.") from None
 
 
-for _command in COMMANDS:
+for _command in (saliency, *COMMANDS):
     cli.add_command(_command)
 
 

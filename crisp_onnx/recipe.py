@@ -13,7 +13,7 @@ from crisp_onnx.errors import CrispError, nearest
 from crisp_onnx.reading import read_yaml, yaml_text
 
 SALIENCIES = ("crisp", "fisher", "magnitude", "wanda", "random")
-PATH_KEYS = ("model", "classes", "data", "eval_data", "labels", "output")
+PATH_KEYS = ("model", "classes", "data", "eval_data", "labels", "bank", "output")
 BUDGET_KEYS = ("sparsity", "macs", "latency_ms", "energy_mj")
 PORTABLE = "portable"
 NAME_OR_FILE_KEYS = ("preprocess", "target")
@@ -65,6 +65,10 @@ class Recipe(BaseModel):
     """Estimated millijoules of one inference on the hardware target."""
     saliency: str = "crisp"
     """What ranks the weights: crisp, fisher, magnitude, wanda or random."""
+    bank: Path | None = None
+    """Sums of every class, made with `crisp-onnx saliency`, from which saliency is taken without a backward pass."""
+    reorder: bool = True
+    """Put channels into an order under which the pattern keeps more saliency, where the model's answers allow it."""
     reconstruct: Literal["none", "least-squares"] = "least-squares"
     """What becomes of the weights that are left, before any training: `least-squares` re-fits each layer, on the user's
     images and without labels, to what the dense network answers; `none` leaves them as they were."""

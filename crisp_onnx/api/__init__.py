@@ -1,5 +1,6 @@
 """What `import crisp_onnx` offers: each command of the command line as a function of the same name."""
 
+from crisp_onnx.api.bank import make_bank, merge_banks
 from crisp_onnx.api.compression import compress
 from crisp_onnx.api.feasibility import check
 from crisp_onnx.api.hardware import calibrate, estimate, lower, show_target, targets
@@ -10,11 +11,12 @@ from crisp_onnx.errors import CrispError
 from crisp_onnx.lowering import Lowered
 from crisp_onnx.recipe import Recipe
 from crisp_onnx.report.doctor import DoctorReport, doctor
-from crisp_onnx.report.findings import Check, Estimation, Inspection, TargetList, TargetText, Verification
+from crisp_onnx.report.findings import BankFound, Check, Estimation, Inspection, TargetList, TargetText, Verification
 from crisp_onnx.report.schema import Report
 from crisp_onnx.runtime.bench import Bench, bench
 
 __all__ = [
+    "BankFound",
     "Bench",
     "Calibrated",
     "Check",
@@ -36,6 +38,8 @@ __all__ = [
     "estimate",
     "inspect",
     "lower",
+    "make_bank",
+    "merge_banks",
     "show_target",
     "targets",
     "verify",

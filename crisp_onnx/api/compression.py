@@ -69,8 +69,9 @@ def compress(recipe: Recipe, *, data: Iterable[Pair] | None = None, eval_data: I
             gains = find_gains(recipe, prepared, asked.planner, asked.rehearsed, bench)
         recipe, planner, told = gains.recipe, gains.planner, (*told, *gains.notes)
         learned = learn(
-            recipe, asked.accepted, planner=planner, answers=answers, form=asked.form, given=asked.images, watch=watch
-        )
+            recipe, asked.accepted, planner=planner, answers=answers, form=asked.form, given=asked.images,
+            bank=asked.bank, watch=watch,
+        )  # fmt: skip
         with watch("emit"):
             kept = answers.sliced() if recipe.head == "slice" else answers
             emitted = emit(learned.model, learned.plan, recipe, prepared, answers, timed=bool(gains.verdicts))

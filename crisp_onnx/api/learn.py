@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from crisp_onnx.api.acceptance import Accepted
 from crisp_onnx.api.device import find_device
 from crisp_onnx.api.planning import make_task
 from crisp_onnx.api.prepare import Prepared
+from crisp_onnx.api.reorder import Reordering, reorder_channels
 from crisp_onnx.api.stopwatch import Stopwatch
 from crisp_onnx.bridge import GraphModule, prepared_for, to_torch, usable_batch, write_back
 from crisp_onnx.data import Images, InputForm, Preprocess, hold_out
@@ -22,8 +25,8 @@ from crisp_onnx.model import Model
 from crisp_onnx.passes import InsertBatchNorm, run_passes
 from crisp_onnx.recipe import Recipe
 from crisp_onnx.reconstruct import METHODS, LayerFit
-from crisp_onnx.recover import MODES, Refit, Training, output_moments, training_for
-from crisp_onnx.saliency import collect
+from crisp_onnx.recover import MODES, Refit, Task, Training, output_moments, saliency_of, training_for
+from crisp_onnx.saliency import Bank, collect, statistic_of
 from crisp_onnx.synthesis import effort_for, synthesise
 from crisp_onnx.task import Classification, Head, layers_behind
 
@@ -43,7 +46,8 @@ NOTHING_TO_LEARN = (
 class Learned:
     """`model`: the simplified graph with trained, masked weights. `held_out`: images kept back from training.
 
-    `images`: None where none were given and nothing was to be learnt. `fits`: how layers were re-fitted.
+    `images`: None where none were given and nothing was to be learnt. `fits`: how layers were re-fitted. `reordering`:
+    None where none was asked for.
     """
 
     model: Model
@@ -53,10 +57,11 @@ class Learned:
     epochs: int
     notes: tuple[str, ...]
     fits: tuple[LayerFit, ...] = ()
+    reordering: Reordering | None = None
 
 
 @dataclass(frozen=True)
-class _Crossed:
+class Crossed:
     """The model on both sides of the bridge, and the images it takes at once."""
 
     model: Model
@@ -81,9 +86,12 @@ def learn(
     answers: Classification,
     form: InputForm,
     given: Images | None,
+    bank: Bank | None,
     watch: Stopwatch,
 ) -> Learned:
     """Compress the weights for the user's classes; without `given` images, synthesise some from the model itself.
+
+    `bank`: sums from which saliency is taken instead of a backward pass.
 
     Raises:
         CrispError: no such device, or no images can be made.
@@ -96,18 +104,25 @@ def learn(
         return Learned(prepared.model, plan, images, held_out, 0, (*told, NOTHING_TO_LEARN))
     task = make_task(recipe, planner, answers)
     with watch("bridge"):
-        crossed = _cross(accepted, find_device(recipe.device))
+        crossed = cross(accepted, find_device(recipe.device))
     with watch("images"):
         sight = _see(recipe, prepared, crossed, answers, form, given)
     epochs, notes = _epochs(recipe, crossed, given)
+    with watch("saliency"):
+        if bank is None:
+            statistics: Mapping[str, Tensor] = collect(
+                task.criterion, crossed.module, crossed.model, planner.candidates.free, images=sight.images,
+                task=answers, batch_size=crossed.batch, seed=recipe.seed,
+            )  # fmt: skip
+        else:
+            statistics = _kept_in(bank, task, crossed)
+    reordering = None
+    if recipe.reorder:
+        with watch("reordering"):
+            crossed, statistics, reordering = _reordered(crossed, statistics, task, prepared)
     if not crossed.module.statistics:
         with watch("statistics"):
             crossed = _with_batch_norm(crossed, sight.images, prepared.head)
-    with watch("saliency"):
-        statistics = collect(
-            task.criterion, crossed.module, crossed.model, planner.candidates.free, images=sight.images,
-            task=answers, batch_size=crossed.batch, seed=recipe.seed,
-        )  # fmt: skip
     mode = MODES[recipe.recovery if epochs else "none"]
     with watch("recovery" if mode.trains else "masks"):
         training = Training(0, crossed.batch)
@@ -121,7 +136,9 @@ def learn(
             crossed.module, sight.images, statistics, task, training, _refit(recipe, sight, crossed.batch, watch)
         )
     trained = write_back(crossed.module.cpu(), crossed.model)
-    return Learned(trained, recovered.plan, sight.images, sight.held_out, epochs, sight.notes + notes, recovered.fits)
+    return Learned(
+        trained, recovered.plan, sight.images, sight.held_out, epochs, sight.notes + notes, recovered.fits, reordering
+    )
 
 
 def _refit(recipe: Recipe, sight: _Sight, batch: int, watch: Stopwatch) -> Refit:
@@ -145,17 +162,18 @@ def _parted(images: Images, seed: int) -> tuple[Images, Images]:
     return hold_out(replace(images, labels=None) if one_each else images, HELD_OUT, seed=seed)
 
 
-def _cross(accepted: Accepted, device: torch.device) -> _Crossed:
+def cross(accepted: Accepted, device: torch.device) -> Crossed:
+    """Put the module on the device, and find out how many images it takes at once."""
     prepared, module = accepted.prepared, prepared_for(device, accepted.module)
     wanted = BATCH_OF_LARGE_IMAGES if prod(prepared.size) > LARGE_PIXELS else BATCH
     batch = usable_batch(module, prepared.model.input, wanted, fixed=prepared.batch, size=prepared.size)
-    return _Crossed(prepared.model, module, batch)
+    return Crossed(prepared.model, module, batch)
 
 
 def _see(
     recipe: Recipe,
     prepared: Prepared,
-    crossed: _Crossed,
+    crossed: Crossed,
     answers: Classification,
     form: InputForm,
     given: Images | None,
@@ -186,7 +204,7 @@ def _given(recipe: Recipe, form: InputForm, given: Images) -> _Sight:
     return _Sight(images, held_out, notes)
 
 
-def _epochs(recipe: Recipe, crossed: _Crossed, given: Images | None) -> tuple[int, tuple[str, ...]]:
+def _epochs(recipe: Recipe, crossed: Crossed, given: Images | None) -> tuple[int, tuple[str, ...]]:
     """Passes of training, and why there are none where the file forbids it."""
     epochs = recipe.epochs
     if epochs is None:
@@ -197,7 +215,7 @@ def _epochs(recipe: Recipe, crossed: _Crossed, given: Images | None) -> tuple[in
     return epochs, ()
 
 
-def _with_batch_norm(crossed: _Crossed, images: Images, head: Head) -> _Crossed:
+def _with_batch_norm(crossed: Crossed, images: Images, head: Head) -> Crossed:
     """The same function with an identity BatchNorm behind every convolution that is trained, but the classifier."""
     graph = crossed.model.graph()
     trained = layers_behind(graph, head.logits) - set(head.classifier)
@@ -207,7 +225,29 @@ def _with_batch_norm(crossed: _Crossed, images: Images, head: Head) -> _Crossed:
     outputs = {node.name: node.outputs[0].name for node in convolutions}
     moments = output_moments(crossed.module, outputs, images, batch_size=min(crossed.batch, 16))
     run_passes((InsertBatchNorm(moments),), graph)
-    extended = crossed.model.with_graph(graph)
-    module = prepared_for(next(crossed.module.parameters()).device, to_torch(extended, head.logits))
+    return _anew(crossed, crossed.model.with_graph(graph), head)
+
+
+def _reordered(
+    crossed: Crossed, statistics: Mapping[str, Tensor], task: Task, prepared: Prepared
+) -> tuple[Crossed, Mapping[str, Tensor], Reordering]:
+    """The same function on channels in the order that suits the pattern best, and the statistics in that order."""
+    saliency = saliency_of(crossed.module, statistics, task)
+    found = reorder_channels(crossed.model, task.planner, saliency, statistics, size=prepared.size)
+    if found.model is not crossed.model:
+        crossed = _anew(crossed, found.model, prepared.head)
+    return crossed, found.statistics, found.told
+
+
+def _kept_in(bank: Bank, task: Task, crossed: Crossed) -> dict[str, Tensor]:
+    """The criterion's statistic for the task's classes, as `collect` gives it."""
+    found = statistic_of(task.criterion, bank.of_classes(task.answers.wanted, task.weights))
+    device = next(crossed.module.parameters()).device
+    return {name: statistic.to(device) for name, statistic in found.items()}
+
+
+def _anew(crossed: Crossed, model: Model, head: Head) -> Crossed:
+    """Cross over with another form of the model, which takes the same images."""
+    module = prepared_for(next(crossed.module.parameters()).device, to_torch(model, head.logits))
     module.takes = crossed.module.takes
-    return _Crossed(extended, module, crossed.batch)
+    return Crossed(model, module, crossed.batch)

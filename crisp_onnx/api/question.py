@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from crisp_onnx.api.acceptance import Accepted, accept
+from crisp_onnx.api.bank import fitting_bank
 from crisp_onnx.api.class_order import mapping_note
 from crisp_onnx.api.planning import make_planner, rehearse
 from crisp_onnx.api.prepare import Prepared, prepare
@@ -15,6 +16,7 @@ from crisp_onnx.errors import CrispError
 from crisp_onnx.masks import Plan, Planner
 from crisp_onnx.model import Model
 from crisp_onnx.recipe import Recipe
+from crisp_onnx.saliency import Bank
 from crisp_onnx.task import Classification, task_of
 
 
@@ -22,7 +24,7 @@ from crisp_onnx.task import Classification, task_of
 class Question:
     """`images` to learn from and `judged` to judge by, where they are given. `notes`: what the user should know.
 
-    `rehearsed`: what `planner` plans where no layer is preferred.
+    `rehearsed`: what `planner` plans where no layer is preferred. `bank`: from which saliency is to be taken.
     """
 
     accepted: Accepted
@@ -34,6 +36,7 @@ class Question:
     rehearsed: Plan
     images: Images | None
     judged: Images | None
+    bank: Bank | None
     notes: tuple[str, ...]
 
     @property
@@ -66,6 +69,8 @@ def read_question(recipe: Recipe, source: Model, data: Source | None, eval_data:
         check_slicing(prepared, answers)
     planner = make_planner(recipe, prepared)
     rehearsed = rehearse(planner)
+    bank, told = fitting_bank(recipe, source, form, answers, planner.candidates.free)
+    notes += told
     images, judged = (None if s is None else open_images(s, classes, labels, form) for s in (data, eval_data))
     notes += judged.told() if judged is not None else ()
-    return Question(accepted, form, labels, classes, answers, planner, rehearsed, images, judged, notes)
+    return Question(accepted, form, labels, classes, answers, planner, rehearsed, images, judged, bank, notes)

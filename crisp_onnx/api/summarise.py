@@ -11,6 +11,7 @@ from crisp_onnx.api.emit import Emitted
 from crisp_onnx.api.layer_entries import layer_entries
 from crisp_onnx.api.learn import Learned
 from crisp_onnx.api.prepare import Prepared
+from crisp_onnx.api.reorder import Reordering
 from crisp_onnx.data import Classes
 from crisp_onnx.format.node import is_hybrid, packed_names
 from crisp_onnx.masks import Plan, Planner
@@ -78,6 +79,7 @@ def summarise(outcome: Outcome, seconds: Mapping[str, float]) -> schema.Report:
         latency=None
         if outcome.timing is None
         else schema.latency_entry(outcome.timing, threads=1, batch=1, runtime=outcome.runtime),
+        reordering=_reordering(outcome.learned.reordering),
         timings_s={stage: round(spent, 3) for stage, spent in seconds.items()},
         peak_memory_bytes=peak_memory_bytes(),
         layers=layer_entries(plan, outcome.emitted, outcome.rehearsed, outcome.learned.fits),
@@ -97,6 +99,33 @@ def summarise(outcome: Outcome, seconds: Mapping[str, float]) -> schema.Report:
         versions=versions(),
         seed=recipe.seed,
     )
+
+
+def _reordering(found: Reordering | None) -> schema.Reordering | None:
+    if found is None:
+        return None
+    moved = [order for order in found.orders if order.moved and not found.reason]
+    return schema.Reordering(
+        done=not found.reason,
+        reason=found.reason,
+        kept_before=found.kept_before,
+        kept_after=found.kept_after,
+        worst_relative=found.worst_relative,
+        groups=tuple(
+            schema.ReorderedGroup(
+                channels=order.group.width, written_by=order.group.producers, read_by=order.group.consumers,
+                moved=order.moved, gain=order.gain,
+            )
+            for order in moved
+        ),
+        frozen=tuple(
+            schema.FrozenGroup(
+                channels=item.group.width, written_by=item.group.producers, read_by=item.group.consumers,
+                reason=item.reason,
+            )
+            for item in found.frozen
+        ),
+    )  # fmt: skip
 
 
 def formula_bytes(model: Model, plan: Plan) -> int:

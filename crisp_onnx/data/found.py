@@ -30,8 +30,8 @@ class Found:
     hint: str = ""
     notes: tuple[str, ...] = ()
 
-    def keep(self, classes: Classes, form: InputForm) -> Images:
-        """The images of the user's classes; all of them where they have no labels.
+    def keep(self, classes: Classes, form: InputForm, *, each: bool = True) -> Images:
+        """The images of the user's classes; all of them where they have no labels. `each` class must have some.
 
         Raises:
             CrispError: a class has no images, or there are none at all.
@@ -44,7 +44,8 @@ class Found:
             rows, labels = self.rows[wanted], self.outputs[wanted]
             if len(rows) < len(wanted):
                 left_out = (*left_out, f"{len(wanted) - len(rows)} images of no wanted class")
-            self._check_present(set(labels.tolist()), classes)
+            if each:
+                self._check_present(set(labels.tolist()), classes)
         if not len(rows):
             raise CrispError(f"There are no images in {self.source}.{self.hint}")
         for reason in left_out:

@@ -58,8 +58,10 @@ def input_form(text: str | Path | None, spec: TensorSpec, *sources: Source | Non
     return forms[0]
 
 
-def open_images(source: Source, classes: Classes, labels: Labels | None, form: InputForm) -> Images:
-    """The images of the user's classes in `source`, labelled with the model's output indices.
+def open_images(
+    source: Source, classes: Classes, labels: Labels | None, form: InputForm, *, each: bool = True
+) -> Images:
+    """The images of the user's classes in `source`, labelled with the model's output indices; some of `each` class.
 
     A source is a folder of class folders, or of images without labels; an `.npz` with `x`, and `y` and `classes` where
     there are labels; CIFAR-10 or CIFAR-100 for Python as folder or archive (append `/train` or `/test`; train by
@@ -72,16 +74,16 @@ def open_images(source: Source, classes: Classes, labels: Labels | None, form: I
         path = _npz_path(source)
         if path is None:
             raise CrispError(f"The model takes rows of {form.shape}. Give them as an .npz with x and y.")
-        return _found(read_npz(path, form), classes, labels, path).keep(classes, form)
+        return _found(read_npz(path, form), classes, labels, path).keep(classes, form, each=each)
     if not isinstance(source, (str, Path)):
         # The pairs are kept as fitted, so a short side before the crop must not be applied a second time.
-        return read_pairs(source, classes, labels, form).keep(classes, replace(form, resize=None))
+        return read_pairs(source, classes, labels, form).keep(classes, replace(form, resize=None), each=each)
     path = Path(source)
     cifar = find_cifar(path)
     if cifar is None and path.is_dir():
-        return read_folder(path, classes, labels, form).keep(classes, form)
+        return read_folder(path, classes, labels, form).keep(classes, form, each=each)
     arrays = read_cifar(*cifar) if cifar else read_npz(_checked_npz(path))
-    return _found(arrays, classes, labels, path).keep(classes, form)
+    return _found(arrays, classes, labels, path).keep(classes, form, each=each)
 
 
 def source_names(source: Source) -> tuple[str, ...] | None:

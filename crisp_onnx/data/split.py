@@ -11,8 +11,9 @@ from crisp_onnx.errors import CrispError
 def hold_out(images: Images, fraction: float = 0.15, *, seed: int = 0) -> tuple[Images, Images]:
     """Split into (rest, held out), stratified by class; the same seed gives the same split.
 
-    A class of two images or more stands on both sides; a single image stays with the rest. Both keep the order of
-    `images`. Images without labels are split as one class.
+    A class of two images or more stands on both sides; a single image stays with the rest. Which of a class are held
+    out does not depend on the other classes. Both keep the order of `images`. Images without labels are split as one
+    class.
 
     Raises:
         CrispError: the fraction is not between 0 and 1, or there is nothing to hold out.
@@ -20,13 +21,13 @@ def hold_out(images: Images, fraction: float = 0.15, *, seed: int = 0) -> tuple[
     if not 0 < fraction < 1:
         raise CrispError(f"A share of {fraction} cannot be held out. Give a number between 0 and 1, for example 0.15.")
     labels = np.zeros(len(images), np.int64) if images.labels is None else images.labels
-    random = np.random.default_rng(seed)
     held = np.zeros(len(images), bool)
     for label in np.unique(labels):
         places = np.flatnonzero(labels == label)
         if len(places) < 2:
             continue
         count = min(max(1, round(fraction * len(places))), len(places) - 1)
+        random = np.random.default_rng((seed, int(label)))
         held[random.permutation(places)[:count]] = True
     if not held.any():
         raise CrispError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,6 +114,18 @@ class Verification:
     timing: Timing
     runtime: str
     notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class BankFound:
+    """A bank that was written. `images`: how many each class's sums are over, by output. `weights`: tensors a class."""
+
+    path: Path
+    statistic: str
+    images: Mapping[int, int]
+    weights: int
+    bytes: int
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

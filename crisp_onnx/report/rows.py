@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from statistics import median
 
-from crisp_onnx.report.schema import LayerEntry, Macs, Report, Side
+from crisp_onnx.report.schema import LayerEntry, Macs, Reordering, Report, Side
 from crisp_onnx.report.wording import (
     NOT_MEASURED,
     count_text,
@@ -90,7 +90,7 @@ def layer_rows(report: Report) -> Rows:
 
 def note_sentences(report: Report) -> tuple[str, ...]:
     """Everything a reader of the figures must know: what was not measured, noisy, declined, missed or synthesised."""
-    notes = [*_fit_sentences(report), *report.notes]
+    notes = [*_fit_sentences(report), *_reordering_sentences(report.reordering), *report.notes]
     accuracy, latency = report.accuracy, report.latency
     if accuracy.source == "not measured":
         notes.append(f"Accuracy was not measured: {_sentence(accuracy.reason)}")
@@ -158,6 +158,19 @@ def _layer_ms(time_ms: float | None) -> str:
 
 def _side_text(side: Side) -> str:
     return f"{milliseconds_text(side.median_ms)} ({significant(side.p10_ms)}-{significant(side.p90_ms)})"
+
+
+def _reordering_sentences(found: Reordering | None) -> list[str]:
+    """What the order of the channels is worth."""
+    if found is None:
+        return []
+    if not found.done:
+        return [f"Channels stay in the order of the file: {_sentence(found.reason)}"]
+    frozen = f"; {_counted(len(found.frozen), 'group')} may not move" if found.frozen else ""
+    return [
+        f"Channels are reordered in {_counted(len(found.groups), 'group')}{frozen}: the masks keep "
+        f"{share_text(found.kept_after)} of the saliency, {share_text(found.kept_before)} in the order of the file."
+    ]
 
 
 def _declined_sentences(report: Report) -> list[str]:

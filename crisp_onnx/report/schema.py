@@ -189,6 +189,48 @@ class LayerEntry(Part):
         return self
 
 
+class ReorderedGroup(Part):
+    """Channels that changed places together, `moved` of them. `gain`: share of all saliency that this alone added."""
+
+    channels: Positive
+    written_by: tuple[str, ...]
+    read_by: tuple[str, ...]
+    moved: Count
+    gain: float
+
+
+class FrozenGroup(Part):
+    """Channels of sparse layers that stay in their order, and why."""
+
+    channels: Positive
+    written_by: tuple[str, ...]
+    read_by: tuple[str, ...]
+    reason: str
+
+
+class Reordering(Part):
+    """What the order of the channels is worth: shares of the saliency of all layers that may become sparse.
+
+    `kept_before`, `kept_after`: what the planned masks keep of it in the order of the file and in the best one found.
+    `reason`: why the order of the file stays; empty where channels were reordered. `worst_relative`: difference that
+    the reordering makes in ONNX Runtime, over the largest output.
+    """
+
+    done: bool
+    reason: str
+    kept_before: Share
+    kept_after: Share
+    worst_relative: Duration | None
+    groups: tuple[ReorderedGroup, ...] = ()
+    frozen: tuple[FrozenGroup, ...] = ()
+
+    @model_validator(mode="after")
+    def _done_or_reason(self) -> Reordering:
+        if self.done == bool(self.reason):
+            raise ValueError("channels are reordered, or there is a reason why not")
+        return self
+
+
 class Declined(Part):
     """A node that a rewriting pass left as it was."""
 
@@ -230,6 +272,7 @@ class Report(Part):
     file: FileSizes
     equivalence: Equivalence
     latency: Latency | None = None
+    reordering: Reordering | None = None
     timings_s: dict[str, Duration]
     peak_memory_bytes: Count
     layers: tuple[LayerEntry, ...]

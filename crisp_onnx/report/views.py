@@ -12,7 +12,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from crisp_onnx.report.doctor import DoctorReport
-from crisp_onnx.report.findings import Check, Inspection, Verification
+from crisp_onnx.report.findings import BankFound, Check, Inspection, Verification
 from crisp_onnx.report.schema import json_text
 from crisp_onnx.report.table import line, lines, rows_table
 from crisp_onnx.report.wording import count_text, milliseconds_text, shape_text, share_text, size_text
@@ -125,6 +125,16 @@ def doctor_view(found: DoctorReport) -> View:
     rows = [(f.name, f.state, f.found, f.remedy) for f in found.findings]
     ready = "Ready." if found.ready else "Not ready: see the rows that are not ok."
     return (rows_table("", ("what", "state", "found", "what to do"), rows), Text(), line(ready))
+
+
+def bank_view(found: BankFound) -> View:
+    """One line on what was kept, and what the user should know."""
+    total = sum(found.images.values())
+    said = (
+        f"{found.path}: sums of {len(found.images)} classes over {total:,} images, {found.weights} weights a class, "
+        f"{size_text(found.bytes)}."
+    )
+    return lines([said, *found.notes])
 
 
 def document(found: object) -> str:

@@ -26,6 +26,10 @@ class Criterion:
     def from_gradients(self) -> bool:
         return self.needs in ("gradient_abs", "gradient_square")
 
+    @property
+    def from_images(self) -> bool:
+        return self.from_gradients or self.needs == "input_norm"
+
 
 CRITERIA = {
     criterion.name: criterion

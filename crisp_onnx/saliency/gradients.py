@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from crisp_onnx.bridge import GraphModule, to_batch
 from crisp_onnx.data import Images
-from crisp_onnx.progress import bar
 from crisp_onnx.saliency.sums import Sums
 from crisp_onnx.task import Classification
 from crisp_onnx.task.loss import logits_of, preferred, truth_loss
@@ -43,22 +42,27 @@ def gradient_sums(
     task: Classification,
     *,
     batch_size: int = 64,
+    advance: Callable[[int], None] = lambda images: None,
 ) -> GradientSums:
     """Run forward and backward over all images once; memory does not grow with their number.
+
+    The loss is over all outputs: what an image adds does not depend on which other classes are wanted. `advance` is
+    told of the images that are done.
 
     Images without labels are judged by the class that the model prefers.
     """
     module.eval()
+    over_all = replace(task, wanted=task.columns)
     parameters = dict(module.named_parameters())
     chosen = [parameters[name] for name in weights]
     device = chosen[0].device
     absolute = [torch.zeros_like(p) for p in chosen]
     square = [torch.zeros_like(p) for p in chosen]
-    with _only(module, chosen), bar("saliency", len(images)) as advance:
+    with _only(module, chosen):
         for inputs, labels in images.batches(batch_size):
             logits = logits_of(module(to_batch(inputs, device)), task)
             target = preferred(logits.detach(), task) if labels is None else torch.from_numpy(labels).to(device)
-            gradients = torch.autograd.grad(truth_loss(logits, target, task), chosen)
+            gradients = torch.autograd.grad(truth_loss(logits, target, over_all), chosen)
             for total, total_square, gradient in zip(absolute, square, gradients, strict=True):
                 total.add_(gradient.abs(), alpha=len(inputs))
                 total_square.addcmul_(gradient, gradient, value=len(inputs))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 
 import onnx_graphsurgeon as gs
@@ -13,20 +13,28 @@ from torch.nn import functional
 from crisp_onnx.bridge import GraphModule, to_batch
 from crisp_onnx.data import Images
 from crisp_onnx.model import WeightLayer
-from crisp_onnx.progress import bar
 from crisp_onnx.saliency.sums import Sums
 
 
 def input_squares(
-    module: GraphModule, layers: Sequence[WeightLayer], graph: gs.Graph, images: Images, *, batch_size: int = 64
+    module: GraphModule,
+    layers: Sequence[WeightLayer],
+    graph: gs.Graph,
+    images: Images,
+    *,
+    batch_size: int = 64,
+    advance: Callable[[int], None] = lambda images: None,
 ) -> Sums:
-    """Sums over all images and output positions, in a shape that multiplies the stored weight."""
+    """Sums over all images and output positions, in a shape that multiplies the stored weight.
+
+    `advance` is told of the images that are done.
+    """
     nodes = {node.name: node for node in graph.nodes}
     feeds = {layer.weight: nodes[layer.name].inputs[0].name for layer in layers}
     device = next(module.parameters()).device
     totals: dict[str, Tensor] = {}
     module.eval()
-    with torch.no_grad(), bar("saliency", len(images)) as advance:
+    with torch.no_grad():
         for inputs, _ in images.batches(batch_size):
             tensors = {graph.inputs[0].name: to_batch(inputs, device)}
             seen = module.run(tensors, sorted(set(feeds.values())))
@@ -35,6 +43,13 @@ def input_squares(
                 totals[layer.weight] = totals.get(layer.weight, torch.zeros_like(squares)) + squares
             advance(len(inputs))
     return Sums({layer.weight: _as_stored(totals[layer.weight], layer) for layer in layers}, len(images))
+
+
+def squares_shape(layer: WeightLayer) -> tuple[int, ...]:
+    """The shape of a layer's sums in `input_squares`."""
+    if layer.op == "Conv":
+        return (1, *layer.shape[1:])
+    return (layer.shape[1], 1) if layer.transposed else (1, layer.shape[1])
 
 
 def _squares(inputs: Tensor, layer: WeightLayer, attrs: Mapping[str, object]) -> Tensor:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import reduce
 
 from torch import Tensor
 
@@ -33,3 +34,12 @@ class Sums:
     def means(self) -> dict[str, Tensor]:
         """The mean over the images, by weight name."""
         return {name: total / self.images for name, total in self.totals.items()}
+
+
+def merged(parts: Iterable[Sums]) -> Sums:
+    """The sums over the images of all parts, one or more, added up in their order: the same parts, the same bits.
+
+    Raises:
+        CrispError: they are sums of different weights.
+    """
+    return reduce(Sums.merge, parts)

@@ -265,3 +265,16 @@ def test_without_matplotlib_the_page_is_left_out_with_a_note(workplace, run, tmp
     assert not (tmp_path / "out" / "report.html").exists()
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert any("pip install 'crisp-onnx[report]'" in note for note in report["notes"])
+
+
+def test_the_report_says_what_the_order_of_the_channels_is_worth(workplace, run, compressed, tmp_path):
+    report = json.loads((compressed / "report.json").read_text())["reordering"]
+    assert report["done"]
+    assert report["kept_after"] > report["kept_before"] > 0
+    assert report["worst_relative"] <= 1e-5
+    assert {tuple(group["written_by"]) for group in report["groups"]} <= {("stem", "conv2"), ("conv1",)}
+    assert "Channels are reordered in" in (workplace.folder / "summary.txt").read_text()
+    done = run(*workplace.options, "--no-reorder", "-o", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["reordering"] is None
+    assert yaml.safe_load((tmp_path / "out" / "recipe.yaml").read_text())["reorder"] is False

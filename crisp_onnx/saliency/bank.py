@@ -1,0 +1,212 @@
+"""`Bank`: the sums of every class, kept once in a safetensors file, of which any list of classes takes its own.
+
+A file holds a float32 tensor `<class>/<weight>` for each class (an output of the model) and weight, in the shape of the
+statistic, and says in its metadata what they are sums of. It is written class by class and read class by class: memory
+holds the sums of one class, however many there are.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from math import prod
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from crisp_onnx.errors import CrispError
+from crisp_onnx.model.write import write_files
+from crisp_onnx.reading import border, shown
+from crisp_onnx.saliency.sums import Sums, merged
+
+FORMAT = "crisp-bank/1"
+FLOAT_BYTES = 4
+Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
+OfClass: TypeAlias = tuple[int, Mapping[str, Tensor]]
+_AGAIN = "Make one with `crisp-onnx saliency`."
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What sums are of. Sums of different subjects mean nothing together.
+
+    `sha256`: of the model's file. `output`: the one that scores the classes. `statistic`: what a criterion needs.
+    `preprocess`: how images become the model's input. `seed`: of the images held out.
+    """
+
+    sha256: str
+    output: str
+    statistic: str
+    preprocess: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Bank:
+    """A bank's file, open by name only. `images`: how many each class's sums are over."""
+
+    path: Path
+    subject: Subject
+    images: Mapping[int, int]
+    shapes: Shapes
+
+    @property
+    def classes(self) -> tuple[int, ...]:
+        """The classes it holds, ascending."""
+        return tuple(sorted(self.images))
+
+    @property
+    def bytes(self) -> int:
+        """Of all sums; the file adds its header."""
+        return bank_bytes(self.shapes, len(self.images))
+
+    def of_classes(self, wanted: Iterable[int], weights: Sequence[str]) -> Sums:
+        """The sums over the images of the `wanted` classes, added up in ascending order.
+
+        Raises:
+            CrispError: it lacks a class or a weight, or the file is damaged.
+        """
+        return merged(Sums(self._read(index, weights), self.images[index]) for index in sorted(self._held(wanted)))
+
+    def each(self) -> Iterator[OfClass]:
+        """The sums of every class, ascending."""
+        for index in self.classes:
+            yield index, self._read(index, tuple(self.shapes))
+
+    def lacks(self, wanted: Iterable[int]) -> tuple[int, ...]:
+        """Those of the `wanted` classes that it does not hold."""
+        return tuple(index for index in wanted if index not in self.images)
+
+    def _held(self, wanted: Iterable[int]) -> tuple[int, ...]:
+        classes = tuple(wanted)
+        missing = self.lacks(classes)
+        if missing:
+            raise CrispError(f"The bank {shown(str(self.path))} holds no sums of output {missing[0]}. {_AGAIN}")
+        return classes
+
+    def _read(self, index: int, weights: Sequence[str]) -> dict[str, Tensor]:
+        with _opened(self.path) as file:
+            return {name: file.get_tensor(f"{index}/{name}") for name in weights}
+
+
+def bank_bytes(shapes: Shapes, classes: int) -> int:
+    """Bytes of the sums of that many classes."""
+    return classes * FLOAT_BYTES * sum(map(prod, shapes.values()))
+
+
+def open_bank(path: Path) -> Bank:
+    """Look at a bank, its header alone.
+
+    Raises:
+        CrispError: no such file, no bank, or one whose parts do not go together.
+    """
+    with _opened(path) as file:
+        told = file.metadata() or {}
+        if told.get("format") != FORMAT:
+            raise CrispError(f"{shown(str(path))} is no bank of {FORMAT}. {_AGAIN}")
+        parts = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118 - it is no dictionary
+        kinds = {key: (tuple(part.get_shape()), part.get_dtype()) for key, part in parts.items()}
+        about = json.loads(told["about"])
+        images = {int(index): int(count) for index, count in about.pop("images").items()}
+        subject = Subject(**about)
+    shapes = {key.partition("/")[2]: shape for key, (shape, _) in kinds.items()}
+    whole = {f"{index}/{name}": (shape, "F32") for index in images for name, shape in shapes.items()}
+    if whole != kinds or not images or min(images.values()) < 1:
+        raise CrispError(f"The bank {shown(str(path))} is damaged: its classes do not hold the same weights. {_AGAIN}")
+    return Bank(path, subject, images, shapes)
+
+
+def write_bank(
+    path: Path, subject: Subject, images: Mapping[int, int], shapes: Shapes, sums: Iterable[OfClass]
+) -> Bank:
+    """Write the sums of each class as they come, in the order of `images`; the file is there when all of it is.
+
+    Raises:
+        CrispError: the folder is missing, read-only or full.
+    """
+    write_files({path: _pieces(subject, images, shapes, sums)})
+    return open_bank(path)
+
+
+def add_banks(banks: Sequence[Bank], output: Path) -> Bank:
+    """One bank of what several hold: sums of the same class add up.
+
+    Raises:
+        CrispError: they are of different models, images' forms or statistics, or `output` cannot be written.
+    """
+    first = banks[0]
+    for other in banks[1:]:
+        unlike = differences(first.subject, replace(other.subject, seed=first.subject.seed))
+        if not unlike and first.shapes != other.shapes:
+            unlike = ("they hold different weights",)
+        if unlike:
+            names = f"{shown(str(first.path))} and {shown(str(other.path))}"
+            raise CrispError(f"{names} cannot be added up: {unlike[0]}. Merge banks of one model, made alike.")
+    images: dict[int, int] = {}
+    for bank in banks:
+        for index, count in bank.images.items():
+            images[index] = images.get(index, 0) + count
+    images = dict(sorted(images.items()))
+    weights = tuple(first.shapes)
+
+    def added() -> Iterator[OfClass]:
+        for index in images:
+            yield index, merged(bank.of_classes([index], weights) for bank in banks if index in bank.images).totals
+
+    return write_bank(output, first.subject, images, first.shapes, added())
+
+
+def differences(one: Subject, other: Subject) -> tuple[str, ...]:
+    """What sets two subjects apart, a clause each, in the words of their fields."""
+    words = {
+        "sha256": "they are of different models",
+        "output": "they are of different outputs",
+        "statistic": "they are of different statistics",
+        "preprocess": "their images were prepared differently",
+        "seed": "other images were held out",
+    }
+    left, right = asdict(one), asdict(other)
+    return tuple(
+        f"{said} ({_short(left[key])} and {_short(right[key])})"
+        for key, said in words.items()
+        if left[key] != right[key]
+    )
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text[:12] if len(text) == 64 else text
+
+
+def _pieces(subject: Subject, images: Mapping[int, int], shapes: Shapes, sums: Iterable[OfClass]) -> Iterator[bytes]:
+    """The file: length of its header, header, and the sums one by one, as safetensors has it."""
+    about = {**asdict(subject), "images": images}
+    header: dict[str, Any] = {"__metadata__": {"format": FORMAT, "about": json.dumps(about)}}
+    end = 0
+    for index in images:
+        for name, shape in shapes.items():
+            start, end = end, end + FLOAT_BYTES * prod(shape)
+            header[f"{index}/{name}"] = {"dtype": "F32", "shape": list(shape), "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    yield len(text).to_bytes(8, "little")
+    yield text
+    for (index, totals), expected in zip(sums, images, strict=True):
+        for name, shape in shapes.items():
+            total = totals[name].detach().to("cpu", torch.float32)
+            if index != expected or tuple(total.shape) != tuple(shape):
+                raise ValueError(f"the sums of class {index} do not go with the header")
+            yield total.contiguous().numpy().tobytes()
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    if not path.is_file():
+        raise CrispError(f"There is no bank at {shown(str(path))}. {_AGAIN}")
+    with border(f"{shown(str(path))} cannot be read as a bank", _AGAIN), safe_open(path, framework="pt") as file:
+        yield file
