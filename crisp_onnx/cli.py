@@ -13,8 +13,8 @@ from typing import Any
 import click
 
 from crisp_onnx.cli_options import FILE, common, quiet, talk, tell
-from crisp_onnx.cli_signals import heard
 from crisp_onnx.cli_saliency import saliency
+from crisp_onnx.cli_signals import heard
 from crisp_onnx.cli_streams import complain, prepare_streams, to_stdout
 from crisp_onnx.cli_targets import COMMANDS
 from crisp_onnx.errors import BudgetMissed, CrispError
