@@ -17,7 +17,7 @@ from crisp_onnx.model.skeleton import nodes_in, skeleton, with_weights
 from crisp_onnx.model.spec import Model
 from crisp_onnx.reading import border, shown
 
-MAX_NODES = 200_000
+MAX_NODES = 50_000
 MAX_DEPTH = 100
 log = logging.getLogger(__name__)
 _Key: TypeAlias = tuple[str, str, str]
@@ -29,7 +29,7 @@ def require_bounded_functions(proto: onnx.ModelProto, path: Path) -> None:
     Thirty functions, each of which calls the one before it twice, are two kilobytes and a billion nodes.
 
     Raises:
-        CrispError: over 200,000 nodes, functions in over 100 levels, or a function that calls itself.
+        CrispError: over 50,000 nodes, functions in over 100 levels, or a function that calls itself.
     """
     if not proto.functions:
         return
