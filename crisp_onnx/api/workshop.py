@@ -14,7 +14,7 @@ from pathlib import Path
 
 from crisp_onnx.errors import CrispError
 from crisp_onnx.model.write import WEIGHTS
-from crisp_onnx.reading import shown
+from crisp_onnx.reading import require_utf8, shown
 from crisp_onnx.writing import HeldError, free, hold, locked, settle, switch, undisturbed
 
 _HIDDEN_NAME = re.compile(r"\.crisp-[0-9a-f]{8}")
@@ -33,6 +33,7 @@ def workshop(folder: Path) -> Iterator[Path]:
     """
     name = shown(str(folder))
     folder = folder.resolve() if folder.name == ".." else folder.absolute()
+    require_utf8(folder, "Choose another folder with --output.")
     made: list[Path] = []  # each stands here before it is made: an interruption may come at any moment
     try:
         try:

@@ -18,7 +18,7 @@ from crisp_onnx.model.skeleton import graphs, nodes, skeleton
 from crisp_onnx.model.sparse import write_out_sparse
 from crisp_onnx.model.spec import DEFAULT_DOMAIN, Model
 from crisp_onnx.model.tensors import check_data, stored_tensors
-from crisp_onnx.reading import border, reason
+from crisp_onnx.reading import border, reason, require_utf8
 
 LARGEST_FILE_BYTES = (1 << 31) - 1
 
@@ -54,6 +54,7 @@ def read_graph(path: Path) -> onnx.ModelProto:
 
 
 def _content(path: Path) -> bytes:
+    require_utf8(path, "Rename the file or its folder.")
     with border(f"{path} cannot be read"):
         if path.is_dir():
             raise CrispError(f"{path} is a folder. Give the path of the ONNX file in it.")

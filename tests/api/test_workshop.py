@@ -188,3 +188,13 @@ def test_a_signal_during_the_switch_waits_for_its_end(tmp_path, monkeypatch):
         (bench / "model").write_text("new")
         move_into_place(bench, out, last="model")
     assert {path.name: path.read_text() for path in out.iterdir()} == {"model": "new"}
+
+
+def test_a_folder_whose_path_is_not_utf8_is_refused_before_anything_is_made_there(tmp_path):
+    out = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9/out"))
+    with (
+        pytest.raises(CrispError, match=r"caf\\xe9/out is not UTF-8.*Choose another folder with --output"),
+        workshop(out),
+    ):
+        pass
+    assert list(tmp_path.iterdir()) == []

@@ -251,3 +251,10 @@ def test_a_comment_in_another_encoding_is_no_obstacle(stored):
     proto.graph.doc_string = "Fuer Menschen"
     stored.write_bytes(proto.SerializeToString().replace(b"Fuer", b"F\xfcr "))
     assert load(stored).proto.graph.doc_string == ""
+
+
+def test_a_path_that_is_not_utf8_is_refused_with_the_reason(stored, tmp_path):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/mod\xe9le.onnx"))
+    path.write_bytes(stored.read_bytes())
+    with pytest.raises(CrispError, match=r"mod\\xe9le\.onnx is not UTF-8, and ONNX Runtime opens no such path"):
+        load(path)
