@@ -9,7 +9,7 @@ from functools import partial
 from math import isinf
 from typing import TypeAlias
 
-from crisp_onnx.api.trials import TOLERANCE, Trial, try_out, worst_difference
+from crisp_onnx.api.trials import TOLERANCE, Trial, other_shapes, try_out, worst_difference
 from crisp_onnx.errors import CrispError, Defect
 from crisp_onnx.model import Model, Size, upgrade, with_value_info
 from crisp_onnx.model.functions import inlined
@@ -78,17 +78,17 @@ def require_same_answers(source: Model, simplified: Simplified, *, size: Size) -
         source = _compared(source, steps[:last], None, trials.single, TOLERANCE_16_BIT)
         steps = steps[last:]
     trials = try_out(source, size)
+    _compared(source, steps, simplified.model, trials.single if trials.one_image else trials.every, TOLERANCE)
+    notes = (*simplified.notes, *_reshaped(source, simplified.model, trials.single))
     if not trials.one_image:
-        _compared(source, steps, simplified.model, trials.every, TOLERANCE)
-        return simplified
-    _compared(source, steps, simplified.model, trials.single, TOLERANCE)
+        return replace(simplified, notes=notes)
     what = f"{source.path.name} leaves its batch open, but answers one image at a time"
     freed = simplify(source, one_image=True)
     if worst_difference(freed.model, trials.every) <= TOLERANCE:
         note = f"{what}: a Reshape inside names a batch of one. The result takes any batch."
-        return replace(freed, notes=(*simplified.notes, note))
+        return replace(freed, notes=(*notes, note))
     note = f"{what}, so it is treated as a file whose batch is fixed at one."
-    return replace(simplified, batch=1, notes=(*simplified.notes, note))
+    return replace(simplified, batch=1, notes=(*notes, note))
 
 
 def _compared(
@@ -129,6 +129,16 @@ def _passed(item: Pass, model: Model) -> Stepped:
     inform(graph, facts(model))
     result = run_pass(item, graph)
     return (model.with_graph(graph) if result.changed else model), result.declined
+
+
+def _reshaped(source: Model, plain: Model, trials: Sequence[Trial]) -> tuple[str, ...]:
+    """Outputs that lose the axis of a single image in the file and keep it in the plain form."""
+    found = other_shapes(plain, trials[0]) if trials else {}
+    return tuple(
+        f"Output {name!r} of {source.path.name} is {list(theirs)} for a single image, because a Squeeze without axes "
+        f"takes its batch axis away; in the result it is {list(own)}, as for any other batch."
+        for name, (theirs, own) in found.items()
+    )
 
 
 def _has_16_bits(source: Model) -> bool:

@@ -111,6 +111,13 @@ def difference(ours: Mapping[str, Array], theirs: Mapping[str, Array]) -> float:
     return max((relative_difference(own, their) for own, their in pairs), default=0.0)
 
 
+def other_shapes(model: Model, trial: Trial) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Outputs whose shape the model gives otherwise than the trial has it, by name: the trial's and the model's."""
+    ours = open_model(model).run({model.input.name: trial.image})
+    pairs = {name: (np.shape(answer), np.shape(ours[name])) for name, answer in trial.answers.items()}
+    return {name: (theirs, own) for name, (theirs, own) in pairs.items() if theirs != own}
+
+
 def _plain(answer: Array) -> Array:
     return answer.squeeze() if isinstance(answer, np.ndarray) else answer
 

@@ -213,6 +213,20 @@ def test_a_squeeze_without_axes_keeps_the_batch_of_one_image(model_of, answers):
         answer = answers(found.model, x)[0]
         assert answer.shape == (batch, 5)
         assert np.allclose(answer.squeeze(), answers(source, x)[0], atol=1e-6)
+    assert found.notes == (
+        "Output 'y' of test.onnx is [5] for a single image, because a Squeeze without axes takes its batch axis away; "
+        "in the result it is [1, 5], as for any other batch.",
+    )
+
+
+def test_a_squeeze_of_a_fixed_batch_of_one_keeps_its_shape_and_needs_no_note(model_of, answers):
+    source = model_of(
+        "(float[1,3,6,6] x) => (float[5] y) <float[8,3,3,3] a, float[5,8,1,1] h>"
+        "{ t = Conv<pads=[1,1,1,1]>(x, a) p = GlobalAveragePool(t) l = Conv(p, h) y = Squeeze(l) }"
+    )
+    found = settled(source)
+    assert found.notes == ()
+    assert answers(found.model, np.zeros((1, 3, 6, 6), np.float32))[0].shape == (5,)
 
 
 def test_a_model_of_16_bits_is_held_to_float32_from_there_on(model_of, answers):
