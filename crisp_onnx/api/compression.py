@@ -17,11 +17,12 @@ from crisp_onnx.api.gains import find_gains
 from crisp_onnx.api.learn import learn
 from crisp_onnx.api.question import Question, read_question
 from crisp_onnx.api.results import ELSEWHERE, MODEL, deliver, results_in
+from crisp_onnx.api.slicing import CutNames, names_after_slicing
 from crisp_onnx.api.steering import with_rewarded_pattern
 from crisp_onnx.api.stopwatch import Stopwatch
 from crisp_onnx.api.summarise import Outcome, summarise
 from crisp_onnx.api.workshop import workshop
-from crisp_onnx.data import Images, Preprocess, cut_names
+from crisp_onnx.data import Images, Preprocess
 from crisp_onnx.data.pairs import Pair
 from crisp_onnx.errors import CrispError
 from crisp_onnx.format import DOMAIN
@@ -127,14 +128,11 @@ def _compared(
 def _stamped(model: Model, recipe: Recipe, asked: Question, answers: Classification) -> Model:
     """The model with what it says of itself in its metadata; names of outputs that are cut off go or follow."""
     source = asked.prepared.source
-    names: dict[str, str] = {}
-    stale: tuple[str, ...] = ()
-    if recipe.head == "slice":
-        names, stale = cut_names(source.metadata, answers.columns, asked.prepared.head.classes)
+    names = names_after_slicing(asked.prepared, answers) if recipe.head == "slice" else CutNames({}, ())
     preprocess = asked.form.describe() if isinstance(asked.form, Preprocess) else None
     entries = {
         f"{DOMAIN}.recipe": json.dumps(options_without_paths(recipe)),
         f"{DOMAIN}.source_sha256": source.sha256,
         **stamped(answers, asked.classes, labels=asked.labels, preprocess=preprocess),
     }
-    return model.with_metadata({**names, **entries}, without=stale)
+    return model.with_metadata({**names.kept, **entries}, without=names.dropped)

@@ -9,7 +9,7 @@ from crisp_onnx.api.bank import fitting_bank
 from crisp_onnx.api.class_order import mapping_note
 from crisp_onnx.api.planning import make_planner, rehearse
 from crisp_onnx.api.prepare import Prepared, prepare
-from crisp_onnx.api.slicing import check_slicing
+from crisp_onnx.api.slicing import check_slicing, names_after_slicing
 from crisp_onnx.api.words import NameOptions, find_classes, find_form, find_labels
 from crisp_onnx.data import Classes, Images, InputForm, Labels, Preprocess, Source, open_images
 from crisp_onnx.errors import CrispError
@@ -67,6 +67,7 @@ def read_question(recipe: Recipe, source: Model, data: Source | None, eval_data:
         notes += (mapping_note(labels, classes.indices),)
     if recipe.head == "slice":
         check_slicing(prepared, answers)
+        notes += names_after_slicing(prepared, answers).notes
     planner = make_planner(recipe, prepared)
     rehearsed = rehearse(planner)
     bank, told = fitting_bank(recipe, source, form, answers, planner.candidates.free)

@@ -1,11 +1,14 @@
-"""`--head slice`: cut the head down to the user's classes, and find out early whether that is possible."""
+"""`--head slice`: cut the head and its names to the user's classes, and find out early whether that is possible."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
 from crisp_onnx.api.prepare import Prepared
+from crisp_onnx.data import cut_names
 from crisp_onnx.errors import CrispError
 from crisp_onnx.model.answers import open_model, relative_difference, seeded_image
 from crisp_onnx.passes import SliceHead, run_passes
@@ -27,6 +30,30 @@ def slice_head(graph: gs.Graph, prepared: Prepared, answers: Classification) -> 
         raise CrispError(
             f"--head slice is not possible: {declined[0].reason} (at {declined[0].node!r}). Use --head keep."
         )
+
+
+@dataclass(frozen=True)
+class CutNames:
+    """`kept`: metadata entries for the columns that are left; `dropped`: keys of names that cannot be cut."""
+
+    kept: dict[str, str]
+    dropped: tuple[str, ...]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of it."""
+        if not self.dropped:
+            return ()
+        listed = ", ".join(map(repr, self.dropped))
+        return (
+            f"The result leaves out what the model's metadata say under {listed}: they name other outputs than the "
+            "model has, and so cannot be cut to your classes.",
+        )
+
+
+def names_after_slicing(prepared: Prepared, answers: Classification) -> CutNames:
+    """The names of the outputs in the file's own metadata, cut as the head is."""
+    return CutNames(*cut_names(prepared.source.metadata, answers.wanted, prepared.head.classes))
 
 
 def check_slicing(prepared: Prepared, answers: Classification) -> None:

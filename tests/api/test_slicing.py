@@ -70,3 +70,19 @@ def test_names_and_shapes_follow_the_columns_that_are_kept(tmp_path: Path, batch
     answered = session.run(None, {"image": np.zeros((batch or 2, 3, 12, 12), np.float32)})[0]
     assert answered.shape == (batch or 2, 3)
     assert session.get_outputs()[0].shape == [batch or "N", 3]
+
+
+def test_names_that_cannot_be_cut_go_with_a_note(tmp_path: Path) -> None:
+    proto = onnx.load(residual_classifier(tmp_path / "small.onnx"))
+    onnx.helper.set_model_props(proto, {"names": '["a", "b", "c"]', "author": "x"})
+    onnx.save(proto, tmp_path / "small.onnx")
+    recipe = Recipe(
+        model=tmp_path / "small.onnx", classes=(5, 0), preprocess="unit", epochs=0, head="slice", target="portable",
+        output=tmp_path / "out",
+    )  # fmt: skip
+    report = compress(recipe, data=coloured_images(6))
+    metadata = {entry.key: entry.value for entry in onnx.load(tmp_path / "out" / "model.onnx").metadata_props}
+    assert "names" not in metadata
+    assert metadata["author"] == "x"
+    (note,) = [note for note in report.notes if "leaves out" in note]
+    assert "under 'names'" in note
