@@ -12,7 +12,18 @@ from typing import Any
 
 import click
 
-from crisp_onnx.cli_options import FILE, common, quiet, talk, tell
+from crisp_onnx.cli_options import (
+    CLASS_ORDER,
+    FILE,
+    LABELS,
+    LABELS_OFFSET,
+    OUTPUT_NAME,
+    PREPROCESS,
+    common,
+    quiet,
+    talk,
+    tell,
+)
 from crisp_onnx.cli_saliency import saliency
 from crisp_onnx.cli_signals import heard
 from crisp_onnx.cli_streams import complain, prepare_streams, to_stdout
@@ -39,11 +50,11 @@ def cli() -> None:
 @click.option("--classes", type=FILE, help="One class a line: output index, name or synset id.")
 @click.option("--data", type=FILE, help="Images to learn from: folder, .npz or CIFAR archive. None: synthesise some.")
 @click.option("--eval-data", type=FILE, help="Images to judge by; never used to choose anything.")
-@click.option("--labels", type=FILE, help="Names of the outputs: plain lines, or index<TAB>wnid<TAB>names.")
-@click.option("--labels-offset", type=int, help="Output that the first row of --labels names, 1 behind background.")
-@click.option("--class-order", type=click.Choice(["lexical", "natural"]), help="How class folders number the outputs.")
-@click.option("--output-name", help="The output that scores the classes, where MODEL has several.")
-@click.option("--preprocess", help="imagenet, unit, signed, raw, FILE.yaml, or mean=R/G/B,std=R/G/B,size=N.")
+@LABELS
+@LABELS_OFFSET
+@CLASS_ORDER
+@OUTPUT_NAME
+@PREPROCESS
 @click.option("--pattern", help="N:M, kept of every M input channels.  [default: the target's, or 2:4]")
 @click.option("--block", type=int, help="Side of a block.  [default: the target's, or 16]")
 @click.option("--vector-rows", type=int, help="Rows that share an N:M choice.  [default: the target's, or 8]")
@@ -113,16 +124,16 @@ def compress(recipe_file: Path | None, as_json: bool, verbosity: int, **options:
 @click.option("--pattern", default="2:4", show_default=True, help="N:M that layers are checked against.")
 @click.option("--block", type=int, default=16, show_default=True, help="Side of a block.")
 @click.option("--vector-rows", type=int, default=8, show_default=True, help="Rows that share an N:M choice.")
-@click.option("--preprocess", help="Preprocessing with size=N, for a model that leaves its image sides open.")
-@click.option("--output-name", help="The output that scores the classes, where the file has several.")
+@OUTPUT_NAME
+@PREPROCESS
 @common
 def check(
     model: Path,
     pattern: str,
     block: int,
     vector_rows: int,
-    preprocess: str | None,
     output_name: str | None,
+    preprocess: str | None,
     as_json: bool,
     verbosity: int,
 ) -> None:
@@ -141,16 +152,17 @@ def check(
 
 @cli.command()
 @click.argument("model", type=FILE)
+@OUTPUT_NAME
 @click.option("--netron", is_flag=True, help="Then show the model in Netron until Ctrl-C.")
 @common
-def inspect(model: Path, netron: bool, as_json: bool, verbosity: int) -> None:
+def inspect(model: Path, output_name: str | None, netron: bool, as_json: bool, verbosity: int) -> None:
     """Recount a compressed MODEL: patterns, rows of blocks, bytes against the formula."""
     talk(verbosity)
     from crisp_onnx.api import inspect as run
     from crisp_onnx.report.views import inspect_view
 
     viewer = _netron() if netron else None
-    tell(run(model), inspect_view, as_json)
+    tell(run(model, output_name=output_name), inspect_view, as_json)
     if viewer is not None:
         _serve(viewer, model)
 
@@ -160,30 +172,25 @@ def inspect(model: Path, netron: bool, as_json: bool, verbosity: int) -> None:
 @click.argument("compressed", type=FILE)
 @click.option("--data", type=FILE, help="Labelled images to judge by.")
 @click.option("--classes", type=FILE, help="Class list; by default the one that COMPRESSED was made for.")
-@click.option("--labels", type=FILE, help="Names of the outputs.")
-@click.option("--output-name", help="The output that scores the classes, where ORIGINAL has several.")
-@click.option("--preprocess", help="As for compress.")
+@LABELS
+@LABELS_OFFSET
+@CLASS_ORDER
+@OUTPUT_NAME
+@PREPROCESS
 @common
 def verify(
     original: Path,
     compressed: Path,
-    data: Path | None,
-    classes: Path | None,
-    labels: Path | None,
-    output_name: str | None,
-    preprocess: str | None,
     as_json: bool,
     verbosity: int,
+    **options: Any,
 ) -> None:
     """Compare ORIGINAL and COMPRESSED: accuracy, agreement, difference, size, latency side by side."""
     talk(verbosity)
     from crisp_onnx.api import verify as run
     from crisp_onnx.report.views import verify_view
 
-    found = run(
-        original, compressed, classes=classes, data=data, labels=labels, preprocess=preprocess, output_name=output_name
-    )
-    tell(found, verify_view, as_json)
+    tell(run(original, compressed, **options), verify_view, as_json)
 
 
 @cli.command()

@@ -29,6 +29,17 @@ def _as_size(context: click.Context, parameter: click.Parameter, text: str) -> t
     return int(parts[0]), int(parts[-1])
 
 
+LABELS = click.option("--labels", type=FILE, help="Names of the outputs: plain lines, or index<TAB>wnid<TAB>names.")
+LABELS_OFFSET = click.option(
+    "--labels-offset", type=int, help="Output that the first row of --labels names, 1 behind background."
+)
+CLASS_ORDER = click.option(
+    "--class-order", type=click.Choice(["lexical", "natural"]), help="How class folders number the outputs."
+)
+OUTPUT_NAME = click.option("--output-name", help="The output that scores the classes, where the file has several.")
+PREPROCESS = click.option(
+    "--preprocess", help="imagenet, unit, signed, raw, FILE.yaml, or mean=R/G/B,std=R/G/B,size=N or HxW."
+)
 SIZE = click.option(
     "--size", default="224", show_default=True, metavar="N or HxW", callback=_as_size, help="Pixels of open sides."
 )

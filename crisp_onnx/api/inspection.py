@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from crisp_onnx.errors import CrispError
+from crisp_onnx.errors import CrispError, nearest
 from crisp_onnx.format import recount
 from crisp_onnx.format.node import is_hybrid, packed_names
 from crisp_onnx.model import Model, load, weight_layers
@@ -18,11 +18,13 @@ from crisp_onnx.task import Stamp, read_stamp
 MOST_DENSE, NAMED = 0.98, 10
 
 
-def inspect(model: Path) -> Inspection:
+def inspect(model: Path, *, output_name: str | None = None) -> Inspection:
     """Read a compressed file and recount it.
 
+    `output_name`: the output of which to say what the file records, where it has several.
+
     Raises:
-        CrispError: the file is broken, or was not written by `compress`.
+        CrispError: the file is broken, was not written by `compress`, or has no such output.
         VerificationFailed: a hybrid node or its tensors cannot be as they are; names the node.
     """
     source = load(model)
@@ -33,12 +35,13 @@ def inspect(model: Path) -> Inspection:
         raise CrispError(
             f"{model} holds no hybrid operator and no record of a compression: `crisp-onnx compress` did not write it."
         )
+    output = _output(source, output_name, stamp)
     packed = {name for node in graph.nodes if is_hybrid(node) for name in packed_names(node)}
     constants = {t.name: t for t in graph.tensors().values() if isinstance(t, gs.Constant)}
     dense_bytes = sum(t.values.nbytes for name, t in constants.items() if name not in packed)
     zeros = tuple(_zero_layers(source))
     return Inspection(
-        model, layers, dense_bytes, source.file_bytes, zeros, () if stamp is None else tuple(_told(stamp))
+        model, layers, dense_bytes, source.file_bytes, zeros, () if stamp is None else tuple(_told(stamp, output))
     )
 
 
@@ -54,8 +57,23 @@ def _zero_layers(source: Model) -> Iterator[ZeroLayer]:
                 yield ZeroLayer(layer.name, layer.op, layer.shape, density, values.nbytes)
 
 
-def _told(stamp: Stamp) -> Iterator[str]:
+def _output(source: Model, asked: str | None, stamp: Stamp | None) -> str | None:
+    """The output asked for, or the one that the file records."""
+    names = [output.name for output in source.outputs]
+    if asked is not None and asked not in names:
+        listed = ", ".join(map(repr, names))
+        raise CrispError(f"{source.path.name} has no output {asked!r}; it has {listed}.{nearest(asked, names)}")
+    return asked if asked is not None or stamp is None else stamp.output
+
+
+def _told(stamp: Stamp, output: str | None) -> Iterator[str]:
     """What the file records: its classes, the columns of a head that was cut, its preprocessing."""
+    if output != stamp.output:
+        yield (
+            f"Nothing is recorded of output {output!r}: the file was compressed for {stamp.output!r}, and nothing "
+            "looked after what other outputs answer."
+        )
+        return
     named = [f"{name} ({index})" for index, name in stamp.classes.items()]
     yield f"Made for {len(named)} classes: {', '.join(named[:NAMED])}{', ...' if len(named) > NAMED else ''}."
     cut = stamp.columns != tuple(range(len(stamp.columns)))

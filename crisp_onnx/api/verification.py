@@ -13,6 +13,7 @@ from crisp_onnx.api.class_order import Named
 from crisp_onnx.api.prepare import prepare
 from crisp_onnx.api.words import NameOptions, find_classes, find_form, find_labels
 from crisp_onnx.data import Classes, open_images
+from crisp_onnx.data.folder_order import Order
 from crisp_onnx.errors import CrispError, VerificationFailed
 from crisp_onnx.format import DOMAIN, recount
 from crisp_onnx.model import Model, load
@@ -34,10 +35,15 @@ def verify(
     classes: Path | tuple[str | int, ...] | None = None,
     data: Path | None = None,
     labels: Path | None = None,
+    labels_offset: int | None = None,
+    class_order: Order | None = None,
     preprocess: str | None = None,
     output_name: str | None = None,
 ) -> Verification:
     """Compare both files. Without `classes`, those that the compressed file was made for.
+
+    `labels`, `labels_offset`, `class_order`: names of the outputs, as for `compress`; without any of them, the names
+    that the compressed file records. `output_name`: the output to compare, where the original has several.
 
     Raises:
         CrispError: a file or an option is at fault.
@@ -52,10 +58,11 @@ def verify(
     require_bounded(second, form.size)
     recorded = stamp.output if stamp and stamp.output in {spec.name for spec in first.outputs} else None
     prepared = prepare(first, size=form.size, output=output_name or recorded)
-    if labels is None and stamp is not None and stamp.labels is not None:
+    names = NameOptions(labels, labels_offset, class_order)
+    if names == NameOptions() and stamp is not None and stamp.labels is not None:
         named = Named(stamp.labels)
     else:
-        named = find_labels(prepared, form, NameOptions(labels), data)
+        named = find_labels(prepared, form, names, data)
     known = named.labels
     head = prepared.head
     chosen = find_classes(classes, known, head.classes) if classes is not None else _recorded(stamp, head)

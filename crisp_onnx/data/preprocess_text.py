@@ -29,7 +29,7 @@ PRESETS: Mapping[str, Mapping[str, str]] = {
 
 
 def parse_preprocess(text: str | Path | None, spec: TensorSpec) -> Preprocess:
-    """Preprocessing for the input `spec`: `NAME`, `FILE.yaml`, or `[NAME,]mean=R/G/B,std=R/G/B,size=N`.
+    """Preprocessing for the input `spec`: `NAME`, `FILE.yaml`, or `[NAME,]mean=R/G/B,std=R/G/B,size=HxW`.
 
     Keys: mean and std (on the scale 0 to 1, or on 0 to 255 with `scale=1`), scale, size (N or HxW; needed where the
     model leaves its sides open), resize (short side before the crop), order (rgb or bgr), range (LOW/HIGH: samples that
@@ -200,7 +200,7 @@ def _size(text: str | None, sides: tuple[int | None, int | None], spec: TensorSp
         if sides[0] is None or sides[1] is None:
             raise CrispError(
                 f"Input {spec.name!r} leaves the image's sides open. Say which size to use, for example "
-                "--preprocess imagenet,size=224."
+                "--preprocess imagenet,size=224, or size=HxW."
             )
         return sides[0], sides[1]
     parts = text.lower().split("x")

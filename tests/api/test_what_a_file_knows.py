@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from PIL import Image
 from small_models import coloured_images, residual_classifier
 
 from crisp_onnx import CrispError, Recipe, compress, inspect, verify
@@ -82,3 +84,34 @@ def test_what_is_recorded_reads_back_to_the_same_preprocessing(dtype: type, text
     spec = TensorSpec("x", (None, 3, 8, 8), np.dtype(dtype))
     way = parse_preprocess(text, spec)
     assert parse_preprocess(way.describe(), spec) == way
+
+
+def test_inspect_says_what_is_recorded_of_the_output_asked_for(folder: Path) -> None:
+    written = compressed(folder, "asked")
+    assert inspect(written, output_name="logits").notes == inspect(written).notes
+    proto = onnx.load(written)
+    proto.graph.output.append(onnx.helper.make_tensor_value_info("flat", onnx.TensorProto.FLOAT, ["N", 32]))
+    onnx.save(proto, folder / "asked" / "two.onnx")
+    (note,) = inspect(folder / "asked" / "two.onnx", output_name="flat").notes
+    assert note.startswith("Nothing is recorded of output 'flat': the file was compressed for 'logits'")
+    with pytest.raises(CrispError, match=r"model\.onnx has no output 'logit'; it has 'logits'"):
+        inspect(written, output_name="logit")
+
+
+def test_verify_moves_names_by_an_offset_and_orders_folders_as_it_is_told(folder: Path, tmp_path: Path) -> None:
+    written, source = compressed(folder, "offset"), folder / "small.onnx"
+    (tmp_path / "five.txt").write_text("\n".join(NAMES[1:]) + "\n")
+    told = verify(source, written, labels=tmp_path / "five.txt", labels_offset=1, classes=("bee", "fox"))
+    assert told.classes is not None
+    assert told.classes.indices == (1, 5)
+    with pytest.raises(CrispError, match="--labels-offset"):
+        verify(source, written, labels=tmp_path / "five.txt", classes=("bee", "fox"))
+    # Folders class1 ... class12 of a model with 12 outputs would differ in order; six folders show it with one of 10.
+    names = ["c1", "c2", "c3", "c4", "c5", "c10"]
+    for name, (image, _) in zip(names, coloured_images(1), strict=True):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        Image.fromarray(image).save(tmp_path / "data" / name / "0.png")
+    for order, index in (("lexical", 1), ("natural", 5)):
+        found = verify(source, written, data=tmp_path / "data", classes=("c10",), class_order=order)
+        assert found.classes is not None
+        assert found.classes.indices == (index,)
