@@ -12,6 +12,7 @@ from crisp_onnx.cost.energy import Energy
 from crisp_onnx.errors import CrispError
 from crisp_onnx.lowering import Target
 from crisp_onnx.reading import shown
+from crisp_onnx.report.roofs import Roofs, reached, roofs
 
 BOUND_COLOURS = {"compute": "#2b6cb0", "onchip": "#b7791f", "dram": "#c53030", "overhead": "#718096"}
 ENERGY_COLOURS = {
@@ -27,38 +28,57 @@ LABEL_LENGTH = 36
 
 
 def write_roofline(estimate: Estimate, target: Target, path: Path) -> None:
-    """Dense MAC/s against dense MAC per DRAM byte for every product layer, under the target's dense roof.
+    """Dense MAC/s against dense MAC per DRAM byte for every product layer, under the roofs of the target.
 
-    Points above the roof are layers whose zeros are skipped. `path`: .png or .svg.
+    A point above the roof of the memory, drawn hollow, is a layer whose data stay on the chip. `path`: .png or .svg.
 
     Raises:
         CrispError: matplotlib is missing, another suffix, or the file cannot be written.
     """
     layers = [layer for layer in estimate.layers if layer.macs and layer.dram_bytes and layer.latency_ms]
-    peak = float(target.peak_macs(estimate.dtype) * target.clock_hz) / 1e9
-    with _figure(path, (8.0, 5.0)) as (axes,):
+    found = roofs(layers, target, estimate.dtype)
+    with _figure(path, (9.0, 5.5)) as (axes,):
         axes.set_xscale("log")
         axes.set_yscale("log")
         intensity = [layer.macs / layer.dram_bytes for layer in layers] or [1.0]
         edges = min(intensity) / 2, max(intensity) * 2
-        bandwidth = target.number(target.dram.read_bw)
-        if bandwidth is not None:
-            slope = float(bandwidth * target.clock_hz) / 1e9
-            ridge = peak / slope
-            xs = sorted({edges[0], min(max(ridge, edges[0]), edges[1]), edges[1]})
-            axes.plot(xs, [min(peak, slope * x) for x in xs], color="#1a202c", linewidth=1.2, label="dense roof")
-        else:
-            axes.axhline(peak, color="#1a202c", linewidth=1.2, label="dense roof")
+        _draw_roofs(axes, found, edges)
         for bound, colour in BOUND_COLOURS.items():
             points = [layer for layer in layers if layer.bound == bound]
-            if points:
-                x = [layer.macs / layer.dram_bytes for layer in points]
-                y = [layer.macs / (layer.latency_ms / 1e3) / 1e9 for layer in points]
-                axes.scatter(x, y, s=18, color=colour, label=f"bound: {bound}", alpha=0.8)
+            for hollow in (False, True):
+                reach = [
+                    (x, y) for x, y in (reached(layer, target) for layer in points) if found.beyond(x, y) == hollow
+                ]
+                if reach:
+                    x, y = zip(*reach, strict=True)
+                    label = f"bound: {bound}" + (", data stay on the chip" if hollow else "")
+                    face = "none" if hollow else colour
+                    axes.scatter(x, [rate / 1e9 for rate in y], s=18, facecolor=face, edgecolor=colour, label=label)
+        axes.set_xlim(edges)
         axes.set_xlabel("dense MAC per DRAM byte")
         axes.set_ylabel("dense MAC/s reached, 1e9")
         axes.set_title(f"{shown(estimate.model)} on {estimate.target}, {estimate.dtype}, batch {estimate.batch}")
-        axes.legend(frameon=False, fontsize=8)
+        axes.grid(which="major", color="#e2e8f0", linewidth=0.6)
+        axes.set_axisbelow(True)
+        axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+
+def _draw_roofs(axes: Any, found: Roofs, edges: tuple[float, float]) -> None:
+    """Every roof from edge to edge, and the slope of the memory up to the highest."""
+    for roof, style in zip(found.compute, _styles(len(found.compute)), strict=True):
+        ridge = edges[0] if found.bandwidth is None else roof.rate / found.bandwidth
+        start = min(max(ridge, edges[0]), edges[1])
+        axes.plot((start, edges[1]), (roof.rate / 1e9,) * 2, color="#1a202c", linewidth=1.2, linestyle=style,
+                  label=roof.label)  # fmt: skip
+    if found.bandwidth is not None:
+        end = min(max(found.highest / found.bandwidth, edges[0]), edges[1])
+        xs = edges[0], end
+        axes.plot(xs, [found.limit(x, found.highest) / 1e9 for x in xs], color="#718096", linewidth=1.2,
+                  label=f"memory roof, {found.bandwidth / 1e9:.4g} GB/s")  # fmt: skip
+
+
+def _styles(count: int) -> list[str]:
+    return [("-", "--", "-.", ":")[place % 4] for place in range(count)]
 
 
 def write_layer_bars(estimate: Estimate, target: Target, path: Path) -> None:
