@@ -45,13 +45,14 @@ def _entry(
     sparse_ms = None if verdict is None else round(verdict.sparse_ms, MS_DIGITS)
     if isinstance(planned, DenseLayer):
         return LayerEntry(
-            name=layer.name, op=layer.op, weight=layer.weight, shape=layer.shape, macs=layer.macs, decision="dense",
-            reason=planned.reason, density=1.0, bytes=bytes_dense, bytes_dense=bytes_dense, dense_ms=dense_ms,
-            sparse_ms=sparse_ms, fit=fit,
+            name=layer.name, op=layer.op, weight=layer.weight, shape=layer.shape, macs=layer.macs,
+            macs_executed=layer.macs, decision="dense", reason=planned.reason, density=1.0, bytes=bytes_dense,
+            bytes_dense=bytes_dense, dense_ms=dense_ms, sparse_ms=sparse_ms, fit=fit,
         )  # fmt: skip
     pattern = planned.pattern
     return LayerEntry(
-        name=layer.name, op=layer.op, weight=layer.weight, shape=layer.shape, macs=layer.macs, decision="sparse",
+        name=layer.name, op=layer.op, weight=layer.weight, shape=layer.shape, macs=layer.macs,
+        macs_executed=stored.kept_macs if isinstance(stored, SparseLayer) else layer.macs, decision="sparse",
         n=pattern.n, m=pattern.m, block=pattern.block, vector_rows=pattern.vector_rows,
         kept_blocks=planned.kept.shape[1], block_columns=pattern.block_columns(layer.shape), density=planned.density,
         bytes=stored.bytes if isinstance(stored, SparseLayer) else bytes_dense, bytes_dense=bytes_dense,

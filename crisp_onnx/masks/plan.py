@@ -31,6 +31,11 @@ class SparseLayer:
         return self.kept_weights / self.layer.weights
 
     @property
+    def kept_macs(self) -> int:
+        """MACs of one image where the zeros are skipped."""
+        return self.kept_weights * (self.layer.positions or 1)
+
+    @property
     def bytes(self) -> int:
         return self.pattern.bytes(self.layer.shape, self.kept.shape[1])
 
@@ -66,10 +71,7 @@ class Plan:
     def kept_macs(self) -> int:
         """MACs of one image with the zeros skipped, the dense layers included."""
         return sum(
-            decision.kept_weights * (decision.layer.positions or 1)
-            if isinstance(decision, SparseLayer)
-            else decision.layer.macs
-            for decision in self.layers
+            decision.kept_macs if isinstance(decision, SparseLayer) else decision.layer.macs for decision in self.layers
         )
 
     def without(self, reasons: Mapping[str, str]) -> Plan:

@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from crisp_onnx.errors import CrispError
@@ -14,62 +15,71 @@ from crisp_onnx.report.interval import wilson
 from crisp_onnx.report.schema import Report
 from crisp_onnx.report.wording import count_text
 
-NAME_LENGTH = 32
 ROW_INCHES = 0.2
-WIDTH_INCHES = 9.2
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a chart fills a page: `columns` panels beside each other; names no longer than `name_length`."""
+
+    width_inches: float
+    columns: int
+    name_length: int
+    joint: str
+
+
+FORMS = {"wide": Form(9.2, 2, 32, " "), "narrow": Form(4.2, 1, 20, "\n")}
+"""Of a screen, and of a telephone, on which the wide one would be too small to read."""
 
 # matplotlib wants real colours: each of these stands for a CSS variable and is replaced in the finished SVG.
 INK, FAINT, DENSE, SPARSE, PALE = "#0a0b01", "#0a0b02", "#0a0b03", "#0a0b04", "#0a0b05"
 VARIABLES = {INK: "--ink", FAINT: "--faint", DENSE: "--dense", SPARSE: "--sparse", PALE: "--pale"}
 
 
-def layer_chart(report: Report) -> str:
-    """Per layer, two panels: the density of its weights, and its MACs before and after.
+def layer_chart(report: Report, form: str) -> str:
+    """Per layer, two panels: the density of its weights, and its MACs before and after. `form`: a key of `FORMS`.
 
     Raises:
         CrispError: matplotlib is not installed.
     """
-    layers = report.layers
-    height = max(1.6, ROW_INCHES * len(layers) + 0.9)
+    layers, way = report.layers, FORMS[form]
+    stacked = 2 // way.columns
+    height = max(1.6, ROW_INCHES * len(layers) + 0.9) * stacked
     rows = range(len(layers))
     colours = [SPARSE if layer.decision == "sparse" else DENSE for layer in layers]
-    with _figure(height, "layers") as (figure, svg):
-        density, macs = figure.subplots(1, 2, sharey=True, width_ratios=(1, 1.25))
+    with _figure(way, height, f"layers-{form}") as (figure, svg):
+        density, macs = figure.subplots(stacked, way.columns).flat
         density.barh(rows, [100 * layer.density for layer in layers], color=colours, height=0.68)
         density.set_xlim(0, 100)
         density.set_xlabel("weights kept, %")
-        density.set_yticks(rows, [_short(layer.name) for layer in layers])
-        density.invert_yaxis()
-        density.margins(y=0.5 / max(len(layers), 1))
-        before = [layer.macs for layer in layers]
-        macs.barh(rows, before, color=PALE, height=0.68)
-        macs.barh(rows, [layer.macs * layer.density for layer in layers], color=colours, height=0.68)
-        macs.set_xlabel("MACs per image: all, and those kept")
+        macs.barh(rows, [layer.macs for layer in layers], color=PALE, height=0.68)
+        macs.barh(rows, [layer.macs_executed for layer in layers], color=colours, height=0.68)
+        macs.set_xlabel("MACs per image: all, and those executed")
+        macs.locator_params(axis="x", nbins=5)
         macs.xaxis.set_major_formatter(lambda value, position: count_text(round(value)))
-        macs.tick_params(axis="y", length=0)
-        for axes in (density, macs):
+        for number, axes in enumerate((density, macs)):
+            named = number % way.columns == 0
+            axes.set_yticks(rows, [_short(layer.name, way.name_length) if named else "" for layer in layers])
+            axes.set_ylim(max(len(layers), 1) - 0.4, -0.6)
             axes.grid(axis="x")
     return svg.getvalue()
 
 
-def accuracy_chart(report: Report) -> str:
+def accuracy_chart(report: Report, form: str) -> str:
     """Accuracy of both models with 95 % Wilson intervals; an empty string where it was not measured.
 
     Raises:
         CrispError: matplotlib is not installed.
     """
-    accuracy = report.accuracy
+    accuracy, way = report.accuracy, FORMS[form]
     if accuracy.source == "not measured":
         return ""
     bars = [
-        (name, getattr(score, field), colour)
+        (f"{model},{way.joint}{_outputs(field)}", getattr(score, field), colour)
         for field in ("top1_restricted", "top1")
-        for name, score, colour in (
-            (f"dense, {_outputs(field)}", accuracy.dense, DENSE),
-            (f"compressed, {_outputs(field)}", accuracy.compressed, SPARSE),
-        )
+        for model, score, colour in (("dense", accuracy.dense, DENSE), ("compressed", accuracy.compressed, SPARSE))
     ]
-    with _figure(1.9, "accuracy") as (figure, svg):
+    with _figure(way, 1.9, f"accuracy-{form}") as (figure, svg):
         axes = figure.subplots()
         for row, (_, share, colour) in enumerate(bars):
             low, high = wilson(round(share * accuracy.n), accuracy.n)
@@ -79,13 +89,13 @@ def accuracy_chart(report: Report) -> str:
         axes.set_xlim(0, 100)
         axes.set_yticks(range(len(bars)), [name for name, _, _ in bars])
         axes.invert_yaxis()
-        axes.set_xlabel(f"images answered rightly, % of {accuracy.n:,}; line: 95 % interval")
+        axes.set_xlabel(f"images answered rightly, % of {accuracy.n:,};{way.joint}line: 95 % interval")
         axes.grid(axis="x")
     return svg.getvalue()
 
 
 @contextmanager
-def _figure(height: float, salt: str) -> Iterator[tuple[Any, io.StringIO]]:
+def _figure(form: Form, height: float, salt: str) -> Iterator[tuple[Any, io.StringIO]]:
     """A figure, drawn without pyplot's global state, and the stream that holds its SVG once the block is left."""
     try:
         import matplotlib as mpl
@@ -96,7 +106,7 @@ def _figure(height: float, salt: str) -> Iterator[tuple[Any, io.StringIO]]:
         ) from error
     svg = io.StringIO()
     with mpl.rc_context(rc={**_style(), "svg.hashsalt": salt}):  # type: ignore[dict-item]  # text keys are right
-        figure = Figure(figsize=(WIDTH_INCHES, height), layout="constrained")
+        figure = Figure(figsize=(form.width_inches, height), layout="constrained")
         yield figure, svg
         drawn = io.StringIO()
         figure.savefig(drawn, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
@@ -141,6 +151,6 @@ def _outputs(field: str) -> str:
     return "your classes" if field == "top1_restricted" else "all outputs"
 
 
-def _short(name: str) -> str:
+def _short(name: str, length: int) -> str:
     name = shown(name)
-    return name if len(name) <= NAME_LENGTH else f"...{name[3 - NAME_LENGTH :]}"
+    return name if len(name) <= length else f"...{name[3 - length :]}"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Callable
 from importlib import resources
 from pathlib import PurePath
 from string import Template
 
 from crisp_onnx.reading import shown
-from crisp_onnx.report.charts import accuracy_chart, layer_chart
+from crisp_onnx.report.charts import FORMS, accuracy_chart, layer_chart
 from crisp_onnx.report.rows import Rows, before_after_rows, layer_rows, note_sentences
 from crisp_onnx.report.schema import Report
 from crisp_onnx.report.wording import NOT_MEASURED, share_text, size_text, slower
@@ -25,7 +26,9 @@ def page(report: Report) -> str:
     template = resources.files("crisp_onnx.report").joinpath("page.html").read_text(encoding="utf-8")
     count = len(report.classes)
     title = f"{PurePath(report.source.path).name} for {count} {'class' if count == 1 else 'classes'}"
-    accuracy = accuracy_chart(report) or f"<p>{_text(NOT_MEASURED.capitalize())}: {_text(report.accuracy.reason)}</p>"
+    accuracy = (
+        _chart(accuracy_chart, report) or f"<p>{_text(NOT_MEASURED.capitalize())}: {_text(report.accuracy.reason)}</p>"
+    )
     return Template(template).substitute(
         title=_text(title),
         classes=_text(_classes(report)),
@@ -33,7 +36,7 @@ def page(report: Report) -> str:
         before_after=_table(before_after_rows(report)),
         notes="".join(f"<li>{_text(sentence)}</li>" for sentence in note_sentences(report)),
         accuracy=accuracy,
-        layer_chart=layer_chart(report),
+        layer_chart=_chart(layer_chart, report),
         layers=_table(layer_rows(report)),
         details=_table(_details(report)),
     )
@@ -66,9 +69,9 @@ def _headlines(report: Report) -> list[tuple[str, str]]:
     return headlines
 
 
-def _native_text(report: Report) -> str:
-    worst = report.equivalence.native_worst_relative
-    return "" if worst is None else f"; {worst:.1e} with the native kernels"
+def _rounding_text(report: Report) -> str:
+    stock, native = report.equivalence.worst_relative, report.equivalence.native_worst_relative
+    return f"{stock:.1e}" + ("" if native is None else f" ({native:.1e} with the native kernels)")
 
 
 def _details(report: Report) -> Rows:
@@ -78,8 +81,8 @@ def _details(report: Report) -> Rows:
         ("SHA-256 of the source", report.source.sha256),
         (
             "same answers",
-            f"worst relative difference {report.equivalence.worst_relative:.1e} between the written file and the "
-            f"masked dense graph, on {report.equivalence.images} images{_native_text(report)}",
+            f"the written file and the pruned model in ordinary operators differ by {_rounding_text(report)} of the "
+            f"largest answer, on {report.equivalence.images} images: rounding; more would have ended the run",
         ),
         ("file size", f"{report.file.bytes:,} bytes; by the format's formula {report.file.bytes_formula:,}"),
         *((f"budget: {b.name}", f"asked {b.asked:g}, reached {b.reached:.4g}") for b in report.budgets),
@@ -101,15 +104,24 @@ def _tile(figure: str, meaning: str) -> str:
     return f'<div class="tile"><b>{_text(figure)}</b>{_text(meaning)}</div>'
 
 
+def _chart(draw: Callable[[Report, str], str], report: Report) -> str:
+    """The chart for a wide page and that for a narrow one, of which the page shows the one that fits."""
+    drawn = {form: draw(report, form) for form in FORMS}
+    return "".join(f'<div class="{form}">{svg}</div>' for form, svg in drawn.items() if svg)
+
+
 def _table(rows: Rows) -> str:
-    head = "".join(_cell("th", number, text, rows) for number, text in enumerate(rows.columns))
+    """The columns that hold something; every cell knows its column's head, under which a narrow page shows it."""
+    used = [number for number in range(len(rows.columns)) if any(cells[number] for cells in rows.cells)]
+    head = "".join(_cell("th", rows.columns[number], "", figure=number in rows.right) for number in used)
     body = "".join(
-        f"<tr>{''.join(_cell('td', number, text, rows) for number, text in enumerate(cells))}</tr>\n"
+        f"<tr>{''.join(_cell('td', cells[n], rows.columns[n], figure=n in rows.right) for n in used)}</tr>\n"
         for cells in rows.cells
     )
     return f"<table>{f'<thead><tr>{head}</tr></thead>' if any(rows.columns) else ''}\n<tbody>{body}</tbody></table>"
 
 
-def _cell(tag: str, number: int, text: str, rows: Rows) -> str:
-    figure = ' class="figure"' if number in rows.right else ""
-    return f"<{tag}{figure}>{_text(text)}</{tag}>"
+def _cell(tag: str, text: str, head: str, *, figure: bool) -> str:
+    kind = ' class="figure"' if figure else ""
+    named = f' data-head="{_text(head)}"' if head else ""
+    return f"<{tag}{kind}{named}>{_text(text)}</{tag}>"

@@ -153,7 +153,8 @@ class LayerFitEntry(Part):
 class LayerEntry(Part):
     """One weight layer. The pattern's fields are null in a dense layer, which says its reason instead.
 
-    `shape` is (Cout, Cin per group, kh, kw). `density`: share of the weights kept. `bytes`: as stored in the
+    `shape` is (Cout, Cin per group, kh, kw). `macs`: of one image, dense; `macs_executed`: without the zeros that are
+    skipped, which are those of hybrid operators. `density`: share of the weights kept. `bytes`: as stored in the
     compressed file, metadata included; `bytes_dense`: in the source file. `dense_ms`, `sparse_ms`: milliseconds of one
     call alone on this host, one thread, batch 1, the sparse one with the layout conversions that its neighbours cause;
     null where not measured. `fit`: how its weights were re-fitted, null where they were not.
@@ -164,6 +165,7 @@ class LayerEntry(Part):
     weight: str
     shape: tuple[Positive, ...]
     macs: Count
+    macs_executed: Count
     decision: Literal["sparse", "dense"]
     reason: str = ""
     n: Positive | None = None
