@@ -16,8 +16,8 @@ from crisp_onnx.reordering.kept import KeptLayer
 from crisp_onnx.reordering.roles import roles_of, sides_of
 from crisp_onnx.reordering.search import search
 
-WORK = 1.2e12
-"""Multiply-adds of one search: under a minute on two cores. Networks to the size of ResNet-50 need less."""
+WORK = 4e11
+"""Multiply-adds of one search: about a minute on two cores. Networks to the size of ResNet-50 need less."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,6 +21,8 @@ from crisp_onnx.reordering.worth import cost_of, is_tight, worth_of
 SWEEPS = 4
 ROUNDS = 12
 WORTH_ANOTHER_SWEEP = 2e-3
+EXCHANGE_COST = 200.0
+"""Multiply-adds that take as long as weighing one pair of channels, as measured."""
 LEAST_GAIN = 1e-6
 """Of what the group's layers keep: what float32 sums cannot tell from nothing."""
 
@@ -67,11 +69,12 @@ def improve(roles: Sequence[Role], work: Work, *, tight: bool, rounds: int = ROU
     """Exchange channels of one group while that gains; the order that came of it."""
     layers, width = _layers(roles), len(roles[0].at)
     order = torch.arange(width)
-    keys = [role.at // role.layer.pattern.m for role in roles if tight and is_tight(role)]
+    # Places that meet in a group of M for one tap do for every tap.
+    keys = [role.at[:, :1] // role.layer.pattern.m for role in roles if tight and is_tight(role)]
     if tight and not keys:
         return order
     for _ in range(rounds):
-        if not work.take(sum(cost_of(role, tight=tight) for role in roles)):
+        if not work.take(EXCHANGE_COST * width**2 + sum(cost_of(role, tight=tight) for role in roles)):
             break
         worth = torch.stack([worth_of(role, tight=tight) for role in roles]).sum(0)
         before = _kept(layers)
@@ -86,27 +89,28 @@ def improve(roles: Sequence[Role], work: Work, *, tight: bool, rounds: int = ROU
 def exchanges(worth: Tensor, keys: Tensor | None, least: float) -> list[tuple[int, int]]:
     """Exchanges that gain more than `least` each, one after the other, the best first.
 
-    `worth` (n, n): of channel j in place s. `keys` (n, k): places that share a key depend on each other, so of those
-    one changes its channel at most, and once. Without keys the exchanges go on until no single one gains.
+    `worth` (n, n): of channel j in place s. `keys` (n, k): places with the same key in a column depend on each other,
+    so of those one changes its channel at most, and once. Without keys the exchanges go on until no single one gains.
     """
-    order = torch.arange(len(worth))
+    width = len(worth)
     shared = None if keys is None else _meeting(keys)
+    there, order = worth.clone(), torch.arange(width)
+    best, partner = torch.full((width,), -torch.inf, dtype=worth.dtype), torch.zeros(width, dtype=torch.int64)
+    shut = torch.zeros(width, dtype=torch.bool)
+    stale = torch.arange(width)
     found: list[tuple[int, int]] = []
-    shut = torch.zeros(len(worth), dtype=torch.bool)
-    while True:
-        there = worth[order]
-        own = there.diagonal()
-        gain = there + there.T - own[:, None] - own[None]
-        gain[shut] = gain[:, shut] = -torch.inf
-        if shared is not None:
-            gain[shared] = -torch.inf
-        best, partner = gain.max(1)
-        taken = shut.clone()
-        before = len(found)
+    while len(stale):
+        gain = _gains(there, stale, shut, shared)
+        best[stale], partner[stale] = gain.max(1)
+        # Gains are symmetric, so those of the stale places are all that can be new to the others.
+        new, row = gain.max(0)
+        better = new > best
+        best[better], partner[better] = new[better], stale[row[better]]
+        taken, before = shut.clone(), len(found)
         for one in torch.argsort(best, descending=True, stable=True).tolist():
-            other = int(partner[one])
             if float(best[one]) <= least:
                 break
+            other = int(partner[one])
             if taken[one] or taken[other]:
                 continue
             found.append((one, other))
@@ -115,10 +119,25 @@ def exchanges(worth: Tensor, keys: Tensor | None, least: float) -> list[tuple[in
                 taken[[one, other]] = True
             else:
                 taken |= shared[one] | shared[other]
+        if len(found) == before:
+            break
         if shared is not None:
             shut = taken
-        if len(found) == before:
-            return found
+            best[shut] = -torch.inf
+        there[taken] = worth[order[taken]]
+        stale = (taken | taken[partner]).nonzero()[:, 0]
+    return found
+
+
+def _gains(there: Tensor, places: Tensor, shut: Tensor, shared: Tensor | None) -> Tensor:
+    """(places, n): what an exchange of each place with every other gains. `there[s]`: worths of the channel in s."""
+    own = there.diagonal()
+    gain = there[places] + there[:, places].T - own[places, None] - own[None]
+    gain[:, shut] = -torch.inf
+    gain[shut[places]] = -torch.inf
+    if shared is not None:
+        gain[shared[places]] = -torch.inf
+    return gain
 
 
 def order_of(pairs: Iterable[tuple[int, int]], width: int) -> Tensor:
@@ -212,9 +231,8 @@ def _kept(layers: Iterable[KeptLayer]) -> float:
 
 
 def _meeting(keys: Tensor) -> Tensor:
-    """(n, n): whether two places have a key in common."""
+    """(n, n): whether two places have one of their keys in common."""
     same = torch.zeros(len(keys), len(keys), dtype=torch.bool)
     for column in keys.T:
-        for other in keys.T:
-            same |= column[:, None] == other[None]
+        same |= column[:, None] == column[None]
     return same
