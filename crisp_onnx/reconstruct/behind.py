@@ -60,11 +60,12 @@ def scale_of(module: GraphModule, norm: Node) -> Tensor:
     return torch.where(scale < 0, -1.0, 1.0) * scale.abs().clamp_min(least)
 
 
-def settle(module: GraphModule, norm: Node, given: Spread, shift: Tensor) -> None:
-    """Let a BatchNorm go on multiplying and adding what it did, on inputs moved by `shift`, under new statistics.
+def settle(module: GraphModule, norm: Node, given: Spread, wanted: Spread) -> None:
+    """Let a BatchNorm answer to what it is `given` now as it did to what it should be given, the `wanted`.
 
-    `given`: mean and variance of what the layer gives it now, which become its statistics; its scale and bias take up
-    the difference. So its answers stay in training mode, where it takes the statistics of a batch.
+    The statistics of the given become its own; its scale and bias take up the difference, that of the spread too: a fit
+    narrows what it cannot explain, and what follows expects the whole. So its answers stay in training mode, where it
+    takes the statistics of a batch.
     """
     parameters = dict(module.named_parameters())
     scale, bias = (parameters[name] for name in norm.inputs[1:3])
@@ -72,8 +73,9 @@ def settle(module: GraphModule, norm: Node, given: Spread, shift: Tensor) -> Non
     epsilon = norm.number("epsilon", 1e-5)
     with torch.no_grad():
         factor = scale.double() / (variance.double() + epsilon).sqrt()
-        bias.copy_(bias.double() + factor * (given.mean + shift - mean.double()))
-        scale.copy_(factor * (given.variance + epsilon).sqrt())
+        bias.copy_(bias.double() + factor * (wanted.mean - mean.double()))
+        ratio = ((wanted.variance + SMALLEST) / (given.variance + SMALLEST)).clamp(1 / LARGEST_RATIO, LARGEST_RATIO)
+        scale.copy_(factor * (given.variance + epsilon).sqrt() * ratio.sqrt())
         mean.copy_(given.mean)
         variance.copy_(given.variance)
 

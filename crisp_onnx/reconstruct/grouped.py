@@ -44,9 +44,9 @@ def best_grouped_fit(
         missed = error(weight)
         if missed < after:
             best, after, chosen = weight, missed, ridge
-    mean = (best @ mean_x[:, :, None]).reshape(-1)
-    given = Spread(mean, (x @ best.mT).square().mean(1).reshape(-1))
-    return Fit(best.reshape(old.shape), before, after, chosen, given, mean_y.reshape(-1) - mean)
+    given = Spread((best @ mean_x[:, :, None]).reshape(-1), (x @ best.mT).square().mean(1).reshape(-1))
+    wanted = Spread(mean_y.reshape(-1), y.square().mean(1).reshape(-1))
+    return Fit(best.reshape(old.shape), before, after, chosen, given, wanted)
 
 
 def by_group(layer: WeightLayer, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

@@ -32,7 +32,7 @@ class LayerFit:
 class Fit:
     """`weight` (Cout, K) in float64, zeros outside the support; errors and ridge as in `LayerFit`.
 
-    `given`: of the outputs of that weight, without any bias. `shift` (Cout,): what they miss in the mean.
+    `given`: of the outputs of that weight, without any bias; `wanted`: of what they should be.
     """
 
     weight: Tensor
@@ -40,7 +40,7 @@ class Fit:
     after: float
     ridge: float | None
     given: Spread
-    shift: Tensor
+    wanted: Spread
 
 
 def best_fit(
@@ -60,7 +60,8 @@ def best_fit(
             error = output_error(known, weight, judged)
             if error < after:
                 best, after, chosen = weight, error, ridge
-    return Fit(best, before, after, chosen, Spread(best @ known.mean_x, known.spread(best)), shift_of(known, best))
+    given, wanted = Spread(best @ known.mean_x, known.spread(best)), Spread(known.mean_y, known.spread_y)
+    return Fit(best, before, after, chosen, given, wanted)
 
 
 def shift_of(known: Evidence, weight: Tensor) -> Tensor:

@@ -140,12 +140,13 @@ def _joined(rows: list[Rows]) -> tuple[Tensor, Tensor]:
 def _take_up(student: GraphModule, node: Node, after: Behind, fit: Fit) -> None:
     """Let what stands behind the layer take up how the means of its outputs have changed."""
     if after.norm is not None:
-        given = Spread(fit.given.mean + own_bias(student, node), fit.given.variance)
-        settle(student, after.norm, given, fit.shift)
+        own = own_bias(student, node)
+        given, wanted = (Spread(spread.mean + own, spread.variance) for spread in (fit.given, fit.wanted))
+        settle(student, after.norm, given, wanted)
     elif after.bias is not None:
         bias = dict(student.named_parameters())[after.bias]
         with torch.no_grad():
-            bias.add_(fit.shift.to(bias).reshape(bias.shape))
+            bias.add_((fit.wanted.mean - fit.given.mean).to(bias).reshape(bias.shape))
 
 
 def _rematch(student: GraphModule, norm: Node, seen: Iterator[Seen]) -> None:
