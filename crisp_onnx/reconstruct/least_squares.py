@@ -38,7 +38,7 @@ from crisp_onnx.reconstruct.stops import Stop, stops_of
 from crisp_onnx.reconstruct.targets import Rows, own_bias, rows_of
 
 LEAST_ROWS, ROWS_A_COLUMN, JUDGED_ROWS = 20_000, 6, 4096
-IMAGES, IMAGES_IF_LARGE, LARGE_PIXELS = 1024, 256, 128 * 128
+IMAGES, IMAGES_IF_LARGE, LARGE_PIXELS = 2048, 256, 128 * 128
 JUDGED_SHARE = 4
 
 
