@@ -260,7 +260,8 @@ class Source(Part):
 class Report(Part):
     """One run of `compress`. Shares lie between 0 and 1; units stand in the names.
 
-    `files`: names of what the run wrote, all in one folder.
+    `layers`: all that have MACs, so that theirs add up to those of `macs`. `files`: names of what the run wrote, all in
+    one folder.
     """
 
     model_config = ConfigDict(title=VERSION)
@@ -284,6 +285,16 @@ class Report(Part):
     versions: dict[str, str]
     seed: int
     files: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _macs_of_the_layers(self) -> Report:
+        for name, said, counts in (
+            ("dense", self.macs.dense, [layer.macs for layer in self.layers]),
+            ("kept", self.macs.kept, [layer.macs_executed for layer in self.layers]),
+        ):
+            if said != sum(counts):
+                raise ValueError(f"{name} MACs are {said}, but those of the layers add up to {sum(counts)}")
+        return self
 
 
 def to_json(report: Report) -> str:

@@ -51,6 +51,33 @@ def test_the_budget_is_met_and_the_bytes_are_those_of_the_formula(compressed):
     assert report["equivalence"]["worst_relative"] <= 1e-5
 
 
+def executed_macs(path, positions):
+    """Of one image, by the weight's name: an ordinary operator multiplies by zeros too, a hybrid one does not."""
+    proto = onnx.load(path)
+    stored = {t.name: onnx.numpy_helper.to_array(t) for t in proto.graph.initializer}
+    found = {}
+    for node in proto.graph.node:
+        if node.op_type in ("Conv", "Gemm"):
+            found[node.input[1]] = stored[node.input[1]].size * positions[node.op_type]
+        elif node.op_type in HYBRID_OPS:
+            (values,) = [name for name in node.input if name.endswith(".values")]
+            found[values.removesuffix(".values")] = np.count_nonzero(stored[values]) * positions["Conv"]
+    return found
+
+
+@pytest.mark.parametrize("emission", ["hybrid", "dense"])
+def test_the_macs_that_count_as_kept_are_those_that_the_file_executes(workplace, run, compressed, tmp_path, emission):
+    out = compressed
+    if emission == "dense":
+        out = tmp_path / "o"
+        assert run(*workplace.options, "--emit", "dense", "-q", "-o", out).returncode == 0
+    report = json.loads((out / "report.json").read_text())
+    counted = executed_macs(out / "model.onnx", {"Conv": 12 * 12, "Gemm": 1})
+    assert {layer["weight"]: layer["macs_executed"] for layer in report["layers"]} == counted
+    assert sum(counted.values()) == report["macs"]["kept"]
+    assert sum(layer["macs"] for layer in report["layers"]) == report["macs"]["dense"]
+
+
 def test_the_latency_says_what_ran_the_file(compressed):
     report = json.loads((compressed / "report.json").read_text())
     assert report["latency"]["runtime"] == runtime_text(compressed / "model.onnx")

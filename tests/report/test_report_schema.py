@@ -68,6 +68,14 @@ def test_contradictions_are_refused(build: Any, message: str) -> None:
         build()
 
 
+@pytest.mark.parametrize(("field", "said"), [("macs_executed", "kept MACs are"), ("macs", "dense MACs are")])
+def test_macs_that_the_layers_do_not_add_up_to_are_refused(report: Report, field: str, said: str) -> None:
+    document = json.loads(to_json(report))
+    document["layers"][3][field] += 1
+    with pytest.raises(CrispError, match=f"{said} .*those of the layers add up to"):
+        from_json(json.dumps(document))
+
+
 def test_a_sparse_layer_needs_its_pattern_and_a_dense_one_its_reason(report: Report) -> None:
     sparse = report.layers[1].model_dump()
     with pytest.raises(ValidationError, match="whole pattern"):
