@@ -17,7 +17,8 @@ from crisp_onnx.reordering import Frozen, Order, find_orders, moved_statistics
 TOLERANCE = 1e-5
 IMAGES = 4
 WORTHWHILE = 0.01
-"""Of the saliency kept: less is not worth moving every weight for."""
+"""Of the saliency kept: less is not worth moving every weight for. What an order promises on the images that it was
+found on, it holds on others but for 0.1 to 0.3 % (`resnet18w32_cifar100`, three class sets, gains of 6 to 8 %)."""
 
 
 @dataclass(frozen=True)

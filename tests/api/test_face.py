@@ -19,10 +19,12 @@ from crisp_onnx.cli import cli
 PACKAGE = Path(crisp_onnx.__file__).parent
 COMMANDS = [name for name in cli.commands if name != "targets"] + ["targets", "calibrate"]
 
+OTHER_NAMES = {"saliency": "make_bank"}  # a function may not hide the module of its name
+
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_is_a_function_of_the_same_name(name: str) -> None:
-    found = getattr(crisp_onnx, name)
+    found = getattr(crisp_onnx, OTHER_NAMES.get(name, name))
     assert callable(found)
     assert found.__doc__
 
