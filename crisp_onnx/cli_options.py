@@ -29,7 +29,9 @@ def _as_size(context: click.Context, parameter: click.Parameter, text: str) -> t
     return int(parts[0]), int(parts[-1])
 
 
-LABELS = click.option("--labels", type=FILE, help="Names of the outputs: plain lines, or index<TAB>wnid<TAB>names.")
+LABELS = click.option(
+    "--labels", type=FILE, help="Names of the outputs: lines in their order or with an index column, JSON or YAML."
+)
 LABELS_OFFSET = click.option(
     "--labels-offset", type=int, help="Output that the first row of --labels names, 1 behind background."
 )

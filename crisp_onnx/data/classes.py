@@ -7,11 +7,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from crisp_onnx.data.labels import NUMBER, SYNSET, Labels, folded, read_labels
+from crisp_onnx.data.labels import NUMBER, SYNSET, Labels, folded
 from crisp_onnx.errors import CrispError, nearest
 from crisp_onnx.reading import read_text
 
-__all__ = ["Classes", "Labels", "candidates", "describe", "read_classes", "read_labels", "resolve", "wanted"]
+__all__ = ["Classes", "Labels", "candidates", "describe", "read_classes", "resolve", "wanted"]
 
 log = logging.getLogger(__name__)
 

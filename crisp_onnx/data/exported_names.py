@@ -6,11 +6,10 @@ import csv
 import json
 from collections.abc import Mapping, Sequence
 
-from crisp_onnx.data.labels import Label, Labels, entries_of, literal
+from crisp_onnx.data.labels import INVERSE, KEYS, Label, Labels, entries_of, literal
 
-KEYS = ("names", "labels", "classes", "class_names", "id2label")
-# Other ways to say the same: index by name, and how many classes there are.
-INVERSE, COUNTS = ("label2id",), ("nc", "num_classes", "num_labels")
+# How many classes there are.
+COUNTS = ("nc", "num_classes", "num_labels")
 
 
 def labels_from_metadata(metadata: Mapping[str, str]) -> Labels | None:

@@ -1,4 +1,4 @@
-"""Names of a model's outputs: what they are, and reading them from a label file or a data set's class names."""
+"""Names of a model's outputs: what they are, and how they go together with the outputs."""
 
 from __future__ import annotations
 
@@ -7,29 +7,34 @@ import json
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 
 from crisp_onnx.errors import CrispError
-from crisp_onnx.reading import read_text, shown
+from crisp_onnx.reading import shown
 
 SYNSET = re.compile(r"[nvar]\d{8}")
 NUMBER = re.compile(r"[+-]?\d{1,9}")
 MAX_DIGITS = 9
 MAX_LITERAL = 1 << 20
+KEYS = ("names", "labels", "classes", "class_names", "id2label")
+"""Where exporters and configurations keep the names of the outputs."""
+# The same said the other way round: index by name.
+INVERSE = ("label2id",)
 
 
 @dataclass(frozen=True)
 class Label:
     """The synset id (empty when unknown) and the names of one output, the usual name first.
 
-    `whole`: the text that the names were taken out of, where that is a name too ("salt,pepper").
+    `whole`: the text that the names were taken out of, where that is a name too ("salt,pepper"). `row`: the line of a
+    label file, which may be copied into a class list.
     """
 
     wnid: str
     names: tuple[str, ...]
     whole: str = ""
+    row: str = field(default="", compare=False)
 
     @property
     def name(self) -> str:
@@ -74,7 +79,7 @@ class Labels:
 
     @cached_property
     def _whole(self) -> dict[str, tuple[int, ...]]:
-        return self._by_name(lambda label: (label.wnid, label.whole, ", ".join(label.names)))
+        return self._by_name(lambda label: (label.wnid, label.whole, ", ".join(label.names), label.row))
 
     @cached_property
     def _usual(self) -> dict[str, tuple[int, ...]]:
@@ -105,27 +110,6 @@ def is_index(text: str) -> bool:
 def labels_from_names(names: Iterable[str], source: str) -> Labels:
     """Labels of a data set's class names, in the order of the outputs. A comma in such a name is a part of it."""
     return Labels({index: _whole_label(name) for index, name in enumerate(names)}, source, of_data=True)
-
-
-def read_labels(path: Path) -> Labels:
-    """Read plain lines (one output a line), `index<TAB>[wnid<TAB>]names[, names]`, or a JSON list or object.
-
-    Raises:
-        CrispError: the file cannot be read, is empty, or a line does not fit; the message has file and line.
-    """
-    text = read_text(path, "label file")
-    if path.suffix.lower() == ".json":
-        entries = entries_of(literal(text))
-        if not entries:
-            raise CrispError(f"{path} holds no names: a JSON list, or an object of output index to name, is needed.")
-        return Labels(entries, str(path))
-    lines = text.splitlines()
-    while lines and not lines[-1].strip():
-        lines.pop()
-    if not lines:
-        raise CrispError(f"The label file {path} is empty. Write one name a line, in the order of the model's outputs.")
-    tabbed = any("\t" in line for line in lines if not line.startswith("#"))
-    return Labels(_tabbed(lines, path) if tabbed else _plain(lines, path), str(path))
 
 
 def aligned(labels: Labels, outputs: int, offset: int | None) -> Labels:
@@ -178,44 +162,24 @@ def _remedy(labels: Labels, outputs: int) -> str:
     )
 
 
-def _plain(lines: Sequence[str], path: Path) -> dict[int, Label]:
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            raise CrispError(
-                f"{path}, line {number} is blank. Each line names one output in order, so a gap would shift the rest."
-            )
-    return {index: _label([line]) for index, line in enumerate(lines)}
+def label_of(fields: Sequence[str], row: str = "") -> Label:
+    """A label of fields that may hold a synset id, alone or before the names, and names separated by commas.
 
-
-def _tabbed(lines: Sequence[str], path: Path) -> dict[int, Label]:
-    entries: dict[int, Label] = {}
-    for number, line in enumerate(lines, 1):
-        if not line.strip() or line.startswith("#"):
-            continue
-        index, *rest = (field.strip() for field in line.split("\t"))
-        if not is_index(index) or not any(rest):
-            raise CrispError(f"{path}, line {number}: {line!r} is not `index<TAB>synset<TAB>names`. Correct the line.")
-        if int(index) in entries:
-            raise CrispError(f"{path}, line {number}: output {index} is named a second time. Delete one of the lines.")
-        entries[int(index)] = _label(rest)
-    return entries
-
-
-def _label(fields: Sequence[str]) -> Label:
-    """A label of fields that may hold a synset id, alone or before the names, and names separated by commas."""
+    `row`: the line of a label file that they stand in.
+    """
     wnid = ""
     names: dict[str, None] = {}
     texts = []
-    for field in fields:
-        first, _, rest = field.strip().partition(" ")
+    for one in fields:
+        first, _, rest = one.strip().partition(" ")
         if not wnid and SYNSET.fullmatch(first):
             wnid, text = first, rest
         else:
-            text = field
+            text = one
         names.update((shown(name.strip()), None) for name in text.split(",") if name.strip())
         texts.append(shown(text.strip()))
     whole = ", ".join(filter(None, texts))
-    return Label(wnid, tuple(names), whole if "," in whole else "")
+    return Label(wnid, tuple(names), whole if "," in whole else "", row)
 
 
 def _whole_label(name: str) -> Label:
@@ -237,10 +201,14 @@ def literal(text: str) -> object:
 
 
 def entries_of(value: object) -> dict[int, Label]:
-    """Labels by output from a list of names or a dict of index to name or name to index; empty if it is neither."""
+    """Labels by output from a list of names or a dict of index to name or name to index; empty if it is neither.
+
+    An index that stands twice makes it neither.
+    """
     if isinstance(value, Mapping):
         pairs = list(value.items())
-        if pairs and all(isinstance(index, int) for _, index in pairs):
+        by_name = not all(is_index(str(key)) for key in value) and all(is_index(str(index)) for index in value.values())
+        if by_name or (pairs and all(isinstance(index, int) for _, index in pairs)):
             pairs = [(index, name) for name, index in pairs]
     elif isinstance(value, (list, tuple)):
         pairs = list(enumerate(value))
@@ -251,5 +219,5 @@ def entries_of(value: object) -> dict[int, Label]:
         fields = name if isinstance(name, (list, tuple)) else [name]
         if not is_index(str(index)) or not fields or not all(isinstance(field, str) for field in fields):
             return {}
-        entries[int(index)] = _label(fields)
-    return entries
+        entries[int(index)] = label_of(fields)
+    return entries if len(entries) == len(pairs) else {}

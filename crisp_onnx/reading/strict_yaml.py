@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -52,6 +52,12 @@ class _StrictLoader(yaml.SafeLoader):
                 raise _RefusedError(key_node.start_mark, f"duplicate key {key!r}", "Keep one of the two")
             seen.add(key)
         return super().construct_mapping(node, deep=deep)
+
+
+class _WordLoader(_StrictLoader):
+    """The same, and every value is the text that stands there: `no` is a name and 007 no 7."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
 
 
 class _PlainDumper(yaml.SafeDumper):
@@ -110,14 +116,26 @@ def read_yaml(path: Path, what: str, example: str) -> dict[Any, Any]:
     return content
 
 
+def read_yaml_words(path: Path, what: str) -> object:
+    """The mapping, list or text in `path`, in which every value and key is text.
+
+    Raises:
+        CrispError: as `read_yaml`, but for what is no mapping.
+    """
+    text = read_text(path, what, limit=MAX_BYTES)
+    name = shown(str(path))
+    with border(f"{name} is not valid YAML", "Correct it."):
+        return _loaded(text, name, _WordLoader)
+
+
 def yaml_text(content: Mapping[str, Any]) -> str:
     """Plain data as YAML that `read_yaml` reads back to the same values, in the order given."""
     return yaml.dump(content, Dumper=_PlainDumper, sort_keys=False, allow_unicode=True)
 
 
-def _loaded(text: str, name: str) -> object:
+def _loaded(text: str, name: str, loader: type[_StrictLoader] = _StrictLoader) -> object:
     try:
-        return yaml.load(text, Loader=_StrictLoader)
+        return yaml.load(text, Loader=loader)
     except _RefusedError as refused:
         raise CrispError(f"{name}, {refused}") from refused
     except yaml.MarkedYAMLError as error:

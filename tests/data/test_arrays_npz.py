@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from crisp_onnx.data import npz
-from crisp_onnx.data.classes import Classes, read_labels
+from crisp_onnx.data.classes import Classes
+from crisp_onnx.data.label_files import read_labels
 from crisp_onnx.data.labels import labels_from_names
 from crisp_onnx.data.npz import read_npz
 from crisp_onnx.data.pixels import Picture

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crisp_onnx.data.classes import Classes, Labels, read_classes, read_labels, resolve, wanted
+from crisp_onnx.data.classes import Classes, Labels, read_classes, resolve, wanted
+from crisp_onnx.data.label_files import read_labels
 from crisp_onnx.data.labels import labels_from_names
 from crisp_onnx.errors import CrispError
 

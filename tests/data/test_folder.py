@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from crisp_onnx.data.classes import Classes, read_labels
+from crisp_onnx.data.classes import Classes
+from crisp_onnx.data.label_files import read_labels
 from crisp_onnx.data.labels import labels_from_names
 from crisp_onnx.data.pixels import decode
 from crisp_onnx.data.preprocess import Preprocess

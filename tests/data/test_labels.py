@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crisp_onnx.data.exported_names import cut_names, labels_from_metadata
-from crisp_onnx.data.labels import Label, Labels, aligned, labels_from_names, read_labels
+from crisp_onnx.data.label_files import read_labels
+from crisp_onnx.data.label_rows import numbered
+from crisp_onnx.data.labels import Label, Labels, aligned, labels_from_names
 from crisp_onnx.errors import CrispError
 
 
@@ -228,3 +230,126 @@ def test_names_are_compared_composed_and_always_print() -> None:
 def test_numbers_and_nesting_beyond_reason_are_refused(tmp_path: Path, name: str, text: str) -> None:
     with pytest.raises(CrispError, match=r"l\.(txt|json)"):
         read_labels(written(tmp_path, text, name))
+
+
+ANIMALS = ("ant", "bee", "cat", "dog", "eel", "fox")
+SHUFFLED = (5, 3, 1, 0, 2, 4)
+
+
+def rows(form: str, *, head: str = "", start: int = 0) -> str:
+    return head + "".join(form.format(i=i + start, n=ANIMALS[i], s=f"n0000000{i}") + "\n" for i in SHUFFLED)
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "labels.txt"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(rows(form) for form in (
+            "{n},{i}", "{i},{n}", "{i}, {n}", "{i};{n}", "{n}|{i}", "{i}: {n}", "{n}: {i}", "{i}: '{n}',", "{i}={n}",
+            "{i}\t{n}", "{n}\t{i}", "{i}  {n}", "{n} {i}", "{i}. {n}", "{i}) {n}", "[{i}] {n}", "{i} - {n}",
+            "{s} {i} {n}", "{i},{s},{n}", "{s},{i},{n}", '{i},"{n}"', '"{i}","{n}"',
+        )),
+        rows("{i},{n}", head="id,name\n"),
+        rows("{n},{i}", head="name,index\n"),
+        rows("{n},{i},{i}0", head="name,class_id,images\n"),
+        rows("{i} {n}", head="# made by hand\n\nid name\n"),
+        rows("{i}\t{n}", head="index\tname\n"),
+        rows("  {i}: {n}", head="names:\n"),
+        "{0: 'ant', 1: 'bee',\n 2: 'cat', 3: 'dog', 4: 'eel', 5: 'fox'}",
+        '["ant", "bee", "cat", "dog", "eel", "fox"]',
+        '{"ant": 0, "bee": 1, "cat": 2, "dog": 3, "eel": 4, "fox": 5}',
+    ],
+)  # fmt: skip
+def test_lines_that_carry_their_index_are_never_numbered_by_their_place(tmp_path: Path, name: str, text: str) -> None:
+    labels = read_labels(written(tmp_path, text, name))
+    assert {index: label.names[0] for index, label in labels.entries.items()} == dict(enumerate(ANIMALS))
+
+
+def test_the_index_that_pandas_writes_is_not_that_of_the_outputs(tmp_path: Path) -> None:
+    text = ",name,class_id\n" + "".join(f"{row},{ANIMALS[i]},{i}\n" for row, i in enumerate(SHUFFLED))
+    assert read_labels(written(tmp_path, text)).candidates("dog") == (3,)
+    with pytest.raises(CrispError, match=r"not clear which of them"):
+        read_labels(written(tmp_path, text.partition("\n")[2]))
+
+
+@pytest.mark.parametrize("form", ["{i},{n}", "{n},{i}", "{i}  {n}", "{i}: {n}"])
+def test_an_index_that_counts_from_one_needs_its_offset(tmp_path: Path, form: str) -> None:
+    labels = read_labels(written(tmp_path, rows(form, start=1)))
+    with pytest.raises(CrispError, match=r"pass --labels-offset -1"):
+        aligned(labels, 6, None)
+    assert aligned(labels, 6, -1).candidates("dog") == (3,)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("0,ant\n1,bee\n1,cat\n", "line 3: output 1 is named a second time"),
+        ("0,ant\nbee\n2,cat\n", "line 2: 'bee' has no output index"),
+        ("ant,0\nbee,x\ncat,2\n", "line 2: 'bee,x' has no output index"),
+        ("-1,background\n0,ant\n1,bee\n", "line 1: '-1,background' has no output index"),
+        ("0 ant\n1 bee\n1 cat\n3 dog\n", "no output indices from 0 to 3"),
+        ("0 ant\n1 bee\ncat\n3 dog\n4 eel\n", "line 3: 'cat' does not begin with an output index"),
+        ("ant,4\nbee,2\ncat,9\n", "not clear which"),
+        ("0,ant\n1,\n2,cat\n", "line 2: output 1 has no name"),
+        ("{0: 'ant', 0: 'bee', }}", "holds no names"),
+    ],
+)
+def test_what_carries_its_index_in_no_clear_way_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(CrispError, match=message):
+        read_labels(written(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["class 0", "class 2", "class 1"],
+        ["Boeing 747", "Airbus 320", "Airbus 380"],
+        ["5 euro", "10 euro", "20 euro"],
+        ["2 of hearts", "3 of hearts", "2 of spades", "3 of spades"],
+        ["2012 Audi A4", "2011 Audi A3", "2012 BMW M3", "2009 BMW X5"],
+        ["salt,pepper", "pepper,7"],
+        ["7", "3", "0"],
+        ["[background]", "[cat]"],
+    ],
+)
+def test_numbers_that_are_a_part_of_names_number_nothing(tmp_path: Path, names: list[str]) -> None:
+    labels = read_labels(written(tmp_path, "\n".join(names)))
+    assert [labels.candidates(name) for name in names] == [(place,) for place in range(len(names))]
+
+
+def test_a_copied_line_of_a_label_file_is_a_name_too(tmp_path: Path) -> None:
+    assert read_labels(written(tmp_path, rows("{i}  {n}"))).candidates("3  dog") == (3,)
+
+
+CONFIGURATION = {"id2label": dict(enumerate(ANIMALS)), "label2id": {"ant": 0}, "architectures": ["ViT"]}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("data.yaml", "path: x\nnc: 6\nnames:\n" + rows("  {i}: {n}")),
+        ("data.yml", f"names: [{', '.join(ANIMALS)}]\n"),
+        ("l.yaml", "".join(f"- {name}\n" for name in ANIMALS)),
+        ("l.yaml", rows("{i}: {n}")),
+        ("l.yaml", rows("{n}: {i}")),
+        ("config.json", json.dumps(CONFIGURATION)),
+        ("config.json", json.dumps({"label2id": {name: i for i, name in enumerate(ANIMALS)}})),
+        ("names.txt", json.dumps({"names": ANIMALS})),
+    ],
+)
+def test_configurations_name_the_outputs(tmp_path: Path, name: str, text: str) -> None:
+    labels = read_labels(written(tmp_path, text, name))
+    assert {index: label.name for index, label in labels.entries.items()} == dict(enumerate(ANIMALS))
+
+
+def test_words_of_yaml_are_names(tmp_path: Path) -> None:
+    labels = read_labels(written(tmp_path, "names: [no, 007, null, true]\n", "l.yaml"))
+    assert [labels.name(index) for index in range(4)] == ["no", "007", "null", "true"]
+
+
+@given(st.permutations(range(9)), st.sampled_from([",", "\t", ": ", "  ", " | "]), st.booleans())
+def test_any_order_of_lines_names_the_same_outputs(order: list[int], separator: str, behind: bool) -> None:
+    lines = [separator.join((f"thing{i}", str(i)) if behind else (str(i), f"thing{i}")) for i in order]
+    entries = numbered(lines, Path("labels"))
+    assert entries is not None
+    assert {index: label.name for index, label in entries.items()} == {i: f"thing{i}" for i in range(9)}
