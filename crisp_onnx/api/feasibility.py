@@ -50,15 +50,13 @@ def _looked_at(source: Model, prepared: Prepared, pattern: Pattern, notes: list[
         LayerCheck(layer, reason_to_stay_dense(layer, pattern, left=prepared.left)) for layer in prepared.layers
     )
     notes += prepared.notes
-    unknown = [item.layer.name for item in layers if item.layer.positions is None]
-    if unknown:
-        notes.append(f"MACs of {len(unknown)} layers are unknown, because their output shapes cannot be inferred.")
     graph = prepared.model.graph()
     return Check(
         path=source.path,
         opset=source.opset,
         input_shape=source.input.shape,
         layers=layers,
+        macs_beside=prepared.beside.macs,
         operators=dict(Counter(node.op for node in graph.nodes).most_common()),
         missing={op: len(nodes) for op, nodes in missing_operators(prepared.model).items()},
         refusal=refusal,

@@ -51,7 +51,7 @@ def find_candidates(prepared: Prepared, pattern: Pattern, *, asked: Mapping[str,
     """
     left = {**(asked or {}), **prepared.left}
     reasons = {layer.name: reason_to_stay_dense(layer, pattern, left=left) for layer in prepared.layers}
-    candidates = Candidates(prepared.layers, pattern, reasons)
+    candidates = Candidates(prepared.layers, pattern, reasons, macs_beside=prepared.beside.macs)
     if not candidates.free:
         raise CrispError(
             f"No prunable layer in {prepared.source.path.name}: {candidates.obstacles}. `crisp-onnx check` shows every "

@@ -20,6 +20,7 @@ from crisp_onnx.model import (
     weight_layers,
 )
 from crisp_onnx.model.bounded import require_bounded
+from crisp_onnx.model.macs import Beside, beside_layers
 from crisp_onnx.model.overridable import note_on_overrides
 from crisp_onnx.model.shapes import Shapes
 from crisp_onnx.passes import Declined
@@ -32,14 +33,15 @@ CLASSIFIER = "classifier: its rows are the classes (--head slice keeps only thos
 class Prepared:
     """`source` is the file as given; `simplified` its plain form, not compared with it; `layers` its weight layers.
 
-    `outputs`: what each output is; `output`: the one that the user chose. `left`: why layers stay dense, by name, where
-    the answers decide it. `size`: height and width that open image sides count as. `notes`: what the user should know
-    of the file.
+    `beside`: what it multiplies outside of them. `outputs`: what each output is; `output`: the one that the user chose.
+    `left`: why layers stay dense, by name, where the answers decide it. `size`: height and width that open image sides
+    count as. `notes`: what the user should know of the file.
     """
 
     source: Model
     simplified: Simplified
     layers: tuple[WeightLayer, ...]
+    beside: Beside
     shapes: Shapes
     outputs: Outputs
     output: str | None
@@ -64,8 +66,8 @@ class Prepared:
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of the weight layers for one image."""
-        return sum(layer.macs for layer in self.layers)
+        """Multiply-accumulates for one image."""
+        return self.beside.macs + sum(layer.macs for layer in self.layers)
 
     @property
     def head(self) -> Head:
@@ -99,10 +101,19 @@ def described(source: Model, simplified: Simplified, size: Size, output: str | N
     shapes = tensor_shapes(model, size=size)
     outputs, layers = read_outputs(model, shapes), weight_layers(model, shapes)
     left = _left(model, layers, outputs, output)
+    beside = beside_layers(model, {layer.name for layer in layers}, shapes)
     return Prepared(
-        source, simplified, layers, shapes, outputs, output, left, size,
-        tuple(filter(None, (note_on_overrides(source.proto), *simplified.notes))),
+        source, simplified, layers, beside, shapes, outputs, output, left, size,
+        tuple(filter(None, (note_on_overrides(source.proto), *simplified.notes, _unsized(layers), *beside.notes))),
     )  # fmt: skip
+
+
+def _unsized(layers: Sequence[WeightLayer]) -> str:
+    unknown = sum(layer.positions is None for layer in layers)
+    if not unknown:
+        return ""
+    why = "because the shapes of their outputs cannot be inferred"
+    return f"MACs of {unknown} layers are unknown, {why}; each counts as one position."
 
 
 def _left(model: Model, layers: Sequence[WeightLayer], outputs: Outputs, output: str | None) -> dict[str, str]:

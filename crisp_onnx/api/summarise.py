@@ -142,6 +142,7 @@ def _macs(planned: Plan, stored: Plan) -> schema.Macs:
     whole = max(1, planned.dense_macs)
     return schema.Macs(
         dense=planned.dense_macs,
+        beside=planned.macs_beside,
         kept=stored.kept_macs,
         kept_ratio=stored.kept_macs / whole,
         nonzero=planned.kept_macs,

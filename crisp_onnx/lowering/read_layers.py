@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import replace
 from math import prod
 
@@ -17,12 +17,12 @@ from crisp_onnx.lowering.layers import Layer, product_kind
 from crisp_onnx.lowering.matrix import Matrix, conv_matrix, product_matrix
 from crisp_onnx.lowering.schema import OpKind
 from crisp_onnx.model import Model, WeightLayer, weight_layers
+from crisp_onnx.model.macs import constant_nodes, contraction, macs_of
 
 Shapes = Mapping[str, tuple[int, ...]]
 POOLS = frozenset(
     ("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "LpPool", "ReduceMean", "ReduceMax", "ReduceSum")
 )
-UNMODELLED = frozenset(("LSTM", "GRU", "RNN", "Einsum", "If", "Loop", "Scan"))
 _SHAPE_ONLY = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Cast")
 _SMALL = ("Constant", "ConstantOfShape", "Shape", "Size", "Range", "QuantizeLinear", "DequantizeLinear")
 FREE = frozenset((*_SHAPE_ONLY, *_SMALL))
@@ -38,7 +38,7 @@ def read_layers(model: Model, shapes: Shapes) -> tuple[list[Layer], list[str]]:
     rank = {node.name: place for place, node in enumerate(graph.nodes)}
     products = [node for node in graph.nodes if node.name in weights or node.domain == DOMAIN]
     fusion = fuse(graph, products, rank)
-    constant = _constants(graph)
+    constant = constant_nodes(graph)
     layers: list[Layer] = []
     notes: list[str] = []
     for node in graph.nodes:
@@ -68,26 +68,20 @@ def _reads(graph: gs.Graph, fusion: Fusion, layers: Container[str]) -> dict[str,
     return {layer: tuple(names) for layer, names in reads.items()}
 
 
-def _constants(graph: gs.Graph) -> set[str]:
-    """Nodes that depend on no input of the graph; a runtime folds them at load."""
-    varying = {id(tensor) for tensor in graph.inputs}
-    constant = set()
-    for node in graph.nodes:
-        if any(id(tensor) in varying for tensor in node.inputs):
-            varying.update(id(tensor) for tensor in node.outputs)
-        else:
-            constant.add(node.name)
-    return constant
-
-
 def _layer(node: gs.Node, weight: WeightLayer | None, fusion: Fusion, shapes: Shapes) -> Layer | str:
     needed = [t.name for t in (*node.inputs[:1], *node.outputs[:1])]
     if any(name not in shapes for name in needed):
         return f"{node.op} {node.name!r} is left out: the shape of {needed} is unknown"
-    if node.domain == DOMAIN or weight is not None or node.op in ("MatMul", "Gemm"):
-        product = _product(node, weight, shapes)
-        return product if isinstance(product, str) else _with_neighbours(product, fusion, shapes)
-    if node.op.startswith("Conv") or node.op in UNMODELLED:
+    if node.domain == DOMAIN or weight is not None:
+        own = _hybrid_product(node, shapes) if weight is None else _plain_product(node, weight, shapes)
+        return _with_neighbours(own, fusion, shapes)
+    if node.op in _MATRICES and macs_of(node, shapes) != 0:
+        try:
+            matrix = _MATRICES[node.op](node, shapes)
+        except LookupError:
+            return f"{node.op} {node.name!r} is left out: its operands are too many, or of unknown shapes"
+        return Layer(node.name, node.op, product_kind(matrix, node.op), matrix)
+    if macs_of(node, shapes) != 0:
         return f"{node.op} {node.name!r} is left out: this operator has no cost model"
     kind: OpKind = "pool" if node.op in POOLS else "elementwise"
     inputs = sum(prod(shapes[t.name]) for t in node.inputs if t.name in shapes)
@@ -95,23 +89,19 @@ def _layer(node: gs.Node, weight: WeightLayer | None, fusion: Fusion, shapes: Sh
     return Layer(node.name, node.op, kind, inputs=inputs, outputs=outputs)
 
 
-def _product(node: gs.Node, weight: WeightLayer | None, shapes: Shapes) -> Layer | str:
-    stored, pattern = "", LayerSparsity()
-    if node.domain == DOMAIN:
-        hybrid, stored = read(node), weight_name(node)
-        residuals = prod(shapes[node.outputs[0].name]) if residual_of(node) is not None else 0
-        matrix = _hybrid_matrix(hybrid, shapes[data_of(node).name], residuals)
-        pattern = _hybrid_pattern(hybrid, kept_blocks_of(node))
-    elif weight is not None:
-        matrix, stored = _plain_matrix(node, weight, shapes), weight.weight
-        if isinstance(node.inputs[1], gs.Constant):  # else a caller may give another
-            pattern = detect(weight.matrix(node.inputs[1].values))
-    else:
-        left, right = (shapes.get(t.name, ()) for t in node.inputs[:2])
-        if len(left) < 2 or len(right) < 2:
-            return f"{node.op} {node.name!r} is left out: the shapes of its operands are unknown"
-        matrix = product_matrix(right[-1], right[-2], left[-2], groups=prod(left[:-2]), weighted=False)
-    return Layer(node.name, node.op, product_kind(matrix, node.op), matrix, pattern, weight=stored)
+def _hybrid_product(node: gs.Node, shapes: Shapes) -> Layer:
+    hybrid = read(node)
+    residuals = prod(shapes[node.outputs[0].name]) if residual_of(node) is not None else 0
+    matrix = _hybrid_matrix(hybrid, shapes[data_of(node).name], residuals)
+    pattern = _hybrid_pattern(hybrid, kept_blocks_of(node))
+    return Layer(node.name, node.op, product_kind(matrix, node.op), matrix, pattern, weight=weight_name(node))
+
+
+def _plain_product(node: gs.Node, weight: WeightLayer, shapes: Shapes) -> Layer:
+    matrix, stored = _plain_matrix(node, weight, shapes), node.inputs[1]
+    # A caller may give another weight than one that is an input of the graph too.
+    pattern = detect(weight.matrix(stored.values)) if isinstance(stored, gs.Constant) else LayerSparsity()
+    return Layer(node.name, node.op, product_kind(matrix, node.op), matrix, pattern, weight=weight.weight)
 
 
 def _with_neighbours(layer: Layer, fusion: Fusion, shapes: Shapes) -> Layer:
@@ -138,6 +128,50 @@ def _plain_matrix(node: gs.Node, weight: WeightLayer, shapes: Shapes) -> Matrix:
         window=(kh, kw),
         out_hw=(prod(out[2:-1]), out[-1]),
     )
+
+
+def _activations_matrix(node: gs.Node, shapes: Shapes) -> Matrix:
+    """A product of two operands, by the shape of its result (groups, N, M)."""
+    macs, out = macs_of(node, shapes), shapes[node.outputs[0].name]
+    if macs is None:
+        raise LookupError
+    rows, columns, groups = prod(out[-1:]), prod(out[-2:-1]), prod(out[:-2])
+    matrix = product_matrix(rows, macs // max(1, prod(out)), columns, groups=groups, weighted=False)
+    return replace(matrix, inputs=_read(node, shapes))
+
+
+def _einsum_matrix(node: gs.Node, shapes: Shapes) -> Matrix:
+    found = contraction(node, shapes)
+    matrix = product_matrix(found.columns, found.length, found.rows, groups=found.groups, weighted=False)
+    return replace(matrix, inputs=_read(node, shapes))
+
+
+def _transposed_matrix(node: gs.Node, shapes: Shapes) -> Matrix:
+    """Each position of the input becomes a window of the output."""
+    image, out, weight = (shapes[tensor.name] for tensor in (node.inputs[0], node.outputs[0], node.inputs[1]))
+    groups = int(node.attrs.get("group", 1))
+    return Matrix(
+        M=prod(weight[1:]),
+        K=image[1] // groups,
+        N=image[0] * prod(image[2:]),
+        groups=groups,
+        inputs=prod(image),
+        outputs=prod(out),
+        weighted=isinstance(node.inputs[1], gs.Constant),
+        out_hw=(prod(image[2:-1]), image[-1]),
+    )
+
+
+def _read(node: gs.Node, shapes: Shapes) -> int:
+    return sum(prod(shapes[tensor.name]) for tensor in node.inputs[:2])
+
+
+_MATRICES: Mapping[str, Callable[[gs.Node, Shapes], Matrix]] = {
+    "ConvTranspose": _transposed_matrix,
+    "Einsum": _einsum_matrix,
+    "Gemm": _activations_matrix,
+    "MatMul": _activations_matrix,
+}
 
 
 def _hybrid_matrix(node: HybridNode, image: tuple[int, ...], residuals: int) -> Matrix:

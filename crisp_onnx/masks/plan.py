@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -50,9 +50,13 @@ class DenseLayer:
 
 @dataclass(frozen=True)
 class Plan:
-    """One decision a weight layer, in the order of the graph."""
+    """One decision a weight layer, in the order of the graph.
+
+    `macs_beside`: what the graph multiplies for one image outside of these layers, whatever is pruned.
+    """
 
     layers: tuple[SparseLayer | DenseLayer, ...] = ()
+    macs_beside: int = 0
 
     def sparse(self) -> Iterator[SparseLayer]:
         return (decision for decision in self.layers if isinstance(decision, SparseLayer))
@@ -65,23 +69,23 @@ class Plan:
 
     @property
     def dense_macs(self) -> int:
-        return sum(decision.layer.macs for decision in self.layers)
+        """MACs of one image before anything is pruned."""
+        return self.macs_beside + sum(decision.layer.macs for decision in self.layers)
 
     @property
     def kept_macs(self) -> int:
-        """MACs of one image with the zeros skipped, the dense layers included."""
-        return sum(
+        """MACs of one image with the zeros skipped, all that stays dense included."""
+        return self.macs_beside + sum(
             decision.kept_macs if isinstance(decision, SparseLayer) else decision.layer.macs for decision in self.layers
         )
 
     def without(self, reasons: Mapping[str, str]) -> Plan:
         """The plan with the layers named in `reasons` (reason by layer name) dense."""
-        return Plan(
-            tuple(
-                DenseLayer(decision.layer, reasons[decision.layer.name]) if decision.layer.name in reasons else decision
-                for decision in self.layers
-            )
+        layers = (
+            DenseLayer(decision.layer, reasons[decision.layer.name]) if decision.layer.name in reasons else decision
+            for decision in self.layers
         )
+        return replace(self, layers=tuple(layers))
 
     def masks(self) -> dict[str, npt.NDArray[np.bool_]]:
         """Mask by weight name, (Cout, Cin, kh, kw)."""

@@ -25,12 +25,14 @@ class Candidates:
 
     `dense_reasons`: why a layer stays dense, by its name; absent or empty for those that may become sparse.
     `most_blocks`: by layer name, how many blocks of every block row it may keep; absent for those without a limit.
+    `macs_beside`: what the model multiplies for one image outside of its weight layers.
     """
 
     layers: tuple[WeightLayer, ...]
     pattern: Pattern
     dense_reasons: Mapping[str, str]
     most_blocks: Mapping[str, int] = field(default_factory=dict)
+    macs_beside: int = 0
 
     @property
     def free(self) -> tuple[WeightLayer, ...]:
@@ -62,7 +64,8 @@ class Candidates:
         """One decision a layer, in the order of the graph: those given, and dense for the reasons known."""
         by_name = {decision.layer.name: decision for decision in decisions}
         return Plan(
-            tuple(by_name.get(x.name) or DenseLayer(x, self.dense_reasons.get(x.name, "")) for x in self.layers)
+            tuple(by_name.get(x.name) or DenseLayer(x, self.dense_reasons.get(x.name, "")) for x in self.layers),
+            self.macs_beside,
         )
 
 

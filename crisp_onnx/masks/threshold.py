@@ -45,8 +45,8 @@ class Threshold:
         target = self.kept * self._whole - self._fixed
         if target <= 0:
             raise CrispError(
-                f"{self._asked} cannot be met: the layers that stay dense need {self._fixed / self._whole:.3f} of all "
-                "MACs. `crisp-onnx check` shows which and why."
+                f"{self._asked} cannot be met: what stays dense needs {self._fixed / self._whole:.3f} of all MACs."
+                " `crisp-onnx check` shows which and why."
             )
         if target > after_nm * (1 + BUDGET_TOLERANCE):
             most = (self._fixed + after_nm) / self._whole
@@ -89,7 +89,7 @@ class Threshold:
         """Cost of all that the budget is a share of."""
         if self.of == "weights":
             return sum(layer.weights for layer in self.candidates.free)
-        return sum(layer.macs for layer in self.candidates.layers)
+        return self.candidates.macs_beside + sum(layer.macs for layer in self.candidates.layers)
 
     @property
     def _step(self) -> float:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_graphsurgeon as gs
 
+from crisp_onnx.model.macs import images_in, macs_of
 from crisp_onnx.model.overridable import overridable
 from crisp_onnx.model.spec import Model
 
@@ -22,8 +23,9 @@ class WeightLayer:
     """One node with a stored weight.
 
     `shape` is (Cout, Cin per group, kh, kw), whatever the layout in the file; Gemm and MatMul have kh = kw = 1.
-    `transposed`: the file stores the matrix as (Cin, Cout). `positions`: output positions of one image; `None` when
-    the shape could not be inferred. `obstacle`: why no weight of this layer can be pruned, or empty.
+    `transposed`: the file stores the matrix as (Cin, Cout). `positions`: how often each weight is used for one image,
+    which is the elements of the output over Cout; `None` when the shapes could not be inferred. `obstacle`: why no
+    weight of this layer can be pruned, or empty.
     """
 
     name: str
@@ -55,15 +57,16 @@ class WeightLayer:
 
 
 def weight_layers(model: Model, shapes: Mapping[str, tuple[int, ...]] | None = None) -> tuple[WeightLayer, ...]:
-    """Every weight layer in the order of the graph. `shapes`: tensor shapes of one image (see `model.shapes`)."""
+    """Every weight layer in the order of the graph. `shapes`: tensor shapes (see `model.shapes`)."""
     graph, overrides = model.graph(), overridable(model.proto)
+    images = images_in(model, shapes or {})
     layers = []
     first_conv = True
     for node in graph.nodes:
         if node.op not in WEIGHT_OPS or node.domain not in (None, "", "ai.onnx"):
             continue
         sees_image = node.op == "Conv" and (first_conv or any(node.inputs[0] is image for image in graph.inputs))
-        layer = _layer(node, shapes or {}, overrides, sees_image=sees_image)
+        layer = _layer(node, shapes or {}, images, overrides, sees_image=sees_image)
         if node.op == "Conv":
             first_conv = False
         if layer is not None:
@@ -72,7 +75,7 @@ def weight_layers(model: Model, shapes: Mapping[str, tuple[int, ...]] | None = N
 
 
 def _layer(
-    node: gs.Node, shapes: Mapping[str, tuple[int, ...]], overrides: Container[str], *, sees_image: bool
+    node: gs.Node, shapes: Mapping[str, tuple[int, ...]], images: int, overrides: Container[str], *, sees_image: bool
 ) -> WeightLayer | None:
     if len(node.inputs) < 2:
         return None
@@ -85,20 +88,19 @@ def _layer(
         return None
     groups = int(node.attrs.get("group", 1)) if node.op == "Conv" else 1
     transposed = node.op == "MatMul" or (node.op == "Gemm" and not node.attrs.get("transB", 0))
-    out = shapes.get(node.outputs[0].name)
     if node.op == "Conv":
         shape = (dims[0], dims[1], prod(dims[2:-1]), dims[-1])
-        positions = prod(out[2:]) if out else None
         obstacle = _conv_obstacle(node, dims, groups, sees_image=sees_image)
     elif len(dims) != 2:
         return None
     else:
         shape = (dims[1], dims[0], 1, 1) if transposed else (dims[0], dims[1], 1, 1)
-        positions = 1 if node.op == "Gemm" else prod(out[1:-1]) if out else None
         obstacle = _gemm_obstacle(node)
     obstacle = _override_obstacle(node, overrides) or obstacle or _weight_obstacle(weight)
     if not obstacle and len(node.inputs) > 2 and not node.inputs[2].is_empty():
         obstacle = _bias_obstacle(node.inputs[2], shape[0])
+    macs = macs_of(node, shapes)
+    positions = None if macs is None else -(-macs // (prod(shape) * images))
     return WeightLayer(node.name, node.op, weight.name, shape, groups, transposed, positions, obstacle)
 
 

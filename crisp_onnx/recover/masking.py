@@ -65,4 +65,4 @@ def plan_from(state: State, candidates: Candidates) -> Plan:
             layers.append(SparseLayer(layer, candidates.pattern, kept, mask.numpy()))
         else:
             raise CrispError(f"The saved state knows nothing of layer {layer.name!r}. Start the run anew.")
-    return Plan(tuple(layers))
+    return Plan(tuple(layers), candidates.macs_beside)

@@ -41,13 +41,15 @@ class SharedChannels:
 class Check:
     """`operators`: counts by type. `missing`: those without a bridge to torch, for any output of the graph.
 
-    `refusal`: why `compress` would not take the model, a sentence; empty where it would.
+    `macs_beside`: what the model multiplies for one image outside of its weight layers. `refusal`: why `compress` would
+    not take the model, a sentence; empty where it would.
     """
 
     path: Path
     opset: int
     input_shape: tuple[int | None, ...]
     layers: tuple[LayerCheck, ...]
+    macs_beside: int
     operators: dict[str, int]
     missing: dict[str, int]
     refusal: str
@@ -62,9 +64,14 @@ class Check:
 
     @property
     def prunable_macs(self) -> float:
-        """MACs of the prunable layers over those of all weight layers."""
-        total = sum(item.layer.macs for item in self.layers)
-        return sum(item.layer.macs for item in self.layers if item.prunable) / total if total else 0.0
+        """MACs of the prunable layers over those of the whole model."""
+        prunable = sum(item.layer.macs for item in self.layers if item.prunable)
+        return prunable / self.macs if self.macs else 0.0
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates for one image."""
+        return self.macs_beside + sum(item.layer.macs for item in self.layers)
 
 
 @dataclass(frozen=True)

@@ -79,9 +79,11 @@ class Macs(Part):
 
     `kept`: executed, in hybrid operators by the native kernels, which skip the zeros; ordinary operators execute all of
     theirs. `nonzero`: those with a weight that is not zero, which an engine executes that finds every zero itself.
+    `beside`: outside of the weight layers, where nothing is pruned; they are among all three.
     """
 
     dense: Count
+    beside: Count = 0
     kept: Count
     kept_ratio: Share
     nonzero: Count

@@ -53,7 +53,7 @@ def check_view(found: Check) -> View:
     sentences = [
         f"Operators (opset {found.opset}): {operators}.",
         f"Prunable: {share_text(found.prunable_weights)} of the weights, "
-        f"{share_text(found.prunable_macs)} of the MACs.",
+        f"{share_text(found.prunable_macs)} of the {count_text(found.macs)} MACs of one image.",
     ]
     if found.refusal:
         sentences.append(f"compress would not take this model: {found.refusal}")

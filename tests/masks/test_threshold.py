@@ -292,7 +292,7 @@ IMPOSSIBLE = [
         "--sparsity 0.4 keeps more than pattern 2:4 does. Ask for at least 0.5",
     ),
     ([layer("a", 64, 64)], (0.9, "macs"), "--macs 0.9 keeps more than pattern 2:4 does. Ask for at most 0.5"),
-    ([layer("a", 64, 64), layer("b", 8, 8, 1, 10_000)], (0.1, "macs"), "layers that stay dense need 0.761"),
+    ([layer("a", 64, 64), layer("b", 8, 8, 1, 10_000)], (0.1, "macs"), "what stays dense needs 0.761"),
     ([layer("a", 8, 8), layer("b", 64, 64, obstacle="why")], (0.2, "weights"), "No prunable layer: smaller than"),
     ([], (0.2, "weights"), "No prunable layer: it holds no Conv"),
 ]
