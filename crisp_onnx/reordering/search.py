@@ -35,8 +35,10 @@ class Work:
 
     def take(self, cost: float) -> bool:
         """Spend `cost`, if that much is left."""
+        if cost > self.left:
+            return False
         self.left -= cost
-        return self.left >= 0
+        return True
 
 
 def search(groups: Sequence[Sequence[Role]], work: float) -> list[tuple[Tensor, float]]:

@@ -17,7 +17,7 @@ from crisp_onnx.groups import ChannelGroup, channel_groups, reorder
 from crisp_onnx.masks import Candidates, Planner, Threshold, reason_to_stay_dense
 from crisp_onnx.model import Model, tensor_shapes, weight_layers
 from crisp_onnx.reordering import Orders, find_orders, moved_statistics
-from crisp_onnx.reordering.search import exchanges, order_of
+from crisp_onnx.reordering.search import Work, exchanges, order_of
 
 SMALL = Pattern(2, 4, 4, 2)
 Answers = Callable[..., list[np.ndarray]]
@@ -147,3 +147,17 @@ def test_places_that_depend_on_each_other_change_once(model_of: Callable[..., Mo
     touched = [place // 4 for pair in pairs for place in pair]
     assert pairs
     assert len(set(touched)) == len(touched)
+
+
+def test_work_that_is_too_much_leaves_the_rest_to_smaller_groups() -> None:
+    work = Work(10.0)
+    assert not work.take(11)
+    assert work.take(10)
+    assert not work.take(1)
+
+
+def test_without_work_to_spend_nothing_is_lost(model_of: Callable[..., Model]) -> None:
+    model = model_of(PAIR)
+    groups, planner = parts(model)
+    found = find_orders(groups, planner, magnitudes(model, planner), work=0.0)
+    assert found.after >= found.before
