@@ -12,8 +12,8 @@ SMALLEST_SHARE = 1e-12
 
 
 def logits_of(answers: Tensor, task: Classification) -> Tensor:
-    """What the module answers (n, ...) as logits (n, columns)."""
-    rows = answers.reshape(len(answers), -1).float()
+    """What the module answers (n, ...) as logits (n, columns); (columns,) is the row of a single image."""
+    rows = answers.reshape(1 if answers.ndim == 1 else len(answers), -1).float()
     if task.logits_form == "logits":
         return rows
     logs = rows if task.logits_form == "log-probabilities" else rows.clamp_min(SMALLEST_SHARE).log()

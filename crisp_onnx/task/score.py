@@ -22,8 +22,8 @@ class Preferred:
 
 
 def rows_of(answers: Floats) -> Floats:
-    """The answers (n, ...) of the task's output as rows (n, columns)."""
-    return answers.reshape(len(answers), -1)
+    """The answers (n, ...) of the task's output as rows (n, columns); (columns,) is the row of a single image."""
+    return answers.reshape(1 if answers.ndim == 1 else len(answers), -1)
 
 
 def wanted_scores(answers: Floats, task: Classification) -> Floats:
