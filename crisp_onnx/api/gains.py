@@ -7,7 +7,7 @@ accuracy for nothing. Layers are timed at the density that is planned for them, 
 from __future__ import annotations
 
 import logging
-import tempfile
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from crisp_onnx.recipe import Recipe
 from crisp_onnx.runtime.latency import measure_files
 from crisp_onnx.runtime.never_slower import HostChoice, judge_layers
 from crisp_onnx.runtime.profit import Verdict
+from crisp_onnx.writing import hidden_name
 
 LEADS = (1.25, 1.6, 2.5)
 """Where the whole model is slower all the same, layers with a smaller lead than this are left dense, then the next."""
@@ -112,11 +113,15 @@ def _settle(recipe: Recipe, prepared: Prepared, plan: Plan, choice: HostChoice, 
 
 def _times_faster(recipe: Recipe, prepared: Prepared, plan: Plan, folder: Path) -> float:
     """How many times as fast as its source the whole model is with `plan`, untrained."""
-    with tempfile.TemporaryDirectory(prefix="timing-", dir=folder) as own:
-        path = Path(own) / "model.onnx"
+    own = folder / hidden_name()
+    own.mkdir()
+    try:
+        path = own / "model.onnx"
         save(_emitted(prepared.model, plan), path)
         paths, spec = [recipe.model, path], prepared.source.input
         return measure_files(paths, spec, size=prepared.size, budget_s=WHOLE_BUDGET_S).ratios[1].median
+    finally:
+        shutil.rmtree(own)
 
 
 def _require_budget(planner: Planner, reasons: Mapping[str, str]) -> None:

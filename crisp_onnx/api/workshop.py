@@ -6,7 +6,6 @@ import errno
 import hashlib
 import os
 import re
-import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -15,7 +14,7 @@ from pathlib import Path
 from crisp_onnx.errors import CrispError
 from crisp_onnx.model.write import WEIGHTS
 from crisp_onnx.reading import require_utf8, shown
-from crisp_onnx.writing import HeldError, free, hold, locked, settle, switch, undisturbed
+from crisp_onnx.writing import HeldError, free, hidden_name, hold, locked, settle, switch, undisturbed
 
 _HIDDEN_NAME = re.compile(r"\.crisp-[0-9a-f]{8}")
 _WRITE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG})
@@ -109,7 +108,7 @@ def _opened(folder: Path, made: list[Path]) -> tuple[Path, int | None]:
         free(handle)
         handle = None
     if handle is None:  # without locks nobody knows who is alive: no meeting, and nothing is cleared
-        hidden = parent / f".crisp-{secrets.token_hex(4)}"
+        hidden = parent / hidden_name()
         made.append(hidden)
         hidden.mkdir(mode=0o700)
     return hidden, handle

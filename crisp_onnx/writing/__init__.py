@@ -1,6 +1,7 @@
 """What every writer of results shares: inputs are kept, one writer at a time, and a folder switched in one step."""
 
 import re
+import secrets
 
 from crisp_onnx.writing.guard import keep_inputs, require_place
 from crisp_onnx.writing.locks import HeldError, free, hold, locked
@@ -14,6 +15,7 @@ __all__ = [
     "SWITCH",
     "HeldError",
     "free",
+    "hidden_name",
     "hold",
     "keep_inputs",
     "locked",
@@ -23,3 +25,8 @@ __all__ = [
     "synced",
     "undisturbed",
 ]
+
+
+def hidden_name() -> str:
+    """The name of a new folder for unfinished files, which no message shows."""
+    return f".crisp-{secrets.token_hex(4)}"
