@@ -18,6 +18,7 @@ class Case:
     sparsity: float
     saliency: str = "crisp"
     images: str = "real"
+    reorder: bool = True
     reconstruct: str = "least-squares"
     recovery: str = "fixed"
     epochs: int = 0

@@ -55,7 +55,8 @@ def measured(case: Case, device: str) -> Result:
         recipe = Recipe(
             model=folder / "models" / f"{case.model}.onnx", classes=classes, sparsity=case.sparsity,
             labels=None if cifar else folder / "imagenet_labels.txt", epochs=case.epochs, seed=case.seed,
-            preprocess=CIFAR_PREPROCESS if cifar else "signed", saliency=case.saliency, reconstruct=case.reconstruct,
+            preprocess=CIFAR_PREPROCESS if cifar else "signed", saliency=case.saliency, reorder=case.reorder,
+            reconstruct=case.reconstruct,
             recovery=case.recovery, target="portable", device=device, output=Path(temporary) / "out",
             data=None if cifar or not real else folder / "imagenette" / "train",
             eval_data=None if cifar else folder / "imagenette" / "val",
@@ -116,6 +117,7 @@ def row(case: Case, found: Result) -> dict[str, object]:
         "sparsity": case.sparsity,
         "saliency": case.saliency,
         "images": case.images,
+        "reordered": case.reorder,
         "reconstruct": case.reconstruct,
         "epochs": case.epochs,
         "untouched": f"{found['untouched']} of {n}",

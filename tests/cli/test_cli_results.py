@@ -307,3 +307,23 @@ def test_the_report_says_what_the_order_of_the_channels_is_worth(workplace, run,
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "out" / "report.json").read_text())["reordering"] is None
     assert yaml.safe_load((tmp_path / "out" / "recipe.yaml").read_text())["reorder"] is False
+
+
+def test_the_report_says_what_least_squares_gained_and_a_run_without_says_nothing(workplace, run, compressed, tmp_path):
+    report = json.loads((compressed / "report.json").read_text())
+    sparse = [layer for layer in report["layers"] if layer["decision"] == "sparse"]
+    assert sparse and all(0 <= layer["fit"]["error_after"] <= layer["fit"]["error_before"] for layer in sparse)
+    assert report["timings_s"]["reconstruct"] > 0
+    assert yaml.safe_load((compressed / "recipe.yaml").read_text())["reconstruct"] == "least-squares"
+    without = run(*workplace.options, "--reconstruct", "none", "-o", tmp_path / "out")
+    assert without.returncode == 0, without.stderr
+    assert "Least squares" not in without.stdout
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert all(layer["fit"] is None for layer in report["layers"])
+
+
+@pytest.mark.parametrize("option", ["--reconstruct", "--recovery"])
+def test_an_unknown_way_is_refused(workplace, run, tmp_path, option):
+    done = run(*workplace.options, option, "magic", "-o", tmp_path / "out")
+    assert done.returncode == 2
+    assert not (tmp_path / "out").exists()

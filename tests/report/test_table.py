@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from crisp_onnx.report.schema import Accuracy, Budget, Declined, Report
+from crisp_onnx.report.schema import Accuracy, Budget, Declined, LayerFitEntry, Report
 from crisp_onnx.report.table import before_after, layer_table, notes, rows_table, show, summary
 
 
@@ -117,3 +117,14 @@ def test_on_a_terminal_rows_are_folded_to_its_width() -> None:
     lines = stream.getvalue().splitlines()
     assert len(lines) > 4
     assert stream.getvalue().count("word") == 60
+
+
+def test_one_line_says_what_least_squares_took_from_the_median_layer(report: Report) -> None:
+    assert "Least squares" not in _plain(notes(report))
+    sparse = [number for number, layer in enumerate(report.layers) if layer.decision == "sparse"]
+    layers = list(report.layers)
+    for place, number in enumerate(sparse):
+        fit = LayerFitEntry(error_before=0.4 + 0.1 * place, error_after=0.1 * place, ridge=0.01)
+        layers[number] = layers[number].model_copy(update={"fit": fit})
+    text = _plain(notes(report.model_copy(update={"layers": tuple(layers)})))
+    assert "from 65.0 % to 25.0 % of their spread: the median of 6 layers" in text
