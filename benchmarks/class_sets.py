@@ -110,7 +110,11 @@ def main() -> None:
             options.name,
             f"resnet18w32_cifar100, ten classes, 2:4, block 16, V 8, {options.sparsity:.1%} sparse",
             rows,
-            notes=[f"{options.epochs} epochs over 256 images a class, a tenth of them held out; seed {options.seed}."],
+            notes=[
+                f"{options.epochs} epochs over 256 images a class, a tenth of them held out; seed {options.seed}.",
+                f"--{'' if recipe.reorder else 'no-'}reorder --reconstruct {recipe.reconstruct} "
+                f"--recovery {recipe.recovery}",
+            ],
         )
 
 
