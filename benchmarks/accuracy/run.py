@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import tempfile
-import time
 from pathlib import Path
 from statistics import median
 
@@ -64,9 +63,7 @@ def measured(case: Case, device: str) -> Result:
         train, test = (
             CifarImages(folder, split, class_set(case.set)) if cifar else None for split in ("train", "test")
         )
-        start = time.perf_counter()
         report = compress(recipe, data=train if real else None, eval_data=test)
-        spent = time.perf_counter() - start
     accuracy = report.accuracy
     fits = [layer.fit for layer in report.layers if layer.fit is not None and layer.decision == "sparse"]
     return {
@@ -76,8 +73,6 @@ def measured(case: Case, device: str) -> Result:
         "sparsity reached": report.sparsity.weights,
         "error before": median(fit.error_before for fit in fits) if fits else None,
         "error after": median(fit.error_after for fit in fits) if fits else None,
-        "reconstruct, s": report.timings_s.get("reconstruct"),
-        "seconds": spent,
     }
 
 
@@ -126,8 +121,6 @@ def row(case: Case, found: Result) -> dict[str, object]:
         "points below": round(_below(found), 1),
         "median error before": found["error before"],
         "after": found["error after"],
-        "reconstruct, s": found["reconstruct, s"],
-        "whole run, s": round(found["seconds"] or 0),
     }
 
 
