@@ -11,7 +11,7 @@ import numpy as np
 
 from crisp_onnx.errors import CrispError
 from crisp_onnx.model import Model, Size, TensorSpec
-from crisp_onnx.model.answers import Array, Runner, open_model, relative_difference, seeded_image
+from crisp_onnx.model.answers import Array, Runner, as_array, open_model, relative_difference, seeded_image
 from crisp_onnx.reading import reason
 
 log = logging.getLogger(__name__)
@@ -97,7 +97,7 @@ def worst_difference(model: Model, trials: Sequence[Trial]) -> float:
     """The largest difference of the model's answers to those of the trials; infinite where it does not run."""
     try:
         runner, name = open_model(model), model.input.name
-        return max((difference(runner.run({name: t.image}), t.answers) for t in trials), default=0.0)
+        return max((difference(_answers(runner, name, t.image), t.answers) for t in trials), default=0.0)
     except Exception as error:  # onnxruntime raises a type per error code, without a common base
         log.debug("the rewritten %s does not run: %s", model.path.name, reason(error))
         return float("inf")
@@ -107,24 +107,25 @@ def difference(ours: Mapping[str, Array], theirs: Mapping[str, Array]) -> float:
     """Over all outputs, of the largest value; infinite where one is missing. Axes of length one do not count."""
     if ours.keys() != theirs.keys():
         return float("inf")
-    pairs = ((_plain(ours[name]), _plain(answer)) for name, answer in theirs.items())
+    pairs = ((as_array(ours[name]).squeeze(), as_array(answer).squeeze()) for name, answer in theirs.items())
     return max((relative_difference(own, their) for own, their in pairs), default=0.0)
 
 
 def other_shapes(model: Model, trial: Trial) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
     """Outputs whose shape the model gives otherwise than the trial has it, by name: the trial's and the model's."""
-    ours = open_model(model).run({model.input.name: trial.image})
+    ours = _answers(open_model(model), model.input.name, trial.image)
     pairs = {name: (np.shape(answer), np.shape(ours[name])) for name, answer in trial.answers.items()}
     return {name: (theirs, own) for name, (theirs, own) in pairs.items() if theirs != own}
 
 
-def _plain(answer: Array) -> Array:
-    return answer.squeeze() if isinstance(answer, np.ndarray) else answer
+def _answers(runner: Runner, name: str, image: Array) -> dict[str, Array]:
+    """Every output, those that hold maps and sequences as the arrays of their values."""
+    return {output: as_array(answer) for output, answer in runner.run({name: image}).items()}
 
 
 def _required(runner: Runner, source: Model, image: Array) -> Trial:
     try:
-        return Trial(image, runner.run({source.input.name: image}))
+        return Trial(image, _answers(runner, source.input.name, image))
     except Exception as error:  # onnxruntime raises a type per error code, without a common base
         shape = "x".join(map(str, image.shape))
         raise CrispError(f"ONNX Runtime cannot run {source.path} on an input of {shape}: {reason(error)}.") from error
@@ -132,7 +133,7 @@ def _required(runner: Runner, source: Model, image: Array) -> Trial:
 
 def _tried(runner: Runner, name: str, image: Array) -> Trial | None:
     try:
-        return Trial(image, runner.run({name: image}))
+        return Trial(image, _answers(runner, name, image))
     except Exception as error:  # as above
         log.debug("the model does not run on an input of %s: %s", image.shape, reason(error))
         return None
@@ -149,6 +150,6 @@ def _pair(first: Trial, second: Trial) -> Trial:
     """Both images as one batch, with the rows of the answers that each got alone."""
     answers = {}
     for name, answer in first.answers.items():
-        rows = [np.asarray(one).reshape(1, *np.asarray(one).squeeze().shape) for one in (answer, second.answers[name])]
+        rows = [one.reshape(1, *one.squeeze().shape) for one in (answer, second.answers[name])]
         answers[name] = np.concatenate(rows) if rows[0].shape == rows[1].shape else rows[0]
     return Trial(np.concatenate([first.image, second.image]), answers)

@@ -69,10 +69,22 @@ def seeded_image(spec: TensorSpec, batch: int, size: Size, *, seed: int = 0) -> 
     return rng.integers(0, 128, shape).astype(spec.dtype)
 
 
+def as_array(answer: Any) -> Array:
+    """An answer as one array: the values of maps and sequences too, in their order."""
+    if isinstance(answer, Mapping):
+        answer = list(answer.values())
+    if not isinstance(answer, list):
+        return np.asarray(answer)
+    parts = [as_array(part) for part in answer]
+    if len({part.shape for part in parts}) == 1:
+        return np.stack(parts)
+    return np.concatenate([part.reshape(-1) for part in parts]) if parts else np.zeros(0)
+
+
 def relative_difference(ours: Array, theirs: Array) -> float:
     """`max|ours - theirs| / max|theirs|`; infinite where shapes differ or only one of both is finite.
 
-    What holds no numbers (strings, sequences, maps) is the same or infinitely far apart.
+    What holds no numbers is the same or infinitely far apart.
     """
     if not isinstance(theirs, np.ndarray) or theirs.dtype.kind not in _PLAIN_KINDS:
         return 0.0 if np.array_equal(ours, theirs) else float("inf")

@@ -146,6 +146,10 @@ class Model:
             raise self._unreadable(error) from error
         inputs = {value.name for value in proto.graph.input}
         proto.graph.initializer.extend(t for name, t in overridable(self.proto).items() if name in inputs)
+        untensored = {v.name: v for v in self.proto.graph.output if not v.type.HasField("tensor_type")}
+        for value in proto.graph.output:
+            if value.name in untensored and untensored[value.name].type.WhichOneof("value"):
+                value.CopyFrom(untensored[value.name])  # graphsurgeon knows no maps and sequences
         proto.ir_version = max(self.proto.ir_version, 8)
         describe(proto, self.proto)
         return replace(self, proto=proto)

@@ -6,7 +6,7 @@ logits, or what Softmax or Sigmoid makes of them. One whose columns only feed th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -136,13 +136,14 @@ def read_outputs(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> Outputs
     batch = model.input.shape[0] if model.input.shape else None
     # A Squeeze without axes takes the axis of a single image away, which an open batch has all the same.
     ranks = {spec.name: len(spec.shape) for spec in model.outputs if batch is None}
+    untensored = {tensor.name for tensor in graph.outputs} - {spec.name for spec in model.outputs}
     found: list[tuple[Head, gs.Tensor]] = []
     others: dict[str, str] = {}
     for tensor in graph.outputs:
         shape = shapes.get(tensor.name)
         if shape is not None and len(shape) == 1 and ranks.get(tensor.name) == 2:
             shape = (1, *shape)
-        reason = _obstacle(tensor, shape, batch) or _wrong_softmax(tensor, shape, shapes)
+        reason = _obstacle(tensor, shape, batch, untensored) or _wrong_softmax(tensor, shape, shapes)
         if reason or shape is None:
             others[tensor.name] = reason
         else:
@@ -180,7 +181,7 @@ def columns_in(shape: Sequence[int], batch: int | None) -> int | None:
     return wide[0] if wide else 1
 
 
-def _obstacle(tensor: gs.Tensor, shape: tuple[int, ...] | None, batch: int | None) -> str:
+def _obstacle(tensor: gs.Tensor, shape: tuple[int, ...] | None, batch: int | None, untensored: Container[str]) -> str:
     """Why an output does not score classes, or an empty string."""
     output, found = repr(tensor.name), ""
     behind = _moved_from(tensor)
@@ -188,6 +189,8 @@ def _obstacle(tensor: gs.Tensor, shape: tuple[int, ...] | None, batch: int | Non
     columns = None if shape is None else columns_in(shape, batch)
     if producer is not None and producer.op in _ORDERING and behind is producer.outputs[0]:
         found = _ORDERING[producer.op].format(output=output) + _scores_inside(producer)
+    elif tensor.name in untensored:
+        found = f"{output} holds a sequence or map and not a row of scores"
     elif not tensor.inputs:
         found = f"{output} is an input or a stored value"
     elif tensor.dtype is not None and not np.issubdtype(np.dtype(tensor.dtype), np.floating):
