@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
@@ -57,7 +57,8 @@ class _StrictLoader(yaml.SafeLoader):
 class _WordLoader(_StrictLoader):
     """The same, and every value is the text that stands there: `no` is a name and 007 no 7."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+
+_WordLoader.yaml_implicit_resolvers = {}
 
 
 class _PlainDumper(yaml.SafeDumper):
