@@ -83,6 +83,8 @@ def _parsed(content: bytes, path: Path) -> onnx.ModelProto:
         kind = other_kind(content[:64]) or "not an ONNX model: it holds no graph or names no opset. Export it again."
         raise CrispError(f"{path} is {kind}")
     _require_names(proto, path)
+    for graph in graphs(proto):
+        graph.name = graph.name or "graph"  # ONNX asks for a name, its runtime does without
     return proto
 
 

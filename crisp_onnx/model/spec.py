@@ -16,7 +16,7 @@ from onnx_graphsurgeon.logger import G_LOGGER
 
 from crisp_onnx.errors import CrispError
 from crisp_onnx.model.overridable import overridable
-from crisp_onnx.model.skeleton import describe
+from crisp_onnx.model.skeleton import describe, nodes
 
 # Graphsurgeon prints its warnings to stdout, where only results belong; its errors arrive as exceptions.
 G_LOGGER.severity = G_LOGGER.CRITICAL + 1
@@ -104,11 +104,18 @@ class Model:
         specs = [_spec(v) for v in self.proto.graph.input if v.name not in stored]
         if len(specs) != 1:
             names = ", ".join(repr(s.name) for s in specs) or "none"
+            read = {name for node in nodes(self.proto) for name in node.input}
+            idle = [repr(s.name) for s in specs if s.name not in read]
+            if specs and len(specs) - len(idle) == 1:
+                raise CrispError(
+                    f"{self.path.name} has {len(specs)} inputs ({names}), but nothing reads {', '.join(idle)}. Take it "
+                    "out of the graph, for ONNX Runtime asks every caller for it."
+                )
             raise CrispError(
                 f"{self.path.name} has {len(specs)} inputs ({names}); one image input is needed. "
                 "Export the model with a single input."
             )
-        return specs[0]
+        return _with_channels(specs[0], self.proto.graph)
 
     @property
     def outputs(self) -> tuple[TensorSpec, ...]:
@@ -220,6 +227,41 @@ def numpy_dtype(elem_type: int, name: str) -> np.dtype[np.generic]:
         return helper.tensor_dtype_to_np_dtype(elem_type)
     except KeyError:
         raise CrispError(f"Tensor {name!r} has no element type that ONNX knows. Export the model again.") from None
+
+
+def _with_channels(spec: TensorSpec, graph: onnx.GraphProto) -> TensorSpec:
+    """`spec` with the channels that the first convolution reads, where the file leaves every axis of an image open.
+
+    A Transpose on the way says that they are the last axis of the input.
+    """
+    if len(spec.shape) != 4 or any(side is not None for side in spec.shape[1:]):
+        return spec
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    name, axis = spec.name, 1
+    for node in graph.node:
+        if name not in node.input or node.op_type == "Shape":
+            continue
+        if node.op_type == "Conv":
+            weight = stored.get(node.input[1])
+            group = next((int(a.i) for a in node.attribute if a.name == "group"), 1)
+            if weight is None or node.input[0] != name or len(weight.dims) != 4:
+                return spec
+            shape = list(spec.shape)
+            shape[axis] = weight.dims[1] * group
+            return replace(spec, shape=tuple(shape))
+        if node.op_type == "Transpose":
+            order = next((list(a.ints) for a in node.attribute if a.name == "perm"), [3, 2, 1, 0])
+            axis = _FROM_LAST if order == [0, 3, 1, 2] and axis == 1 else 0
+        elif node.op_type not in _ELEMENT_BY_ELEMENT:
+            return spec
+        if not axis:
+            return spec
+        name = node.output[0]
+    return spec
+
+
+_FROM_LAST = 3
+_ELEMENT_BY_ELEMENT = frozenset({"Add", "BatchNormalization", "Cast", "Clip", "Div", "Identity", "Mul", "Pad", "Sub"})
 
 
 def _spec(value: onnx.ValueInfoProto) -> TensorSpec:

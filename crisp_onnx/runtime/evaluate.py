@@ -13,7 +13,7 @@ import onnxruntime as ort
 from crisp_onnx.data import Images
 from crisp_onnx.errors import CrispError
 from crisp_onnx.progress import bar
-from crisp_onnx.runtime.opening import SLEEP_BETWEEN_RUNS
+from crisp_onnx.runtime.opening import ONNX_WHATEVER_ITS_NAME, SLEEP_BETWEEN_RUNS
 from crisp_onnx.task import Classification
 from crisp_onnx.task.score import preferred
 
@@ -50,6 +50,7 @@ def open_stock(path: Path, *, threads: int = 0, optimised: bool = True) -> ort.I
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = threads
+    options.add_session_config_entry(*ONNX_WHATEVER_ITS_NAME)
     options.add_session_config_entry(*SLEEP_BETWEEN_RUNS)  # two models answer in turn, on the same cores
     if not optimised:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL

@@ -19,6 +19,8 @@ from crisp_onnx.say_once import say_once
 CPU = "CPUExecutionProvider"
 COMPUTE_ON_CPU = frozenset({CPU, "AzureExecutionProvider"})
 """Azure's provider, in every wheel of ONNX Runtime, sends requests elsewhere and takes no node of a model."""
+ONNX_WHATEVER_ITS_NAME = ("session.load_model_format", "ONNX")
+"""A file that ends in .ort is taken for one in ONNX Runtime's own format otherwise."""
 SLEEP_BETWEEN_RUNS = ("session.force_spinning_stop", "1")
 REGISTERED = "pkg.crisp_onnx.registered"  # the library leaves this entry on the options that it is registered on
 STOCK = "stock ONNX Runtime"
@@ -85,6 +87,7 @@ def timing_options(threads: int) -> ort.SessionOptions:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    options.add_session_config_entry(*ONNX_WHATEVER_ITS_NAME)
     return options
 
 
