@@ -262,8 +262,8 @@ class Source(Part):
 class Report(Part):
     """One run of `compress`. Shares lie between 0 and 1; units stand in the names.
 
-    `layers`: all that have MACs, so that theirs add up to those of `macs`. `files`: names of what the run wrote, all in
-    one folder.
+    `layers`: all that have a stored weight, so that their MACs and `macs.beside` add up to those of `macs`. `files`:
+    names of what the run wrote, all in one folder.
     """
 
     model_config = ConfigDict(title=VERSION)
@@ -294,8 +294,11 @@ class Report(Part):
             ("dense", self.macs.dense, [layer.macs for layer in self.layers]),
             ("kept", self.macs.kept, [layer.macs_executed for layer in self.layers]),
         ):
-            if said != sum(counts):
-                raise ValueError(f"{name} MACs are {said}, but those of the layers add up to {sum(counts)}")
+            if said != self.macs.beside + sum(counts):
+                raise ValueError(
+                    f"{name} MACs are {said}, but those of the layers add up to {sum(counts)}, and "
+                    f"{self.macs.beside} are beside them"
+                )
         return self
 
 

@@ -97,3 +97,15 @@ def test_any_name_survives_as_json_what_is_no_unicode_as_escapes(report: Report,
     text = to_json(report.model_copy(update={"notes": (name,)}))
     assert from_json(text).notes[0] == name.replace("\udce9", "\\xe9").replace("\ud800", "\\ud800")
     text.encode()
+
+
+def test_macs_beside_the_layers_are_among_all(report: Report) -> None:
+    document = json.loads(to_json(report))
+    macs = document["macs"]
+    for name in ("dense", "kept", "nonzero"):
+        macs[name] += 1000
+    macs |= {f"{name}_ratio": macs[name] / macs["dense"] for name in ("kept", "nonzero")}
+    with pytest.raises(CrispError, match="those of the layers add up to"):
+        from_json(json.dumps(document))
+    macs["beside"] = 1000
+    assert from_json(json.dumps(document)).macs.beside == 1000
