@@ -19,6 +19,8 @@ from crisp_onnx.data import InputForm, Label, Labels, Preprocess, labels_from_na
 from crisp_onnx.data.folder import SPLITS, class_folders
 from crisp_onnx.data.folder_order import ORDERS, Order, folder_images, in_order
 from crisp_onnx.data.labels import NUMBER
+from crisp_onnx.data.tally import listed
+from crisp_onnx.data.walk import entries, files, identity
 from crisp_onnx.errors import CrispError
 from crisp_onnx.reading import shown
 from crisp_onnx.runtime.evaluate import open_stock, outputs_of
@@ -51,8 +53,9 @@ def named_by_folders(
     """
     folders, outputs = class_folders(root), prepared.head.classes
     numbered = bool(folders) and all(NUMBER.fullmatch(folder) for folder in folders)
+    known = [folder for folder in folders if labels is not None and labels.candidates(folder)]
     if order is None:
-        unnamed = labels is None or (numbered and not all(map(labels.candidates, folders)))
+        unnamed = labels is None or (numbered and len(known) < len(folders))
         if not unnamed or not folders or set(folders) <= set(SPLITS):
             return Named(labels)
         if len(folders) != outputs:
@@ -63,6 +66,12 @@ def named_by_folders(
                     "indices, or give names with --labels."
                 )
             return Named(labels)
+    elif labels is not None and known and not (numbered and len(known) < len(folders)):
+        some = "The" if len(known) == len(folders) else f"{len(known)} of the {len(folders)}"
+        raise CrispError(
+            f"{some} class folders of {shown(str(root))} bear names that {labels.source} gives to outputs, so that no "
+            "order numbers them. Leave --class-order out."
+        )
     elif len(folders) != outputs:
         raise CrispError(
             f"--class-order numbers the outputs by their folders, but {shown(str(root))} has {len(folders)} class "
@@ -78,6 +87,27 @@ def named_by_folders(
     )
     log.warning(note) if len(set(ways.values())) > 1 else log.info(note)
     return Named(_with(labels, names, root), (note,))
+
+
+def require_names(root: Path, outputs: int) -> None:
+    """Refuse class folders of which it is not known which outputs they are.
+
+    Raises:
+        CrispError: no folder's name is an output's index, and there is not one folder an output.
+    """
+    folders = class_folders(root)
+    if not folders or len(folders) == outputs or any(NUMBER.fullmatch(name) or name in SPLITS for name in folders):
+        return
+    above = identity(root)
+    inside = [entry for entry in entries(root) if entry.is_folder and not entry.hidden]
+    bare = [shown(entry.name) for entry in inside if all(wrong is not None for _, wrong in files(entry, above))]
+    without = f" Without an image: {listed(bare[:NAMED], len(bare))}." if bare else ""
+    count = "1 class folder faces" if len(folders) == 1 else f"{len(folders)} class folders face"
+    raise CrispError(
+        f"In {shown(str(root))}, {count} {outputs} outputs ({listed(folders[:NAMED], len(folders))}), so it is not "
+        f"known which output each is.{without} Take away what is no class, or give the names of the outputs with "
+        "--labels."
+    )
 
 
 def mapping_note(labels: Labels, indices: Sequence[int]) -> str:

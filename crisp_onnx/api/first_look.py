@@ -49,19 +49,26 @@ class _Sight:
 
 def first_look(asked: Question) -> tuple[str, ...]:
     """What the user should know before training, which is logged as a warning too."""
-    images = asked.images if asked.images is not None and asked.images.labels is not None else asked.judged
     notes = _same_images(asked)
-    if images is None or images.labels is None:
+    labelled = [images for images in (asked.images, asked.judged) if images is not None and images.labels is not None]
+    if not labelled:
         return notes
-    sample = _sample(images)
     session = open_stock(asked.prepared.source.path)
+    for images in labelled if not notes else labelled[:1]:
+        notes += _near_chance(session, asked, images, f" of {images.source}" if len(labelled) > 1 else "")
+    return notes
+
+
+def _near_chance(session: ort.InferenceSession, asked: Question, images: Images, where: str) -> tuple[str, ...]:
+    """A word on labelled images about which the model is right no more often than by chance, `where` if several are."""
+    sample = _sample(images)
     seen = _look(session, sample, asked.answers)
     classes = len(asked.answers.wanted)
     chance = 1 / (len(asked.answers.columns) if classes == 1 else classes)
     right = seen.right(classes)
     knowing = chance + KNOWING * (1 - chance)
     if right >= knowing:
-        return notes
+        return ()
     wanted = max(knowing, right + CLEARLY_BETTER)
     remedies = [
         *_other_names(seen, asked),
@@ -73,11 +80,11 @@ def first_look(asked: Question) -> tuple[str, ...]:
     )
     among = f"among your {classes} classes" if classes > 1 else f"over its {len(asked.answers.columns)} outputs"
     note = (
-        f"The untouched model is right about {100 * right:.1f} % of {len(sample)} of your images {among}; guessing is "
-        f"right about {100 * chance:.1f} %. {likely}"
+        f"The untouched model is right about {100 * right:.1f} % of {len(sample)} of your images{where} {among}; "
+        f"guessing is right about {100 * chance:.1f} %. {likely}"
     )
     log.warning(note)
-    return (*notes, note)
+    return (note,)
 
 
 def _sample(images: Images) -> Images:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from crisp_onnx.api.class_order import Named, named_by_folders
+from crisp_onnx.api.class_order import Named, named_by_folders, require_names
 from crisp_onnx.api.prepare import Prepared
 from crisp_onnx.data import (
     Classes,
@@ -47,7 +47,7 @@ def find_labels(prepared: Prepared, form: InputForm, given: NameOptions, *source
 
     Raises:
         CrispError: a label file that cannot be read, or does not go together with the outputs; class folders that
-            cannot be numbers of outputs; or an option about names where there are none.
+            cannot be numbers of outputs, or of which nothing is known; or an option about names that has no use.
     """
     named = _of_model(given, prepared)
     folder = next((Path(s) for s in sources if isinstance(s, (str, Path)) and is_class_folder(s)), None)
@@ -59,6 +59,8 @@ def find_labels(prepared: Prepared, form: InputForm, given: NameOptions, *source
     for source in sources:
         if named.labels is None and source is not None:
             named = _of_data(source, prepared.head.classes, named.notes)
+    if named.labels is None and folder is not None:
+        require_names(folder, prepared.head.classes)
     return named
 
 

@@ -128,10 +128,13 @@ def resolve(word: str, labels: Labels | None, outputs: int, *, quoted: bool = Fa
 def candidates(word: str, labels: Labels | None) -> tuple[int, ...]:
     """Every output that `word` may mean, whether or not the model has that many."""
     named = labels.candidates(word) if labels is not None else ()
-    if NUMBER.fullmatch(word.strip()):
-        by_name = labels is not None and named and (labels.numeric or int(word) not in labels.entries)
-        return named if by_name else (int(word),)
-    return named
+    if not NUMBER.fullmatch(word.strip()):
+        return named
+    index = int(word)
+    if labels is not None and labels.numbers:
+        named = labels.numbers.get(index, ())
+        return named if named or labels.from_one else (index,)
+    return named if named and labels is not None and index not in labels.entries else (index,)
 
 
 def wanted(word: str, classes: Classes, labels: Labels | None) -> int | None:
@@ -177,6 +180,11 @@ def _unknown(word: str, labels: Labels | None, outputs: int) -> str:
         )
     if SYNSET.fullmatch(word.strip()):
         return f"no output has the synset id {word!r} in {labels.source}. Check the id, or write the output index."
+    if labels.from_one and NUMBER.fullmatch(word.strip()):
+        return (
+            f"{word!r} names no output: {labels.source} names them 1 to {len(labels)}, of which 1 is output "
+            f"{labels.numbers[1][0]}. Write a number of these."
+        )
     known = (name for label in labels.entries.values() for name in (*label.names, label.whole) if name)
     hint = nearest(word, known) or " Write a name, a synset id or an output index."
     return f"no output is named {word!r} in {labels.source}.{hint}"

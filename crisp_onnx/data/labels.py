@@ -73,9 +73,23 @@ class Labels:
         return tuple(first) or self._further.get(key, ())
 
     @cached_property
-    def numeric(self) -> bool:
-        """Whether the outputs are named by numbers, as folders 1 to 12 or 0, 90, 180 and 270 name them."""
-        return bool(self.entries) and all(NUMBER.fullmatch(label.name) for label in self.entries.values())
+    def numbers(self) -> Mapping[int, tuple[int, ...]]:
+        """Outputs by the number that is their last name, as folders 1 to 12 or 0, 90, 180 and 270 name them.
+
+        Empty where not every output has one.
+        """
+        last = {index: label.names[-1] if label.names else "" for index, label in self.entries.items()}
+        found: dict[int, tuple[int, ...]] = {}
+        for index, name in last.items():
+            if not NUMBER.fullmatch(name):
+                return {}
+            found[int(name)] = (*found.get(int(name), ()), index)
+        return found
+
+    @cached_property
+    def from_one(self) -> bool:
+        """Whether the outputs are named 1 to n: another number is then no index either, as it may count from 1 too."""
+        return sorted(self.numbers) == list(range(1, len(self.entries) + 1))
 
     @cached_property
     def _whole(self) -> dict[str, tuple[int, ...]]:

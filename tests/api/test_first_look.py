@@ -92,6 +92,14 @@ def test_names_that_do_not_go_together_with_the_outputs_are_seen(look: Look, lab
     assert "--labels-offset" in note
 
 
+def test_images_to_judge_by_are_asked_about_too(look: Look) -> None:
+    (note,) = look(shades(), shades((1, 2, 3, 0), seed=1))
+    assert "names and outputs do not go together" in note
+    assert "shade 1 (1) with output 0" in note
+    assert len(look(shades((1, 2, 3, 0)), shades((1, 2, 3, 0), seed=1))) == 2
+    assert look(shades(), shades(seed=1)) == ()
+
+
 def test_images_to_judge_by_that_were_learnt_are_said(look: Look) -> None:
     (note,) = look(shades(), shades())
     assert "--eval-data and --data hold the same" in note

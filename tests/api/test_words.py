@@ -13,7 +13,7 @@ from PIL import Image
 from crisp_onnx.api.class_order import mapping_note
 from crisp_onnx.api.prepare import Prepared, prepare
 from crisp_onnx.api.words import NameOptions, find_classes, find_labels
-from crisp_onnx.data import parse_preprocess
+from crisp_onnx.data import open_images, parse_preprocess
 from crisp_onnx.errors import CrispError
 from crisp_onnx.model import Model
 
@@ -178,6 +178,46 @@ def test_an_option_about_names_that_there_are_not_is_refused(
 ) -> None:
     with pytest.raises(CrispError, match=message):
         found(prepared([0, 1, 2]), **options)
+
+
+@pytest.mark.parametrize("order", [None, "lexical", "natural"])
+def test_folders_1_to_12_of_named_outputs_are_all_places_in_an_order(
+    prepared: Callable[..., Prepared], tmp_path: Path, order: str | None
+) -> None:
+    trained = sorted(COUNTED) if order == "lexical" else COUNTED
+    names = [f"thing {number}." for number in trained]
+    model = prepared([trained.index(name) for name in COUNTED], {"names": str(names)})
+    root = folders(tmp_path / "img", COUNTED)
+    named = found(model, root, order=order)
+    classes = find_classes(("1", "4", "12"), named.labels, SHADES)
+    assert classes.indices == tuple(trained.index(word) for word in ("1", "4", "12"))
+    assert classes.names == ("thing 1.", "thing 4.", "thing 12.")
+    assert find_classes(("thing 4.",), named.labels, SHADES).indices == (trained.index("4"),)
+    images = open_images(root, classes, named.labels, parse_preprocess("unit", model.source.input))
+    assert sorted(set(images.labels.tolist())) == sorted(classes.indices)
+    with pytest.raises(CrispError, match=r"'0' names no output: .* names them 1 to 12, of which 1 is output 0"):
+        find_classes(("0", "3"), named.labels, SHADES)
+
+
+def test_class_order_is_refused_where_names_decide(prepared: Callable[..., Prepared], tmp_path: Path) -> None:
+    model = prepared([0, 1, 2], {"names": "['eel', 'cat', 'dog']"})
+    with pytest.raises(CrispError, match=r"bear names that the model's metadata .* Leave --class-order out"):
+        found(model, folders(tmp_path / "img", ["cat", "dog", "eel"]), order="lexical")
+    with pytest.raises(CrispError, match="2 of the 3 class folders"):
+        found(model, folders(tmp_path / "some", ["cat", "dog", "gnu"]), order="lexical")
+    named = found(model, folders(tmp_path / "other", ["a", "b", "c"]), order="lexical")
+    assert [named.labels.candidates(word) for word in ("a", "eel", "c")] == [(0,), (0,), (2,)]
+
+
+def test_one_folder_too_many_is_said_with_those_that_hold_no_image(
+    prepared: Callable[..., Prepared], tmp_path: Path
+) -> None:
+    root = folders(tmp_path / "img", ["cat", "dog", "eel"])
+    (root / "__pycache__").mkdir()
+    with pytest.raises(CrispError, match=r"4 class folders face 3 outputs .* Without an image: __pycache__\."):
+        found(prepared([0, 1, 2]), root)
+    (root / "__pycache__").rename(root / ".hidden")
+    assert found(prepared([0, 1, 2]), root).labels.name(2) == "eel"
 
 
 def test_class_order_wants_one_folder_an_output(prepared: Callable[..., Prepared], tmp_path: Path) -> None:

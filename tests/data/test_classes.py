@@ -90,7 +90,9 @@ def test_a_whole_number_is_an_index_but_for_outputs_named_by_numbers(caplog: pyt
     turned = labels_from_names(["0", "180", "270", "90"], "folders")
     assert [resolve(word, turned, 4) for word in ("0", "90", "180", "3")] == [0, 3, 1, 3]
     folders = labels_from_names(sorted(map(str, range(1, 13))), "folders")
-    assert [resolve(word, folders, 12) for word in ("1", "2", "10", "0")] == [0, 4, 1, 0]
+    assert [resolve(word, folders, 12) for word in ("1", "2", "10")] == [0, 4, 1]
+    with pytest.raises(CrispError, match="'0' names no output"):  # as an index, beside 1 as a name
+        resolve("0", folders, 12)
     mixed = labels_from_names(["7", "one", "0"], "mixed.txt")
     with caplog.at_level(logging.WARNING):
         assert [resolve("0", mixed, 3), resolve("0", mixed, 3, quoted=True), resolve("7", mixed, 3)] == [0, 2, 0]
