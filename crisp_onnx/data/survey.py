@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from crisp_onnx.data.depth import COLOUR_16, UNSIGNED_16, Depth, Kind, Range, believed, extremes
+from crisp_onnx.data.depth import COLOUR_16, LEAST_SHARE, UNSIGNED_16, Depth, Kind, Range, believed, extremes
 from crisp_onnx.data.pixels import decode
 from crisp_onnx.data.tally import NAMED, Reason, Tally, listed
 from crisp_onnx.errors import CrispError
@@ -20,6 +20,7 @@ from crisp_onnx.reading import reason
 
 THREADS = 2
 FILES_PER_TASK = 16
+HALF_OF_16_BITS = 32768
 
 EIGHT_BITS: Range = (math.nan, math.nan)
 DAMAGED = Reason("image that cannot be read", "images that cannot be read")
@@ -113,13 +114,35 @@ def _of_kind(kind: Kind, members: Sequence[_Seen]) -> tuple[Reading, list[str]]:
         hint = f"samples reach from {low:g} to {high:g}; say with --preprocess range=LOW/HIGH what is black and white"
         return _unclear(kind, hint), []
     if kind is UNSIGNED_16 and range_[1] == kind.whites[-1]:
-        return range_, []
+        return range_, _of_other_depth(members, high)
     images = "image has" if len(members) == 1 else "images have"
     note = (
         f"{len(members)} {kind.name} {images} samples from {low:g} to {high:g} and are read with 0 as black and "
         f"{range_[1]:g} as white. Say --preprocess range=LOW/HIGH if that is wrong."
     )
     return range_, [note]
+
+
+def _of_other_depth(members: Sequence[_Seen], high: float) -> list[str]:
+    """What to tell of 16-bit images that may hold fewer bits: the whole set, or classes that stay far below it."""
+    remedy = "If they hold fewer bits, say --preprocess range=LOW/HIGH, or convert them to 8 bits."
+    if high < HALF_OF_16_BITS:
+        return [
+            f"No sample of 16-bit images ({len(members)}) is over {high:g}, and they are read with 65535 as white, so "
+            f"all are dark. {remedy}"
+        ]
+    highest: dict[str, float] = {}
+    for one in members:
+        folder = os.path.dirname(one.path)  # noqa: PTH120
+        highest[folder] = max(highest.get(folder, 0.0), one.extremes[1])
+    dark = [folder for folder, most in highest.items() if most < LEAST_SHARE * high]
+    if not dark:
+        return []
+    named, most = listed(dark[:NAMED], len(dark)), max(highest[folder] for folder in dark)
+    return [
+        f"16-bit images of some folders are far darker than the rest ({named}: no sample over {most:g}, others up to "
+        f"{high:g}), and all are read with 65535 as white. {remedy}"
+    ]
 
 
 def _unclear(kind: Kind, hint: str) -> Reason:

@@ -220,3 +220,19 @@ def test_scaling_agrees_with_exact_arithmetic(low: int, span: int, seed: int) ->
     assert np.abs(ours - expected).max() <= 1  # halves round either way
     negative = eight_bits(Image.fromarray(samples), low, low + span, inverted=True)
     np.testing.assert_array_equal(np.asarray(negative), 255 - ours)
+
+
+def test_fewer_bits_in_sixteen_are_said_of_the_set_and_of_a_folder(tmp_path: Path) -> None:
+    grey = np.linspace(0, 255, 64).reshape(8, 8)
+    for name in ("whole", "mixed"):
+        (tmp_path / name).mkdir()
+    stored(tmp_path / "whole", (grey * 128).astype(np.uint16))
+    (note,) = opened(tmp_path / "whole").notes
+    assert "over 32640" in note
+    assert "range=LOW/HIGH" in note
+    stored(tmp_path / "mixed", (grey * 16).astype(np.uint16))
+    stored(tmp_path / "mixed", (grey * 257).astype(np.uint16), "1/a.tif")
+    classes = Classes((0, 1), ("0", "1"))
+    form = parse_preprocess("unit", TensorSpec("x", (None, 1, 8, 8), np.dtype(np.float32)))
+    (note,) = open_images(tmp_path / "mixed", classes, None, form).notes
+    assert "(0: no sample over 4080, others up to 65535)" in note
