@@ -34,8 +34,11 @@ def tensor_shapes(model: Model, *, batch: int = 1, size: Size = DEFAULT_SIZE) ->
     return shapes
 
 
-def stated_shapes(model: Model, *, batch: int = 1, size: Size = DEFAULT_SIZE) -> Shapes:
-    """`tensor_shapes`, as far as inference gives them: nothing is run."""
+def stated_shapes(model: Model, *, batch: int = 1, size: Size = DEFAULT_SIZE, carried: bool = True) -> Shapes:
+    """`tensor_shapes`, as far as inference gives them: nothing is run.
+
+    `carried`: whether it follows values of whole numbers from node to node, each as long as the graph says.
+    """
     spec = model.input
     fixed = spec.fixed(batch, size)
     proto = skeleton(model.proto, hints=False)
@@ -43,7 +46,7 @@ def stated_shapes(model: Model, *, batch: int = 1, size: Size = DEFAULT_SIZE) ->
         if value.name == spec.name:
             for dim, length in zip(value.type.tensor_type.shape.dim, fixed, strict=True):
                 dim.dim_value = length
-    inferred = _infer(proto)
+    inferred = _infer(proto, carried=carried)
     shapes: Shapes = {t.name: tuple(t.dims) for t in model.proto.graph.initializer}
     for value in (*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output):
         tensor = value.type.tensor_type
@@ -113,9 +116,9 @@ def _complete(known: onnx.TypeProto.Tensor, declared: onnx.TypeProto.Tensor) -> 
             dim.CopyFrom(said)
 
 
-def _infer(proto: onnx.ModelProto) -> onnx.ModelProto:
+def _infer(proto: onnx.ModelProto, *, carried: bool = True) -> onnx.ModelProto:
     try:
-        return onnx.shape_inference.infer_shapes(proto, data_prop=True)
+        return onnx.shape_inference.infer_shapes(proto, data_prop=carried)
     except (onnx.shape_inference.InferenceError, ValueError) as error:  # the graph contradicts itself
         log.debug("static shape inference failed: %s", error)
         return proto

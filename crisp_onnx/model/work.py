@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import inf, prod
 
 import onnx
@@ -31,22 +31,6 @@ PLAIN = frozenset({
     "Transpose", "Trilu", "Unsqueeze", "Upsample", "Where", "Xor",
 })  # fmt: skip
 """What takes a few steps for each element that it reads or writes."""
-
-
-def longest_propagated(nodes: Iterable[onnx.NodeProto], stored: Mapping[str, int]) -> float:
-    """The most values of one tensor that shape inference may carry along, for nodes in the order of the graph.
-
-    A chain of Concat nodes that each read the one before twice doubles it a node. `stored`: elements of the
-    initializers, by name.
-    """
-    lengths: dict[str, float] = dict(stored)
-    longest = 0.0
-    for node in nodes:
-        inputs = [lengths.get(name, 1.0) for name in node.input]
-        length = sum(inputs) if node.op_type == "Concat" else max(inputs, default=1.0)
-        lengths.update(dict.fromkeys(node.output, length))
-        longest = max(longest, length)
-    return longest
 
 
 def multiplications(node: onnx.NodeProto, shapes: Shapes) -> float:
