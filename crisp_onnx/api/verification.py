@@ -67,7 +67,7 @@ def verify(
     head = prepared.head
     chosen = find_classes(classes, known, head.classes) if classes is not None else _recorded(stamp, head)
     if data is not None and chosen is None:
-        raise CrispError(f"Say with --classes which classes to judge: {compressed} does not record any.")
+        raise CrispError(_nothing_to_judge(stamp, head, original, compressed))
     seeded = seeded_input(first.input, batch=SEEDED_IMAGES, size=form.size)
     dense, hybrid = open_stock(original), _opened(compressed)
     expected, answers = outputs_of(dense, seeded, head.output), _run(hybrid, seeded, head.output, compressed)
@@ -131,6 +131,15 @@ def _recorded(stamp: Stamp | None, head: Head) -> Classes | None:
     if stamp is None or max(stamp.classes) >= head.classes:
         return None
     return Classes(tuple(stamp.classes), tuple(stamp.classes.values()))
+
+
+def _nothing_to_judge(stamp: Stamp | None, head: Head, original: Path, compressed: Path) -> str:
+    if stamp is None:
+        return f"Say with --classes which classes to judge: {compressed} does not record any."
+    return (
+        f"{compressed} was made for outputs up to {max(stamp.classes)} of its source, and {original} has "
+        f"{head.classes}. Compare it with the model that it was made from, or name outputs with --classes."
+    )
 
 
 def _columns(stamp: Stamp | None, head: Head, answers: Floats, path: Path) -> tuple[int, ...]:

@@ -48,9 +48,13 @@ def input_form(text: str | Path | None, spec: TensorSpec, *sources: Source | Non
             "Give both in one form."
         )
     if text is not None:
+        why, remedy = "", ", or save the pixels as uint8"
+        if values[0][1].dtype == np.uint8:
+            shape = "x".join("?" if side is None else str(side) for side in spec.shape)
+            why, remedy = f" because input {spec.name!r} ({shape}) takes no images of 1 or 3 channels", ""
         raise CrispError(
-            f"x of {shown(str(values[0][0]))} holds {values[0][1].dtype} values, which go into the model as they are. "
-            "Leave --preprocess out, or save the pixels as uint8."
+            f"x of {shown(str(values[0][0]))} holds {values[0][1].dtype} values, which go into the model as they "
+            f"are{why}. Leave --preprocess out{remedy}."
         )
     forms = [as_is(spec, rows.shape, rows.dtype, f"x of {shown(str(path))}") for path, rows in values]
     if len(set(forms)) > 1:

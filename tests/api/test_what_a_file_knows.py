@@ -57,6 +57,12 @@ def test_verify_without_options_finds_what_it_finds_with_them(folder: Path, head
     assert not any("assumed" in note for note in found.notes)
 
 
+def test_a_cut_file_is_not_judged_against_a_model_without_its_outputs(folder: Path) -> None:
+    written = compressed(folder, "cut", head="slice")
+    with pytest.raises(CrispError, match=r"outputs up to 5 of its source, and .* has 3\. Compare it with the model"):
+        verify(written, written, data=folder / "data.npz")
+
+
 def test_inspect_opens_what_emit_dense_writes_and_says_what_it_records(folder: Path) -> None:
     found = inspect(compressed(folder, "dense", emit="dense", head="slice"))
     assert found.layers == ()

@@ -102,6 +102,8 @@ def test_pixels_stay_pixels_and_preprocessing_is_for_them_alone(tmp_path: Path) 
     assert isinstance(input_form("unit", image, None, "no/such.npz"), Preprocess)
     with pytest.raises(CrispError, match=r"go into the model as they are\. Leave --preprocess out"):
         input_form("unit", image, floats)
+    with pytest.raises(CrispError, match=r"because input 'x' \(\?x4x8x8\) takes no images.*Leave --preprocess out\.$"):
+        input_form("unit", spec(None, 4, 8, 8), pixels)
     with pytest.raises(CrispError, match="Give both in one form"):
         input_form(None, image, floats, pixels)
     with pytest.raises(CrispError, match="rows of different shapes"):
