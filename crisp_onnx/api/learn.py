@@ -109,13 +109,7 @@ def learn(
         sight = _see(recipe, prepared, crossed, answers, form, given)
     epochs, notes = _epochs(recipe, crossed, given)
     with watch("saliency"):
-        if bank is None:
-            statistics: Mapping[str, Tensor] = collect(
-                task.criterion, crossed.module, crossed.model, planner.candidates.free, images=sight.images,
-                task=answers, batch_size=crossed.batch, seed=recipe.seed,
-            )  # fmt: skip
-        else:
-            statistics = _kept_in(bank, task, crossed)
+        statistics = _statistics(bank, task, crossed, sight.images, recipe.seed)
     reordering = None
     if recipe.reorder:
         with watch("reordering"):
@@ -239,8 +233,13 @@ def _reordered(
     return crossed, found.statistics, found.told
 
 
-def _kept_in(bank: Bank, task: Task, crossed: Crossed) -> dict[str, Tensor]:
-    """The criterion's statistic for the task's classes, as `collect` gives it."""
+def _statistics(bank: Bank | None, task: Task, crossed: Crossed, images: Images, seed: int) -> Mapping[str, Tensor]:
+    """The criterion's statistic for the task's classes, by weight name: from the bank, or by passes over the images."""
+    if bank is None:
+        return collect(
+            task.criterion, crossed.module, crossed.model, task.planner.candidates.free, images=images,
+            task=task.answers, batch_size=crossed.batch, seed=seed,
+        )  # fmt: skip
     found = statistic_of(task.criterion, bank.of_classes(task.answers.wanted, task.weights))
     device = next(crossed.module.parameters()).device
     return {name: statistic.to(device) for name, statistic in found.items()}

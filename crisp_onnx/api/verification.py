@@ -12,14 +12,14 @@ import onnxruntime as ort
 from crisp_onnx.api.class_order import Named
 from crisp_onnx.api.prepare import prepare
 from crisp_onnx.api.words import NameOptions, find_classes, find_form, find_labels
-from crisp_onnx.data import Classes, open_images
+from crisp_onnx.data import Classes, InputForm, Labels, open_images
 from crisp_onnx.data.folder_order import Order
 from crisp_onnx.errors import CrispError, VerificationFailed
 from crisp_onnx.format import DOMAIN, recount
 from crisp_onnx.model import Model, load
 from crisp_onnx.model.bounded import require_bounded
 from crisp_onnx.report.findings import Verification
-from crisp_onnx.runtime.evaluate import Floats, compare_on, open_stock, outputs_of, worst_relative
+from crisp_onnx.runtime.evaluate import Comparison, Floats, compare_on, open_stock, outputs_of, worst_relative
 from crisp_onnx.runtime.latency import measure_files, seeded_input
 from crisp_onnx.runtime.opening import runtime_text
 from crisp_onnx.task import Classification, Head, Stamp, read_stamp, task_of
@@ -75,22 +75,30 @@ def verify(
     task = task_of(head, columns if chosen is None else chosen.indices)
     tasks = (task, _on(columns, task, compressed))
     worst = worst_relative(*(shares_of_wanted(rows, of) for rows, of in zip((expected, answers), tasks, strict=True)))
-    comparison = None
+    comparison, told = _judged((dense, hybrid), tasks, data, chosen, known, form)
     assumed = form.assumed and form.assumed.capitalize() + "."
-    notes = list(filter(None, [assumed, *named.notes, _origin_note(first, second)]))
-    if data is not None and chosen is not None:
-        images = open_images(data, chosen, known, form)
-        notes += images.told()
-        if images.labels is None:
-            notes.append(f"Accuracy is not measured: {images.source} has no labels.")
-        else:
-            comparison = compare_on((dense, hybrid), tasks, images)
-    else:
-        notes.append("Accuracy is not measured: no images were given. Pass --data.")
+    notes = [*filter(None, [assumed, *named.notes, _origin_note(first, second)]), *told]
     timing = measure_files([original, compressed], first.input, size=form.size)
     notes += [timing.note] if timing.note else []
     sizes = (first.file_bytes, second.file_bytes)
     return Verification(chosen, comparison, worst, *sizes, timing, runtime_text(compressed), tuple(notes))
+
+
+def _judged(
+    models: tuple[ort.InferenceSession, ort.InferenceSession],
+    tasks: tuple[Classification, Classification],
+    data: Path | None,
+    chosen: Classes | None,
+    known: Labels | None,
+    form: InputForm,
+) -> tuple[Comparison | None, tuple[str, ...]]:
+    """Both models on the same labelled images, None where there are none, and what the user should know of them."""
+    if data is None or chosen is None:
+        return None, ("Accuracy is not measured: no images were given. Pass --data.",)
+    images = open_images(data, chosen, known, form)
+    if images.labels is None:
+        return None, (*images.told(), f"Accuracy is not measured: {images.source} has no labels.")
+    return compare_on(models, tasks, images), tuple(images.told())
 
 
 def _check_pair(first: Model, second: Model) -> None:
