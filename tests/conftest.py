@@ -8,14 +8,28 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnx
-import onnxruntime as ort
-import pytest
-from hypothesis import settings
-from onnx import helper, numpy_helper, parser
 
-from crisp_onnx.model import Model
+def _take_a_core_of_its_own() -> None:
+    """Keep a process of several that test at once on one core, before anything asks how many there are.
+
+    Two that share two cores each start two threads, which wait for one another by spinning.
+    """
+    number = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
+    if number and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(number) % len(cores)]})
+
+
+_take_a_core_of_its_own()
+
+import numpy as np  # noqa: E402
+import onnx  # noqa: E402
+import onnxruntime as ort  # noqa: E402
+import pytest  # noqa: E402
+from hypothesis import settings  # noqa: E402
+from onnx import helper, numpy_helper, parser  # noqa: E402
+
+from crisp_onnx.model import Model  # noqa: E402
 
 # How long an example takes says more about what else a shared machine does than about the code.
 settings.register_profile("shared machine", deadline=None)

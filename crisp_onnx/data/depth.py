@@ -13,7 +13,7 @@ from PIL import Image
 BITS_PER_SAMPLE, PHOTOMETRIC, MAX_SAMPLE, SAMPLE_FORMAT, SMIN_SAMPLE, SMAX_SAMPLE = 258, 262, 281, 339, 340, 341
 SIGNED, WHITE_IS_ZERO = 2, 0
 ROWS_AT_ONCE = 256
-LEAST_SHARE = 0.25
+LEAST_SHARE, LEAST_SHARE_OF_16_BITS = 0.25, 0.5
 SLACK = 1e-3
 
 Range = tuple[float, float]
@@ -21,13 +21,18 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of deep samples; `whites` are the values that may mean white in it, the least first."""
+    """A kind of deep samples; `whites` are the values that may mean white in it, the least first.
+
+    `least_share`: the part of a white that the brightest sample of a set reaches where that white is meant.
+    """
 
     name: str
     whites: tuple[int, ...]
+    least_share: float = LEAST_SHARE
 
 
-UNSIGNED_16 = Kind("16-bit", (255, 65535))
+UNSIGNED_16 = Kind("16-bit", (255, 65535), LEAST_SHARE_OF_16_BITS)
+"""A set that never sets the upper bit holds fewer bits, rather than pictures that are all dark."""
 SIGNED_16 = Kind("signed 16-bit", (255, 32767))
 WHOLE_32 = Kind("32-bit integer", (255, 65535))
 FLOAT = Kind("floating-point", (1, 255))
@@ -89,10 +94,11 @@ def extremes(image: Image.Image) -> Range:
 def believed(kind: Kind, low: float, high: float) -> Range | None:
     """The range of a whole set of images whose samples reach from `low` to `high`, or None where that is unclear.
 
-    A white is believed when no sample lies beyond it and the brightest reaches a quarter of it: 12 bits in 16 do not.
+    A white is believed when no sample lies beyond it and the brightest reaches the kind's share of it: 12 to 15 bits in
+    16 do not.
     """
     for white in kind.whites:
-        if low >= -SLACK * white and LEAST_SHARE * white <= high <= (1 + SLACK) * white:
+        if low >= -SLACK * white and kind.least_share * white <= high <= (1 + SLACK) * white:
             return 0.0, float(white)
     return None
 

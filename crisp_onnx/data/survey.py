@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -20,7 +20,6 @@ from crisp_onnx.reading import reason
 
 THREADS = 2
 FILES_PER_TASK = 16
-HALF_OF_16_BITS = 32768
 
 EIGHT_BITS: Range = (math.nan, math.nan)
 DAMAGED = Reason("image that cannot be read", "images that cannot be read")
@@ -124,25 +123,22 @@ def _of_kind(kind: Kind, members: Sequence[_Seen]) -> tuple[Reading, list[str]]:
 
 
 def _of_other_depth(members: Sequence[_Seen], high: float) -> list[str]:
-    """What to tell of 16-bit images that may hold fewer bits: the whole set, or classes that stay far below it."""
-    remedy = "If they hold fewer bits, say --preprocess range=LOW/HIGH, or convert them to 8 bits."
-    if high < HALF_OF_16_BITS:
-        return [
-            f"No sample of 16-bit images ({len(members)}) is over {high:g}, and they are read with 65535 as white, so "
-            f"all are dark. {remedy}"
-        ]
-    highest: dict[str, float] = {}
-    for one in members:
-        folder = os.path.dirname(one.path)  # noqa: PTH120
-        highest[folder] = max(highest.get(folder, 0.0), one.extremes[1])
-    dark = [folder for folder, most in highest.items() if most < LEAST_SHARE * high]
+    """What to tell of 16-bit images that stay far below the rest of their set, as those of fewer bits do."""
+    dark = [one for one in members if one.extremes[1] < LEAST_SHARE * high]
     if not dark:
         return []
-    named, most = listed(dark[:NAMED], len(dark)), max(highest[folder] for folder in dark)
+    whole = _folders_of(dark) - _folders_of(one for one in members if one.extremes[1] >= LEAST_SHARE * high)
+    places = sorted(whole) or [one.path for one in dark]
+    named, most = listed(places[:NAMED], len(places)), max(one.extremes[1] for one in dark)
     return [
-        f"16-bit images of some folders are far darker than the rest ({named}: no sample over {most:g}, others up to "
-        f"{high:g}), and all are read with 65535 as white. {remedy}"
+        f"{len(dark)} of {len(members)} 16-bit images are far darker than the rest ({named}: no sample over "
+        f"{most:g}, others up to {high:g}), and all are read with 65535 as white. If they hold fewer "
+        "bits, convert them to 8 bits."
     ]
+
+
+def _folders_of(images: Iterable[_Seen]) -> set[str]:
+    return {os.path.dirname(one.path) for one in images}  # noqa: PTH120
 
 
 def _unclear(kind: Kind, hint: str) -> Reason:

@@ -202,13 +202,13 @@ def test_a_range_that_is_none_is_refused(text: str) -> None:
     low=st.floats(-1e5, 1e5),
     high=st.floats(-1e5, 1e6),
 )
-def test_a_range_is_believed_only_when_all_samples_lie_in_it_and_reach_a_quarter(kind, low, high) -> None:  # type: ignore[no-untyped-def]
+def test_a_range_is_believed_only_when_all_samples_lie_in_it_and_reach_its_share(kind, low, high) -> None:  # type: ignore[no-untyped-def]
     found = believed(kind, low, high)
     if found is None:
-        assert not any(low >= 0 and white / 4 <= high <= white for white in kind.whites)
+        assert not any(low >= 0 and white * kind.least_share <= high <= white for white in kind.whites)
     else:
         assert low >= -0.002 * found[1]
-        assert found[1] / 4 <= high <= found[1] * 1.002
+        assert found[1] * kind.least_share <= high <= found[1] * 1.002
 
 
 @given(st.integers(0, 65000), st.integers(1, 535), st.integers(0, 99))
@@ -222,17 +222,21 @@ def test_scaling_agrees_with_exact_arithmetic(low: int, span: int, seed: int) ->
     np.testing.assert_array_equal(np.asarray(negative), 255 - ours)
 
 
-def test_fewer_bits_in_sixteen_are_said_of_the_set_and_of_a_folder(tmp_path: Path) -> None:
+@pytest.mark.parametrize("bits", [9, 10, 12, 14, 15])
+def test_a_set_of_fewer_bits_in_sixteen_needs_a_range(tmp_path: Path, bits: int) -> None:
+    stored(tmp_path, (GREY * (2**bits - 1) / 250).astype(np.uint16))
+    with pytest.raises(CrispError, match=r"16-bit image of unclear range .*range=LOW/HIGH"):
+        opened(tmp_path)
+    np.testing.assert_allclose(seen(tmp_path, range=(0, 2**bits - 1))[0], GREY * 255 / 250, atol=1.1)
+
+
+def test_images_of_fewer_bits_among_sixteen_are_said_by_folder_or_by_name(tmp_path: Path) -> None:
     grey = np.linspace(0, 255, 64).reshape(8, 8)
-    for name in ("whole", "mixed"):
-        (tmp_path / name).mkdir()
-    stored(tmp_path / "whole", (grey * 128).astype(np.uint16))
-    (note,) = opened(tmp_path / "whole").notes
-    assert "over 32640" in note
-    assert "range=LOW/HIGH" in note
-    stored(tmp_path / "mixed", (grey * 16).astype(np.uint16))
-    stored(tmp_path / "mixed", (grey * 257).astype(np.uint16), "1/a.tif")
-    classes = Classes((0, 1), ("0", "1"))
     form = parse_preprocess("unit", TensorSpec("x", (None, 1, 8, 8), np.dtype(np.float32)))
-    (note,) = open_images(tmp_path / "mixed", classes, None, form).notes
-    assert "(0: no sample over 4080, others up to 65535)" in note
+    stored(tmp_path, (grey * 16).astype(np.uint16), "0/dark.tif")
+    stored(tmp_path, (grey * 257).astype(np.uint16), "1/b.tif")
+    (note,) = open_images(tmp_path, Classes((0, 1), ("0", "1")), None, form).notes
+    assert "1 of 2 16-bit images are far darker than the rest (0: no sample over 4080, others up to 65535)" in note
+    stored(tmp_path, (grey * 257).astype(np.uint16), "0/a.tif")
+    (note,) = open_images(tmp_path, Classes((0, 1), ("0", "1")), None, form).notes
+    assert "1 of 3 16-bit images are far darker than the rest (0/dark.tif: no sample over 4080" in note
