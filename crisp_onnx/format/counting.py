@@ -8,7 +8,7 @@ from math import prod
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from crisp_onnx.format.node import damaged, read, tensors_of
+from crisp_onnx.format.node import damaged, grids_of, int8_weight_of, is_int8, read, tensors_of, value_bytes_of
 from crisp_onnx.format.operators import DOMAIN
 from crisp_onnx.format.packing import HybridTensors, count_non_zeros, unpack
 from crisp_onnx.format.pattern import Pattern
@@ -45,11 +45,14 @@ def _layer(node: gs.Node) -> HybridLayer:
     found = read(node)
     shape, pattern, tensors = found.shape, found.pattern, tensors_of(node)
     _check_places(node, tensors, pattern, pattern.block_columns(shape))
+    if is_int8(node):
+        _check_scales(node)
     non_zeros = count_non_zeros(tensors, shape, pattern)
     kept = tensors.blocks.shape[1]
     return HybridLayer(
         node.name, node.op, shape, pattern, kept, pattern.block_columns(shape), non_zeros / prod(shape),
-        non_zeros, tensors.values.nbytes, tensors.indices.nbytes + tensors.blocks.nbytes, pattern.bytes(shape, kept),
+        non_zeros, tensors.values.nbytes, tensors.indices.nbytes + tensors.blocks.nbytes,
+        pattern.bytes(shape, kept, value_bytes_of(node)),
     )  # fmt: skip
 
 
@@ -61,3 +64,9 @@ def _check_places(node: gs.Node, tensors: HybridTensors, pattern: Pattern, colum
     groups = places.reshape(*places.shape[:3], -1, pattern.n)
     if places.max() >= pattern.m or (np.diff(groups, axis=-1) <= 0).any():
         raise damaged(node, f"has a group that does not hold {pattern.n} different places of {pattern.m}")
+
+
+def _check_scales(node: gs.Node) -> None:
+    scales = [int8_weight_of(node).scale, *(np.float32(grid.scale) for grid in grids_of(node) if grid is not None)]
+    if not all((np.isfinite(scale) & (scale > 0)).all() for scale in scales):
+        raise damaged(node, "has a scale that is no number above zero")

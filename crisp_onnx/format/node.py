@@ -13,9 +13,23 @@ import onnx
 import onnx_graphsurgeon as gs
 from onnx import helper
 
-from crisp_onnx.errors import CrispError, VerificationFailed
-from crisp_onnx.format.operators import BIAS, DATA, DOMAIN, OPERATORS, PACKED, RESIDUAL, VALUES, Operator
-from crisp_onnx.format.packing import HybridTensors
+from crisp_onnx.errors import CrispError, Defect, VerificationFailed
+from crisp_onnx.format.operators import (
+    BIAS,
+    DATA,
+    DOMAIN,
+    OPERATORS,
+    PACKED,
+    RESIDUAL,
+    VALUES,
+    WEIGHT_SCALE,
+    X_GRID,
+    Y_GRID,
+    Z_GRID,
+    Operator,
+    in_int8,
+)
+from crisp_onnx.format.packing import HybridTensors, in_lanes, lane_width, out_of_lanes
 from crisp_onnx.format.pattern import Pattern
 
 Shape = tuple[int, int, int, int]
@@ -75,6 +89,56 @@ class HybridNode:
         return helper.make_node(self.operator.name, inputs, [output], name=name, domain=DOMAIN, **self.attributes)
 
 
+@dataclass(frozen=True)
+class Grid:
+    """Which real numbers the 256 bytes of a tensor stand for: (byte - zero) * scale."""
+
+    scale: float
+    zero: int
+
+
+@dataclass(frozen=True)
+class Int8Weight:
+    """A packed weight in int8. `scale`: (Cout,) float32; `bias`: (Cout,) int32, each at the data's scale times this."""
+
+    tensors: HybridTensors
+    scale: npt.NDArray[np.float32]
+    bias: npt.NDArray[np.int32]
+
+    def obstacle(self, data: float, out: float, residual: float | None) -> str:
+        """Why no kernel takes the weight between tensors of these scales; empty where they do."""
+        shape = self.tensors.values.shape
+        sums = np.abs(self.tensors.values.astype(np.int64)).sum(axis=(1, 3)).reshape(shape[0] * shape[2] * shape[4])
+        if (255 * sums[: len(self.bias)] + np.abs(self.bias.astype(np.int64)) >= 2**31).any():
+            return "a sum of its products may be over 31 bits"
+        scales = [data, out, *([] if residual is None else [residual]), *self.scale.tolist()]
+        factors = [data * self.scale.astype(np.float64) / out, *([] if residual is None else [residual / out])]
+        largest, smallest = np.finfo(np.float32).max, np.finfo(np.float32).tiny
+        if not all(smallest <= scale <= largest for scale in scales):
+            return "a scale is not above zero"
+        if any((np.asarray(factor) > largest).any() for factor in factors):
+            return "a ratio of its scales is infinite"
+        return ""
+
+
+@dataclass(frozen=True)
+class OnGrid:
+    """A tensor of bytes, what they mean, and the stored scale and zero point that say so."""
+
+    tensor: gs.Tensor
+    grid: Grid
+    stored: tuple[gs.Constant, gs.Constant]
+
+
+@dataclass(frozen=True)
+class Int8Names:
+    """Names of an int8 node's stored tensors: of the packed weight (see `base_name`), of its scale and its bias."""
+
+    base: str
+    scale: str
+    bias: str
+
+
 def is_hybrid(node: gs.Node | onnx.NodeProto) -> bool:
     """Whether a node is a hybrid operator that this version knows."""
     op = node.op_type if isinstance(node, onnx.NodeProto) else node.op
@@ -120,7 +184,30 @@ def kept_blocks_of(node: gs.Node) -> int:
 def tensors_of(node: gs.Node) -> HybridTensors:
     """The packed weight of a node that `read` accepts."""
     values, indices, blocks = (np.asarray(_at(node, slot).values) for slot in PACKED)
-    return HybridTensors(values, indices, blocks)
+    return HybridTensors(out_of_lanes(values) if is_int8(node) else values, indices, blocks)
+
+
+def value_bytes_of(node: gs.Node) -> int:
+    """Bytes of one stored weight."""
+    operator = OPERATORS[node.op]
+    return int(np.dtype(operator.slots[operator.place(VALUES) or 0].dtype).itemsize)
+
+
+def is_int8(node: gs.Node) -> bool:
+    """Whether a hybrid node computes on bytes."""
+    return OPERATORS[node.op].place(WEIGHT_SCALE) is not None
+
+
+def int8_weight_of(node: gs.Node) -> Int8Weight:
+    """The weight of an int8 node that `read` accepts."""
+    scale, bias = np.asarray(_at(node, WEIGHT_SCALE).values), np.asarray(bias_of(node).values)
+    return Int8Weight(tensors_of(node), scale, bias)
+
+
+def grids_of(node: gs.Node) -> tuple[Grid, Grid, Grid | None]:
+    """What the bytes of data, output and residual of an int8 node mean; None where there is no residual."""
+    data, out = _grid(node, X_GRID), _grid(node, Y_GRID)
+    return data, out, _grid(node, Z_GRID) if residual_of(node) is not None else None
 
 
 def weight_name(node: gs.Node) -> str:
@@ -179,6 +266,36 @@ def rewrite(node: gs.Node, hybrid: HybridNode, base: str, tensors: HybridTensors
     node.op, node.domain, node.attrs = hybrid.operator.name, DOMAIN, hybrid.attributes
 
 
+def quantise(
+    node: gs.Node,
+    weight: Int8Weight,
+    data: OnGrid,
+    out: OnGrid,
+    residual: OnGrid | None,
+    *,
+    names: Int8Names,
+) -> None:
+    """Turn a float node into the one that computes on bytes, in place; its name, pattern and bounds stay.
+
+    `residual`: where the node adds one.
+
+    Raises:
+        Defect: the sums of the weight do not fit 31 bits, or a ratio of scales is no float32: no kernel takes that.
+    """
+    scales = (data.grid.scale, out.grid.scale, residual.grid.scale if residual is not None else None)
+    obstacle = weight.obstacle(*scales)
+    if obstacle:
+        raise Defect(f"{node.op} {node.name!r} cannot be written in int8: {obstacle}.")
+    tensors = HybridTensors(in_lanes(weight.tensors.values), weight.tensors.indices, weight.tensors.blocks)
+    stored = [gs.Constant(name, values) for name, values in packed(names.base, tensors).items()]
+    scale, bias = gs.Constant(names.scale, weight.scale), gs.Constant(names.bias, weight.bias)
+    node.inputs = [data.tensor, *data.stored, *stored, scale, bias, *out.stored]
+    if residual is not None:
+        node.inputs += [residual.tensor, *residual.stored]
+    node.outputs = [out.tensor]
+    node.op = in_int8(OPERATORS[node.op]).name
+
+
 def set_bias(node: gs.Node, bias: gs.Constant) -> None:
     node.inputs[OPERATORS[node.op].place(BIAS)] = bias
 
@@ -196,6 +313,11 @@ def add_residual(node: gs.Node, residual: gs.Tensor) -> None:
 def damaged(node: gs.Node, what: str) -> VerificationFailed:
     """The error for a node that cannot be as it is. `what` follows the node's name."""
     return VerificationFailed(f"{node.op} {node.name!r} {what}; the file is damaged.")
+
+
+def _grid(node: gs.Node, slots: tuple[str, str]) -> Grid:
+    scale, zero = (_at(node, slot).values.item() for slot in slots)
+    return Grid(float(scale), int(zero))
 
 
 def _at(node: gs.Node, slot: str) -> Any:
@@ -248,11 +370,15 @@ def _check_slots(node: gs.Node, found: HybridNode) -> None:
             f"has blocks {blocks}: every block row keeps at least one block, and at most all",
         )
     index_bytes = -(-pattern.kept_columns * pattern.index_bits // 8)
-    wanted = {
-        "values": (rows, kept, pattern.row_groups, pattern.kept_columns, pattern.vector_rows),
+    Z, V = pattern.kept_columns, pattern.vector_rows
+    width = lane_width(Z)
+    wanted: dict[str, tuple[int, ...]] = {
+        "values": (rows, kept, pattern.row_groups, *((Z // width, V, width) if is_int8(node) else (Z, V))),
         "indices": (rows, kept, pattern.row_groups, index_bytes),
         "blocks": (rows, kept),
         "bias": (shape[0],),
+        **{slot.name: () for slot in slots if slot.single},
+        **{slot.name: (shape[0],) for slot in slots if slot.name == WEIGHT_SCALE},
     }
     for slot_name, dims in wanted.items():
         if tuple(_at(node, slot_name).shape) != dims:

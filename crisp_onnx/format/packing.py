@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,8 @@ import numpy.typing as npt
 from crisp_onnx.errors import Defect
 from crisp_onnx.format.matrix import from_matrix, padded_matrix
 from crisp_onnx.format.pattern import Pattern
+
+T = TypeVar("T", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,24 @@ def decode(tensors: HybridTensors, shape: tuple[int, ...], pattern: Pattern) -> 
     where = np.broadcast_to(column.transpose(0, 2, 1, 3).reshape(R, G, 1, S * Z), (R, G, V, S * Z))
     np.put_along_axis(dense, where, tensors.values.transpose(0, 2, 4, 1, 3).reshape(R, G, V, S * Z), -1)
     return from_matrix(dense.reshape(R * pattern.block, columns), shape)
+
+
+def lane_width(kept_columns: int) -> int:
+    """Neighbouring kept columns of a row that lie together in an int8 file: as many as a VNNI lane takes at most."""
+    return next(width for width in (4, 2, 1) if kept_columns % width == 0)
+
+
+def in_lanes(values: npt.NDArray[T]) -> npt.NDArray[T]:
+    """(R, S, G, Z, V) -> (R, S, G, Z/q, V, q), q the `lane_width` of Z: int8 values as kernels read them in place."""
+    R, S, G, Z, V = values.shape
+    width = lane_width(Z)
+    return np.ascontiguousarray(values.reshape(R, S, G, Z // width, width, V).swapaxes(-1, -2))
+
+
+def out_of_lanes(values: npt.NDArray[T]) -> npt.NDArray[T]:
+    """The inverse of `in_lanes`."""
+    R, S, G, lanes, V, width = values.shape
+    return np.ascontiguousarray(values.swapaxes(-1, -2).reshape(R, S, G, lanes * width, V))
 
 
 def count_non_zeros(tensors: HybridTensors, shape: tuple[int, ...], pattern: Pattern) -> int:

@@ -47,7 +47,7 @@ def layers_alone(path: Path, *, threads: int = 1, batch: int = 1) -> LayerBench:
     """
     proto = read_graph(path)
     found = scan_model(proto)
-    obstacle = found.reason or load_library().reason
+    obstacle = found.against(load_library())
     if not found.hybrid_nodes:
         obstacle = f"{path.name} has no hybrid operators."
     if obstacle:

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crisp_onnx.errors import CrispError
+from crisp_onnx.format import CONV, CONV_ADD, GEMM
 
 ISA_VARIABLE = "CRISP_ONNX_ISA"
 BODY = "body"
+FIRST_OPERATORS = (CONV, CONV_ADD, GEMM)
 _FILE = "libcrisp_onnx_kernels" + (".dll" if sys.platform == "win32" else ".so")
 
 
@@ -90,6 +92,18 @@ def layers_prepared() -> int:
     """Layers that sessions of this process have prepared natively so far; 0 without a library."""
     handle = load_library().handle
     return 0 if handle is None else int(handle.crisp_onnx_layers_prepared())
+
+
+def registered_operators() -> tuple[str, ...]:
+    """The hybrid operators that the library brings kernels for; empty without a library."""
+    handle = load_library().handle
+    if handle is None:
+        return ()
+    listed = getattr(handle, "crisp_onnx_operator", None)
+    if listed is None:  # an older library
+        return FIRST_OPERATORS
+    listed.restype, listed.argtypes = ctypes.c_char_p, [ctypes.c_int]
+    return tuple(_names(listed))
 
 
 @functools.cache

@@ -14,16 +14,28 @@ from crisp_onnx.errors import CrispError
 from crisp_onnx.format import OPERATORS
 from crisp_onnx.format.node import is_hybrid
 from crisp_onnx.model.read import read_graph
+from crisp_onnx.runtime.library import Library, registered_operators
 
 LARGEST_BLOCK = 256  # a place inside a block is one byte in the kernels
 
 
 @dataclass(frozen=True)
 class Scan:
-    """What a file holds: hybrid nodes, and why the kernels cannot take them (a sentence; empty when they can)."""
+    """What a file holds: hybrid nodes, and why no kernels can take them (a sentence; empty when they can).
+
+    `operators`: the hybrid operators that it uses.
+    """
 
     hybrid_nodes: int
     reason: str
+    operators: frozenset[str] = frozenset()
+
+    def against(self, library: Library) -> str:
+        """Why the kernels of `library` cannot take the hybrid nodes, a sentence; empty when they can."""
+        unknown = sorted(self.operators.difference(registered_operators())) if library.path else []
+        if unknown:
+            return f"The native kernels at {library.path} have none for {', '.join(unknown)}: build them anew."
+        return self.reason or library.reason
 
 
 def scan(path: Path) -> Scan:
@@ -56,7 +68,8 @@ def scan_model(model: onnx.ModelProto) -> Scan:
         info.name: info.type.tensor_type.elem_type
         for info in (*model.graph.input, *model.graph.value_info, *model.graph.output)
     }
-    return Scan(len(nodes), next((reason for node in nodes if (reason := _against_node(node, types, stored))), ""))
+    reason = next((reason for node in nodes if (reason := _against_node(node, types, stored))), "")
+    return Scan(len(nodes), reason, frozenset(node.op_type for node in nodes))
 
 
 def _against_node(node: onnx.NodeProto, types: dict[str, int], stored: frozenset[str]) -> str:

@@ -67,7 +67,7 @@ def judge_layers(model: Model, *, size: Size = DEFAULT_SIZE) -> HostChoice:
         CrispError: CRISP_ONNX_ISA names no instruction set of this host.
     """
     scan, graph = scan_model(model.proto), model.graph()
-    obstacle = scan.reason or load_library().reason
+    obstacle = scan.against(load_library())
     if obstacle or not scan.hybrid_nodes:
         return HostChoice(graph, obstacle=obstacle)
     require_isa()

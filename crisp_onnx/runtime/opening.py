@@ -138,7 +138,7 @@ def _reason_against(found: Scan, name: str, providers: Sequence[Provider] = (CPU
     """Why the kernels stay out, a sentence; empty when they are used. Warns when they could have been expected."""
     if found.hybrid_nodes == 0:
         return f"{name} has no hybrid operators."
-    reason = found.reason or load_library().reason
+    reason = found.against(load_library())
     if not reason and not _on_cpu_alone(providers):
         others = ", ".join(provider for provider in _available(providers) if provider not in COMPUTE_ON_CPU)
         reason = f"The kernels run on the CPU alone and would pull layers back from {others}."

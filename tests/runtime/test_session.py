@@ -21,6 +21,7 @@ from crisp_onnx.errors import CrispError
 from crisp_onnx.model import TensorSpec
 from crisp_onnx.runtime import layers_prepared, library_path, runtime_text, session, which_kernel
 from crisp_onnx.runtime import library as library_module
+from crisp_onnx.runtime import native as native_module
 from crisp_onnx.runtime import session as session_function
 from crisp_onnx.runtime.latency import measure_files
 from crisp_onnx.runtime.library import BODY, Library, kernel_names, load_library, require_isa
@@ -52,6 +53,18 @@ def test_a_hybrid_model_takes_the_kernels(hybrid: Path, library: Path) -> None:
     stock = session(hybrid, native=False)
     assert layers_prepared() == before + 1
     assert np.allclose(native.run(None, FEED)[0], stock.run(None, FEED)[0], atol=1e-4)
+
+
+def test_an_operator_that_the_library_does_not_know_is_named_and_never_left_to_chance(
+    hybrid: Path, library: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(native_module, "registered_operators", lambda: ("HybridGemm",))
+    say_once.cache_clear()
+    with pytest.raises(CrispError, match=r"have none for HybridConv: build them anew"):
+        session(hybrid, native=True)
+    with caplog.at_level(logging.WARNING):
+        assert session(hybrid).run(None, FEED)[0].shape == (1, 16, 3, 3)
+    assert "none for HybridConv" in caplog.text
 
 
 def test_without_the_library_a_model_runs_its_bodies_and_warns_once(
