@@ -17,8 +17,10 @@ from crisp_onnx.passes.fuse_activation import FuseActivation
 from crisp_onnx.passes.fuse_bias import FuseBias
 from crisp_onnx.passes.fuse_residual import FuseResidual
 from crisp_onnx.passes.insert_batch_norm import InsertBatchNorm
+from crisp_onnx.passes.mask_channels import MaskChannels
 from crisp_onnx.passes.plain_floats import PlainFloats
 from crisp_onnx.passes.result import Declined, Pass, PassResult, run_pass, run_passes
+from crisp_onnx.passes.slice_channels import SliceChannels
 from crisp_onnx.passes.slice_head import SliceHead
 
 SIMPLIFY: tuple[Pass, ...] = (
@@ -46,9 +48,11 @@ __all__ = [
     "EmitHybrid",
     "FreeBatch",
     "InsertBatchNorm",
+    "MaskChannels",
     "Pass",
     "PassResult",
     "PlainFloats",
+    "SliceChannels",
     "SliceHead",
     "dense_passes",
     "hybrid_passes",

@@ -3,5 +3,18 @@
 from crisp_onnx.groups.find import channel_groups
 from crisp_onnx.groups.group import Barrier, ChannelGroup, Member
 from crisp_onnx.groups.order import reorder
+from crisp_onnx.groups.removal import Removal, Removed, removed_indices
+from crisp_onnx.groups.rules.shuffle import shuffle_chain, shuffled_orders
 
-__all__ = ["Barrier", "ChannelGroup", "Member", "channel_groups", "reorder"]
+__all__ = [
+    "Barrier",
+    "ChannelGroup",
+    "Member",
+    "Removal",
+    "Removed",
+    "channel_groups",
+    "removed_indices",
+    "reorder",
+    "shuffle_chain",
+    "shuffled_orders",
+]

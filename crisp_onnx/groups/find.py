@@ -55,8 +55,8 @@ def _say(node: gs.Node, ties: Ties, shown: set[str]) -> Sequence[gs.Node]:
         ties.bind(tensor.name, Barrier(node.op, node.name, "a graph inside it reads them"))
     tensors = [tensor for tensor in (*node.inputs, *node.outputs) if not tensor.is_empty()]
     unknown = next((tensor.name for tensor in tensors if tensor.name not in ties.shapes), None)
-    chain = shuffle_chain(node, ties.shapes)
-    if chain and not any(one.outputs[0].name in shown for one in chain[:-1]):
+    chain = shuffle_chain(node, ties.shapes, shown)
+    if chain:
         said = NodeTies(node, ties, chain[-1].outputs)
         shuffle(chain, said)
         said.close()

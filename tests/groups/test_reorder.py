@@ -7,15 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnx_graphsurgeon as gs
 import pytest
 from hypothesis import given, settings
 from random_graphs import networks
+from topologies import seeded, simplified
 
 from crisp_onnx.errors import Defect
 from crisp_onnx.groups import ChannelGroup, channel_groups, reorder
-from crisp_onnx.model import Model, load, tensor_shapes, upgrade, weight_layers
-from crisp_onnx.passes import SIMPLIFY, run_passes
+from crisp_onnx.model import Model, load, tensor_shapes, weight_layers
 
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 Answers = Callable[..., list[np.ndarray]]
@@ -48,28 +47,6 @@ def assert_same(before: list[np.ndarray], after: list[np.ndarray]) -> None:
 def test_any_order_of_any_group_of_a_random_network_gives_the_same_answers(answers: Answers, model: Model) -> None:
     image = np.random.default_rng(1).standard_normal((1, 3, 4, 4)).astype(np.float32)
     assert_same(answers(model, image), answers(reordered(model)[0], image))
-
-
-def simplified(model: Model) -> Model:
-    model = upgrade(model)
-    graph = model.graph()
-    run_passes(SIMPLIFY, graph)
-    return model.with_graph(graph)
-
-
-def seeded(model: Model) -> Model:
-    """The onnx package's light topologies have equal weights everywhere; these are told apart, and the logits shown."""
-    rng = np.random.default_rng(0)
-    graph = model.graph()
-    for tensor in graph.tensors().values():
-        if isinstance(tensor, gs.Constant) and tensor.dtype == np.float32 and tensor.values.size > 1:
-            values = tensor.values
-            spread = rng.standard_normal(values.shape) * 1.4 / np.sqrt(max(1, np.prod(values.shape[1:])))
-            tensor.values = (spread if values.ndim > 1 else rng.uniform(0.5, 1.5, values.shape)).astype(np.float32)
-    last = graph.outputs[0].inputs[0]
-    if last.op == "Softmax":
-        graph.outputs = [last.inputs[0]]
-    return model.with_graph(graph.cleanup())
 
 
 @pytest.mark.parametrize("name", ["mobilenetv1_imagenet", "mobilenetv2_imagenet", "resnet18w32_cifar100"])

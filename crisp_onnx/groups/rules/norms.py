@@ -16,6 +16,8 @@ def per_channel(node: gs.Node, ties: NodeTies) -> None:
     x, y = node.inputs[0], node.outputs[0]
     for axis in range(len(ties.shape(x))):
         ties.tie((x, axis), (y, axis), *((row, 0) for row in node.inputs[1:] if axis == 1))
+        if node.op == "InstanceNormalization" and axis > 1 and ties.shape(x)[axis] > 1:
+            ties.keep(x, axis, "its mean and variance are those of all places")
 
 
 def layer_norm(node: gs.Node, ties: NodeTies) -> None:

@@ -24,6 +24,10 @@ def reshape(node: gs.Node, ties: NodeTies) -> None:
     before, after = ties.shape(x), ties.shape(y)
     if 0 in before or prod(before) != prod(after):
         return
+    if node.op == "Reshape" and not isinstance(node.inputs[1], gs.Constant):
+        for axis, size in enumerate(after):
+            if size > 1:
+                ties.keep(y, axis, "the shape that it gives is computed, not stored")
     for axes, places in _blocks(before, after):
         if len(axes) == len(places) == 1:
             ties.tie((x, axes[0]), (y, places[0]))
@@ -43,7 +47,26 @@ def reshape(node: gs.Node, ties: NodeTies) -> None:
 
 def shape_of(node: gs.Node, ties: NodeTies) -> None:
     """Shape and Size ask how many there are, not which comes first."""
-    ties.ignore(node.inputs[0])
+    x = node.inputs[0]
+    ties.ignore(x)
+    for axis in _asked(node, len(ties.shape(x))):
+        if ties.shape(x)[axis] > 1:
+            ties.keep(x, axis, "it asks for their number")
+
+
+def _asked(node: gs.Node, rank: int) -> set[int]:
+    """The axes whose lengths are made use of: those that Gather picks out of a Shape, or all."""
+    every = range(rank)
+    if node.op != "Shape":
+        return set(every)
+    told = list(every)[slice(node.attrs.get("start", 0), node.attrs.get("end"))]
+    asked: set[int] = set()
+    for reader in node.outputs[0].outputs:
+        picked = reader.inputs[1] if reader.op == "Gather" and reader.inputs[0] is node.outputs[0] else None
+        if not isinstance(picked, gs.Constant):
+            return set(told)
+        asked.update(told[int(place)] for place in picked.values.reshape(-1))
+    return asked
 
 
 def _blocks(before: tuple[int, ...], after: tuple[int, ...]) -> Iterator[Block]:

@@ -16,9 +16,12 @@ def pool(node: gs.Node, ties: NodeTies) -> None:
 
 def global_pool(node: gs.Node, ties: NodeTies) -> None:
     """All positions of a channel become one, in whatever order they come."""
+    x = node.inputs[0]
     pool(node, ties)
-    for axis in range(2, len(ties.shape(node.inputs[0]))):
-        ties.ignore(node.inputs[0], axis)
+    for axis in range(2, len(ties.shape(x))):
+        ties.ignore(x, axis)
+        if ties.shape(x)[axis] > 1:
+            ties.keep(x, axis, "its result is one over all places")
 
 
 def resize(node: gs.Node, ties: NodeTies) -> None:
@@ -32,5 +35,7 @@ def resize(node: gs.Node, ties: NodeTies) -> None:
         exact = scales is None or (isinstance(scales, gs.Constant) and np.asarray(scales.values)[axis] == 1)
         if exact and ties.shape(x)[axis] == ties.shape(y)[axis] and "axes" not in node.attrs:
             ties.tie((x, axis), (y, axis))
+            if scales is None and not isinstance(node.inputs[3], gs.Constant):
+                ties.keep(y, axis, "the size that it gives is computed, not stored")
     if scales is not None and not isinstance(scales, gs.Constant):
         ties.reason = "its scales are computed, not stored"

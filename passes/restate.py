@@ -1,0 +1,209 @@
+"""State anew what nodes say of the number or the places of their channels, once some of these are removed.
+
+A Reshape names lengths, a Split sizes, a Slice and a Gather places, a depthwise convolution its number of groups. An
+operator that is not in the table says nothing of the kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import onnx_graphsurgeon as gs
+
+from crisp_onnx.groups import Removed, shuffle_chain, shuffled_orders
+from crisp_onnx.model import fresh_name, tensor_names
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class _Narrowed:
+    """`shapes`: before the removal. `taken`: names of tensors that are in use."""
+
+    graph: gs.Graph
+    removed: Removed
+    shapes: Mapping[str, tuple[int, ...]]
+    taken: set[str]
+
+    def loses(self, tensor: gs.Tensor, axis: int) -> bool:
+        return (tensor.name, axis) in self.removed
+
+    def kept(self, tensor: gs.Tensor, axis: int) -> Ints:
+        """The indices along the axis that stay."""
+        return np.delete(np.arange(self.shapes[tensor.name][axis]), self.removed.get((tensor.name, axis), ()))
+
+    def length(self, tensor: gs.Tensor, axis: int) -> int:
+        """Along the axis, after the removal."""
+        return self.shapes[tensor.name][axis] - len(self.removed.get((tensor.name, axis), ()))
+
+    def places(self, tensor: gs.Tensor, axis: int, indices: Ints) -> Ints:
+        """Where indices that stay lie after the removal."""
+        return np.searchsorted(self.kept(tensor, axis), indices)
+
+    def rank(self, tensor: gs.Tensor) -> int:
+        return len(self.shapes[tensor.name])
+
+    def state(self, node: gs.Node, place: int, values: npt.ArrayLike) -> None:
+        """Give the node a stored input of its own."""
+        while len(node.inputs) <= place:
+            node.inputs.append(gs.Variable.empty())
+        old = node.inputs[place]
+        name = fresh_name(self.taken, f"{old.name or node.name}.narrow")
+        node.inputs[place] = gs.Constant(name, np.asarray(values, np.int64))
+
+
+def restate(graph: gs.Graph, removed: Removed, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Change the nodes of `graph` in place. `shapes`: of all tensors before the removal, for one image."""
+    narrowed = _Narrowed(graph, removed, shapes, tensor_names(graph))
+    shown = {tensor.name for tensor in graph.outputs}
+    done: set[int] = set()
+    for node in list(graph.nodes):
+        if id(node) in done or not any((t.name, axis) in removed for t in _tensors(node) for axis in range(8)):
+            continue
+        chain = shuffle_chain(node, shapes, shown)
+        if chain:
+            done.update(id(one) for one in chain)
+            _shuffle(chain, narrowed)
+        elif node.op in _TABLE:
+            _TABLE[node.op](node, narrowed)
+
+
+def _tensors(node: gs.Node) -> list[gs.Tensor]:
+    return [tensor for tensor in (*node.inputs, *node.outputs) if not tensor.is_empty()]
+
+
+def _convolution(node: gs.Node, narrowed: _Narrowed) -> None:
+    """A depthwise convolution has a group a channel; other groups all lose as many channels, and stay."""
+    groups, weight = int(node.attrs.get("group", 1)), narrowed.shapes[node.inputs[1].name]
+    depthwise = weight[1] == 1 if node.op == "Conv" else weight[0] == groups
+    if groups > 1 and depthwise:
+        node.attrs["group"] = narrowed.length(node.inputs[0], 1)
+
+
+def _reshape(node: gs.Node, narrowed: _Narrowed) -> None:
+    x, y = node.inputs[0], node.outputs[0]
+    if not isinstance(node.inputs[1], gs.Constant):
+        return
+    target = np.array(node.inputs[1].values, np.int64).reshape(-1)
+    copies = not node.attrs.get("allowzero", 0)
+    for axis, length in enumerate(target):
+        new = narrowed.length(y, axis)
+        if length > 0 or (length == 0 and copies and narrowed.length(x, axis) != new):
+            target[axis] = new if narrowed.loses(y, axis) or length == 0 else length
+    if not np.array_equal(target, node.inputs[1].values):
+        narrowed.state(node, 1, target)
+
+
+def _split(node: gs.Node, narrowed: _Narrowed) -> None:
+    along = int(node.attrs.get("axis", 0)) % narrowed.rank(node.inputs[0])
+    if narrowed.loses(node.inputs[0], along):
+        node.attrs.pop("num_outputs", None)
+        narrowed.state(node, 1, [narrowed.length(out, along) for out in node.outputs])
+
+
+def _gather(node: gs.Node, narrowed: _Narrowed) -> None:
+    x, y = node.inputs[0], node.outputs[0]
+    along = int(node.attrs.get("axis", 0)) % narrowed.rank(x)
+    if narrowed.loses(x, along):
+        size = narrowed.shapes[x.name][along]
+        wanted = np.asarray(node.inputs[1].values, np.int64).reshape(-1) % size
+        narrowed.state(node, 1, narrowed.places(x, along, wanted[narrowed.kept(y, along)]))
+
+
+def _slice(node: gs.Node, narrowed: _Narrowed) -> None:
+    """Where what is left does not lie in even steps any more, a Gather behind takes over that axis."""
+    x, y = node.inputs[0], node.outputs[0]
+    starts, ends, axes, steps = _cuts(node, narrowed.rank(x))
+    if not any(narrowed.loses(x, axis) for axis in axes):
+        return
+    left, gathered = [], list[tuple[int, Ints]]()
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        size = narrowed.shapes[x.name][axis]
+        taken = np.arange(size)[start:end:step][narrowed.kept(y, axis)]
+        places = narrowed.places(x, axis, taken)
+        strides = np.unique(np.diff(places))
+        if not narrowed.loses(x, axis):
+            left.append((start, end, axis, step))
+        elif len(strides) > 1:
+            gathered.append((axis, places))
+        else:
+            stride = int(strides[0]) if len(strides) else 1
+            last = int(places[-1]) + (1 if stride > 0 else -1)
+            left.append((int(places[0]), last if last >= 0 else -narrowed.length(x, axis) - 1, axis, stride))
+    _gather_behind(node, gathered, narrowed)
+    if left:
+        for place, values in enumerate(zip(*left, strict=True), 1):
+            narrowed.state(node, place, values)
+        return
+    (reader,) = node.outputs[0].outputs
+    reader.inputs[0] = x
+    node.outputs.clear()
+
+
+def _cuts(node: gs.Node, rank: int) -> tuple[list[int], list[int], list[int], list[int]]:
+    """Starts, ends, axes and steps, all stored."""
+    told = [None if t.is_empty() else [int(v) for v in t.values.reshape(-1)] for t in node.inputs[1:]]
+    starts, ends = told[0] or [], told[1] or []
+    axes = (told[2] if len(told) > 2 else None) or list(range(len(starts)))
+    steps = (told[3] if len(told) > 3 else None) or [1] * len(starts)
+    return starts, ends, [axis % rank for axis in axes], steps
+
+
+def _shuffle(chain: tuple[gs.Node, ...], narrowed: _Narrowed) -> None:
+    """Lengths do not divide any more, so that a Gather of the order takes the place of the whole chain."""
+    x, y = chain[0].inputs[0], chain[-1].outputs[0]
+    orders = shuffled_orders(chain, narrowed.shapes[x.name], narrowed.shapes[chain[0].outputs[0].name])
+    gathered = []
+    for axis, order in enumerate(orders):
+        places = narrowed.places(x, axis, order[narrowed.kept(y, axis)])
+        if not np.array_equal(places, np.arange(len(places))):
+            gathered.append((axis, places))
+    first, last = chain[0], chain[-1]
+    last.outputs.clear()
+    first.op, first.attrs = "Identity", {}
+    first.inputs, first.outputs = [x], [y]
+    _gather_behind(first, gathered, narrowed)
+
+
+def _gather_behind(node: gs.Node, gathered: list[tuple[int, Ints]], narrowed: _Narrowed) -> None:
+    """Take `places` of an axis of the node's result, one Gather after another."""
+    y = node.outputs[0]
+    for axis, places in gathered:
+        whole = gs.Variable(fresh_name(narrowed.taken, f"{y.name}.whole"), y.dtype)
+        writer = y.inputs[0]
+        writer.outputs = [whole]
+        picked = gs.Constant(fresh_name(narrowed.taken, f"{y.name}.places"), places.astype(np.int64))
+        narrowed.graph.nodes.append(
+            gs.Node("Gather", f"{y.name}.gather{axis}", {"axis": axis}, inputs=[whole, picked], outputs=[y])
+        )
+
+
+def _stated_lengths(place: int) -> Callable[[gs.Node, _Narrowed], None]:
+    """The input at `place` states the lengths of the result, aligned to its last axes."""
+
+    def run(node: gs.Node, narrowed: _Narrowed) -> None:
+        if len(node.inputs) <= place or not isinstance(node.inputs[place], gs.Constant):
+            return
+        y, lengths = node.outputs[0], np.array(node.inputs[place].values, np.int64).reshape(-1)
+        first = narrowed.rank(y) - len(lengths)
+        for axis in range(first, narrowed.rank(y)):
+            if narrowed.loses(y, axis) and lengths[axis - first] != 1:
+                lengths[axis - first] = narrowed.length(y, axis)
+        narrowed.state(node, place, lengths)
+
+    return run
+
+
+_TABLE: Mapping[str, Callable[[gs.Node, _Narrowed], None]] = {
+    "Conv": _convolution,
+    "ConvTranspose": _convolution,
+    "Expand": _stated_lengths(1),
+    "Gather": _gather,
+    "Reshape": _reshape,
+    "Resize": _stated_lengths(3),
+    "Slice": _slice,
+    "Split": _split,
+}
