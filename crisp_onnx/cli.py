@@ -124,6 +124,7 @@ def compress(recipe_file: Path | None, as_json: bool, verbosity: int, **options:
 @click.option("--pattern", default="2:4", show_default=True, help="N:M that layers are checked against.")
 @click.option("--block", type=int, default=16, show_default=True, help="Side of a block.")
 @click.option("--vector-rows", type=int, default=8, show_default=True, help="Rows that share an N:M choice.")
+@click.option("--groups", is_flag=True, help="Every group of channels: its operators, its savings, what binds it.")
 @OUTPUT_NAME
 @PREPROCESS
 @common
@@ -132,6 +133,7 @@ def check(
     pattern: str,
     block: int,
     vector_rows: int,
+    groups: bool,
     output_name: str | None,
     preprocess: str | None,
     as_json: bool,
@@ -141,11 +143,11 @@ def check(
     talk(verbosity)
     from crisp_onnx.api import check as run
     from crisp_onnx.format import parse_pattern
-    from crisp_onnx.report.views import check_view
+    from crisp_onnx.report.views import check_view, groups_view
 
     chosen = parse_pattern(pattern, block=block, vector_rows=vector_rows)
     found = run(model, pattern=chosen, preprocess=preprocess, output_name=output_name)
-    tell(found, check_view, as_json)
+    tell(found, groups_view if groups else check_view, as_json)
     if found.refusal:
         raise CrispError(found.refusal)
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
+import onnx_graphsurgeon as gs
+
 from crisp_onnx.api.acceptance import accept
 from crisp_onnx.api.planning import find_candidates
 from crisp_onnx.api.prepare import Prepared, prepare
 from crisp_onnx.api.trials import no_fault_of
 from crisp_onnx.bridge import missing_operators
+from crisp_onnx.channels import Extent
 from crisp_onnx.data import parse_preprocess
 from crisp_onnx.data.preprocess_text import takes_images
 from crisp_onnx.errors import CrispError
@@ -60,11 +64,31 @@ def _looked_at(source: Model, prepared: Prepared, pattern: Pattern, notes: list[
         operators=dict(Counter(node.op for node in graph.nodes).most_common()),
         missing={op: len(nodes) for op, nodes in missing_operators(prepared.model).items()},
         refusal=refusal,
-        groups=tuple(
-            SharedChannels(group.width, group.producers, group.consumers, tuple(map(str, group.barriers)))
-            for group in channel_groups(graph, prepared.layers, prepared.shapes)
-        ),
+        groups=_shared(prepared, graph),
         notes=tuple(notes),
+    )
+
+
+def _shared(prepared: Prepared, graph: gs.Graph) -> tuple[SharedChannels, ...]:
+    """Every group of channels, with what one of them costs."""
+    groups = channel_groups(graph, prepared.layers, prepared.shapes)
+    extent = Extent(graph, groups, prepared.shapes)
+    none, one = np.zeros(len(groups)), np.ones(len(groups), np.int64)
+    kinds = {node.name: node.op for node in graph.nodes}
+    saved = zip(extent.macs_gained(none, one), extent.bytes_gained(none, one), strict=True)
+    return tuple(
+        SharedChannels(
+            width=group.width,
+            producers=group.producers,
+            consumers=group.consumers,
+            bounds=tuple(map(str, group.barriers)),
+            passes=group.passes,
+            operators=dict(Counter(kinds[name] for name in group.passes).most_common()),
+            keeps=tuple(map(str, group.keeps)),
+            macs_a_channel=round(macs),
+            bytes_a_channel=round(nbytes),
+        )
+        for group, (macs, nbytes) in zip(groups, saved, strict=True)
     )
 
 

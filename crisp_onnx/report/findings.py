@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from crisp_onnx.cost import Estimate
@@ -29,12 +29,27 @@ class LayerCheck:
 
 @dataclass(frozen=True)
 class SharedChannels:
-    """`width` channels that live and die together: the layers that write and read them, and what binds them."""
+    """`width` channels that live and die together: the layers that write and read them, and what binds them.
+
+    `passes`: the other nodes that they go through, by name; `operators`: how many of these are of each type. `keeps`:
+    why none may be removed though they may change places. `macs_a_channel`, `bytes_a_channel`: what removing one of
+    them alone saves.
+    """
 
     width: int
     producers: tuple[str, ...]
     consumers: tuple[str, ...]
     bounds: tuple[str, ...]
+    passes: tuple[str, ...] = ()
+    operators: Mapping[str, int] = field(default_factory=dict)
+    keeps: tuple[str, ...] = ()
+    macs_a_channel: int = 0
+    bytes_a_channel: int = 0
+
+    @property
+    def removable(self) -> bool:
+        """Whether channels may be removed."""
+        return not self.bounds and not self.keeps and self.width > 1
 
 
 @dataclass(frozen=True)

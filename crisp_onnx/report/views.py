@@ -60,6 +60,43 @@ def check_view(found: Check) -> View:
     return (layers, Text(), *((groups, Text()) if shared else ()), *lines([*sentences, *found.notes]))
 
 
+def groups_view(found: Check) -> View:
+    """A row per group of channels: what it goes through, what one of its channels costs, why it stays as it is."""
+    rows = [
+        (
+            group.width,
+            _listed(group.producers),
+            ", ".join(f"{count} {op}" for op, count in group.operators.items()),
+            _listed(group.consumers),
+            count_text(group.macs_a_channel),
+            size_text(group.bytes_a_channel),
+            "yes" if group.removable else "no",
+            _listed((*group.bounds, *group.keeps), 2) or ("" if group.width > 1 else "a single channel"),
+        )
+        for group in found.groups
+    ]
+    free = sum(group.removable for group in found.groups)
+    table = rows_table(
+        f"{found.path.name}: {len(rows)} groups of channels",
+        ("channels", "written by", "through", "read by", "MACs each", "bytes each", "removable", "why not"),
+        rows,
+        right=(0, 4, 5),
+    )
+    cut = sum(item.layer.macs for item in found.layers if _narrows(found, item.layer.name))
+    sentences = [
+        f"Channels of {free} groups may be removed; a channel of a group lives or dies in all of its layers.",
+        f"Layers that can lose channels on a side hold {share_text(cut / found.macs if found.macs else 0.0)} of the "
+        f"{count_text(found.macs)} MACs of one image.",
+    ]
+    if found.refusal:
+        sentences.append(f"compress would not take this model: {found.refusal}")
+    return (table, Text(), *lines([*sentences, *found.notes]))
+
+
+def _narrows(found: Check, layer: str) -> bool:
+    return any(g.removable and (layer in g.producers or layer in g.consumers) for g in found.groups)
+
+
 def inspect_view(found: Inspection) -> View:
     """A row per hybrid layer and the total against the formula."""
     rows = [

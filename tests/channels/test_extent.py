@@ -1,0 +1,62 @@
+"""MACs and bytes as they follow from widths are those that are counted once the channels are gone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from random_graphs import networks
+
+from crisp_onnx.channels import Extent
+from crisp_onnx.groups import Removal, channel_groups
+from crisp_onnx.model import Model, tensor_shapes, weight_layers
+from crisp_onnx.model.macs import constant_nodes, macs_of
+from crisp_onnx.passes import SliceChannels, run_pass
+
+
+def counted_macs(model: Model) -> int:
+    graph, shapes = model.graph(), tensor_shapes(model)
+    still = constant_nodes(graph)
+    return sum(macs_of(node, shapes) or 0 for node in graph.nodes if node.name not in still)
+
+
+def stored_bytes(model: Model) -> int:
+    return sum(len(tensor.raw_data) for tensor in model.proto.graph.initializer if tensor.data_type == 1)
+
+
+@given(networks(), st.integers(0, 1000))
+@settings(max_examples=40)
+def test_macs_and_bytes_of_any_widths_are_those_of_the_sliced_graph(model: Model, seed: int) -> None:
+    shapes, rng = tensor_shapes(model), np.random.default_rng(seed)
+    groups = channel_groups(model.graph(), weight_layers(model, shapes), shapes)
+    extent = Extent(model.graph(), groups, shapes)
+    removed = np.array([rng.integers(0, group.width) if group.removable else 0 for group in groups], int)
+    graph = model.graph()
+    removals = [Removal(g, tuple(range(n))) for g, n in zip(groups, removed, strict=True) if n]
+    run_pass(SliceChannels(removals, shapes), graph)
+    narrow = model.with_graph(graph)
+    nothing = np.zeros(len(groups))
+    assert extent.macs(nothing) == counted_macs(model)
+    assert extent.macs(removed) == counted_macs(narrow)
+    assert extent.bytes(nothing) - extent.bytes(removed) == stored_bytes(model) - stored_bytes(narrow)
+
+
+def test_what_one_more_channel_gains_depends_on_what_is_left_of_its_neighbours(model_of: Callable[..., Model]) -> None:
+    model = model_of(
+        "(float[N,3,4,4] x) => (float[N,6,4,4] y) <float[8,3,1,1] a, float[4,8,1,1] b, float[6,4,1,1] c>"
+        "{ h = Conv(x, a) i = Conv(h, b) y = Conv(i, c) }"
+    )
+    shapes = tensor_shapes(model)
+    groups = channel_groups(model.graph(), weight_layers(model, shapes), shapes)
+    extent = Extent(model.graph(), groups, shapes)
+    first = next(place for place, group in enumerate(groups) if group.width == 8)
+    second = next(place for place, group in enumerate(groups) if group.width == 4)
+    removed = np.zeros(len(groups), int)
+    step = np.ones(len(groups), int)
+    assert extent.macs_gained(removed, step)[first] == pytest.approx(16 * (3 + 4))
+    removed[second] = 2
+    assert extent.macs_gained(removed, step)[first] == pytest.approx(16 * (3 + 2))
+    assert extent.bytes_gained(removed, step)[second] == pytest.approx(4 * (8 + 6))
