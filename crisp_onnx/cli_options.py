@@ -40,7 +40,8 @@ CLASS_ORDER = click.option(
 )
 OUTPUT_NAME = click.option("--output-name", help="The output that scores the classes, where the file has several.")
 PREPROCESS = click.option(
-    "--preprocess", help="imagenet, unit, signed, raw, FILE.yaml, or mean=R/G/B,std=R/G/B,size=N or HxW."
+    "--preprocess",
+    help="imagenet, unit, signed, raw, FILE.yaml, preprocessor_config.json, or mean=R/G/B,std=R/G/B,size=N or HxW.",
 )
 SIZE = click.option(
     "--size", default="224", show_default=True, metavar="N or HxW", callback=_as_size, help="Pixels of open sides."

@@ -1,4 +1,4 @@
-"""Read preprocessing from text: a preset, `key=value` pairs, or a YAML file with the same keys."""
+"""Read preprocessing from text: a preset, `key=value` pairs, a YAML file with the same keys, or a processor's JSON."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from crisp_onnx.data.depth import Range
 from crisp_onnx.data.preprocess import FLOAT, Preprocess
+from crisp_onnx.data.preprocess_config import read_config
 from crisp_onnx.errors import CrispError, nearest
 from crisp_onnx.model.spec import Layout, TensorSpec
 from crisp_onnx.reading import read_yaml
@@ -30,6 +31,8 @@ PRESETS: Mapping[str, Mapping[str, str]] = {
 
 def parse_preprocess(text: str | Path | None, spec: TensorSpec) -> Preprocess:
     """Preprocessing for the input `spec`: `NAME`, `FILE.yaml`, or `[NAME,]mean=R/G/B,std=R/G/B,size=HxW`.
+
+    A `FILE.json` is the `preprocessor_config.json` of an image model of Hugging Face's.
 
     Keys: mean and std (on the scale 0 to 1, or on 0 to 255 with `scale=1`), scale, size (N or HxW; needed where the
     model leaves its sides open), resize (short side before the crop), order (rgb or bgr), range (LOW/HIGH: samples that
@@ -124,6 +127,8 @@ def _options(text: str | Path) -> dict[str, str]:
     """The given keys and values as text."""
     if Path(text).suffix.lower() in (".yaml", ".yml"):
         return _yaml_options(Path(text))
+    if Path(text).suffix.lower() == ".json":
+        return read_config(Path(text))
     options: dict[str, str] = {}
     for number, part in enumerate(str(text).split(",")):
         key, equals, value = (piece.strip() for piece in part.partition("="))

@@ -1,0 +1,91 @@
+"""`preprocessor_config.json` of Transformers' image processors, as published models have it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from crisp_onnx.data.preprocess import Preprocess
+from crisp_onnx.data.preprocess_text import parse_preprocess
+from crisp_onnx.errors import CrispError
+from crisp_onnx.model.spec import TensorSpec
+
+IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
+
+
+def parsed(folder: Path, content: Any, side: int | None = None) -> Preprocess:
+    path = folder / "preprocessor_config.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return parse_preprocess(path, TensorSpec("pixel_values", (None, 3, side, side), np.dtype(np.float32)))
+
+
+@pytest.mark.parametrize(
+    ("content", "size", "resize"),
+    [
+        ({"crop_pct": 0.875, "size": {"shortest_edge": 224}, "do_resize": True}, (224, 224), 256),  # ConvNeXt, ResNet
+        ({"crop_pct": None, "size": {"shortest_edge": 384}, "do_resize": True}, (384, 384), None),
+        ({"crop_size": {"height": 224, "width": 192}, "size": {"shortest_edge": 256}}, (224, 192), 256),  # MobileNetV2
+        ({"do_center_crop": True, "crop_size": 224, "size": 256}, (224, 224), 256),  # before sizes had keys
+        ({"size": {"height": 224, "width": 160}}, (224, 160), None),  # ViT
+        ({"do_center_crop": True, "size": {"shortest_edge": 256}, "crop_size": [240, 224]}, (240, 224), 256),
+    ],
+)
+def test_sizes_of_known_processors_are_read(tmp_path: Path, content: Any, size: Any, resize: Any) -> None:
+    content = {key: value for key, value in content.items() if value is not None}
+    found = parsed(tmp_path, {**IMAGENET, **content})
+    assert (found.size, found.resize) == (size, resize)
+    assert (found.mean, found.std, found.scale) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 1 / 255)
+
+
+@pytest.mark.parametrize(
+    ("content", "white"),
+    [
+        ({"image_mean": [0.5] * 3, "image_std": [0.5] * 3}, 1.0),
+        ({"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "rescale_factor": 1 / 127.5, "do_normalize": False}, 2.0),
+        ({"do_normalize": False, "do_rescale": True}, 1.0),
+        ({"do_normalize": False, "do_rescale": False, "image_mean": [0.5] * 3}, 255.0),
+    ],
+)
+def test_white_becomes_what_the_processor_makes_of_it(tmp_path: Path, content: Any, white: float) -> None:
+    found = parsed(tmp_path, content, side=4)
+    values = found.normalise(np.full((1, 4, 4, 3), 255, np.uint8))
+    np.testing.assert_allclose(values, white, rtol=1e-6)
+
+
+def test_channels_in_another_order_are_turned(tmp_path: Path) -> None:
+    found = parsed(tmp_path, {"do_normalize": False, "do_flip_channel_order": True}, side=1)
+    values = found.normalise(np.array([[[[0, 51, 255]]]], np.uint8))
+    np.testing.assert_allclose(values[0, :, 0, 0], [1, 0.2, 0], rtol=1e-6)
+
+
+def test_squeezing_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "crisp_onnx"):
+        parsed(tmp_path, {**IMAGENET, "size": {"height": 224, "width": 224}})
+    assert "squeezes each image to 224x224 pixels" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("[]", "no preprocessor_config.json"),
+        ("{", "not JSON"),
+        ({"feature_size": 1}, "none of image_mean"),
+        ({**IMAGENET, "size": {"shortest_edge": "a"}}, "size in the preprocessing file"),
+        ({**IMAGENET, "size": {"height": True, "width": 2}}, "number of pixels"),
+        ({"image_mean": ["a"], "image_std": [1]}, "image_mean in the preprocessing file"),
+        ({**IMAGENET, "do_rescale": "yes"}, "true or false"),
+        ({**IMAGENET, "size": 99999999}, "size=99999999"),
+        ({"image_mean": [0.5], "image_std": [0], "size": 8}, "std=0"),
+        ("[" * 60_000, "not JSON"),
+        ('{"image_mean": 1e999, "size": 4}', "mean=inf"),
+    ],
+)
+def test_what_is_no_such_file_is_refused(tmp_path: Path, content: Any, said: str) -> None:
+    with pytest.raises(CrispError) as raised:
+        parsed(tmp_path, content)
+    assert said in str(raised.value)
