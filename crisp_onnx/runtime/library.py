@@ -9,13 +9,14 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from crisp_onnx.errors import CrispError
-from crisp_onnx.format import CONV, CONV_ADD, GEMM
 
 ISA_VARIABLE = "CRISP_ONNX_ISA"
 BODY = "body"
-FIRST_OPERATORS = (CONV, CONV_ADD, GEMM)
+Element = Literal["float32", "int8"]
+ELEMENTS: tuple[Element, ...] = ("float32", "int8")
 _FILE = "libcrisp_onnx_kernels" + (".dll" if sys.platform == "win32" else ".so")
 
 
@@ -40,7 +41,9 @@ def library_path() -> Path:
     return library.path
 
 
-def which_kernel(vector_rows: int = 8, positions: int = 784, *, gemm: bool = False) -> str:
+def which_kernel(
+    vector_rows: int = 8, positions: int = 784, *, gemm: bool = False, element: Element = "float32"
+) -> str:
     """The kernel for layers of `vector_rows` rows a group and `positions` output positions.
 
     Those of a convolution are height times width; of a `gemm`, the rows of its input. Names read
@@ -53,15 +56,15 @@ def which_kernel(vector_rows: int = 8, positions: int = 784, *, gemm: bool = Fal
     handle = load_library().handle
     if handle is None:
         return BODY
-    require_isa()
-    name = handle.crisp_onnx_kernel_for(vector_rows, positions, gemm)
+    require_isa(element)
+    name = handle.crisp_onnx_kernel_for(element.encode(), vector_rows, positions, gemm)
     if name is None:
         raise CrispError(f"No kernel has {vector_rows} rows and {positions} positions. Both must be at least 1.")
     return str(name.decode())
 
 
-def require_isa() -> str:
-    """The instruction set in use: the best of this machine, or the one that CRISP_ONNX_ISA names.
+def require_isa(element: Element = "float32") -> str:
+    """The instruction set in use: the best of this machine, or the best that CRISP_ONNX_ISA allows.
 
     Raises:
         CrispError: there is no library, or the variable names an instruction set that does not run here.
@@ -69,23 +72,23 @@ def require_isa() -> str:
     library = load_library()
     if library.handle is None:
         raise CrispError(library.reason)
-    active = library.handle.crisp_onnx_active_isa()
+    active = library.handle.crisp_onnx_active_isa(element.encode())
     if active is None:
-        known = ", ".join(available_isas())
+        known = ", ".join(dict.fromkeys(isa for each in ELEMENTS for isa in available_isas(each)))
         raise CrispError(f"{ISA_VARIABLE} is '{os.environ.get(ISA_VARIABLE, '')}'; this machine runs {known}.")
     return str(active.decode())
 
 
-def available_isas() -> tuple[str, ...]:
+def available_isas(element: Element = "float32") -> tuple[str, ...]:
     """Instruction sets that the library has kernels for and this machine runs, best first; empty without a library."""
     handle = load_library().handle
-    return () if handle is None else tuple(_names(handle.crisp_onnx_isa))
+    return () if handle is None else tuple(_names(handle.crisp_onnx_isa, element.encode()))
 
 
-def kernel_names() -> tuple[str, ...]:
+def kernel_names(element: Element = "float32") -> tuple[str, ...]:
     """All kernels of the instruction set in use; empty without a library."""
     handle = load_library().handle
-    return () if handle is None else tuple(_names(handle.crisp_onnx_kernel_name))
+    return () if handle is None else tuple(_names(handle.crisp_onnx_kernel_name, element.encode()))
 
 
 def layers_prepared() -> int:
@@ -97,13 +100,7 @@ def layers_prepared() -> int:
 def registered_operators() -> tuple[str, ...]:
     """The hybrid operators that the library brings kernels for; empty without a library."""
     handle = load_library().handle
-    if handle is None:
-        return ()
-    listed = getattr(handle, "crisp_onnx_operator", None)
-    if listed is None:  # an older library
-        return FIRST_OPERATORS
-    listed.restype, listed.argtypes = ctypes.c_char_p, [ctypes.c_int]
-    return tuple(_names(listed))
+    return () if handle is None else tuple(_names(handle.crisp_onnx_operator))
 
 
 @functools.cache
@@ -116,10 +113,12 @@ def load_library() -> Library:
         handle = ctypes.CDLL(str(path))
         handle.crisp_onnx_layers_prepared.restype = ctypes.c_int64
         handle.crisp_onnx_active_isa.restype = ctypes.c_char_p
+        handle.crisp_onnx_active_isa.argtypes = [ctypes.c_char_p]
         for function in (handle.crisp_onnx_isa, handle.crisp_onnx_kernel_name):
-            function.restype, function.argtypes = ctypes.c_char_p, [ctypes.c_int]
+            function.restype, function.argtypes = ctypes.c_char_p, [ctypes.c_char_p, ctypes.c_int]
+        handle.crisp_onnx_operator.restype, handle.crisp_onnx_operator.argtypes = ctypes.c_char_p, [ctypes.c_int]
         handle.crisp_onnx_kernel_for.restype = ctypes.c_char_p
-        handle.crisp_onnx_kernel_for.argtypes = [ctypes.c_int64, ctypes.c_int64, ctypes.c_int]
+        handle.crisp_onnx_kernel_for.argtypes = [ctypes.c_char_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int]
     except (OSError, AttributeError) as error:  # AttributeError: a library of another version
         return Library(None, None, f"The native kernels at {path} do not load here: {error}.")
     return Library(path, handle)
@@ -131,8 +130,8 @@ def _find() -> Path | None:
     return next((place / _FILE for place in places if (place / _FILE).is_file()), None)
 
 
-def _names(function: object) -> Iterator[str]:
+def _names(function: object, *of: bytes) -> Iterator[str]:
     index = 0
-    while (name := function(index)) is not None:  # type: ignore[operator]
+    while (name := function(*of, index)) is not None:  # type: ignore[operator]
         yield name.decode()
         index += 1

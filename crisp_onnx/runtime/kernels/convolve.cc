@@ -36,15 +36,17 @@ StripCall strip_call(const ConvCall& call, const Strip& strip, int64_t panel, vo
   const int64_t each = p.element().activation_bytes;
   const int64_t y_at = (image * w.cout * positions + first_row * p.shape.out_width) * each;
   const void* activations =
-      p.layout.in_place() ? advance(call.x, image * w.cin * p.channel_stride * each) : buffer;
+      p.layout.in_place() ? advance(call.x, image * w.cin * p.channel_stride * each) : advance(buffer, p.front_bytes);
   StripCall s{};
-  s.x = advance(activations, strip.shape.start * each);
+  s.x = advance(activations, strip.shape.start * p.element().unit_bytes());
   s.offsets = p.offsets.data();
   s.inside = strip.inside_at < 0 ? nullptr : p.inside.data() + strip.inside_at;
   s.blocks_per_tap = static_cast<int32_t>(w.blocks_per_tap());
   s.block_stride = w.groups * w.columns * w.vector_rows;
   s.block = static_cast<int32_t>(w.block);
   s.columns_per_block = static_cast<int32_t>(w.columns);
+  s.steps = w.steps;
+  s.step_units = w.step_units.data();
   s.vector_rows = static_cast<int32_t>(w.vector_rows);
   s.shape = &strip.shape;
   s.residual = call.residual ? advance(call.residual, y_at) : nullptr;
@@ -66,7 +68,7 @@ void block_row_call(const ConvCall& call, const Strip& strip, int64_t r, StripCa
   s.columns = w.places.data() + row / w.vector_rows * w.kept * w.columns;
   s.values = advance(w.values, r * w.kept * w.block * w.columns * p.element().weight_bytes);
   s.rows = static_cast<int32_t>(std::min(w.block, w.cout - row));
-  s.bias = advance(static_cast<const void*>(w.bias.data()), row * p.element().sum_bytes);
+  s.bias = advance(w.sums(), row * p.element().sum_bytes);
   const int64_t row_bytes = s.row_stride * p.element().activation_bytes;
   s.y = advance(s.y, row * row_bytes);
   if (s.residual) s.residual = advance(s.residual, row * row_bytes);
@@ -80,9 +82,9 @@ void block_row_call(const ConvCall& call, const Strip& strip, int64_t r, StripCa
 
 // Distances of a layer in bytes, worked out once for many short calls: from one call's rows, and from one group, to the
 // next.
-struct Steps {
-  explicit Steps(const Plan& p, const Weight& w)
-      : values(p.kernel_rows * p.element().weight_bytes),
+struct Distances {
+  explicit Distances(const Plan& p, const Weight& w)
+      : values(p.kernel_rows * p.element().weight_bytes * p.element().together),
         bias(p.kernel_rows * p.element().sum_bytes),
         y(p.kernel_rows * p.row_stride * p.element().activation_bytes),
         group_values(w.columns * w.vector_rows * p.element().weight_bytes),
@@ -95,7 +97,7 @@ struct Steps {
 
 // All groups of one block row over the kept blocks first..end of it. `s` is changed in place, field by field: a copy of
 // it would have to wait until the processor has written out the strip before.
-void block_row_calls(const ConvCall& call, const Strip& strip, const Steps& step, int64_t r, Range blocks,
+void block_row_calls(const ConvCall& call, const Strip& strip, const Distances& step, int64_t r, Range blocks,
                      int64_t next_partial, StripCall* s) {
   const Weight& w = *call.weight;
   const int64_t rows = call.plan->kernel_rows;
@@ -109,7 +111,8 @@ void block_row_calls(const ConvCall& call, const Strip& strip, const Steps& step
   s->block_count = static_cast<int32_t>(blocks.end - blocks.first);
   s->first = blocks.first == 0;
   s->last = blocks.end == w.kept;
-  const void* bias = advance(static_cast<const void*>(w.bias.data()), r * step.block_row_bias);
+  const void* bias = advance(w.sums(), r * step.block_row_bias);
+  s->scales = w.scales.empty() ? nullptr : w.scales.data() + row;
   void* rows_of_y = advance(y, r * step.block_row_y);
   const void* rows_of_residual = residual ? advance(residual, r * step.block_row_y) : nullptr;
   for (int64_t g = 0; g < w.groups; ++g) {
@@ -124,6 +127,7 @@ void block_row_calls(const ConvCall& call, const Strip& strip, const Steps& step
       strip.kernel->run(*s);
       values_of_rows = advance(values_of_rows, step.values);
       bias = advance(bias, step.bias);
+      if (s->scales) s->scales += rows;
       rows_of_y = advance(rows_of_y, step.y);
       if (residual) rows_of_residual = advance(rows_of_residual, step.y);
       s->partial = advance(s->partial, next_partial);
@@ -150,7 +154,7 @@ void turn_tile(const ConvCall& call, const Strip& strip, int64_t panel, int64_t 
   turn.columns = std::min(strip.positions, end - first);
   turn.from_stride = p.row_stride;
   turn.to_stride = w.cout;
-  p.kernels->turn(turn);
+  p.kernels->turn_back(turn);
 }
 
 struct Work {
@@ -165,7 +169,7 @@ void turn_rows(const ConvCall& call, int64_t panel, void* packed) {
   const int64_t first = panel * p.panel_rows;
   TurnCall turn{};
   turn.from = advance(call.x, first * p.shape.cin * p.element().activation_bytes);
-  turn.to = packed;
+  turn.to = advance(packed, p.front_bytes);
   turn.rows = std::min(p.panel_rows, p.shape.height - first);
   turn.columns = p.shape.cin;
   turn.from_stride = p.shape.cin;
@@ -228,7 +232,8 @@ void pack_panel(const ConvCall& call, int64_t panel, void* buffer) {
   const int64_t image = panel / p.panels_per_image;
   PackCall pack{};
   pack.x = advance(call.x, image * s.cin * s.height * s.width * p.element().activation_bytes);
-  pack.packed = buffer;
+  pack.packed = advance(buffer, p.front_bytes);
+  pack.operands = call.operands;
   pack.channels = s.cin;
   pack.channel_stride = p.channel_stride;
   pack.height = s.height;
@@ -250,7 +255,7 @@ void compute_panel(const ConvCall& call, int64_t panel, void* buffer, int64_t fi
   const Plan& p = *call.plan;
   const Weight& w = *call.weight;
   const std::vector<Strip>& strips = p.strips_of(panel);
-  const Steps steps(p, w);
+  const Distances distances(p, w);
   const bool by_rows = p.by_rows(), is_turned = p.is_turned();
   alignas(kLineBytes) char partial[kPartialBytes];
   StripCall calls[kMostStripsPerChunk];
@@ -263,11 +268,11 @@ void compute_panel(const ConvCall& call, int64_t panel, void* buffer, int64_t fi
         if (by_rows) {
           block_row_call(call, strip, r, calls[i]);
         } else if (p.blocks_per_call >= w.kept || !has_room_for_partial(p, w, strip)) {
-          block_row_calls(call, strip, steps, r, {0, w.kept}, 0, &calls[i]);
+          block_row_calls(call, strip, distances, r, {0, w.kept}, 0, &calls[i]);
         } else {
           for (int64_t b = 0; b < w.kept; b += p.blocks_per_call) {
             const Range blocks{b, std::min(b + p.blocks_per_call, w.kept)};
-            block_row_calls(call, strip, steps, r, blocks, partial_bytes(p, strip), &calls[i]);
+            block_row_calls(call, strip, distances, r, blocks, partial_bytes(p, strip), &calls[i]);
           }
         }
         if (is_turned) turn_tile(call, strip, panel, r, buffer);

@@ -82,8 +82,8 @@ Tap Layout::tap(int64_t index) const {
   return {plane, row_shift[ky], column_shift[kx]};
 }
 
-Size Layout::channel_bytes(int64_t panel_rows, int64_t activation_bytes) const {
-  const Size bytes = product({planes(), panel_rows + extra_rows, pitch, activation_bytes});
+Size Layout::unit_bytes(int64_t panel_rows, int64_t position_bytes) const {
+  const Size bytes = product({planes(), panel_rows + extra_rows, pitch, position_bytes});
   return odd_lines(columns == Columns::kTurned ? bytes : bytes + kPackSlackBytes);  // turned: in whole vectors already
 }
 

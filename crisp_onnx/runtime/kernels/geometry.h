@@ -70,7 +70,8 @@ struct Layout {
   int64_t planes() const { return static_cast<int64_t>(row_starts.size() * column_starts.size()); }
   int64_t taps() const { return static_cast<int64_t>(row_plane.size() * column_plane.size()); }
   Tap tap(int64_t index) const;
-  Size channel_bytes(int64_t panel_rows, int64_t activation_bytes) const;
+  // Of the channels that are packed together, `position_bytes` a position.
+  Size unit_bytes(int64_t panel_rows, int64_t position_bytes) const;
 };
 
 // Whether this shape can be laid out so: what lies beyond a plane's edge must be padding.

@@ -66,7 +66,7 @@ const KernelSet* const* kernel_sets(int* count) {
 #elif defined(CRISP_ARM64)
       neon_kernels(),
 #endif
-      portable_kernels(),
+      portable_kernels(), portable_int8_kernels(),
   };
   *count = static_cast<int>(sizeof(sets) / sizeof(sets[0]));
   return sets;

@@ -24,9 +24,17 @@ struct StripShape {
   int32_t out[kMaxVectors];        // where a vector's kept lanes are stored
 };
 
+// How the activations of a step of four kept columns are found, where kernels do four at once.
+enum class Steps : int {
+  kPlaces,  // every column's for itself: `columns` are places in the block, `offsets` count the bytes of every column
+  kPairs,   // in two units of four channels: `columns` are bytes of the first (0..3) or the second (64..67), `offsets` of
+            // every unit
+};
+
 // `rows` output channels of one row group, over one strip: where everything lies. Addresses have no type and distances
 // count numbers, not bytes: the kernel's element type gives both their meaning. Shapes in the terms of the format: Z
-// columns of V rows a block.
+// columns of V rows a block. Where a type's kernels do four kept columns at once, the four weights of a row lie together:
+// (Z / 4, V, 4).
 struct StripCall {
   const void* x;                   // activations at the strip's first position
   const int32_t* offsets;          // (C * block): from x to the activations of every column of the matrix
@@ -34,7 +42,9 @@ struct StripCall {
   const uint16_t* inside;          // (taps, vectors, then one for the tail): a bit per position that lies inside the
                                    // plane; the others count as zero and are not read. Null: all may be read
   int32_t blocks_per_tap;          // of all block columns; counts only with `inside`
-  const uint8_t* columns;          // (block_count, columns_per_block): places kept inside each block
+  const uint8_t* columns;          // (block_count, columns_per_block): places kept inside each block, or see Steps
+  Steps steps;
+  const uint8_t* step_units;       // (columns_per_block / 4, 2): the units of each step, counted in the block; of kPairs
   const void* values;              // first weight of these rows in their group
   int64_t block_stride;            // from the weights of one block to those of the next
   int32_t block_count;
@@ -44,6 +54,7 @@ struct StripCall {
   int32_t rows;                    // rows to store, the kernel's rows or fewer at the bottom edge
   const StripShape* shape;
   const void* bias;                // (kernel rows) sums, never null
+  const float* scales;             // (kernel rows) of what becomes of the sums; of quantised types only
   const void* residual;            // at the panel's first output of the first row, or null
   void* y;                         // likewise
   int64_t row_stride;              // from one output channel to the next, in y and in residual
@@ -72,9 +83,11 @@ struct PackCall {
   int row_planes, column_planes;
   const int32_t* row_starts;       // (row_planes): input row of a plane's first row, from first_row
   const int32_t* column_starts;    // (column_planes): input column of a plane's first column (negative in the padding)
+  const void* operands;            // as of a StripCall: what padding counts as
 };
 
-// A matrix turned: to[c * to_stride + r] becomes from[r * from_stride + c].
+// A matrix turned: to[c * to_stride + r] becomes from[r * from_stride + c]. Where a type's kernels find several channels
+// together, turning rows into planes does not part those: strides of planes count units.
 struct TurnCall {
   const void* from;
   void* to;
@@ -83,7 +96,16 @@ struct TurnCall {
   bool fill_vectors;               // behind the last row, whole vectors of `to` may be written: zeros
 };
 
-enum class Isa : int { kPortable = 0, kNeon = 1, kAvx2 = 2, kAvx512 = 3 };
+enum class Isa : int {
+  kPortable = 0,
+  kNeon = 1,
+  kNeonDot = 2,
+  kAvx2 = 3,
+  kAvxVnni = 4,
+  kAvx512 = 5,
+  kAvx512Vnni = 6,
+  kAvx512Vbmi = 7,
+};
 
 using StripFunction = void (*)(const StripCall&);
 using PackFunction = void (*)(const PackCall&);
@@ -110,11 +132,13 @@ struct KernelSet {
   bool room_beside_loads;          // kernels of kSharedLoadRows and more understand `inside` and `ask_ahead`: where
                                    // multiply-adds are as fast as loads, masks and prefetches cost more than they save
   PackFunction pack;
-  TurnFunction turn;
+  TurnFunction turn;               // rows of a Gemm into planes,
+  TurnFunction turn_back;          // and planes of answers into rows
 };
 
 // The sets; which of them a library holds depends on the architecture that it is compiled for.
 const KernelSet* portable_kernels();
+const KernelSet* portable_int8_kernels();
 const KernelSet* neon_kernels();
 const KernelSet* avx2_kernels();
 const KernelSet* avx512_kernels();

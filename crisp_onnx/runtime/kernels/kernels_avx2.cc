@@ -175,7 +175,7 @@ constexpr Kernel kKernels[] = {
 };
 
 constexpr KernelSet kSet = {Element::kFloat32, Isa::kAvx2, Avx2::kLanes, kKernels, sizeof(kKernels) / sizeof(kKernels[0]),
-                            false, pack_channels<Avx2>, turn_matrix<Avx2>};
+                            false, pack_channels<Avx2>, turn_matrix<Avx2>, turn_matrix<Avx2>};
 
 }  // namespace
 

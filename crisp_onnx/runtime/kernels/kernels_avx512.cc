@@ -208,7 +208,7 @@ constexpr Kernel kKernels[] = {
 };
 
 constexpr KernelSet kSet = {Element::kFloat32, Isa::kAvx512, Avx512::kLanes, kKernels, sizeof(kKernels) / sizeof(kKernels[0]),
-                            true, pack_channels<Avx512>, turn_matrix<Avx512>};
+                            true, pack_channels<Avx512>, turn_matrix<Avx512>, turn_matrix<Avx512>};
 
 }  // namespace
 

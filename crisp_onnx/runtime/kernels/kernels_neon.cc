@@ -37,7 +37,7 @@ constexpr Kernel kKernels[] = {
 };
 
 constexpr KernelSet kSet = {Element::kFloat32, Isa::kNeon, Neon::kLanes, kKernels, sizeof(kKernels) / sizeof(kKernels[0]),
-                            false, pack_channels<Neon>, turn_matrix<Neon>};
+                            false, pack_channels<Neon>, turn_matrix<Neon>, turn_matrix<Neon>};
 
 }  // namespace
 

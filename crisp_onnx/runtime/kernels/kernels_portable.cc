@@ -51,7 +51,7 @@ constexpr Kernel kKernels[] = {
 };
 
 constexpr KernelSet kSet = {Element::kFloat32, Isa::kPortable, Portable::kLanes, kKernels, sizeof(kKernels) / sizeof(kKernels[0]),
-                            false, pack_channels<Portable>, turn_matrix<Portable>};
+                            false, pack_channels<Portable>, turn_matrix<Portable>, turn_matrix<Portable>};
 
 }  // namespace
 

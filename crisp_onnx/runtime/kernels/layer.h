@@ -12,33 +12,44 @@
 
 namespace crisp {
 
+// What an operator computes, and where it has its inputs.
+struct OperatorForm {
+  const char* name;
+  Element element;
+  bool convolution;  // or a Gemm
+  bool add;          // a residual of the output's shape
+  size_t inputs;
+};
+
 class Layer {
  public:
-  // Reads and checks attributes and initializers, of a convolution or of a Gemm. Throws Failure.
-  Layer(const ort::Api* api, const ort::KernelInfo* info, bool convolution);
+  // Reads and checks attributes and initializers. Throws Failure. `form` outlives the layer.
+  Layer(const ort::Api* api, const ort::KernelInfo* info, const OperatorForm& form);
   ~Layer();
   Layer(const Layer&) = delete;
   Layer& operator=(const Layer&) = delete;
 
-  // X (N, Cin, H, W) and, if `add`, a residual of the output's shape as input 5.
-  void run_convolution(ort::KernelContext* context, bool add);
-  // X (..., K); the output is (..., Cout).
-  void run_gemm(ort::KernelContext* context);
+  void run(ort::KernelContext* context);
 
   const ort::Api* api() const { return api_; }
   const std::string& name() const { return name_; }
 
  private:
+  // X (N, Cin, H, W) and perhaps a residual.
+  void run_convolution(ort::KernelContext* context);
+  // X (..., K); the output is (..., Cout).
+  void run_gemm(ort::KernelContext* context);
   // The rows of a Gemm are a height.
   std::shared_ptr<const Plan> plan_for(int64_t batch, int64_t height, int64_t width);
-  void run(ort::KernelContext* context, const Plan& plan, const TensorView& x, const TensorView& residual, float* y);
+  void run_plan(ort::KernelContext* context, const Plan& plan, const TensorView& x, const TensorView& residual, void* y);
 
   const ort::Api* api_;
   std::string name_;
-  bool convolution_;
+  const OperatorForm& form_;
   Weight weight_;
   ConvAttributes attributes_;
   FloatOperands bounds_;
+  QuantizedOperands quantized_;
   const KernelSet* kernels_;
   ort::MemoryInfo* memory_ = nullptr;
   std::mutex mutex_;  // guards plan_: one session may run on several threads

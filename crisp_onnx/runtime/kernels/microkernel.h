@@ -4,21 +4,8 @@
 // linkage: a shared inline function compiled for AVX-512 must never be picked by the linker for an older machine.
 #pragma once
 
+#include "inline.h"
 #include "kernel_table.h"
-
-#if defined(__clang__)
-#define CRISP_UNROLL _Pragma("unroll")
-#define CRISP_INLINE inline __attribute__((always_inline))
-#define CRISP_NOINLINE __attribute__((noinline))
-#elif defined(__GNUC__)
-#define CRISP_UNROLL _Pragma("GCC unroll 16")
-#define CRISP_INLINE inline __attribute__((always_inline))
-#define CRISP_NOINLINE __attribute__((noinline))
-#else
-#define CRISP_UNROLL
-#define CRISP_INLINE __forceinline
-#define CRISP_NOINLINE __declspec(noinline)
-#endif
 
 namespace crisp {
 namespace {

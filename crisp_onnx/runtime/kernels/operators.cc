@@ -13,13 +13,16 @@
 namespace crisp {
 namespace {
 
-enum class Kind { kConv, kConvAdd, kGemm };
-
 struct Operator : ort::CustomOp {
-  Kind kind;
-  const char* name;
-  size_t inputs;
+  OperatorForm form;
 };
+
+constexpr OperatorForm kForms[] = {
+    {"HybridConv", Element::kFloat32, true, false, 5},   {"HybridConvAdd", Element::kFloat32, true, true, 6},
+    {"HybridGemm", Element::kFloat32, false, false, 5},  {"HybridQConv", Element::kInt8, true, false, 10},
+    {"HybridQConvAdd", Element::kInt8, true, true, 13},  {"HybridQGemm", Element::kInt8, false, false, 10},
+};
+constexpr int kOperators = static_cast<int>(sizeof(kForms) / sizeof(kForms[0]));
 
 const Operator& self(const ort::CustomOp* op) { return *static_cast<const Operator*>(op); }
 
@@ -29,20 +32,15 @@ ort::Status* create_kernel(const ort::CustomOp* op, const ort::Api* api, const o
   *kernel = nullptr;
   return ort::guarded(
       api, [&] { return ort::node_name(api, info); },
-      [&] { *kernel = new Layer(api, info, self(op).kind != Kind::kGemm); });
+      [&] { *kernel = new Layer(api, info, self(op).form); });
 }
 
-template <Kind K>
 ort::Status* compute(void* kernel, ort::KernelContext* context) {
   Layer* layer = static_cast<Layer*>(kernel);
-  return ort::guarded(layer->api(), [&] { return layer->name(); }, [&] {
-    if (K == Kind::kGemm) {
-      layer->run_gemm(context);
-    } else {
-      layer->run_convolution(context, K == Kind::kConvAdd);
-    }
-  });
+  return ort::guarded(layer->api(), [&] { return layer->name(); }, [&] { layer->run(context); });
 }
+
+int activation_type(const Operator& op) { return op.form.element == Element::kFloat32 ? ort::kFloat : ort::kUint8; }
 
 std::vector<int64_t> integers(const ort::Api* api, const ort::ShapeContext* context, const char* name) {
   const ort::Attribute* attribute = nullptr;
@@ -93,9 +91,9 @@ void conv_output(const ort::Api* api, const ort::ShapeContext* context, Shape* s
 // The runtime ignores the returned status; without an inferred shape it goes by the file's value_info.
 ort::Status* infer_shape(const ort::CustomOp* op, ort::ShapeContext* context) {
   const ort::Api* api = shape_api.load();
-  return ort::guarded(api, [&] { return std::string(self(op).name); }, [&] {
+  return ort::guarded(api, [&] { return std::string(self(op).form.name); }, [&] {
     Shape shape = input_shape(api, context);
-    if (self(op).kind != Kind::kGemm) {
+    if (self(op).form.convolution) {
       conv_output(api, context, &shape);
     } else {
       require(!shape.sizes.empty(), "X has no dimensions");
@@ -110,7 +108,7 @@ ort::Status* infer_shape(const ort::CustomOp* op, ort::ShapeContext* context) {
     }
     ort::TensorInfo* info = nullptr;
     ort::check(api, api->CreateTensorTypeAndShapeInfo(&info));
-    ort::Status* status = api->SetTensorElementType(info, ort::kFloat);
+    ort::Status* status = api->SetTensorElementType(info, activation_type(self(op)));
     if (!status) status = api->SetDimensions(info, shape.sizes.data(), shape.sizes.size());
     if (!status) status = api->SetSymbolicDimensions(info, shape.names.data(), shape.names.size());
     if (!status) status = api->ShapeInferContext_SetOutputTypeShape(context, 0, info);
@@ -120,24 +118,23 @@ ort::Status* infer_shape(const ort::CustomOp* op, ort::ShapeContext* context) {
 }
 
 // Every kernel reads an element of the residual right before it writes the output's, so one buffer can serve both.
+template <int Residual>
 size_t residual_in_place(int** inputs, int** outputs) {
-  static int residual = 5, output = 0;
+  static int residual = Residual, output = 0;
   *inputs = &residual;
   *outputs = &output;
   return 1;
 }
 
-Operator make_operator(Kind kind, const char* name, size_t inputs, uint32_t version) {
+Operator make_operator(const OperatorForm& form, uint32_t version) {
   Operator op{};
-  op.kind = kind;
-  op.name = name;
-  op.inputs = inputs;
+  op.form = form;
   op.version = version;
-  op.GetName = [](const ort::CustomOp* o) { return self(o).name; };
+  op.GetName = [](const ort::CustomOp* o) { return self(o).form.name; };
   op.GetExecutionProviderType = [](const ort::CustomOp*) -> const char* { return nullptr; };
   op.GetInputType = [](const ort::CustomOp*, size_t) -> int { return ort::kUndefined; };
-  op.GetInputTypeCount = [](const ort::CustomOp* o) { return self(o).inputs; };
-  op.GetOutputType = [](const ort::CustomOp*, size_t) -> int { return ort::kFloat; };
+  op.GetInputTypeCount = [](const ort::CustomOp* o) { return self(o).form.inputs; };
+  op.GetOutputType = [](const ort::CustomOp* o, size_t) -> int { return activation_type(self(o)); };
   op.GetOutputTypeCount = [](const ort::CustomOp*) -> size_t { return 1; };
   op.KernelDestroy = [](void* kernel) { delete static_cast<Layer*>(kernel); };
   op.GetInputCharacteristic = [](const ort::CustomOp*, size_t i) -> int { return i ? ort::kOptional : ort::kRequired; };
@@ -148,12 +145,10 @@ Operator make_operator(Kind kind, const char* name, size_t inputs, uint32_t vers
   op.GetVariadicOutputMinArity = [](const ort::CustomOp*) { return 0; };
   op.GetVariadicOutputHomogeneity = [](const ort::CustomOp*) { return 0; };
   op.CreateKernelV2 = create_kernel;
-  op.KernelComputeV2 = kind == Kind::kConv      ? compute<Kind::kConv>
-                       : kind == Kind::kConvAdd ? compute<Kind::kConvAdd>
-                                                : compute<Kind::kGemm>;
+  op.KernelComputeV2 = compute;
   op.InferOutputShapeFn = infer_shape;
-  if (kind == Kind::kConvAdd) {
-    op.GetMayInplace = residual_in_place;
+  if (form.add) {
+    op.GetMayInplace = form.element == Element::kFloat32 ? residual_in_place<5> : residual_in_place<10>;
     op.ReleaseMayInplace = [](int*, int*) {};
   }
   return op;
@@ -162,13 +157,21 @@ Operator make_operator(Kind kind, const char* name, size_t inputs, uint32_t vers
 }  // namespace
 
 const ort::CustomOp* const* operators(uint32_t version, int* count) {
-  static const Operator conv = make_operator(Kind::kConv, "HybridConv", 5, version);
-  static const Operator conv_add = make_operator(Kind::kConvAdd, "HybridConvAdd", 6, version);
-  static const Operator gemm = make_operator(Kind::kGemm, "HybridGemm", 5, version);
-  static const std::array<const ort::CustomOp*, 3> all = {&conv, &conv_add, &gemm};
+  static const std::vector<Operator> made = [version] {
+    std::vector<Operator> rows;
+    for (const OperatorForm& form : kForms) rows.push_back(make_operator(form, version));
+    return rows;
+  }();
+  static const std::array<const ort::CustomOp*, kOperators> all = [] {
+    std::array<const ort::CustomOp*, kOperators> found{};
+    for (int i = 0; i < kOperators; ++i) found[i] = &made[i];
+    return found;
+  }();
   *count = static_cast<int>(all.size());
   return all.data();
 }
+
+const char* operator_name(int index) { return index >= 0 && index < kOperators ? kForms[index].name : nullptr; }
 
 void set_shape_api(const ort::Api* api) { shape_api.store(api); }
 

@@ -7,9 +7,12 @@
 
 namespace crisp {
 
-// Tables of HybridConv, HybridConvAdd and HybridGemm, in the `version` of the interface that the runtime reads; they
+// Tables of HybridConv, HybridConvAdd, HybridGemm and the three of int8, in the `version` of the interface that the runtime reads; they
 // live as long as the library.
 const ort::CustomOp* const* operators(uint32_t version, int* count);
+
+// Null past the last.
+const char* operator_name(int index);
 
 // Shape inference gets no interface argument from the runtime: registration leaves it here.
 void set_shape_api(const ort::Api* api);

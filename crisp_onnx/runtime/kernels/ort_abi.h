@@ -32,7 +32,7 @@ struct ShapeContext;
 struct Attribute;
 
 enum ErrorCode : int { kFail = 1, kInvalidArgument = 2 };
-enum ElementType : int { kUndefined = 0, kFloat = 1, kUint8 = 2, kInt32 = 6 };
+enum ElementType : int { kUndefined = 0, kFloat = 1, kUint8 = 2, kInt8 = 3, kInt32 = 6 };
 enum Characteristic : int { kRequired = 0, kOptional = 1 };
 enum AttributeType : int { kAttributeInts = 2 };
 enum Severity : int { kInfo = 1 };

@@ -1,6 +1,7 @@
 // Thin calls into ONNX Runtime's C interface.
 #include "ort_call.h"
 
+#include <cstring>
 #include <new>
 
 #include "sizes.h"
@@ -28,6 +29,11 @@ const void* tensor_data(const Api* api, const Value* value) {
   void* data = nullptr;
   check(api, api->GetTensorMutableData(const_cast<Value*>(value), &data));
   return data;
+}
+
+const void* only_number(const TensorView& tensor, const char* name) {
+  if (product(tensor.shape).value() != 1) throw Failure(std::string("input ") + name + " must be a single number");
+  return tensor.data;
 }
 
 bool succeeded(const Api* api, Status* status) {
@@ -123,7 +129,17 @@ TensorView constant_input(const Api* api, const KernelInfo* info, size_t index, 
   return view;
 }
 
-TensorView input(const Api* api, const KernelContext* context, size_t index) {
+float constant_float(const Api* api, const KernelInfo* info, size_t index, const char* name) {
+  float number;
+  std::memcpy(&number, only_number(constant_input(api, info, index, name, kFloat, false), name), sizeof number);
+  return number;
+}
+
+uint8_t constant_uint8(const Api* api, const KernelInfo* info, size_t index, const char* name) {
+  return *static_cast<const uint8_t*>(only_number(constant_input(api, info, index, name, kUint8, false), name));
+}
+
+TensorView input(const Api* api, const KernelContext* context, size_t index, ElementType type) {
   size_t inputs = 0;
   check(api, api->KernelContext_GetInputCount(context, &inputs));
   const Value* value = nullptr;
@@ -131,15 +147,18 @@ TensorView input(const Api* api, const KernelContext* context, size_t index) {
   if (!value) return {};
   int element_type = 0;
   TensorView view{nullptr, dimensions(api, value, &element_type)};
-  if (element_type != kFloat) throw Failure("this library's kernels compute float32 tensors only");
+  if (element_type != type) {
+    throw Failure("input " + std::to_string(index) + " has element type " + std::to_string(element_type) +
+                  " of ONNX, this library's kernels take " + std::to_string(static_cast<int>(type)));
+  }
   view.data = tensor_data(api, value);
   return view;
 }
 
-float* output(const Api* api, KernelContext* context, const std::vector<int64_t>& shape) {
+void* output(const Api* api, KernelContext* context, const std::vector<int64_t>& shape) {
   Value* value = nullptr;
   check(api, api->KernelContext_GetOutput(context, 0, shape.data(), shape.size(), &value));
-  return static_cast<float*>(const_cast<void*>(tensor_data(api, value)));
+  return const_cast<void*>(tensor_data(api, value));
 }
 
 Scratch::Scratch(const Api* api, const KernelContext* context, const MemoryInfo* memory, int64_t bytes)

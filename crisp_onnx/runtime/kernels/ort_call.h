@@ -27,9 +27,13 @@ void attribute_or_keep(const Api* api, const KernelInfo* info, const char* name,
 TensorView constant_input(const Api* api, const KernelInfo* info, size_t index, const char* name, ElementType type,
                           bool optional);
 
-// Float tensors of one call; `data` is null when an optional input is absent.
-TensorView input(const Api* api, const KernelContext* context, size_t index);
-float* output(const Api* api, KernelContext* context, const std::vector<int64_t>& shape);
+// The only number of an initializer.
+float constant_float(const Api* api, const KernelInfo* info, size_t index, const char* name);
+uint8_t constant_uint8(const Api* api, const KernelInfo* info, size_t index, const char* name);
+
+// Tensors of one call; `data` is null when an optional input is absent. Failure when an input is of another type.
+TensorView input(const Api* api, const KernelContext* context, size_t index, ElementType type);
+void* output(const Api* api, KernelContext* context, const std::vector<int64_t>& shape);
 
 // Memory of one call from the runtime's arena; null when nothing is asked for.
 class Scratch {

@@ -31,13 +31,16 @@ constexpr double kMostMarks = 1 << 28;          // of positions inside: half a s
 // Estimates are made in floating point, where nothing wraps; sizes that address memory, in Size.
 double real(int64_t number) { return static_cast<double>(number); }
 
+const ElementType& element_of(const KernelSet& kernels) { return element_type(kernels.element); }
+
 // Bytes of one activation.
-int64_t bytes_of(const KernelSet& kernels) { return element_type(kernels.element).activation_bytes; }
+int64_t bytes_of(const KernelSet& kernels) { return element_of(kernels).activation_bytes; }
 
 // Output rows of a panel in this layout: equal shares of the image that fit. An even number of them where the image is
 // large enough, so that two threads need not both pack the same.
-int64_t panel_rows(const ConvShape& s, const Layout& l, int64_t activation_bytes) {
-  const double row_bytes = real(activation_bytes) * real(s.cin) * real(l.planes()) * real(l.pitch);
+int64_t panel_rows(const ConvShape& s, const Layout& l, const ElementType& element) {
+  const double row_bytes =
+      real(element.unit_bytes()) * real(element.units(s.cin)) * real(l.planes()) * real(l.pitch);
   const int64_t fit = static_cast<int64_t>(real(kPanelBytes) / row_bytes) - l.extra_rows;
   int64_t panels = ceil_div(s.out_height, std::clamp<int64_t>(fit, 1, s.out_height));
   if (product({s.out_height, s.out_width}).value() / kHalfPositions > panels) panels = ceil_div(panels, 2) * 2;
@@ -45,13 +48,14 @@ int64_t panel_rows(const ConvShape& s, const Layout& l, int64_t activation_bytes
 }
 
 // Copies waste no lane but write the activations kernel_w times; phases write them once.
-bool copies_are_cheaper(const Weight& w, const ConvShape& s, int64_t activation_bytes) {
+bool copies_are_cheaper(const Weight& w, const ConvShape& s, const ElementType& element) {
   const Layout copies = conv_layout(s, Columns::kCopies), phases = conv_layout(s, Columns::kPhases);
   if (copies.pitch == phases.pitch) return false;
   const auto cost = [&](const Layout& l) {
-    const int64_t rows = panel_rows(s, l, activation_bytes), panels = ceil_div(s.out_height, rows);
-    const double plane_bytes = real(rows + l.extra_rows) * real(l.pitch) * real(activation_bytes);
-    const double bytes = real(panels) * real(s.cin) * (real(l.planes()) * plane_bytes + kPackSlackBytes);
+    const int64_t rows = panel_rows(s, l, element), panels = ceil_div(s.out_height, rows);
+    const double plane_bytes = real(rows + l.extra_rows) * real(l.pitch) * real(element.unit_bytes());
+    const double units = real(element.units(s.cin));
+    const double bytes = real(panels) * units * (real(l.planes()) * plane_bytes + kPackSlackBytes);
     return real(s.out_height) * real(l.pitch) * w.macs_per_position() + bytes * kMacsPerByte;
   };
   return cost(copies) < cost(phases);
@@ -65,10 +69,12 @@ Columns choose_columns(const Weight& w, const ConvShape& s, const KernelSet& ker
   const bool padded = pads[0] || pads[1] || pads[2] || pads[3];
   const double marks = real(s.out_height) * real(s.out_width) * real(w.kernel_h) * real(w.kernel_w);
   const bool masked = kernels.room_beside_loads && kernel_rows(kernels, w.vector_rows) >= kSharedLoadRows &&
-                      (point || w.cin % w.block == 0) && marks <= kMostMarks;
-  if ((masked || (point && !padded)) && possible(s, Columns::kInPlace)) return Columns::kInPlace;
+                      (point || w.cin % w.block == 0) && marks <= kMostMarks &&
+                      (element_of(kernels).together == 1 || w.steps == Steps::kPairs);
+  const bool readable = element_of(kernels).reads_in_place;
+  if (readable && (masked || (point && !padded)) && possible(s, Columns::kInPlace)) return Columns::kInPlace;
   if (masked && possible(s, Columns::kCut)) return Columns::kCut;
-  return copies_are_cheaper(w, s, bytes_of(kernels)) ? Columns::kCopies : Columns::kPhases;
+  return copies_are_cheaper(w, s, element_of(kernels)) ? Columns::kCopies : Columns::kPhases;
 }
 
 // A bit for every position of the strip that is an output and whose tap lies inside its plane.
@@ -182,11 +188,12 @@ void choose_panels(const Weight& w, Plan* p) {
     p->channel_stride = product({s.height, s.width}).value();
     p->panel_bytes = 0;
   } else {
-    const int64_t activation_bytes = p->element().activation_bytes;
-    p->panel_rows = panel_rows(s, p->layout, activation_bytes);
-    const Size channel_bytes = p->layout.channel_bytes(p->panel_rows, activation_bytes);
-    p->channel_stride = channel_bytes.value() / activation_bytes;
-    p->panel_bytes = (channel_bytes * w.cin + kPackSlackBytes).value();
+    const ElementType& element = p->element();
+    p->panel_rows = panel_rows(s, p->layout, element);
+    const Size unit_bytes = p->layout.unit_bytes(p->panel_rows, element.unit_bytes());
+    p->channel_stride = unit_bytes.value() / element.unit_bytes();
+    p->front_bytes = element.together > 1 ? kLineBytes : 0;
+    p->panel_bytes = (unit_bytes * element.units(w.cin) + p->front_bytes + kPackSlackBytes).value();
   }
   p->panels_per_image = ceil_div(s.out_height, p->panel_rows);
   p->row_stride = p->positions();
@@ -198,7 +205,8 @@ void check_sizes(const Plan& p) {
   const int64_t each = p.element().activation_bytes;
   product({s.batch, s.cin, s.height, s.width, each}).for_memory();
   product({s.batch, s.cout, s.out_height, s.out_width, each}).for_memory();
-  product({s.cin + 1, p.channel_stride}).in_32_bits();                               // offsets
+  const ElementType& element = p.element();
+  product({element.units(s.cin) + 1, p.channel_stride, element.together}).in_32_bits();  // offsets
   product({p.panel_rows + 1, std::max(p.layout.pitch, s.out_width)}).in_32_bits();  // positions of a panel
   product({s.batch, p.panels_per_image, kMostPlaces, kMostPlaces});                  // items, and their shares
 }
@@ -217,18 +225,22 @@ void choose_tile(const Weight& w, Plan* p) {
 void fill_offsets(const Weight& w, Plan* p) {
   const Layout& l = p->layout;
   const int64_t plane = (p->panel_rows + l.extra_rows) * l.pitch;
-  p->offsets.resize(product({w.block_columns, w.block}).for_memory());
-  for (int64_t t = 0, k = 0; t < l.taps(); ++t) {
+  const int64_t together = p->element().together, step = w.steps == Steps::kPairs ? together : 1;
+  p->offsets.resize(product({w.block_columns, w.block_offsets()}).for_memory());
+  size_t k = 0;
+  for (int64_t t = 0; t < l.taps(); ++t) {
     const Tap tap = l.tap(t);
-    const int64_t offset = tap.plane * plane + tap.rows * l.pitch + tap.columns;
-    // In place, a tap that lies inside nowhere may be further away than fits. It is never read.
-    const bool fits = std::abs(offset) <= std::numeric_limits<int32_t>::max() - w.cin * p->channel_stride;
-    for (int64_t channel = 0; channel < w.cin; ++channel, ++k) {
-      p->offsets[k] = static_cast<int32_t>(channel * p->channel_stride + (fits ? offset : 0));
+    const int64_t offset = (tap.plane * plane + tap.rows * l.pitch + tap.columns) * together;
+    // With masks, a tap that lies inside nowhere may be further away than fits. It is never read.
+    const int64_t panel = p->element().units(w.cin) * p->channel_stride * together;
+    const bool fits = std::abs(offset) <= std::numeric_limits<int32_t>::max() - panel;
+    for (int64_t channel = 0; channel < w.cin; channel += step, ++k) {
+      const int64_t in_plane = channel / together * together * p->channel_stride + channel % together;
+      p->offsets[k] = static_cast<int32_t>(in_plane + (fits ? offset : 0));
     }
   }
   // The columns that pad K have zero weights, but are read: where the masks of column 0 allow it, and as it is.
-  std::fill(p->offsets.begin() + w.depth, p->offsets.end(), p->offsets.front());
+  std::fill(p->offsets.begin() + static_cast<int64_t>(k), p->offsets.end(), p->offsets.front());
 }
 
 // With few rows per load the first-level cache decides: a few block columns serve all groups of a block row before
@@ -265,7 +277,9 @@ int64_t wanted_items(double macs, double weight_bytes) {
 
 void divide_work(const Weight& w, Plan* p) {
   const double macs = real(p->shape.batch) * real(p->positions()) * w.macs_per_position();
-  const int64_t wanted = wanted_items(macs, real(p->element().weight_bytes) * w.macs_per_position());
+  // What finds several channels together multiplies as many at once.
+  const double time_macs = macs / real(p->element().together);
+  const int64_t wanted = wanted_items(time_macs, real(p->element().weight_bytes) * w.macs_per_position());
   const int64_t per_panel = ceil_div(wanted, std::max<int64_t>(p->panels(), 1));  // no panels in an empty batch
   // A strip without whole vectors is too little for an item: the item before takes it too.
   const int64_t strips = static_cast<int64_t>(p->strips.size());

@@ -25,15 +25,17 @@ struct Plan {
   const KernelSet* kernels;
   int64_t kernel_rows;              // rows of one microkernel call; divides V
   int64_t row_stride;               // between two output channels where the kernels store them
-  int64_t channel_stride;           // activations between two channels of a panel (or of the input, in place)
+  int64_t channel_stride;           // positions between two channels of a panel (or of the input, in place), or between
+                                    // two units of channels that are packed together
   int64_t panel_rows;               // output rows of a panel; a panel is packed and computed as one
   int64_t panels_per_image;
-  int64_t panel_bytes;              // scratch of a packed panel
+  int64_t panel_bytes;              // scratch of a packed panel,
+  int64_t front_bytes;              // of them before its first plane: a kernel may read a few bytes back
   int64_t tile_bytes;               // of a block row's sums over a strip that wait to be turned; else zero
   int64_t blocks_per_call;          // block columns a call does before the next group of rows gets its turn
   int64_t strips_per_chunk;         // strips that a block row does before the next block row gets its turn
   bool ask_ahead;                   // for activations: they come from far
-  std::vector<int32_t> offsets;     // (C * block), in activations
+  std::vector<int32_t> offsets;     // (C * block), in activations, or as Steps says
   std::vector<uint16_t> inside;     // per strip and tap, a bit per position (see StripCall)
   std::vector<Strip> strips;        // of a full panel
   std::vector<Strip> last_strips;   // of an image's last panel, when it has fewer rows

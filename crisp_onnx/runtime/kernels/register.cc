@@ -2,6 +2,7 @@
 #include <cstdio>
 #include <cstring>
 #include <mutex>
+#include <optional>
 
 #include "counters.h"
 #include "isa.h"
@@ -35,6 +36,12 @@ crisp::ort::CustomOpDomain* shared_domain(const crisp::ort::Api* api, uint32_t v
   return domain;
 }
 
+std::optional<crisp::Element> element_of(const char* name) {
+  if (std::strcmp(name, "float32") == 0) return crisp::Element::kFloat32;
+  if (std::strcmp(name, "int8") == 0) return crisp::Element::kInt8;
+  return std::nullopt;
+}
+
 // The entry of a session's options that says where they have the operators from; `opening.py` reads it.
 constexpr const char* kRegistered = "pkg.crisp_onnx.registered";
 
@@ -63,7 +70,7 @@ CRISP_EXPORT crisp::ort::Status* RegisterCustomOps(crisp::ort::SessionOptions* o
     return oldest->CreateStatus(crisp::ort::kFail, "pkg.crisp_onnx needs ONNX Runtime 1.17 or newer");
   }
   return crisp::ort::guarded(api, [] { return std::string("(registration)"); }, [&] {
-    crisp::active_kernels(crisp::Element::kFloat32);
+    for (const crisp::Element element : {crisp::Element::kFloat32, crisp::Element::kInt8}) crisp::active_kernels(element);
     crisp::set_shape_api(api);
     crisp::ort::CustomOpDomain* domain = shared_domain(api, table_version(base));
     if (first_time(api, options)) crisp::ort::check(api, api->AddCustomOpDomain(options, domain));
@@ -73,25 +80,32 @@ CRISP_EXPORT crisp::ort::Status* RegisterCustomOps(crisp::ort::SessionOptions* o
 // Layers prepared natively by this process so far: tells a caller whether a session took the kernels or the body.
 CRISP_EXPORT int64_t crisp_onnx_layers_prepared() { return crisp::layers_prepared(); }
 
-// Instruction sets that run here, best first; null past the last.
-CRISP_EXPORT const char* crisp_onnx_isa(int index) {
-  const crisp::KernelSet* set = crisp::available_kernels(crisp::Element::kFloat32, index);
+// Names of the operators that are registered; null past the last.
+CRISP_EXPORT const char* crisp_onnx_operator(int index) { return crisp::operator_name(index); }
+
+// From here on `element` is "float32" or "int8". Instruction sets with kernels that run here, best first; null past the
+// last.
+CRISP_EXPORT const char* crisp_onnx_isa(const char* element, int index) {
+  if (!element_of(element)) return nullptr;
+  const crisp::KernelSet* set = crisp::available_kernels(*element_of(element), index);
   return set ? crisp::isa_name(set->isa) : nullptr;
 }
 
 // The instruction set in use, or null when CRISP_ONNX_ISA names one that does not run here.
-CRISP_EXPORT const char* crisp_onnx_active_isa() {
+CRISP_EXPORT const char* crisp_onnx_active_isa(const char* element) {
+  if (!element_of(element)) return nullptr;
   try {
-    return crisp::isa_name(crisp::active_kernels(crisp::Element::kFloat32).isa);
+    return crisp::isa_name(crisp::active_kernels(*element_of(element)).isa);
   } catch (...) {
     return nullptr;
   }
 }
 
 // Names in the table of the instruction set in use; null past the last.
-CRISP_EXPORT const char* crisp_onnx_kernel_name(int index) {
+CRISP_EXPORT const char* crisp_onnx_kernel_name(const char* element, int index) {
+  if (!element_of(element)) return nullptr;
   try {
-    const crisp::KernelSet& set = crisp::active_kernels(crisp::Element::kFloat32);
+    const crisp::KernelSet& set = crisp::active_kernels(*element_of(element));
     return index >= 0 && index < set.count ? set.kernels[index].name : nullptr;
   } catch (...) {
     return nullptr;
@@ -100,10 +114,12 @@ CRISP_EXPORT const char* crisp_onnx_kernel_name(int index) {
 
 // The kernel that does most of a layer whose groups have `vector_rows` rows and whose output has `positions`
 // positions: those of a convolution, or the rows of a Gemm.
-CRISP_EXPORT const char* crisp_onnx_kernel_for(int64_t vector_rows, int64_t positions, int is_gemm) {
-  if (vector_rows < 1 || positions < 1) return nullptr;
+CRISP_EXPORT const char* crisp_onnx_kernel_for(const char* element, int64_t vector_rows, int64_t positions,
+                                               int is_gemm) {
+  if (!element_of(element) || vector_rows < 1 || positions < 1) return nullptr;
   try {
-    return crisp::main_kernel(crisp::active_kernels(crisp::Element::kFloat32), vector_rows, positions, is_gemm != 0)->name;
+    const crisp::KernelSet& set = crisp::active_kernels(*element_of(element));
+    return crisp::main_kernel(set, vector_rows, positions, is_gemm != 0)->name;
   } catch (...) {
     return nullptr;
   }

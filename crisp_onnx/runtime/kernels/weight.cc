@@ -2,7 +2,9 @@
 #include "weight.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
+#include <limits>
 #include <string>
 
 #include "failure.h"
@@ -14,6 +16,9 @@ namespace {
 
 constexpr int64_t kLargestBlock = 256;  // a place inside a block is one byte
 constexpr int64_t kPlacesSlack = 8;     // bytes that a kernel may read behind the last place
+constexpr int64_t kStep = 4;            // kept columns that int8 kernels do at once, and channels of a unit
+constexpr uint8_t kSecondUnit = 64;
+constexpr double kGreatestScale = 1e18;
 
 int64_t bits_for(int64_t m) { return m <= 2 ? 1 : m <= 4 ? 2 : 4; }
 
@@ -58,7 +63,7 @@ const void* aligned_values(const TensorView& values, std::unique_ptr<char[]>* ow
   return own->get();
 }
 
-Weight read_attributes(const Encoding& e) {
+Weight read_attributes(const Encoding& e, Element element) {
   require(e.m >= 1 && e.m <= 16, "attribute m must be between 1 and 16");
   require(e.n >= 1 && e.n <= e.m, "attribute n must be between 1 and m");
   require(e.block >= 1 && e.block <= kLargestBlock && e.block % e.m == 0,
@@ -70,6 +75,7 @@ Weight read_attributes(const Encoding& e) {
     require(extent >= 1 && extent <= kLargestExtent, "attribute weight_shape must hold four positive numbers");
   }
   Weight w{};
+  w.element = element;
   w.cout = e.weight_shape[0];
   w.cin = e.weight_shape[1];
   w.kernel_h = e.weight_shape[2];
@@ -100,27 +106,30 @@ void check_blocks(const Weight& w) {
 }
 
 // Columns that pad K up to whole blocks stand for no activation: the kernels give them any, so their weights must be
-// zero.
+// zero. `places` are those inside the block.
+template <class Value>
 void check_padding(const Weight& w) {
-  const int64_t used = w.depth - (w.block_columns - 1) * w.block;
+  const int64_t used = w.depth - (w.block_columns - 1) * w.block, together = element_type(w.element).together;
   for (int64_t r = 0; r < w.block_rows; ++r) {
     const int64_t s = w.kept - 1;
     if (used == w.block || w.blocks[r * w.kept + s] != w.block_columns - 1) continue;
     for (int64_t g = 0; g < w.groups; ++g) {
       for (int64_t z = 0; z < w.columns; ++z) {
         if (w.places[((r * w.groups + g) * w.kept + s) * w.columns + z] < used) continue;
-        const float* values = static_cast<const float*>(w.values) + (((r * w.kept + s) * w.groups + g) * w.columns + z) * w.vector_rows;
+        const Value* values = static_cast<const Value*>(w.values) + ((r * w.kept + s) * w.groups + g) * w.columns * w.vector_rows;
         for (int64_t v = 0; v < w.vector_rows; ++v) {
-          require(values[v] == 0.0f, "values must be zero in the columns that pad the last block");
+          require(values[(z / together * w.vector_rows + v) * together + z % together] == Value{0},
+                  "values must be zero in the columns that pad the last block");
         }
       }
     }
   }
 }
 
-// What is checked is what was written down, not what the file's mapping holds by then.
-void expand_indices(const Encoding& e, const uint8_t* indices, Weight* w) {
-  const int64_t bytes = ceil_div(w->columns * e.index_bits, 8);
+// What is checked is what was written down, not what the file's mapping holds by then. Columns that fill up the last step
+// name the block's first place.
+void expand_indices(const Encoding& e, const uint8_t* indices, int64_t given, Weight* w) {
+  const int64_t bytes = ceil_div(given * e.index_bits, 8);
   const int64_t per_byte = 8 / e.index_bits;
   const unsigned mask = (1u << e.index_bits) - 1;
   w->places.resize((product({w->block_rows, w->groups, w->kept, w->columns}) + kPlacesSlack).for_memory());
@@ -129,11 +138,11 @@ void expand_indices(const Encoding& e, const uint8_t* indices, Weight* w) {
       for (int64_t g = 0; g < w->groups; ++g) {
         const uint8_t* packed = indices + ((r * w->kept + s) * w->groups + g) * bytes;
         uint8_t* places = w->places.data() + ((r * w->groups + g) * w->kept + s) * w->columns;
-        for (int64_t z = 0; z < w->columns; ++z) {
+        for (int64_t z = 0; z < given; ++z) {
           places[z] = static_cast<uint8_t>((packed[z / per_byte] >> (z % per_byte * e.index_bits)) & mask);
         }
         int64_t previous = -1;
-        for (int64_t z = 0; z < w->columns; ++z) {
+        for (int64_t z = 0; z < given; ++z) {
           const int64_t place = places[z];
           require(place < e.m, "indices names a place beyond its group of m");
           if (z % e.n == 0) previous = -1;
@@ -146,25 +155,119 @@ void expand_indices(const Encoding& e, const uint8_t* indices, Weight* w) {
   }
 }
 
+// All of a layer but its values and what its sums become. Returns the kept columns that the file has, Z.
+int64_t prepare_places(const Encoding& encoding, const TensorView& indices, const TensorView& blocks, Weight* w) {
+  const int64_t given = w->columns;
+  require(blocks.shape.size() == 2, "blocks must have two dimensions");
+  w->kept = blocks.shape[1];
+  require(w->kept >= 1 && w->kept <= w->block_columns, "blocks must keep at least one block column and at most all");
+  require_shape("blocks", blocks, {w->block_rows, w->kept});
+  require_shape("indices", indices, {w->block_rows, w->kept, w->groups, ceil_div(given * encoding.index_bits, 8)});
+  w->blocks = copied<int32_t>(blocks);
+  check_blocks(*w);
+  const int64_t together = element_type(w->element).together;
+  w->columns = ceil_div(given, together) * together;
+  expand_indices(encoding, static_cast<const uint8_t*>(indices.data), given, w);
+  return given;
+}
+
+// (R, S, G, steps, V, 4) where they lie, if that is how they lie; else in memory of our own.
+const void* values_in_steps(const TensorView& values, int64_t given, const Weight& w, std::unique_ptr<char[]>* own) {
+  const int64_t q = values.shape[5];
+  if (q == kStep) return values.data;
+  const int64_t groups = w.block_rows * w.kept * w.groups, rows = w.vector_rows;
+  own->reset(new char[product({groups, w.columns, rows}).for_memory()]());
+  const char* from = static_cast<const char*>(values.data);
+  for (int64_t group = 0; group < groups; ++group) {
+    char* to = own->get() + group * w.columns * rows;
+    for (int64_t z = 0; z < given; ++z) {
+      for (int64_t v = 0; v < rows; ++v) {
+        to[(z / kStep * rows + v) * kStep + z % kStep] = from[(group * given + z / q * q) * rows + v * q + z % q];
+      }
+    }
+  }
+  return own->get();
+}
+
+// Whether the four columns of every step lie in two units of four channels, whatever the indices say: then the places
+// become bytes of those two.
+void pair_units(Weight* w) {
+  if (w->block % kStep || w->cin % kStep) return;
+  std::vector<uint8_t> units;
+  for (int64_t z = 0; z < w->columns; z += kStep) {
+    const int64_t last = std::min(z + kStep, w->block * w->n / w->m) - 1;
+    const int64_t lowest = (z / w->n * w->m + z % w->n) / kStep;
+    const int64_t highest = (last / w->n * w->m + w->m - w->n + last % w->n) / kStep;
+    if (highest - lowest > 1) return;
+    units.push_back(static_cast<uint8_t>(lowest));
+    units.push_back(static_cast<uint8_t>(highest));
+  }
+  w->steps = Steps::kPairs;
+  w->step_units = units;
+  const int64_t all = w->block_rows * w->groups * w->kept * w->columns, given = w->block * w->n / w->m;
+  for (int64_t i = 0; i < all; ++i) {
+    uint8_t& place = w->places[i];
+    const int64_t z = i % w->columns, unit = place / kStep;
+    place = static_cast<uint8_t>(place % kStep);
+    if (z < given && unit != units[z / kStep * 2]) place = static_cast<uint8_t>(place + kSecondUnit);
+  }
+}
+
+// Sums of a row's weights, and of their magnitudes.
+struct RowSums {
+  int64_t all = 0, magnitudes = 0;
+};
+
+std::vector<RowSums> row_sums(const Weight& w) {
+  std::vector<RowSums> sums((Size(w.block_rows) * w.block).for_memory());
+  const int8_t* value = static_cast<const int8_t*>(w.values);
+  for (int64_t r = 0; r < w.block_rows; ++r) {
+    for (int64_t i = 0; i < w.kept * w.groups * w.columns * w.vector_rows; ++i, ++value) {
+      const int64_t group = i / (w.columns * w.vector_rows) % w.groups, v = i / kStep % w.vector_rows;
+      RowSums& row = sums[r * w.block + group * w.vector_rows + v];
+      row.all += *value;
+      row.magnitudes += *value < 0 ? -*value : *value;
+    }
+  }
+  return sums;
+}
+
+// Sums wrap modulo 2^32 on their way, so only the last must fit.
+void quantize_sums(const Quantization& quantization, const TensorView& bias, Weight* w) {
+  require_shape("bias", bias, {w->cout});
+  require_shape("w_scale", quantization.w_scale, {w->cout});
+  const std::vector<int32_t> given = copied<int32_t>(bias);
+  const std::vector<float> w_scale = copied<float>(quantization.w_scale);
+  const std::vector<RowSums> rows = row_sums(*w);
+  w->first_sums.assign(rows.size(), 0);
+  w->scales.assign(rows.size(), 0.0f);
+  for (int64_t m = 0; m < w->cout; ++m) {
+    const int64_t greatest = 255 * rows[m].magnitudes + std::abs(int64_t{given[m]});
+    require(greatest <= std::numeric_limits<int32_t>::max(), "a row's sum may not fit 32 bits");
+    w->first_sums[m] = static_cast<int32_t>(static_cast<uint32_t>(given[m] - quantization.x_zero * rows[m].all));
+    relative_scale(w_scale[m], 1.0);
+    w->scales[m] = relative_scale(static_cast<double>(quantization.x_scale) * w_scale[m], quantization.y_scale);
+  }
+}
+
 }  // namespace
+
+float relative_scale(double other, double output) {
+  require(std::isfinite(other) && std::isfinite(output) && other > 0 && output > 0, "scales must be positive numbers");
+  const double ratio = other / output;
+  require(ratio <= kGreatestScale, "scales are too far apart");
+  return static_cast<float>(ratio);
+}
 
 Weight prepare_weight(const Encoding& encoding, const TensorView& values, const TensorView& indices,
                       const TensorView& blocks, const TensorView& bias) {
-  Weight w = read_attributes(encoding);
-  require(blocks.shape.size() == 2, "blocks must have two dimensions");
-  w.kept = blocks.shape[1];
-  require(w.kept >= 1 && w.kept <= w.block_columns, "blocks must keep at least one block column and at most all");
-  require_shape("blocks", blocks, {w.block_rows, w.kept});
+  Weight w = read_attributes(encoding, Element::kFloat32);
+  prepare_places(encoding, indices, blocks, &w);
   require_shape("values", values, {w.block_rows, w.kept, w.groups, w.columns, w.vector_rows});
-  require_shape("indices", indices,
-                {w.block_rows, w.kept, w.groups, ceil_div(w.columns * encoding.index_bits, 8)});
-  w.blocks = copied<int32_t>(blocks);
-  check_blocks(w);
-  expand_indices(encoding, static_cast<const uint8_t*>(indices.data), &w);
   w.values = aligned_values(values, &w.own_values);
   require(finite(static_cast<const float*>(w.values), product(values.shape).value()),
           "values holds a number that is not finite");
-  check_padding(w);
+  check_padding<float>(w);
   w.bias.assign((Size(w.block_rows) * w.block).for_memory(), 0.0f);
   if (bias.data) {
     require_shape("bias", bias, {w.cout});
@@ -172,6 +275,19 @@ Weight prepare_weight(const Encoding& encoding, const TensorView& values, const 
     require(finite(given.data(), w.cout), "bias holds a number that is not finite");
     std::copy(given.begin(), given.end(), w.bias.begin());
   }
+  return w;
+}
+
+Weight prepare_int8_weight(const Encoding& encoding, const TensorView& values, const TensorView& indices,
+                           const TensorView& blocks, const TensorView& bias, const Quantization& quantization) {
+  Weight w = read_attributes(encoding, Element::kInt8);
+  const int64_t given = prepare_places(encoding, indices, blocks, &w);
+  const int64_t q = given % 4 == 0 ? 4 : given % 2 == 0 ? 2 : 1;
+  require_shape("values", values, {w.block_rows, w.kept, w.groups, given / q, w.vector_rows, q});
+  w.values = values_in_steps(values, given, w, &w.own_values);
+  check_padding<int8_t>(w);
+  pair_units(&w);
+  quantize_sums(quantization, bias, &w);
   return w;
 }
 
