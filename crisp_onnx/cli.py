@@ -78,6 +78,7 @@ def cli() -> None:
     help="Choose masks once before training, or anew while it goes on.  [default: fixed]",
 )
 @click.option("--epochs", type=int, help="Passes of fine-tuning.  [default: 20 with images, 0 without]")
+@click.option("--patience", type=int, help="End training after N epochs that held-out images did not gain by.")
 @click.option("--head", type=click.Choice(["keep", "slice"]), help="All outputs, or the user's alone.  [default: keep]")
 @click.option("--keep-dense", multiple=True, metavar="REGEX", help="Layers to leave dense; may be repeated.")
 @click.option(
@@ -87,10 +88,11 @@ def cli() -> None:
 @click.option("--target", help="Hardware NAME or FILE.yaml; portable: no timing.  [default: this host, layers timed]")
 @click.option("--device", help="cpu or cuda.  [default: cpu]")
 @click.option("--seed", type=int, help="Seed of everything random.  [default: 0]")
+@click.option("--resume", is_flag=True, help="Go on where a run like this one into the same folder was stopped.")
 @click.option("--recipe", "recipe_file", type=FILE, help="YAML with these options; the command line wins over it.")
 @click.option("-o", "--output", type=FILE, help="Folder for the results.  [default: MODEL-crisp]")
 @common
-def compress(recipe_file: Path | None, as_json: bool, verbosity: int, **options: Any) -> None:
+def compress(recipe_file: Path | None, resume: bool, as_json: bool, verbosity: int, **options: Any) -> None:
     """Compress MODEL for some classes; write model.onnx, report.json and recipe.yaml."""
     talk(verbosity)
     from crisp_onnx.api import compress as run
@@ -105,7 +107,10 @@ def compress(recipe_file: Path | None, as_json: bool, verbosity: int, **options:
     recipe = make_recipe(merged(written, given), where="the options")
     if recipe_file:
         keep_inputs(results_in(recipe.folder), [recipe_file], ELSEWHERE)
-    report = run(recipe)
+    try:
+        report = run(recipe, resume=resume)
+    except KeyboardInterrupt as stop:
+        raise KeyboardInterrupt(str(stop) or ("; the same command goes on from here" if resume else "")) from None
     try:
         with to_stdout():
             if as_json:

@@ -77,6 +77,8 @@ class Recipe(BaseModel):
     training and chooses them anew."""
     epochs: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
     """Passes over the images in recovery; by default 20 with real images and 0 without."""
+    patience: Annotated[int, Field(ge=1)] | None = None
+    """End training after so many epochs in which held-out images were not answered better, at the best weights."""
     head: Literal["keep", "slice"] = "keep"
     """`keep` all outputs of the model, or `slice` the classifier to those of the classes."""
     keep_dense: tuple[str, ...] = ()

@@ -11,7 +11,7 @@ from crisp_onnx.format import Pattern
 from crisp_onnx.masks import Candidates, Plan, Threshold, reason_to_stay_dense
 from crisp_onnx.model import Model, tensor_shapes, weight_layers
 from crisp_onnx.reconstruct import METHODS, LayerFit
-from crisp_onnx.recover import MODES, Refit, Task, Training
+from crisp_onnx.recover import MODES, Keeper, NoKeeper, Refit, Task, Training
 from crisp_onnx.saliency import collect, criterion_named
 from crisp_onnx.task import Classification
 
@@ -45,9 +45,16 @@ def refit_on(images: Images) -> Refit:
 
 
 def run(
-    model: Model, images: Images, task: Task, training: Training, *, recovery: str = "ramp", refit: Refit = leave
+    model: Model,
+    images: Images,
+    task: Task,
+    training: Training,
+    *,
+    recovery: str = "ramp",
+    refit: Refit = leave,
+    keeper: Keeper | None = None,
 ) -> tuple[GraphModule, Plan]:
     """A whole recovery; without epochs, masks alone."""
     module, statistics = started(model, images, task)
     mode = MODES[recovery if training.epochs else "none"]
-    return module, mode.recover(module, images, statistics, task, training, refit).plan
+    return module, mode.recover(module, images, statistics, task, training, refit, keeper or NoKeeper()).plan

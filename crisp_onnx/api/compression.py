@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from crisp_onnx.api.acceptance import compressed_already
+from crisp_onnx.api.checkpoint import open_checkpoint
 from crisp_onnx.api.emit import emit, proof_inputs, prove
 from crisp_onnx.api.first_look import first_look
-from crisp_onnx.api.gains import find_gains
+from crisp_onnx.api.gains import gains_kept
+from crisp_onnx.api.identity import identity_of
 from crisp_onnx.api.learn import learn
 from crisp_onnx.api.question import Question, read_question
 from crisp_onnx.api.results import ELSEWHERE, MODEL, deliver, results_in
@@ -21,7 +23,7 @@ from crisp_onnx.api.slicing import CutNames, names_after_slicing
 from crisp_onnx.api.steering import with_rewarded_pattern
 from crisp_onnx.api.stopwatch import Stopwatch
 from crisp_onnx.api.summarise import Outcome, summarise
-from crisp_onnx.api.workshop import workshop
+from crisp_onnx.api.workshop import state_folder, workshop
 from crisp_onnx.data import Images, Preprocess
 from crisp_onnx.data.pairs import Pair
 from crisp_onnx.errors import CrispError
@@ -42,14 +44,23 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-def compress(recipe: Recipe, *, data: Iterable[Pair] | None = None, eval_data: Iterable[Pair] | None = None) -> Report:
+def compress(
+    recipe: Recipe,
+    *,
+    data: Iterable[Pair] | None = None,
+    eval_data: Iterable[Pair] | None = None,
+    resume: bool = False,
+) -> Report:
     """Compress `recipe.model` for the recipe's classes and write model.onnx, report.json and recipe.yaml.
 
     Args:
         data, eval_data: (uint8 image, label) pairs, instead of the recipe's paths.
+        resume: go on where a run like this one was killed, if one was, and keep what this one has come to when it is
+            interrupted. The weights are those of an undisturbed run with the same seed and number of threads.
 
     Raises:
-        CrispError: the input or an option is at fault; nothing is written then.
+        CrispError: the input or an option is at fault, or the state of a run that was killed is of another one; nothing
+            is written then.
         VerificationFailed: the written model does not answer as the masked dense graph does; nothing is kept.
     """
     watch = Stopwatch()
@@ -65,13 +76,14 @@ def compress(recipe: Recipe, *, data: Iterable[Pair] | None = None, eval_data: I
         told += (*asked.notes, *first_look(asked))
         prepared, answers, judged = asked.prepared, asked.answers, asked.judged
     keep_inputs(results_in(recipe.folder), (*source.data_files, *input_files(recipe)), ELSEWHERE)
-    with workshop(recipe.folder) as bench:
+    with workshop(recipe.folder, resume=resume) as bench:
+        checkpoint = open_checkpoint(state_folder(bench), identity_of(recipe, asked), resume=resume)
         with watch("timing"):
-            gains = find_gains(recipe, prepared, asked.planner, asked.rehearsed, bench)
+            gains = gains_kept(recipe, prepared, asked.planner, asked.rehearsed, bench, checkpoint)
         recipe, planner, told = gains.recipe, gains.planner, (*told, *gains.notes)
         learned = learn(
             recipe, asked.accepted, planner=planner, answers=answers, form=asked.form, given=asked.images,
-            bank=asked.bank, watch=watch,
+            bank=asked.bank, checkpoint=checkpoint, watch=watch,
         )  # fmt: skip
         with watch("emit"):
             kept = answers.sliced() if recipe.head == "slice" else answers

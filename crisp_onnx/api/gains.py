@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from crisp_onnx.api.checkpoint import Checkpoint
 from crisp_onnx.api.planning import rehearse
 from crisp_onnx.api.prepare import Prepared
 from crisp_onnx.errors import CrispError
@@ -20,7 +21,9 @@ from crisp_onnx.masks import Plan, Planner, Threshold
 from crisp_onnx.model import Model, save
 from crisp_onnx.passes import hybrid_passes, run_passes
 from crisp_onnx.recipe import Recipe
+from crisp_onnx.recover import State
 from crisp_onnx.runtime.latency import measure_files
+from crisp_onnx.runtime.layer_times import LayerTimes
 from crisp_onnx.runtime.never_slower import HostChoice, judge_layers
 from crisp_onnx.runtime.profit import Verdict
 from crisp_onnx.writing import hidden_name
@@ -75,6 +78,46 @@ def find_gains(recipe: Recipe, prepared: Prepared, planner: Planner, plan: Plan,
     packed = tuple(layer.name for layer in restricted.candidates.free)
     decided = recipe.model_copy(update={"packed": packed, "most_blocks": limits})
     return Gains(decided, restricted, choice.verdicts, _notes(recipe, reasons, len(choice.times)))
+
+
+def gains_kept(
+    recipe: Recipe, prepared: Prepared, planner: Planner, plan: Plan, folder: Path, checkpoint: Checkpoint
+) -> Gains:
+    """As `find_gains`, or what it had found in a run that was stopped: times differ from run to run."""
+    if not recipe.times_layers or not isinstance(planner, Threshold):
+        return find_gains(recipe, prepared, planner, plan, folder)
+    kept = checkpoint.get("timing")
+    if kept is not None:
+        return _from_state(kept, recipe, planner)
+    gains = find_gains(recipe, prepared, planner, plan, folder)
+    before = planner.candidates.dense_reasons
+    found = gains.planner.candidates
+    checkpoint.put(
+        "timing",
+        State(
+            {},
+            {
+                "reasons": {name: said for name, said in found.dense_reasons.items() if not before.get(name)},
+                "limits": dict(found.most_blocks),
+                "packed": gains.recipe.packed,
+                "most_blocks": dict(gains.recipe.most_blocks),
+                "verdicts": {name: asdict(verdict) for name, verdict in gains.verdicts.items()},
+                "notes": gains.notes,
+            },
+        ),
+    )
+    return gains
+
+
+def _from_state(state: State, recipe: Recipe, planner: Threshold) -> Gains:
+    told = state.values
+    decided = {"packed": None if told["packed"] is None else tuple(told["packed"]), "most_blocks": told["most_blocks"]}
+    verdicts = {
+        name: Verdict(**{**verdict, "times": LayerTimes(**verdict["times"])})
+        for name, verdict in told["verdicts"].items()
+    }
+    restricted = _restricted(planner, told["reasons"], told["limits"])
+    return Gains(recipe.model_copy(update=decided), restricted, verdicts, tuple(told["notes"]))
 
 
 def _limits(planner: Planner, choice: HostChoice, reasons: Mapping[str, str]) -> dict[str, int]:

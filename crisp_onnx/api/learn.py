@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from crisp_onnx.api.acceptance import Accepted
+from crisp_onnx.api.checkpoint import Checkpoint
 from crisp_onnx.api.device import find_device
 from crisp_onnx.api.planning import make_task
 from crisp_onnx.api.prepare import Prepared
@@ -25,9 +27,20 @@ from crisp_onnx.model import Model
 from crisp_onnx.passes import InsertBatchNorm, run_passes
 from crisp_onnx.recipe import Recipe
 from crisp_onnx.reconstruct import METHODS, LayerFit
-from crisp_onnx.recover import MODES, Refit, Task, Training, output_moments, saliency_of, training_for
+from crisp_onnx.recover import (
+    MODES,
+    Refit,
+    State,
+    Task,
+    Training,
+    copied,
+    output_moments,
+    saliency_of,
+    trained_tensors,
+    training_for,
+)
 from crisp_onnx.saliency import Bank, collect, statistic_of
-from crisp_onnx.synthesis import effort_for, synthesise
+from crisp_onnx.synthesis import as_synthesised, effort_for, synthesise
 from crisp_onnx.task import Classification, Head, layers_behind
 
 log = logging.getLogger(__name__)
@@ -87,14 +100,16 @@ def learn(
     form: InputForm,
     given: Images | None,
     bank: Bank | None,
+    checkpoint: Checkpoint,
     watch: Stopwatch,
 ) -> Learned:
     """Compress the weights for the user's classes; without `given` images, synthesise some from the model itself.
 
-    `bank`: sums from which saliency is taken instead of a backward pass.
+    `bank`: sums from which saliency is taken instead of a backward pass. `checkpoint`: what a run that was stopped had
+    come to, from which this one goes on.
 
     Raises:
-        CrispError: no such device, or no images can be made.
+        CrispError: no such device, no images can be made, or the state kept is of another run.
     """
     torch.manual_seed(recipe.seed)
     prepared = accepted.prepared
@@ -106,10 +121,10 @@ def learn(
     with watch("bridge"):
         crossed = cross(accepted, find_device(recipe.device))
     with watch("images"):
-        sight = _see(recipe, prepared, crossed, answers, form, given)
+        sight = _see(recipe, prepared, crossed, answers, form, given, checkpoint)
     epochs, notes = _epochs(recipe, crossed, given)
     with watch("saliency"):
-        statistics = _statistics(bank, task, crossed, sight.images, recipe.seed)
+        statistics = _statistics(bank, task, crossed, sight.images, recipe.seed, checkpoint)
     reordering = None
     if recipe.reorder:
         with watch("reordering"):
@@ -117,22 +132,25 @@ def learn(
     if not crossed.module.statistics:
         with watch("statistics"):
             crossed = _with_batch_norm(crossed, sight.images, prepared.head)
+    checkpoint.agree("weights before training", _digest(crossed.module))
     mode = MODES[recipe.recovery if epochs else "none"]
     with watch("recovery" if mode.trains else "masks"):
         training = Training(0, crossed.batch)
         if mode.trains:
             training, told = training_for(
                 crossed.module, sight.images, sight.held_out or sight.images, task, epochs,
-                batch_size=crossed.batch, seed=recipe.seed,
+                batch_size=crossed.batch, seed=recipe.seed, patience=recipe.patience,
             )  # fmt: skip
             notes += told
         recovered = mode.recover(
-            crossed.module, sight.images, statistics, task, training, _refit(recipe, sight, crossed.batch, watch)
-        )
+            crossed.module, sight.images, statistics, task, training, _refit(recipe, sight, crossed.batch, watch),
+            checkpoint,
+        )  # fmt: skip
     trained = write_back(crossed.module.cpu(), crossed.model)
     return Learned(
-        trained, recovered.plan, sight.images, sight.held_out, epochs, sight.notes + notes, recovered.fits, reordering
-    )
+        trained, recovered.plan, sight.images, sight.held_out, epochs, sight.notes + notes + recovered.notes,
+        recovered.fits, reordering,
+    )  # fmt: skip
 
 
 def _refit(recipe: Recipe, sight: _Sight, batch: int, watch: Stopwatch) -> Refit:
@@ -171,6 +189,7 @@ def _see(
     answers: Classification,
     form: InputForm,
     given: Images | None,
+    checkpoint: Checkpoint,
 ) -> _Sight:
     """The images to learn from, synthesised where none are given, and those held out of them."""
     if given is None:
@@ -178,7 +197,7 @@ def _see(
         if not isinstance(form, Preprocess):
             raise CrispError("Rows of values cannot be synthesised from a model. Give some with --data.")
         effort = replace(effort_for(form.size, len(answers.wanted), prepared.macs), batch=crossed.batch)
-        images = synthesise(crossed.module, answers, form, effort, seed=recipe.seed)
+        images = _made(form, checkpoint, lambda: synthesise(crossed.module, answers, form, effort, seed=recipe.seed))
         note = (
             f"No images to learn from were given: {len(images)} were synthesised from the model itself. Saliency "
             "follows what the model believes of its classes. Pass --data to learn from real images."
@@ -187,15 +206,33 @@ def _see(
     return _given(recipe, form, given)
 
 
+def _made(form: Preprocess, checkpoint: Checkpoint, make: Callable[[], Images]) -> Images:
+    """The images that `make` gives, or those that a run which was stopped had made."""
+    kept = checkpoint.get("images")
+    if kept is not None:
+        return as_synthesised(kept.tensors["pixels"].numpy(), kept.tensors["labels"].numpy(), form)
+    images = make()
+    pixels = np.concatenate(
+        [images.store.read(images.rows[[place]], images.preprocess) for place in range(len(images))]
+    )
+    checkpoint.put("images", State({"pixels": torch.tensor(pixels), "labels": torch.tensor(images.labels)}))
+    return images
+
+
 def _given(recipe: Recipe, form: InputForm, given: Images) -> _Sight:
     """The images given, without those held out."""
     assumed = (f"{form.assumed.capitalize()}.",) if form.assumed else ()
     notes = (*assumed, *given.told())
-    of_a_class = [len(given)] if given.labels is None else np.unique(given.labels, return_counts=True)[1]
-    if min(of_a_class) < 2:
+    if not spares_some(given):
         return _Sight(given, None, notes)
     images, held_out = hold_out(given, HELD_OUT, seed=recipe.seed)
     return _Sight(images, held_out, notes)
+
+
+def spares_some(given: Images) -> bool:
+    """Whether there are enough images to hold some of each class out."""
+    of_a_class = [len(given)] if given.labels is None else np.unique(given.labels, return_counts=True)[1]
+    return bool(min(of_a_class) > 1)
 
 
 def _epochs(recipe: Recipe, crossed: Crossed, given: Images | None) -> tuple[int, tuple[str, ...]]:
@@ -233,16 +270,32 @@ def _reordered(
     return crossed, found.statistics, found.told
 
 
-def _statistics(bank: Bank | None, task: Task, crossed: Crossed, images: Images, seed: int) -> Mapping[str, Tensor]:
+def _statistics(
+    bank: Bank | None, task: Task, crossed: Crossed, images: Images, seed: int, checkpoint: Checkpoint
+) -> Mapping[str, Tensor]:
     """The criterion's statistic for the task's classes, by weight name: from the bank, or by passes over the images."""
+    device = next(crossed.module.parameters()).device
     if bank is None:
-        return collect(
+        kept = checkpoint.get("saliency")
+        if kept is not None:
+            return {name: statistic.to(device) for name, statistic in kept.tensors.items()}
+        found = collect(
             task.criterion, crossed.module, crossed.model, task.planner.candidates.free, images=images,
             task=task.answers, batch_size=crossed.batch, seed=seed,
         )  # fmt: skip
+        checkpoint.put("saliency", copied(found))
+        return found
     found = statistic_of(task.criterion, bank.of_classes(task.answers.wanted, task.weights))
-    device = next(crossed.module.parameters()).device
     return {name: statistic.to(device) for name, statistic in found.items()}
+
+
+def _digest(module: GraphModule) -> str:
+    """Of all weights and statistics, bit for bit."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, tensor in trained_tensors(module).items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _anew(crossed: Crossed, model: Model, head: Head) -> Crossed:

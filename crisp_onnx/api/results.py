@@ -53,7 +53,7 @@ def _write_about(report: Report, recipe: Recipe, folder: Path) -> Report:
     obstacle = _write_page(report, folder / PAGE)
     if obstacle:
         report = report.model_copy(update={"notes": (*report.notes, f"{PAGE} is left out: {obstacle}")})
-    files = sorted({*(file.name for file in folder.iterdir()), REPORT})
+    files = sorted({*(file.name for file in folder.iterdir() if file.is_file()), REPORT})
     report = report.model_copy(update={"files": tuple(files)})
     (folder / REPORT).write_text(to_json(report), encoding="utf-8")
     return report

@@ -17,14 +17,16 @@ from crisp_onnx.reading import require_utf8, shown
 from crisp_onnx.writing import HeldError, free, hidden_name, hold, locked, settle, switch, undisturbed
 
 _HIDDEN_NAME = re.compile(r"\.crisp-[0-9a-f]{8}")
+_STATE = ".state"
 _WRITE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG})
 
 
 @contextmanager
-def workshop(folder: Path) -> Iterator[Path]:
+def workshop(folder: Path, *, resume: bool = False) -> Iterator[Path]:
     """A hidden folder on the disk of `folder`, removed at the end whatever happens, with parents made for it.
 
-    One run at a time: others are kept out of `folder` until the end, and what killed ones left is cleared away.
+    One run at a time: others are kept out of `folder` until the end, and what killed ones left is cleared away, but for
+    the state of a run that is to be taken up again (`resume`). That stays too where the block is left by an exception.
 
     Raises:
         CrispError: `folder` cannot be written or another run writes to it, found out before the long stages; or the
@@ -45,12 +47,15 @@ def workshop(folder: Path) -> Iterator[Path]:
             raise CrispError(
                 f"Cannot write to {name}: {error.strerror}. Choose another folder with --output."
             ) from error
+        kept = None
         try:
-            if handle is not None:
-                _clear(hidden, folder)
             results = hidden if hidden.parent == folder else hidden / folder.name
+            kept = state_folder(results) if resume and handle is not None else None
+            if handle is not None:
+                _clear(hidden, folder, keep=kept)
             results.mkdir(exist_ok=True)
             yield results  # without its hidden part this path is that of the finished file
+            kept = None
         except OSError as error:
             where = Path(str(error.filename)) if error.filename else None
             if error.errno in _WRITE_ERRORS or where is None or hidden in where.parents or folder in where.parents:
@@ -58,23 +63,31 @@ def workshop(folder: Path) -> Iterator[Path]:
                 raise CrispError(f"Cannot write to {name}: {reason}. Free some space there.") from error
             raise CrispError(f"Cannot read {shown(str(where))}: {error.strerror}.") from error
         finally:
-            shutil.rmtree(hidden, ignore_errors=True)
+            _empty(hidden, keep=kept)
             free(handle)
     finally:
         _remove(made)
+
+
+def state_folder(bench: Path) -> Path:
+    """Where a run that makes its results in `bench` keeps what it has come to; not there until it makes it."""
+    if _HIDDEN_NAME.fullmatch(bench.name):
+        return bench / _STATE
+    return bench.with_name(f"{bench.name}{_STATE}")
 
 
 def move_into_place(bench: Path, folder: Path, *, last: str, stale: Sequence[str] = ()) -> tuple[str, ...]:
     """Put every finished file into the folder in one step, and take away those in `stale` that this run did not make.
 
     Weights files (`.data`), whose names tell their content, come before that step and go after it. Returns the names
-    of the finished files. `last`: the file that the others are about.
+    of the finished files. `last`: the file that the others are about. The state of the run is of no more use, and goes.
 
     Raises:
         OSError: the folder cannot be written; it holds what it held before.
     """
-    fresh = tuple(sorted(file.name for file in bench.iterdir()))
     with undisturbed():
+        shutil.rmtree(state_folder(bench), ignore_errors=True)
+        fresh = tuple(sorted(file.name for file in bench.iterdir()))
         if not _moved_whole(bench, folder):
             with locked(folder):
                 _switched(bench, folder, fresh, [name for name in stale if name not in fresh], last)
@@ -128,10 +141,11 @@ def _hidden_name(name: str) -> str:
     return f".crisp-{hashlib.sha256(os.fsencode(name)).hexdigest()[:8]}"
 
 
-def _clear(hidden: Path, folder: Path) -> None:
+def _clear(hidden: Path, folder: Path, *, keep: Path | None) -> None:
     """Away with what runs that were killed have left: in the hidden folder, in others like it, and of a switch."""
     for path in hidden.iterdir():
-        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        if path != keep:
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     if hidden.parent != folder:
         return
     with locked(folder):
@@ -142,6 +156,16 @@ def _clear(hidden: Path, folder: Path) -> None:
                 handle = hold(path)
                 shutil.rmtree(path, ignore_errors=True)
                 free(handle)
+
+
+def _empty(hidden: Path, *, keep: Path | None) -> None:
+    """Remove the hidden folder; only what is in it beside `keep`, where that is there."""
+    if keep is None or not keep.is_dir():
+        shutil.rmtree(hidden, ignore_errors=True)
+        return
+    for path in hidden.iterdir():
+        if path != keep:
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def _moved_whole(bench: Path, folder: Path) -> bool:

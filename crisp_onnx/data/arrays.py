@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import IO
 
@@ -34,6 +34,10 @@ class ArrayStore:
         for place, row in enumerate(rows):
             pixels[place] = preprocess.fit(from_array(self.array[row], f"Image {row} of {self.where}"))
         return pixels
+
+    def content(self, rows: Indices) -> Iterator[bytes]:
+        """The pixels of each row."""
+        return (self.array[row].tobytes() for row in rows)
 
 
 def from_array(array: npt.ArrayLike, where: str) -> Picture:

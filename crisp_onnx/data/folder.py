@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from crisp_onnx.data.survey import survey
 from crisp_onnx.data.tally import Reason, Tally, listed
 from crisp_onnx.data.walk import HIDDEN, Entry, Identity, entries, files, identity
 from crisp_onnx.errors import CrispError
-from crisp_onnx.reading import shown
+from crisp_onnx.reading import border, shown
 
 SPLITS = ("train", "training", "val", "valid", "test")
 BESIDE = Reason("image beside the class folders", "images beside the class folders")
@@ -41,6 +42,14 @@ class FileStore:
     def read(self, rows: Indices, preprocess: Preprocess) -> Pixels:
         """Fitted pixels (len(rows), h, w, channels)."""
         return np.stack([self._fitted(int(row), preprocess) for row in rows])
+
+    def content(self, rows: Indices) -> Iterator[bytes]:
+        """The file of each row."""
+        for row in rows:
+            path = Path(self.root, self.paths[row])
+            with border(f"The image {shown(str(path))} cannot be read", "Replace or delete it."):
+                held = path.read_bytes()
+            yield held
 
     def _fitted(self, row: int, preprocess: Preprocess) -> Pixels:
         path = os.path.join(self.root, self.paths[row])  # noqa: PTH118

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -38,6 +39,9 @@ class Store(Protocol):
             CrispError: an image is corrupt; the message says which.
         """
 
+    def content(self, rows: Indices) -> Iterator[bytes]:
+        """What the rows hold, in their order, as it is stored: other bytes are other images."""
+
 
 @dataclass(frozen=True, eq=False)
 class Images:
@@ -61,6 +65,15 @@ class Images:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def fingerprint(self) -> str:
+        """A digest of what the images hold, of their order and of their labels; where they lie does not matter."""
+        digest = hashlib.blake2b(digest_size=16)
+        digest.update(b"" if self.labels is None else np.ascontiguousarray(self.labels).tobytes())
+        for piece in self.store.content(self.rows):
+            digest.update(len(piece).to_bytes(8, "little"))
+            digest.update(piece)
+        return digest.hexdigest()
 
     def subset(self, indices: npt.ArrayLike) -> Images:
         """The images at the given places (0 to len - 1), in that order."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +51,10 @@ class ValueStore:
     def read(self, rows: npt.NDArray[np.int64], preprocess: object) -> Array:
         """The given rows as they are."""
         return np.asarray(self.array[rows])
+
+    def content(self, rows: npt.NDArray[np.int64]) -> Iterator[bytes]:
+        """The values of each row."""
+        return (self.array[row].tobytes() for row in rows)
 
 
 def as_is(spec: TensorSpec, shape: tuple[int, ...], dtype: np.dtype[Any], where: str) -> AsIs:

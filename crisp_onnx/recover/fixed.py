@@ -16,9 +16,11 @@ from crisp_onnx.data import Images
 from crisp_onnx.masks import Plan
 from crisp_onnx.recover.features import block_ends
 from crisp_onnx.recover.hooks import Hooks
+from crisp_onnx.recover.keeper import Keeper
 from crisp_onnx.recover.loop import Loop
-from crisp_onnx.recover.masking import plan_from, plan_state, put_masks, saliency_of
+from crisp_onnx.recover.masking import plan_from, plan_state, put_masks
 from crisp_onnx.recover.recovered import Recovered, Refit
+from crisp_onnx.recover.start import masked_start
 from crisp_onnx.recover.state import State
 from crisp_onnx.recover.task import Task
 from crisp_onnx.recover.training import Training
@@ -52,14 +54,13 @@ def recover(
     task: Task,
     training: Training,
     refit: Refit,
+    keeper: Keeper,
 ) -> Recovered:
     """See `Recover`."""
     teacher = copy.deepcopy(module)
-    plan = task.planner.plan(saliency_of(module, statistics, task))
-    put_masks(module, plan)
-    fits = refit(module, plan)
+    plan, fits = masked_start(module, statistics, task, refit, keeper)
     hooks = Fixed(module, plan, task)
-    loop = Loop(module, images, task, training, hooks, teacher=teacher, features=block_ends(module))
+    loop = Loop(module, images, task, training, hooks, teacher=teacher, features=block_ends(module), keeper=keeper)
     loop.run()
     loop.finish()
-    return Recovered(plan, fits)
+    return Recovered(plan, fits, loop.notes)

@@ -17,6 +17,10 @@ class Hooks:
     def after_step(self, step: int) -> None:
         """The optimiser has moved the weights."""
 
+    def settled(self, step: int) -> bool:
+        """Whether masks stay as they are from here on, so that weights of different steps can be compared."""
+        return True
+
     def state(self) -> State:
         """All that the mode has come to."""
         return State()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +24,11 @@ from crisp_onnx.recover.augment import augment
 from crisp_onnx.recover.compiled import autocast, compiled
 from crisp_onnx.recover.features import FEATURE_WEIGHT, Shown, feature_loss
 from crisp_onnx.recover.hooks import Hooks
+from crisp_onnx.recover.keeper import Keeper, NoKeeper
 from crisp_onnx.recover.objective import objective
+from crisp_onnx.recover.patience import Patience, held_out_loss
 from crisp_onnx.recover.schedule import Schedule
+from crisp_onnx.recover.start import trained_tensors
 from crisp_onnx.recover.state import State, copied, restore
 from crisp_onnx.recover.statistics import reestimate
 from crisp_onnx.recover.task import Task
@@ -32,13 +36,14 @@ from crisp_onnx.recover.training import Training
 from crisp_onnx.task.loss import logits_of
 
 MAX_GRADIENT_NORM = 5.0
+PART = "training"
 
 
 class Loop:
     """Trains `module` in place, `hooks` acting around each step.
 
     `teacher`: whose answers it is to give, itself as it comes if there is no other. `features`: inner tensors in which
-    it is to follow the teacher too.
+    it is to follow the teacher too. `keeper`: of the state, from which the training goes on where there is one.
     """
 
     def __init__(
@@ -51,6 +56,7 @@ class Loop:
         *,
         teacher: GraphModule | None = None,
         features: Sequence[str] = (),
+        keeper: Keeper | None = None,
     ) -> None:
         self.module, self.images, self.task, self.training, self.hooks = module, images, task, training, hooks
         self.device = next(module.parameters()).device
@@ -69,25 +75,59 @@ class Loop:
         )
         self.optimizer = _optimizer(module, training)
         self.generator = torch.Generator().manual_seed(training.seed)
+        torch.manual_seed(training.seed)  # whatever was drawn before: a run that is taken up skips that
+        self.patience = None
+        if training.patience is not None and training.judged is not None:
+            judge = partial(held_out_loss, module, teacher, training.judged, task, batch_size=training.batch_size)
+            self.patience = Patience(module, training.patience, judge)
+        self.keeper: Keeper = NoKeeper() if keeper is None else keeper
+        kept = self.keeper.get(PART)
+        if kept is not None:
+            self.load(kept)
 
     def run(self, until: int | None = None) -> None:
         """Train to the end, or until that many steps are done."""
         last = self.steps if until is None else min(until, self.steps)
         self.module.train()
         self.module.bn_momentum = 0.1
+        per_epoch = self.training.steps_per_epoch(len(self.images))
         with bar("recovery", self.steps) as advance:
             advance(self.step)
-            for inputs, labels in self._batches(last):
+            for inputs, labels in self._batches(self.step if self.over else last):
                 self.hooks.before_step(self.step)
                 self._backward(inputs, labels)
                 self.hooks.after_backward(self.step)
                 self._move()
                 self.hooks.after_step(self.step)
                 self.step += 1
+                if self.patience is not None and self.step % per_epoch == 0 and self.hooks.settled(self.step):
+                    self.patience.look(self.step // per_epoch)
+                if self.keeper.due or self.over:
+                    self.keeper.put(PART, self.state())
                 advance(1)
+                if self.over:
+                    break
+
+    @property
+    def over(self) -> bool:
+        """Whether the last step is done, or held-out images have ended the training."""
+        return self.step >= self.steps or (self.patience is not None and self.patience.over)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of how training ended."""
+        if self.patience is None or not self.patience.best_at:
+            return ()
+        epochs = self.step // self.training.steps_per_epoch(len(self.images))
+        return (
+            f"Training ended after {epochs} of {self.training.epochs} epochs, and the weights are those after epoch "
+            f"{self.patience.best_at}: held-out images were answered best then.",
+        )
 
     def finish(self) -> None:
-        """Re-estimate the BatchNorm statistics of the weights as they are now, and leave training mode."""
+        """Re-estimate the BatchNorm statistics of the weights that training ends with, and leave training mode."""
+        if self.patience is not None:
+            self.patience.settle()
         reestimate(self.module, self.images, transform=self.augmented, batch_size=self.training.batch_size)
         self.module.eval()
 
@@ -98,10 +138,11 @@ class Loop:
             random["device"] = torch.cuda.get_rng_state(self.device)
         return (
             State({}, {"step": self.step, "run": self._run()})
-            | copied(self._trained()).under("module")
+            | copied(trained_tensors(self.module)).under("module")
             | copied(random).under("random")
             | _optimizer_state(self.optimizer).under("optimizer")
             | self.hooks.state().under("mode")
+            | (State() if self.patience is None else self.patience.state().under("patience"))
         )
 
     def load(self, state: State) -> None:
@@ -117,7 +158,7 @@ class Loop:
                     f"The saved state is of another run: {name} was {found.get(name)} there and is {value} here. "
                     "Start the run anew."
                 )
-        restore(self._trained(), state.part("module"))
+        restore(trained_tensors(self.module), state.part("module"))
         random = state.part("random").tensors
         self.generator.set_state(random["augment"])
         torch.set_rng_state(random["torch"])
@@ -125,6 +166,8 @@ class Loop:
             torch.cuda.set_rng_state(random["device"], self.device)
         _load_optimizer(self.optimizer, state.part("optimizer"))
         self.hooks.load(state.part("mode"))
+        if self.patience is not None:
+            self.patience.load(state.part("patience"))
         self.step = int(state.values["step"])
 
     def augmented(self, images: Tensor) -> Tensor:
@@ -142,10 +185,6 @@ class Loop:
             "the batch size": self.training.batch_size,
             "the seed": self.training.seed,
         }
-
-    def _trained(self) -> dict[str, Tensor]:
-        statistics = {name: self.module.get_statistic(name) for name in self.module.statistics}
-        return dict(self.module.named_parameters()) | statistics
 
     def _batches(self, last: int) -> Iterator[Batch]:
         """The batches of the steps from `self.step` to `last`. Each epoch has a permutation of its own."""

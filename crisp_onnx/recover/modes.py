@@ -11,6 +11,7 @@ from torch import Tensor
 from crisp_onnx.bridge import GraphModule
 from crisp_onnx.data import Images
 from crisp_onnx.recover import fixed, none, ramp
+from crisp_onnx.recover.keeper import Keeper
 from crisp_onnx.recover.recovered import Recovered, Refit
 from crisp_onnx.recover.task import Task
 from crisp_onnx.recover.training import Training
@@ -27,11 +28,13 @@ class Recover(Protocol):
         task: Task,
         training: Training,
         refit: Refit,
+        keeper: Keeper,
     ) -> Recovered:
         """Change `module` in place; return the plan whose masks it ends with, and how its weights were re-fitted.
 
         `statistics`: what the criterion needs, by weight name, in a shape that goes with the stored weight. `refit` is
-        called once, with the masks that stay.
+        called once, with the masks that stay. `keeper`: of what a run that was killed had come to, from which this one
+        goes on.
         """
 
 

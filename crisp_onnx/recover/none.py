@@ -8,8 +8,9 @@ from torch import Tensor
 
 from crisp_onnx.bridge import GraphModule
 from crisp_onnx.data import Images
-from crisp_onnx.recover.masking import put_masks, saliency_of
+from crisp_onnx.recover.keeper import Keeper
 from crisp_onnx.recover.recovered import Recovered, Refit
+from crisp_onnx.recover.start import masked_start
 from crisp_onnx.recover.statistics import reestimate
 from crisp_onnx.recover.task import Task
 from crisp_onnx.recover.training import Training
@@ -22,11 +23,10 @@ def recover(
     task: Task,
     training: Training,
     refit: Refit,
+    keeper: Keeper,
 ) -> Recovered:
     """See `Recover`. Where nothing is re-fitted, BatchNorm statistics are; one image at a time would give none."""
-    plan = task.planner.plan(saliency_of(module, statistics, task))
-    put_masks(module, plan)
-    fits = refit(module, plan)
+    plan, fits = masked_start(module, statistics, task, refit, keeper)
     if not fits and training.batch_size > 1:
         reestimate(module, images, batch_size=training.batch_size)
     module.eval()

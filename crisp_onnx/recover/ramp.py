@@ -12,9 +12,11 @@ from crisp_onnx.data import Images
 from crisp_onnx.masks import Plan
 from crisp_onnx.reconstruct import LayerFit
 from crisp_onnx.recover.hooks import Hooks
+from crisp_onnx.recover.keeper import Keeper
 from crisp_onnx.recover.loop import Loop
 from crisp_onnx.recover.masking import plan_from, plan_state, put_masks, saliency_of
 from crisp_onnx.recover.recovered import Recovered, Refit
+from crisp_onnx.recover.start import fits_from, fits_state
 from crisp_onnx.recover.state import State, copied, restore
 from crisp_onnx.recover.task import Task
 from crisp_onnx.recover.training import Training
@@ -84,11 +86,15 @@ class Ramp(Hooks):
             if gradient is not None:
                 mean.lerp_(gradient.square() if squared else gradient.abs(), 1 - GRADIENT_MEMORY)
 
+    def settled(self, step: int) -> bool:
+        return step > self.rise.last_choice
+
     def state(self) -> State:
-        return copied(self.running).under("running") | plan_state(self.plan).under("plan")
+        return copied(self.running).under("running") | plan_state(self.plan).under("plan") | fits_state(self.fits)
 
     def load(self, state: State) -> None:
         restore(self.running, state.part("running"))
+        self.fits = fits_from(state)
         plan = state.part("plan")
         if plan.values["dense"] or plan.tensors:
             self.plan = plan_from(plan, self.task.planner.candidates)
@@ -102,10 +108,11 @@ def recover(
     task: Task,
     training: Training,
     refit: Refit,
+    keeper: Keeper,
 ) -> Recovered:
     """See `Recover`."""
     ramp = Ramp(module, statistics, task, Rise(training.steps(len(images))), refit)
-    loop = Loop(module, images, task, training, ramp)
+    loop = Loop(module, images, task, training, ramp, keeper=keeper)
     loop.run()
     loop.finish()
-    return Recovered(ramp.plan, ramp.fits)
+    return Recovered(ramp.plan, ramp.fits, loop.notes)

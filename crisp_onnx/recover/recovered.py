@@ -15,7 +15,11 @@ Refit = Callable[[GraphModule, Plan], tuple[LayerFit, ...]]
 
 @dataclass(frozen=True)
 class Recovered:
-    """`plan`: the one whose masks the module ends with. `fits`: how layers were re-fitted on the way, if they were."""
+    """`plan`: the one whose masks the module ends with. `fits`: how layers were re-fitted on the way, if they were.
+
+    `notes`: what the user should know of how training went.
+    """
 
     plan: Plan
     fits: tuple[LayerFit, ...] = ()
+    notes: tuple[str, ...] = ()

@@ -16,7 +16,8 @@ RATE, RATE_WITHOUT_BATCH_NORM = 0.05, 0.005
 class Training:
     """`epochs` over the images in batches of `batch_size`, at a learning rate of at most `peak_rate`.
 
-    `augments`: the images are pixels, which are shown shifted, and with `flip` mirrored.
+    `augments`: the images are pixels, which are shown shifted, and with `flip` mirrored. `patience`: epochs without a
+    better answer to the `judged` images, which are not trained on, after which training ends.
     """
 
     epochs: int
@@ -27,6 +28,8 @@ class Training:
     flip: bool = False
     channels_last_input: bool = False
     seed: int = 0
+    patience: int | None = None
+    judged: Images | None = None
 
     def steps_per_epoch(self, images: int) -> int:
         """Whole batches of that many images, at least one."""
@@ -38,11 +41,20 @@ class Training:
 
 
 def training_for(
-    module: GraphModule, images: Images, asked: Images, task: Task, epochs: int, *, batch_size: int, seed: int
+    module: GraphModule,
+    images: Images,
+    asked: Images,
+    task: Task,
+    epochs: int,
+    *,
+    batch_size: int,
+    seed: int,
+    patience: int | None = None,
 ) -> tuple[Training, tuple[str, ...]]:
     """The training of `module` on `images`, and what the user should know of it.
 
-    `asked`: images that decide whether mirror images mean the same. `batch_size`: the most that the module takes.
+    `asked`: images that are not trained on, which decide whether mirror images mean the same and, with `patience`, when
+    training ends. `batch_size`: the most that the module takes.
     """
     nhwc, pixels = images.preprocess.layout == "NHWC", isinstance(images.preprocess, Preprocess)
     flip = pixels and mirror_safe(module, asked, task, batch_size=batch_size, channels_last=nhwc)
@@ -54,6 +66,8 @@ def training_for(
         flip=flip,
         channels_last_input=nhwc,
         seed=seed,
+        patience=patience,
+        judged=asked,
     )
     if not pixels:
         return training, ("Recovery shows rows of values as they are: only pixels are shifted and mirrored.",)

@@ -1,5 +1,5 @@
 """Images of the user's classes out of the model itself, for the case that there are no others."""
 
-from crisp_onnx.synthesis.ascent import Effort, effort_for, synthesise
+from crisp_onnx.synthesis.ascent import Effort, as_synthesised, effort_for, synthesise
 
-__all__ = ["Effort", "effort_for", "synthesise"]
+__all__ = ["Effort", "as_synthesised", "effort_for", "synthesise"]

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from math import cos, pi
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -126,8 +127,13 @@ def synthesise(
     batches = torch.split(labels, max(1, min(effort.batch, BATCH_PIXELS // (height * width))))
     with fixed_weights(module), bar("synthesis", effort.steps * len(batches)) as advance:
         array = spooled(_each_batch(job, batches, advance), (height, width, preprocess.channels))
+    return as_synthesised(array, labels.cpu().numpy(), preprocess)
+
+
+def as_synthesised(pixels: Pixels, labels: npt.NDArray[np.int64], preprocess: Preprocess) -> Images:
+    """Pixels (n, h, w, c) that `synthesise` made for the classes `labels` (n,), as images."""
     fitted = replace(preprocess, resize=None)
-    return Images(ArrayStore(array, SOURCE), np.arange(len(array)), labels.cpu().numpy(), fitted, SOURCE)
+    return Images(ArrayStore(pixels, SOURCE), np.arange(len(pixels)), labels, fitted, SOURCE)
 
 
 def _each_batch(job: _Job, batches: tuple[Tensor, ...], advance: Callable[[int], None]) -> Iterator[Pixels]:
