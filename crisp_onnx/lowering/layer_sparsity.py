@@ -90,13 +90,19 @@ def aligned_bits(bits: int) -> int:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a target makes of a pattern: effect of its n:m part, of its blocks, of loose zeros, and why."""
+    """What a target makes of a pattern: effect of its n:m part, of its blocks, of loose zeros, and why.
+
+    `stores_nm`, `stores_blocks`, `stores_loose`: what of it makes the stored weights smaller.
+    """
 
     nm: Effect = "none"
     block: Effect = "none"
     unstructured: Effect = "none"
     reason: str = ""
     runs_as: LayerSparsity = DENSE
+    stores_nm: bool = False
+    stores_blocks: bool = False
+    stores_loose: bool = False
 
 
 UNSEEN = Seen()
@@ -112,8 +118,8 @@ def see(pattern: LayerSparsity, target: Target, *, k: int, kernel_taps: int = 1)
     sparsity = target.descriptor.sparsity
     only_hybrid = sparsity.hybrid_operators_only and not pattern.hybrid
     order = target.descriptor.layout.k_order == "channel_last" or kernel_taps == 1
-    nm, nm_pattern = _see_nm(pattern, target, order, only_hybrid, reasons)
-    block = _see_blocks(pattern, target, order, only_hybrid, reasons)
+    nm, nm_pattern, stores_nm = _see_nm(pattern, target, order, only_hybrid, reasons)
+    block, stores_blocks = _see_blocks(pattern, target, order, only_hybrid, reasons)
     loose: Effect = "none"
     support = sparsity.unstructured
     if support is not None and (kept_share(pattern, k) < 1 or support.codec == "entropy"):
@@ -133,7 +139,8 @@ def see(pattern: LayerSparsity, target: Target, *, k: int, kernel_taps: int = 1)
         vector_rows=pattern.vector_rows,
         hybrid=pattern.hybrid,
     )
-    return Seen(nm, block, loose, "; ".join(reasons), runs_as)
+    stores_loose = support is not None and support.storage
+    return Seen(nm, block, loose, "; ".join(reasons), runs_as, stores_nm, stores_blocks, stores_loose)
 
 
 def trimmed(pattern: LayerSparsity, k: int) -> LayerSparsity:
@@ -155,42 +162,48 @@ def kept_share(pattern: LayerSparsity, k: int) -> Fraction:
 
 def _see_nm(
     pattern: LayerSparsity, target: Target, order: bool, only_hybrid: bool, reasons: list[str]
-) -> tuple[Effect, tuple[int, int]]:
+) -> tuple[Effect, tuple[int, int], bool]:
+    """(effect, pattern that it runs as, whether it is stored smaller)."""
     if not pattern.has_nm:
-        return "none", (0, 0)
+        return "none", (0, 0), False
     name = f"{pattern.nm_keep}:{pattern.nm_group}"
     support = target.nm(pattern.nm_keep, pattern.nm_group)
     if support is None:
         reasons.append(f"{target.name} has no {name}")
-        return "none", (0, 0)
-    compute = support.compute
+        return "none", (0, 0), False
     if only_hybrid:
         reasons.append(f"{name} counts only in hybrid operators; this one is a plain node")
-        return "none", (0, 0)
+        return "none", (0, 0), False
+    compute = support.compute
     if compute == "skip" and not order:
         reasons.append(f"{name} stands along the input channels, {target.name} reads kernel taps first")
         compute = "none"
     if compute == "none":
         if support.storage:
             reasons.append(f"{name} is computed dense and only stored smaller")
-            return "store", (0, 0)
+            return "store", (0, 0), True
         reasons.append(f"{name} is computed and stored dense")
-        return "none", (0, 0)
-    if support.pattern != name:
+        return "none", (0, 0), False
+    if (support.keep * pattern.nm_group, support.group) != (pattern.nm_keep * support.group, pattern.nm_group):
         reasons.append(f"{name} runs at the speed of {support.pattern}")
-    return compute, (support.keep, support.group)
+    if not support.storage:
+        reasons.append(f"{name} is stored in full")
+    return compute, (support.keep, support.group), support.storage
 
 
-def _see_blocks(pattern: LayerSparsity, target: Target, order: bool, only_hybrid: bool, reasons: list[str]) -> Effect:
+def _see_blocks(
+    pattern: LayerSparsity, target: Target, order: bool, only_hybrid: bool, reasons: list[str]
+) -> tuple[Effect, bool]:
+    """(effect, whether dropped blocks are left out of the stored weights)."""
     if not pattern.has_blocks:
-        return "none"
+        return "none", False
     support = target.descriptor.sparsity.block
     if support is None:
         reasons.append(f"{target.name} has no block skipping")
-        return "none"
+        return "none", False
     if only_hybrid:
         reasons.append("blocks count only in hybrid operators; this one is a plain node")
-        return "none"
+        return "none", False
     compute = support.compute
     least = (target.whole(support.min_bh), target.whole(support.min_bw))
     if compute == "skip" and (pattern.block_rows < least[0] or pattern.block_cols < least[1]):
@@ -203,5 +216,7 @@ def _see_blocks(pattern: LayerSparsity, target: Target, order: bool, only_hybrid
         compute = "none"
     if compute == "none":
         reasons.append("dropped blocks are only stored smaller" if support.storage else "dropped blocks gain nothing")
-        return "store" if support.storage else "none"
-    return compute
+        return ("store" if support.storage else "none"), support.storage
+    if not support.storage:
+        reasons.append("dropped blocks are stored in full")
+    return compute, support.storage

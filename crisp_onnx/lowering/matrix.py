@@ -13,7 +13,8 @@ class Matrix:
 
     `inputs`, `outputs`, `residuals`: values at the border; the input is counted before im2col.
     `weighted`: the M x K operand is a stored weight; otherwise both operands are activations.
-    `window`: (kh, kw); `out_hw`: output rows and columns of a convolution, (1, N) for a matrix product.
+    `window`: (kh, kw); `stride`: down and right; `out_hw`: output rows and columns of a convolution, (1, N)
+    for a matrix product.
     """
 
     M: int
@@ -26,6 +27,7 @@ class Matrix:
     weighted: bool = True
     window: tuple[int, int] = (1, 1)
     out_hw: tuple[int, int] = (1, 1)
+    stride: tuple[int, int] = (1, 1)
 
     @property
     def macs(self) -> int:
@@ -62,6 +64,7 @@ def conv_matrix(
         residuals=residuals,
         window=(kh, kw),
         out_hw=(out_h, out_w),
+        stride=stride,
     )
 
 

@@ -127,7 +127,14 @@ def _plain_matrix(node: gs.Node, weight: WeightLayer, shapes: Shapes) -> Matrix:
         outputs=prod(out),
         window=(kh, kw),
         out_hw=(prod(out[2:-1]), out[-1]),
+        stride=_stride(node),
     )
+
+
+def _stride(node: gs.Node) -> tuple[int, int]:
+    """Down and right; of signals along their one axis, of volumes along the last two."""
+    steps = [int(step) for step in node.attrs.get("strides") or ()]
+    return (1, 1, *steps)[-2], (1, 1, *steps)[-1]
 
 
 def _activations_matrix(node: gs.Node, shapes: Shapes) -> Matrix:

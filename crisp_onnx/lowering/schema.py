@@ -28,7 +28,7 @@ SCHEMA = "crisp-hw/1"
 Dtype = Literal["int8", "fp16", "fp32"]
 Effect = Literal["skip", "gate", "none"]
 OpKind = Literal["conv3x3", "conv1x1", "conv", "depthwise", "grouped", "gemm", "gemv", "elementwise", "pool", "hybrid"]
-Design = Literal["lanes", "outer_product", "ethos_u", "host_link"]
+Design = Literal["lanes", "outer_product", "systolic", "ethos_u", "host_link"]
 
 
 class Clock(Strict):
@@ -36,9 +36,17 @@ class Clock(Strict):
 
 
 class Array(Strict):
-    """The compute array: units x rows x lanes dense MACs a cycle at `bits` wide operands."""
+    """The compute array: units x rows x lanes dense MACs a cycle at `bits` wide operands.
+
+    `k_granule`: kept values of K are padded to it, and the padding is stored, moved and computed like any value.
+    `tile_m`, `tile_n`: outputs that a unit of outer products holds; either way round where they differ. `dataflow`:
+    what a systolic array holds: weights, inputs or outputs.
+    """
 
     design: Design = "lanes"
+    dataflow: Literal["ws", "is", "os"] = "ws"
+    tile_m: Values | None = None
+    tile_n: Values | None = None
     rows: Count | None = None
     lanes: Count | None = None
     units: Count | None = None
@@ -59,7 +67,11 @@ class Layout(Strict):
 
 
 class Memory(Strict):
-    """One level; DRAM first, then the on-chip buffer that feeds the array."""
+    """One level; DRAM first, then the on-chip buffer that feeds the array.
+
+    `double_buffer`: an operand fills at most half of it; otherwise tiles of both share all of it. `keeps_activations`:
+    what one layer writes stays for the next where there is room, and costs no DRAM. `burst`: least that is transferred.
+    """
 
     name: str
     capacity: Bytes | None = None
@@ -67,13 +79,23 @@ class Memory(Strict):
     write_bw: Bandwidth | None = None
     mode: Literal["split", "shared"] = "shared"
     double_buffer: bool = False
+    keeps_activations: bool = False
     pinned_weights: Bytes | None = None
+    burst: Bytes | None = None
+    read_latency: Time | None = None
+    write_latency: Time | None = None
 
 
 class OnChip(Strict):
-    """`lrf_n`: output columns that one load of weights into the local registers serves."""
+    """`lrf_n`: output columns that one load of weights into the local registers serves.
+
+    `accumulate_k`: kept values of K that are summed before the sums leave for the buffer; all of them where not given.
+    `accumulator_rate`: sums a cycle that the accumulators of one unit take.
+    """
 
     lrf_n: Columns | None = None
+    accumulate_k: Values | None = None
+    accumulator_rate: Macs | None = None
 
 
 class NmSupport(Strict):
@@ -105,21 +127,28 @@ class BlockSupport(Strict):
     min_bw: Values | None = None
     full_rate_bh: Values | None = None
     index_bits: Bits | None = None
-    balanced_required: bool = True
 
 
 class UnstructuredSupport(Strict):
-    """Zeros anywhere. `ga`, `gb`: weights and activations that one pass of an outer-product unit takes."""
+    """Zeros anywhere. `ga`, `gb`: weights and activations that one pass of an outer-product unit takes.
+
+    `mask_per`: a position has a bit in the mask, and beside it every granule or every vector of a tile has one;
+    granules without a nonzero then carry no mask. `dense_above`: share of the dense cycles above which nothing is
+    compressed.
+    """
 
     compute: Effect
     storage: bool = False
     ga: Values | None = None
     gb: Values | None = None
     codec: Literal["bitmask", "entropy", "none"] = "none"
-    bits_model: str | None = None
+    mask_per: Literal["granule", "tile"] | None = None
+    dense_above: Share | None = None
 
 
 class ActivationSupport(Strict):
+    """Zeros of activations. `storage`: neither stored nor moved, one bit a position says where the others are."""
+
     compute: Effect = "none"
     storage: bool = False
 
@@ -135,7 +164,10 @@ class Sparsity(Strict):
 
 
 class EnergyTable(Strict):
-    """Energy per action (buffer and DRAM per byte, metadata per bit), or a thermal design power to bound it."""
+    """Energy per action (buffer and DRAM per byte, metadata per bit), or a thermal design power to bound it.
+
+    `dram_metadata`: whether metadata that comes from DRAM is charged; some published tables leave it out.
+    """
 
     mac_pj: EnergyRange | None = None
     gated_mac_pj: EnergyRange | None = None
@@ -147,6 +179,7 @@ class EnergyTable(Strict):
     meta_read_pj: EnergyRange | None = None
     meta_write_pj: EnergyRange | None = None
     dram_pj: EnergyRange | None = None
+    dram_metadata: bool = True
     static_w: Power | None = None
     from_tdp_w: Power | None = None
 

@@ -84,7 +84,7 @@ class Target:
 
     def nm(self, keep: int, group: int) -> NmSupport | None:
         """The entry that runs n:m weights best: that very pattern, or one that every such weight satisfies too."""
-        fitting = [s for s in self.descriptor.sparsity.nm if keep <= s.keep and group % s.group == 0]
+        fitting = [s for s in self.descriptor.sparsity.nm if _holds(s, keep, group)]
         return min(fitting, key=lambda s: (s.keep / s.group, s.group != group), default=None)
 
     @cached_property
@@ -103,6 +103,13 @@ class Target:
 
     def leaves(self) -> tuple[Leaf, ...]:
         return tuple(_leaves(self.descriptor, ""))
+
+
+def _holds(support: NmSupport, keep: int, group: int) -> bool:
+    """Whether all n:m weights satisfy the pattern of `support`: whole groups of the one lie in those of the other."""
+    if group % support.group == 0:
+        return keep <= support.keep
+    return support.group % group == 0 and keep * (support.group // group) <= support.keep
 
 
 def _leaves(section: object, key: str) -> Iterator[Leaf]:

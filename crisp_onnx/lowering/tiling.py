@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 
-from crisp_onnx.lowering.array import ArrayTiling, tile_array
-from crisp_onnx.lowering.layer_sparsity import LayerSparsity, Seen, block_count
-from crisp_onnx.lowering.matrix import Matrix
-from crisp_onnx.lowering.memory import tile_memory
+from crisp_onnx.lowering.array import ArrayTiling, Work, outer_spans, tile_array
+from crisp_onnx.lowering.ethos_u import ethos_u
+from crisp_onnx.lowering.layer_sparsity import LayerSparsity, Seen, block_count, kept_share
+from crisp_onnx.lowering.matrix import BYTES, Matrix
+from crisp_onnx.lowering.memory import NOWHERE, Stay, reuses, stored, tile_memory
+from crisp_onnx.lowering.outer_product import outer_product
 from crisp_onnx.lowering.target import Target
 
 
@@ -19,8 +21,9 @@ class Tiling:
     `k_span`: values of K inside kept blocks; `k_kept`: of these, kept slots of n:m groups. `array_cycles`: time of the
     array at its peak rate. `computed_macs` takes in zeros that are not skipped; `gated_macs` of them cost a cycle but
     little energy. `register_accesses`: values through the local registers, each with `metadata_bits_per_value`.
-    On-chip bytes pass from buffer to array; reads and writes are those of DRAM. `expanded`: the groups run as one
-    block-diagonal matrix because that takes fewer cycles.
+    On-chip bytes pass from buffer to array, `onchip_sum_bytes` of partial sums among them; reads and writes are those
+    of DRAM, `dram_metadata_bytes` of the reads say where values stand. `kept_output_bytes`: outputs that stay on the
+    chip. `expanded`: the groups run as one block-diagonal matrix because that takes fewer cycles.
     """
 
     blocks: int
@@ -48,6 +51,9 @@ class Tiling:
     dram_read_bytes: int
     dram_write_bytes: int
     residual_bytes: int
+    onchip_sum_bytes: int = 0
+    dram_metadata_bytes: int = 0
+    kept_output_bytes: int = 0
     expanded: bool = False
 
     @property
@@ -56,25 +62,51 @@ class Tiling:
 
     @property
     def onchip_bytes(self) -> Fraction:
-        return self.onchip_activation_bytes + self.onchip_weight_bytes + Fraction(self.onchip_metadata_bits, 8)
+        moved = self.onchip_activation_bytes + self.onchip_weight_bytes + self.onchip_sum_bytes
+        return moved + Fraction(self.onchip_metadata_bits, 8)
 
 
 def tile(
-    matrix: Matrix, pattern: LayerSparsity, seen: Seen, target: Target, dtype: str, *, activation_density: float = 1.0
+    matrix: Matrix,
+    pattern: LayerSparsity,
+    seen: Seen,
+    target: Target,
+    dtype: str,
+    *,
+    activation_density: float = 1.0,
+    stay: Stay = NOWHERE,
 ) -> Tiling:
     """Tile a layer; grouped layers run group by group or as one block-diagonal matrix, whichever takes fewer cycles.
 
-    `activation_density` matters only to targets that skip zeros of activations.
+    `activation_density` matters only to targets that make use of zeros of activations. `stay`: see `memory.Stay`.
     """
-    array = tile_array(matrix, pattern, seen, target, dtype=dtype, activation_density=activation_density)
+    work = _work(matrix, pattern, seen, target, dtype, activation_density, stay)
+    operands = stored(work)
+    tried = [
+        (way, tile_array(replace(work, register_columns=way.columns or None)), tile_memory(work, operands, way, stay))
+        for way in reuses(work, operands, stay)
+    ]
+    reuse, array, memory = min(tried, key=lambda t: (_busy(t[1], target), t[2].dram_read_bytes))
     expanded = False
     if matrix.groups > 1 and matrix.weighted:
         whole = replace(matrix, M=matrix.M * matrix.groups, K=matrix.K * matrix.groups, groups=1)
         diagonal = LayerSparsity(density=1 / matrix.groups)
-        joined = tile_array(whole, diagonal, Seen(), target, dtype=dtype, activation_density=activation_density)
-        if _busy(joined, target) < _busy(array, target):
-            array, expanded = replace(joined, computed_macs=array.computed_macs), True
-    memory = tile_memory(matrix, pattern, seen, target, dtype)
+        loose = target.descriptor.sparsity.unstructured
+        skips = Seen(unstructured="skip" if loose is not None and loose.compute == "skip" else "none")
+        joined = _work(whole, diagonal, skips, target, dtype, activation_density, stay)
+        other = tile_array(replace(joined, register_columns=reuse.columns or None))
+        if _busy(other, target) < _busy(array, target):
+            # Zeros between the groups are no work of the layer: only the time is that of the whole matrix.
+            array = replace(
+                other,
+                computed_macs=array.computed_macs,
+                gated_macs=array.gated_macs,
+                register_accesses=array.register_accesses,
+                accumulator_updates=array.accumulator_updates,
+                onchip_weight_bytes=array.onchip_weight_bytes,
+                onchip_metadata_bits=array.onchip_metadata_bits,
+            )
+            expanded = True
     return Tiling(
         blocks=block_count(matrix.K, pattern.block_cols) if pattern.has_blocks else 1,
         kept_blocks=seen.runs_as.kept_blocks,
@@ -82,6 +114,31 @@ def tile(
         **{field.name: getattr(memory, field.name) for field in fields(memory)},
         expanded=expanded,
     )
+
+
+def _work(
+    matrix: Matrix,
+    pattern: LayerSparsity,
+    seen: Seen,
+    target: Target,
+    dtype: str,
+    activation_density: float,
+    stay: Stay,
+) -> Work:
+    """The layer with its run on an array of outer products or an Ethos-U, where the target is one."""
+    work = Work(matrix, pattern, seen, target, dtype, activation_density=activation_density)
+    if target.descriptor.array.design == "ethos_u":
+        held = stay.read_bytes >= matrix.inputs * BYTES[dtype] > 0
+        inner = stay.inner_input, stay.inner_output
+        return replace(work, ethos=ethos_u(matrix, target, input_on_chip=held, output_on_chip=stay.output, inner=inner))
+    if target.descriptor.array.design != "outer_product":
+        return work
+    support = target.descriptor.sparsity.activation
+    skips = support is not None and support.compute == "skip"
+    density = float(kept_share(pattern, matrix.K)) if seen.unstructured == "skip" else 1.0
+    _, k, _ = outer_spans(matrix.K, pattern, target)
+    run = outer_product(matrix, k, density, activation_density if skips else 1.0, target)
+    return replace(work, outer=run)
 
 
 def _busy(array: ArrayTiling, target: Target) -> Fraction:

@@ -74,8 +74,12 @@ def test_nothing_is_negative_and_energies_ascend(
         assert 0 <= low <= nominal <= high
 
 
+# The blocks of the Ethos-U are those of its compiler, by whose own figures a larger layer now and then takes less.
+BY_COMPILER = {name for name, target in TARGETS.items() if target.descriptor.array.design == "ethos_u"}
+
+
 @QUICK
-@given(shapes, st.integers(0, 3), st.integers(1, 64), any_target)
+@given(shapes, st.integers(0, 3), st.integers(1, 64), st.sampled_from(sorted(set(TARGETS) - BY_COMPILER)))
 def test_a_larger_layer_never_costs_less(shape: tuple[int, int, int, int], axis: int, more: int, name: str) -> None:
     larger = list(shape)
     larger[axis] += 2 * more

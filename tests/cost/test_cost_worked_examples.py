@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cost_rows import machine
 from layer_lists import resnet50
 
 from crisp_onnx.cost import cost_layer, estimate
-from crisp_onnx.lowering import load_target
 from crisp_onnx.lowering.layer_sparsity import LayerSparsity, blocked
 from crisp_onnx.lowering.layers import Layer, lower_layer, lower_layers
 from crisp_onnx.lowering.lowered import Source
@@ -47,7 +47,7 @@ def pattern_of(matrix: Matrix, mode: dict[str, Any]) -> LayerSparsity:
 
 @pytest.mark.parametrize("row", LAYERS, ids=lambda row: row["id"])
 def test_a_worked_layer_is_met_to_the_digit(row: dict[str, Any]) -> None:
-    target = load_target("stc_edge_int8")
+    target = machine("worked_stc_edge")
     matrix = matrix_of(row["layer"])
     pattern = pattern_of(matrix, WORKED["modes"][row["mode"]])
     op = lower_layer(Layer("layer", "Conv", "conv", matrix, pattern), target, "int8")
@@ -72,7 +72,7 @@ def test_a_worked_layer_is_met_to_the_digit(row: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("row", MODELS, ids=lambda row: row["id"])
 def test_whole_resnet50_is_met_to_the_digit(row: dict[str, Any]) -> None:
-    target = load_target("stc_edge_int8")
+    target = machine("worked_stc_edge")
     mode = WORKED["modes"][row["mode"]]
     layers = resnet50(lambda matrix, prunable: pattern_of(matrix, mode) if prunable else LayerSparsity())
     found = estimate(lower_layers(layers, target, source=Source(file="resnet50", sha256="")), target)
@@ -93,7 +93,7 @@ def test_whole_resnet50_is_met_to_the_digit(row: dict[str, Any]) -> None:
 
 
 def test_the_hybrid_resnet50_gains_what_the_reference_says_and_no_more() -> None:
-    target = load_target("stc_edge_int8")
+    target = machine("worked_stc_edge")
     mode = WORKED["modes"]["hybrid"]
     layers = resnet50(lambda matrix, prunable: pattern_of(matrix, mode) if prunable else LayerSparsity())
     found = estimate(lower_layers(layers, target, source=Source(file="resnet50", sha256="")), target)

@@ -1,1 +1,0 @@
-"""Models of published accelerator designs, each proven on the figures of its source."""
