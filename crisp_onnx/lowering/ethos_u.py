@@ -105,7 +105,7 @@ def ethos_u(
     sram = _port(target.buffer, target) if target.buffer else dram
     places = (Place(sram if input_on_chip else dram, inner[0]), Place(sram if output_on_chip else dram, inner[1]))
     forms = [matrix]
-    if matrix.groups > 1 and matrix.K != matrix.window[0] * matrix.window[1]:
+    if matrix.groups > 1 and matrix.window[0] * matrix.window[1] != matrix.K:
         # Groups one after another, or all in one with zeros between them.
         forms.append(replace(matrix, M=matrix.M * matrix.groups, K=matrix.K * matrix.groups, groups=1))
     runs = [_run(form, CORES[per_core], target.whole(array.units), places) for form in forms]
