@@ -1,6 +1,6 @@
 """Time the kernels alone, one core: per layer the share of the peak, counting useful non-zeros and positions.
 
-    python -m benchmarks.kernels [--network resnet50] [--vector-rows 8] [--block 16] [--block-share 0.25]
+    python -m benchmarks.kernels [--network resnet50] [--element int8] [--vector-rows 8] [--block-share 0.25]
 
 Builds the C++ benchmark, runs it, and writes results/kernels_*.json and a table beside it. Layers from conv3 on
 count for the mean: those before are bound by memory.
@@ -25,15 +25,16 @@ WORST = 3
 
 @click.command()
 @click.option("--network", type=click.Choice(["resnet50", "vgg16"]), default="resnet50")
+@click.option("--element", type=click.Choice(["float32", "int8"]), default="float32")
 @click.option("--vector-rows", default=8, show_default=True)
 @click.option("--block", default=16, show_default=True)
 @click.option("--block-share", default=0.25, show_default=True, help="Share of the blocks that every block row keeps.")
-def main(network: str, vector_rows: int, block: int, block_share: float) -> None:
+def main(network: str, element: str, vector_rows: int, block: int, block_share: float) -> None:
     """Measure, print and write the table."""
-    command = [str(built("kernel_bench")), network, str(vector_rows), str(block), str(block_share)]
+    command = [str(built("kernel_bench")), network, element, str(vector_rows), str(block), str(block_share)]
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     rows = [_with_shares(json.loads(line)) for line in printed.splitlines()]
-    name = f"kernels_{network}_v{vector_rows}_b{block}_{block_share:g}"
+    name = f"kernels_{network}_{'' if element == 'float32' else f'{element}_'}v{vector_rows}_b{block}_{block_share:g}"
     table = _table(rows)
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
@@ -66,7 +67,7 @@ def _table(rows: list[dict[str, Any]]) -> str:
     worst = sorted(rows, key=lambda row: row["call_share"])[:WORST]
     peak = max(row["peak_macs_per_s"] for row in rows) * 2 / 1e9
     lines.append("")
-    lines.append(f"Peak {peak:.0f} GFLOP/s. Mean share of it, inner loops alone (with packing):")
+    lines.append(f"Peak {peak:.0f} G operations a second. Mean share of it, inner loops alone (with packing):")
     for words, of in (("all layers", rows), ("without those named conv2", late)):
         inner, whole = (fmean(row[key] for row in of) for key in ("compute_share", "call_share"))
         lines.append(f"{words} {inner:.0%} ({whole:.0%}){'.' if of is late else ','}")

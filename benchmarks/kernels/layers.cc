@@ -58,13 +58,23 @@ RandomWeight random_weight(const BenchLayer& layer, int64_t block, int64_t vecto
   }
   w.values.resize(groups * places * vector_rows);
   for (float& value : w.values) value = static_cast<float>(rng() % 1000) / 500.0f - 1.0f;
+  w.bytes.resize(w.values.size());
+  for (int8_t& value : w.bytes) value = static_cast<int8_t>(static_cast<int>(rng() % 255) - 127);
   return w;
 }
 
-crisp::Weight RandomWeight::prepare() const {
+crisp::Weight RandomWeight::prepare(crisp::Element element) const {
   const int64_t rows = (encoding.weight_shape[0] + encoding.block - 1) / encoding.block;
   const int64_t groups = encoding.block / encoding.vector_rows, places = encoding.block / 2;
-  return crisp::prepare_weight(encoding, {values.data(), {rows, kept, groups, places, encoding.vector_rows}},
-                               {indices.data(), {rows, kept, groups, (places + 3) / 4}}, {blocks.data(), {rows, kept}},
-                               {});
+  const crisp::TensorView packed{indices.data(), {rows, kept, groups, (places + 3) / 4}};
+  const crisp::TensorView columns{blocks.data(), {rows, kept}};
+  if (element == crisp::Element::kFloat32) {
+    return crisp::prepare_weight(encoding, {values.data(), {rows, kept, groups, places, encoding.vector_rows}}, packed,
+                                 columns, {});
+  }
+  const int64_t cout = encoding.weight_shape[0];
+  const std::vector<int32_t> bias(static_cast<size_t>(cout), 100);
+  const std::vector<float> w_scale(static_cast<size_t>(cout), 0.01f);
+  return crisp::prepare_int8_weight(encoding, {bytes.data(), {rows, kept, groups, places / 4, encoding.vector_rows, 4}},
+                                    packed, columns, {bias.data(), {cout}}, {0.02f, 1.0f, 3, {w_scale.data(), {cout}}});
 }

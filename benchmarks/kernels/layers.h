@@ -19,13 +19,14 @@ const std::vector<BenchLayer>& vgg16_layers();
 
 struct RandomWeight {
   std::vector<float> values;
+  std::vector<int8_t> bytes;  // of int8, as many
   std::vector<uint8_t> indices;
   std::vector<int32_t> blocks;
   crisp::Encoding encoding;
   int64_t kept;
 
   // A view with the tensors of this object.
-  crisp::Weight prepare() const;
+  crisp::Weight prepare(crisp::Element element = crisp::Element::kFloat32) const;
 };
 
 // 2:4 inside blocks of side `block`, of which every block row keeps `block_share`.

@@ -1,6 +1,6 @@
 // Times the kernels alone, one core: per layer of a network the inner loops and the packing, against the multiply-add
 // peak.
-//   kernel_bench resnet50|vgg16 VECTOR_ROWS BLOCK BLOCK_SHARE        prints one JSON object a line
+//   kernel_bench resnet50|vgg16 float32|int8 VECTOR_ROWS BLOCK BLOCK_SHARE        prints one JSON object a line
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -68,20 +68,24 @@ const char* layout_name(crisp::Columns columns) {
   return "";
 }
 
-void measure(const BenchLayer& layer, int64_t block, int64_t vector_rows, double block_share) {
+void measure(const BenchLayer& layer, crisp::Element element, int64_t block, int64_t vector_rows, double block_share) {
   const RandomWeight random = random_weight(layer, block, vector_rows, block_share);
-  const crisp::Weight weight = random.prepare();
+  const crisp::Weight weight = random.prepare(element);
   crisp::ConvAttributes attributes;
   for (int64_t& s : attributes.strides) s = layer.stride;
   for (int64_t& p : attributes.pads) p = layer.kernel / 2;
   const crisp::ConvShape shape = crisp::conv_shape(attributes, layer.cout, layer.cin, layer.kernel, layer.kernel, 1,
                                                    layer.side, layer.side);
-  const crisp::Plan plan = crisp::make_plan(weight, shape, crisp::active_kernels(crisp::Element::kFloat32));
-  const auto x = aligned(4 * layer.cin * layer.side * layer.side);
-  const auto y = aligned(4 * layer.cout * shape.out_height * shape.out_width);
+  const crisp::Plan plan = crisp::make_plan(weight, shape, crisp::active_kernels(element));
+  const int64_t each = plan.element().activation_bytes;
+  const auto x = aligned(each * layer.cin * layer.side * layer.side);
+  const auto y = aligned(each * layer.cout * shape.out_height * shape.out_width);
   const auto scratch = aligned(std::max(plan.scratch_bytes, plan.panels() * plan.panel_bytes));
   const crisp::FloatOperands bounds{0.0f, 1e30f};
-  const crisp::ConvCall call{&plan, &weight, x.get(), nullptr, y.get(), scratch.get(), &bounds};
+  const crisp::QuantizedOperands quantized{1.0f, 0, 0, 0, 255, 3};
+  const bool is_float = element == crisp::Element::kFloat32;
+  const crisp::ConvCall call{&plan, &weight, x.get(), nullptr, y.get(), scratch.get(),
+                             is_float ? static_cast<const void*>(&bounds) : &quantized};
   const auto packed = [&](int64_t panel) { return scratch.get() + panel * (plan.panel_bytes / 4); };
   const auto compute = [&] {
     for (int64_t p = 0; p < plan.panels(); ++p) {
@@ -90,13 +94,13 @@ void measure(const BenchLayer& layer, int64_t block, int64_t vector_rows, double
                            static_cast<int64_t>((last ? plan.last_strips : plan.strips).size()), 0, weight.block_rows);
     }
   };
-  const double budget_s = 0.06, peak_before = measured_peak_macs_per_s(0.01);
+  const double budget_s = 0.06, peak_before = measured_peak_macs_per_s(0.01, element);
   const double pack_s = plan.layout.in_place() ? 0 : best_s(0.02, [&] {
     for (int64_t p = 0; p < plan.panels(); ++p) crisp::pack_panel(call, p, packed(p));
   });
   const double compute_s = best_s(budget_s, compute);
   const double call_s = best_s(budget_s, [&] { crisp::convolve(call, {nullptr, run_here}); });
-  const double peak = std::max(peak_before, measured_peak_macs_per_s(0.01));
+  const double peak = std::max(peak_before, measured_peak_macs_per_s(0.01, element));
   const double macs = static_cast<double>(weight.macs_per_position() * shape.out_height * shape.out_width);
   const double dense = static_cast<double>(weight.cout * weight.depth * shape.out_height * shape.out_width);
   std::printf("{\"layer\": \"%s\", \"kernel\": \"%s\", \"strips\": %zu, \"panels\": %lld, \"layout\": \"%s\", "
@@ -111,13 +115,15 @@ void measure(const BenchLayer& layer, int64_t block, int64_t vector_rows, double
 }  // namespace
 
 int main(int argc, char** argv) {
-  const bool vgg = argc == 5 && std::strcmp(argv[1], "vgg16") == 0;
-  if (argc != 5 || !(vgg || std::strcmp(argv[1], "resnet50") == 0)) {
-    std::fprintf(stderr, "usage: kernel_bench resnet50|vgg16 VECTOR_ROWS BLOCK BLOCK_SHARE\n");
+  const bool vgg = argc == 6 && std::strcmp(argv[1], "vgg16") == 0;
+  const bool int8 = argc == 6 && std::strcmp(argv[2], "int8") == 0;
+  if (argc != 6 || !(vgg || std::strcmp(argv[1], "resnet50") == 0) || !(int8 || std::strcmp(argv[2], "float32") == 0)) {
+    std::fprintf(stderr, "usage: kernel_bench resnet50|vgg16 float32|int8 VECTOR_ROWS BLOCK BLOCK_SHARE\n");
     return 2;
   }
   for (const BenchLayer& layer : vgg ? vgg16_layers() : resnet50_layers()) {
-    measure(layer, std::atoll(argv[3]), std::atoll(argv[2]), std::atof(argv[4]));
+    measure(layer, int8 ? crisp::Element::kInt8 : crisp::Element::kFloat32, std::atoll(argv[4]), std::atoll(argv[3]),
+            std::atof(argv[5]));
   }
   return 0;
 }

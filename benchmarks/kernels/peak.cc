@@ -15,19 +15,21 @@ double now_s() {
 
 #if defined(CRISP_X86)
 // Written out in assembly: what a compiler makes of an array of accumulators is not the peak.
-#define FMA(reg, n) "vfmadd231ps %%" reg "12, %%" reg "13, %%" reg #n "\n"
-#define CHAINS(reg)                                                                                             \
+#define STEP(name, reg, n) name " %%" reg "12, %%" reg "13, %%" reg #n "\n"
+#define CHAINS(name, reg)                                                                                        \
   long steps = kSteps;                                                                                          \
-  asm volatile("vpxor %%xmm12, %%xmm12, %%xmm12\nvpxor %%xmm13, %%xmm13, %%xmm13\n1:\n" FMA(reg, 0) FMA(reg, 1) FMA( \
-                   reg, 2) FMA(reg, 3) FMA(reg, 4) FMA(reg, 5) FMA(reg, 6) FMA(reg, 7) FMA(reg, 8) FMA(reg, 9)  \
-                   FMA(reg, 10) FMA(reg, 11) "dec %0\njnz 1b\nvzeroupper\n"                                    \
+  asm volatile("vpxor %%xmm12, %%xmm12, %%xmm12\nvpxor %%xmm13, %%xmm13, %%xmm13\n1:\n" STEP(name, reg, 0) STEP( \
+                   name, reg, 1) STEP(name, reg, 2) STEP(name, reg, 3) STEP(name, reg, 4) STEP(name, reg, 5)    \
+                   STEP(name, reg, 6) STEP(name, reg, 7) STEP(name, reg, 8) STEP(name, reg, 9) STEP(name, reg, 10) \
+                   STEP(name, reg, 11) "dec %0\njnz 1b\nvzeroupper\n"                                          \
                : "+r"(steps)                                                                                    \
                :                                                                                                \
                : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10",       \
                  "xmm11", "xmm12", "xmm13")
 
-__attribute__((noinline)) void chains_avx512() { CHAINS("zmm"); }
-__attribute__((noinline)) void chains_avx2() { CHAINS("ymm"); }
+__attribute__((noinline)) void chains_avx512() { CHAINS("vfmadd231ps", "zmm"); }
+__attribute__((noinline)) void chains_avx2() { CHAINS("vfmadd231ps", "ymm"); }
+__attribute__((noinline)) void chains_avx512_vnni() { CHAINS("vpdpbusd", "zmm"); }
 #endif
 
 __attribute__((noinline)) void chains_scalar() {
@@ -42,11 +44,13 @@ __attribute__((noinline)) void chains_scalar() {
 
 }  // namespace
 
-double measured_peak_macs_per_s(double seconds) {
+double measured_peak_macs_per_s(double seconds, crisp::Element element) {
   void (*chains)() = chains_scalar;
   int lanes = 1;
 #if defined(CRISP_X86)
-  if (__builtin_cpu_supports("avx512f")) {
+  if (element == crisp::Element::kInt8 && __builtin_cpu_supports("avx512vnni")) {
+    chains = chains_avx512_vnni, lanes = 64;
+  } else if (__builtin_cpu_supports("avx512f")) {
     chains = chains_avx512, lanes = 16;
   } else if (__builtin_cpu_supports("fma")) {
     chains = chains_avx2, lanes = 8;

@@ -81,7 +81,8 @@ struct StepSums {
     if (J == 0) return;
     const typename I::template StepWeights<V> weights(w);
     CRISP_UNROLL for (int v = 0; v < V; ++v) {
-      const auto weight = weights.row(v);
+      auto weight = weights.row(v);
+      if (J > 1) I::keep_in_register(weight);
       CRISP_UNROLL for (int j = 0; j < J; ++j) lanes[v][j] = I::dot(lanes[v][j], x[j], weight);
     }
   }
@@ -136,20 +137,43 @@ struct Answer {
         low(I::all(q.low)),
         high(I::all(q.high)) {}
 
-  CRISP_INLINE typename I::Sums of(typename I::Sums sums, typename I::Floats scale) const {
-    return bounded(I::times(I::floats_of(sums), scale));
+  // Steps from the output's zero, without bounds.
+  CRISP_INLINE typename I::Sums steps_of(typename I::Sums sums, typename I::Floats scale) const {
+    return I::rounded(I::times(I::floats_of(sums), scale), most);
   }
-  CRISP_INLINE typename I::Sums with(typename I::Sums sums, typename I::Floats scale,
-                                     typename I::Sums residual) const {
+  CRISP_INLINE typename I::Sums steps_with(typename I::Sums sums, typename I::Floats scale,
+                                           typename I::Sums residual) const {
     const typename I::Floats own = I::times(I::floats_of(sums), scale);
-    return bounded(I::times_plus(I::floats_of(I::subtract(residual, residual_zero)), residual_scale, own));
+    return I::rounded(I::times_plus(I::floats_of(I::subtract(residual, residual_zero)), residual_scale, own), most);
   }
-
- private:
-  CRISP_INLINE typename I::Sums bounded(typename I::Floats steps) const {
-    return I::least(high, I::greatest(low, I::add(I::rounded(steps, most), y_zero)));
+  CRISP_INLINE typename I::Sums bounded(typename I::Sums steps) const {
+    return I::least(high, I::greatest(low, I::add(steps, y_zero)));
   }
 };
+
+template <class I, int V, int J, bool WithResidual>
+CRISP_INLINE void store_rows_by_four(const StripCall& call, const Answer<I>& answer, uint8_t* y,
+                                     const uint8_t* residual, const typename I::Sums (&lanes)[V][J]) {
+  const QuantizedOperands& q = quantized(call);
+  const auto y_zero = I::all_words(q.y_zero);
+  const auto low = I::all_bytes(static_cast<uint8_t>(q.low)), high = I::all_bytes(static_cast<uint8_t>(q.high));
+  const int64_t row_stride = call.row_stride;
+  const float* scales = call.scales;
+  CRISP_UNROLL for (int v = 0; v < V; v += 4) {
+    CRISP_UNROLL for (int j = 0; j < J; ++j) {
+      typename I::Sums steps[4];
+      CRISP_UNROLL for (int i = 0; i < 4; ++i) {
+        const typename I::Floats scale = I::all_floats(scales[v + i]);
+        steps[i] = WithResidual ? answer.steps_with(lanes[v + i][j], scale,
+                                                    I::load_bytes(residual + i * row_stride + j * I::kLanes))
+                                : answer.steps_of(lanes[v + i][j], scale);
+      }
+      I::store_four_rows(y + j * I::kLanes, row_stride, steps, y_zero, low, high);
+    }
+    y += 4 * row_stride;
+    if (WithResidual) residual += 4 * row_stride;
+  }
+}
 
 template <class I, int V, int J, bool WithResidual>
 CRISP_INLINE void store_whole_vectors(const StripCall& call, const typename I::Sums (&lanes)[V][J]) {
@@ -159,14 +183,17 @@ CRISP_INLINE void store_whole_vectors(const StripCall& call, const typename I::S
   const float* scales = call.scales;
   uint8_t* y = bytes(call.y) + call.shape->out[0];
   const uint8_t* residual = WithResidual ? bytes(call.residual) + call.shape->out[0] : nullptr;
+  if constexpr (I::kStoresFourRows && V % 4 == 0) {
+    if (rows == V) return store_rows_by_four<I, V, J, WithResidual>(call, answer, y, residual, lanes);
+  }
   CRISP_UNROLL for (int v = 0; v < V; ++v) {
     if (v >= rows) break;
     const typename I::Floats scale = I::all_floats(scales[v]);
     CRISP_UNROLL for (int j = 0; j < J; ++j) {
       const typename I::Sums found =
-          WithResidual ? answer.with(lanes[v][j], scale, I::load_bytes(residual + j * I::kLanes))
-                       : answer.of(lanes[v][j], scale);
-      I::store_bytes(y + j * I::kLanes, found);
+          WithResidual ? answer.steps_with(lanes[v][j], scale, I::load_bytes(residual + j * I::kLanes))
+                       : answer.steps_of(lanes[v][j], scale);
+      I::store_bytes(y + j * I::kLanes, answer.bounded(found));
     }
     y += row_stride;
     if (WithResidual) residual += row_stride;
@@ -180,7 +207,8 @@ CRISP_INLINE void answer_lanes(const QuantizedOperands& q, const int32_t* sums, 
   const Answer<I> answer(q);
   const typename I::Sums all = I::load_sums(sums);
   const typename I::Floats scale = I::load_floats(scales);
-  I::store_bytes(y, residual ? answer.with(all, scale, I::load_bytes(residual)) : answer.of(all, scale));
+  I::store_bytes(y, answer.bounded(residual ? answer.steps_with(all, scale, I::load_bytes(residual))
+                                            : answer.steps_of(all, scale)));
 }
 
 // Strips that end inside a vector or cross the gap between two padded rows. Out of line, once per instruction set.

@@ -25,6 +25,16 @@ bool runs_avx512() {
   const int needed = (1 << 16) | (1 << 17) | (1 << 30) | static_cast<int>(1u << 31);
   return (leaf[1] & needed) == needed;
 }
+bool runs_avx512_vnni() {
+  int leaf[4];
+  __cpuidex(leaf, 7, 0);
+  return runs_avx512() && (leaf[2] & (1 << 11));
+}
+bool runs_avx512_vbmi() {
+  int leaf[4];
+  __cpuidex(leaf, 7, 0);
+  return runs_avx512_vnni() && (leaf[2] & (1 << 1));
+}
 bool runs_avx2() {
   int leaf[4];
   __cpuidex(leaf, 1, 0);
@@ -38,6 +48,8 @@ bool runs_avx512() {
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
          __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma");
 }
+bool runs_avx512_vnni() { return runs_avx512() && __builtin_cpu_supports("avx512vnni"); }
+bool runs_avx512_vbmi() { return runs_avx512_vnni() && __builtin_cpu_supports("avx512vbmi"); }
 bool runs_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 #endif
 
@@ -50,6 +62,8 @@ struct InstructionSet {
 // Best first.
 constexpr InstructionSet kInstructionSets[] = {
 #if defined(CRISP_X86)
+    {Isa::kAvx512Vbmi, "avx512_vbmi", runs_avx512_vbmi},
+    {Isa::kAvx512Vnni, "avx512_vnni", runs_avx512_vnni},
     {Isa::kAvx512, "avx512", runs_avx512},
     {Isa::kAvx2, "avx2", runs_avx2},
 #elif defined(CRISP_ARM64)
@@ -62,7 +76,7 @@ constexpr InstructionSet kInstructionSets[] = {
 const KernelSet* const* kernel_sets(int* count) {
   static const KernelSet* const sets[] = {
 #if defined(CRISP_X86)
-      avx512_kernels(), avx2_kernels(),
+      avx512_kernels(), avx2_kernels(), avx512_vbmi_int8_kernels(), avx512_vnni_int8_kernels(),
 #elif defined(CRISP_ARM64)
       neon_kernels(),
 #endif

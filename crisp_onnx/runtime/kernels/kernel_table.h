@@ -142,5 +142,7 @@ const KernelSet* portable_int8_kernels();
 const KernelSet* neon_kernels();
 const KernelSet* avx2_kernels();
 const KernelSet* avx512_kernels();
+const KernelSet* avx512_vnni_int8_kernels();
+const KernelSet* avx512_vbmi_int8_kernels();
 
 }  // namespace crisp

@@ -12,6 +12,7 @@ struct Lanes {
 struct PlainInt8 {
   static constexpr int kLanes = 4;
   static constexpr bool kRoomBesideLoads = false;
+  static constexpr bool kStoresFourRows = false;
 
   using Sums = Lanes;
   struct Floats {
@@ -138,6 +139,7 @@ struct PlainInt8 {
     weave_plainly(to, from, count, stride);
   }
   static CRISP_INLINE void prefetch(const int8_t*) {}
+  static CRISP_INLINE void keep_in_register(const int8_t*) {}
 };
 
 #define KERNEL(rows, vectors, tail, strip) \
