@@ -19,6 +19,7 @@ from crisp_onnx.cli_options import (
     LABELS_OFFSET,
     OUTPUT_NAME,
     PREPROCESS,
+    as_shares,
     common,
     quiet,
     talk,
@@ -58,7 +59,10 @@ def cli() -> None:
 @click.option("--pattern", help="N:M, kept of every M input channels.  [default: the target's, or 2:4]")
 @click.option("--block", type=int, help="Side of a block.  [default: the target's, or 16]")
 @click.option("--vector-rows", type=int, help="Rows that share an N:M choice.  [default: the target's, or 8]")
-@click.option("--sparsity", type=float, help="Zeros over the weights of the layers made sparse.  [default: 0.8]")
+@click.option(
+    "--sparsity", callback=as_shares, metavar="SHARE[,SHARE...]",
+    help="Zeros over the weights of the layers made sparse; several with --recovery nested.  [default: 0.8]",
+)  # fmt: skip
 @click.option("--macs", type=float, help="MACs to execute, over those of the whole model; instead of --sparsity.")
 @click.option("--latency-ms", type=float, help="Estimated time on the hardware target; instead of --sparsity.")
 @click.option("--energy-mj", type=float, help="Estimated energy on the hardware target; instead of --sparsity.")
@@ -74,9 +78,10 @@ def cli() -> None:
 )
 @click.option(
     "--recovery",
-    type=click.Choice(["fixed", "ramp"]),
-    help="Choose masks once before training, or anew while it goes on.  [default: fixed]",
+    help="fixed: masks once before training; ramp: anew while it goes on; nested: several sparsities at once; "
+    "straight-through, sr-ste, soft-shrink, grow-and-prune, cram.  [default: fixed]",
 )
+@click.option("--first-finetune", type=int, help="Passes of the dense model first, which teaches then.  [default: 0]")
 @click.option("--epochs", type=int, help="Passes of fine-tuning.  [default: 20 with images, 0 without]")
 @click.option("--patience", type=int, help="End training after N epochs that held-out images did not gain by.")
 @click.option("--head", type=click.Choice(["keep", "slice"]), help="All outputs, or the user's alone.  [default: keep]")
@@ -96,6 +101,7 @@ def compress(recipe_file: Path | None, resume: bool, as_json: bool, verbosity: i
     """Compress MODEL for some classes; write model.onnx, report.json and recipe.yaml."""
     talk(verbosity)
     from crisp_onnx.api import compress as run
+    from crisp_onnx.api import compress_nested as run_nested
     from crisp_onnx.api.results import ELSEWHERE, results_in
     from crisp_onnx.recipe import make_recipe, merged, read_recipe
     from crisp_onnx.report.schema import to_json
@@ -105,21 +111,24 @@ def compress(recipe_file: Path | None, resume: bool, as_json: bool, verbosity: i
     given = {key: value for key, value in options.items() if value not in (None, ())}
     written = read_recipe(recipe_file) if recipe_file else {}
     recipe = make_recipe(merged(written, given), where="the options")
-    if recipe_file:
-        keep_inputs(results_in(recipe.folder), [recipe_file], ELSEWHERE)
+    for folder in recipe.folders if recipe_file else ():
+        keep_inputs(results_in(folder), [recipe_file], ELSEWHERE)
     try:
-        report = run(recipe, resume=resume)
+        reports = run_nested(recipe, resume=resume) if recipe.sparsities else (run(recipe, resume=resume),)
     except KeyboardInterrupt as stop:
         raise KeyboardInterrupt(str(stop) or ("; the same command goes on from here" if resume else "")) from None
     try:
         with to_stdout():
             if as_json:
-                sys.stdout.write(to_json(report))
+                texts = [to_json(report) for report in reports]
+                sys.stdout.write(f"[{','.join(texts)}]\n" if recipe.sparsities else texts[0])
             elif not quiet():
-                show(summary(report), line(f"Written to {recipe.folder}: {', '.join(report.files)}"))
+                for report, folder in zip(reports, recipe.folders, strict=True):
+                    show(summary(report), line(f"Written to {folder}: {', '.join(report.files)}"))
     except CrispError as error:  # the files are written: that is what the exit code is about
         complain(f"{error} The files are written to {recipe.folder}.")
-    missed = [f"{b.name}: asked {b.asked:g}, reached {b.reached:.4f}" for b in report.budgets if not b.met]
+    budgets = [budget for report in reports for budget in report.budgets]
+    missed = [f"{b.name}: asked {b.asked:g}, reached {b.reached:.4f}" for b in budgets if not b.met]
     if missed:
         raise BudgetMissed(f"The files are written, but a budget was missed ({'; '.join(missed)}).")
 

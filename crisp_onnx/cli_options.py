@@ -29,6 +29,17 @@ def _as_size(context: click.Context, parameter: click.Parameter, text: str) -> t
     return int(parts[0]), int(parts[-1])
 
 
+def as_shares(context: click.Context, parameter: click.Parameter, text: str | None) -> float | tuple[float, ...] | None:
+    """A number, or several with commas between them."""
+    if text is None:
+        return None
+    try:
+        shares = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{text} is no share, nor several with commas between them.") from None
+    return shares if len(shares) > 1 else shares[0]
+
+
 LABELS = click.option(
     "--labels", type=FILE, help="Names of the outputs: lines in their order or with an index column, JSON or YAML."
 )

@@ -12,6 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from crisp_onnx.errors import CrispError, nearest
 from crisp_onnx.reading import read_yaml, yaml_text
 
+RECOVERIES = (
+    "fixed", "ramp", "straight-through", "sr-ste", "soft-shrink", "grow-and-prune", "cram", "nested",
+)  # fmt: skip
+NESTED = "nested"
 SALIENCIES = ("crisp", "fisher", "magnitude", "wanda", "random")
 PATH_KEYS = ("model", "classes", "data", "eval_data", "labels", "bank", "output")
 BUDGET_KEYS = ("sparsity", "macs", "latency_ms", "energy_mj")
@@ -55,8 +59,9 @@ class Recipe(BaseModel):
     """Side of the square blocks, in weights; a multiple of M."""
     vector_rows: Annotated[int, Field(ge=1)] = 8
     """Neighbouring rows (output channels) that share one N:M choice; divides `block`."""
-    sparsity: float | None = None
-    """Zeros over all weights of the layers that become sparse; 0.8 when no budget is given."""
+    sparsity: float | Annotated[tuple[float, ...], Field(min_length=2)] | None = None
+    """Zeros over all weights of the layers that become sparse; 0.8 when no budget is given. Several, ascending, are
+    those of as many models from one training, with `recovery: nested`; each gets a folder of its own in `output`."""
     macs: float | None = None
     """MACs executed, over those of the whole dense model: the zeros of hybrid operators are skipped."""
     latency_ms: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
@@ -72,9 +77,12 @@ class Recipe(BaseModel):
     reconstruct: Literal["none", "least-squares"] = "least-squares"
     """What becomes of the weights that are left, before any training: `least-squares` re-fits each layer, on the user's
     images and without labels, to what the dense network answers; `none` leaves them as they were."""
-    recovery: Literal["fixed", "ramp"] = "fixed"
+    recovery: str = "fixed"
     """How masks and training go together: `fixed` chooses the masks once before it, `ramp` prunes more and more while
-    training and chooses them anew."""
+    training and chooses them anew. `straight-through`, `sr-ste`, `soft-shrink`, `grow-and-prune` and `cram` are others'
+    ways, to compare with (docs/recovery.md). `nested` trains for several sparsities at once."""
+    first_finetune: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """Passes of fine-tuning of the dense network before anything is pruned; it is the teacher then."""
     epochs: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
     """Passes over the images in recovery; by default 20 with real images and 0 without."""
     patience: Annotated[int, Field(ge=1)] | None = None
@@ -116,12 +124,28 @@ class Recipe(BaseModel):
             raise ValueError(f"{value!r} is no saliency.{nearest(value, SALIENCIES)} Known: {', '.join(SALIENCIES)}")
         return value
 
+    @field_validator("recovery")
+    @classmethod
+    def _known_recovery(cls, value: str) -> str:
+        if value not in RECOVERIES:
+            raise ValueError(f"{value!r} is no recovery.{nearest(value, RECOVERIES)} Known: {', '.join(RECOVERIES)}")
+        return value
+
     @field_validator("sparsity", "macs")
     @classmethod
-    def _share(cls, value: float | None) -> float | None:
-        if value is not None and not 0 < value < 1:
-            raise ValueError(f"{value:g} is out of range; use a share between 0 and 1, for example 0.8")
+    def _share(cls, value: float | tuple[float, ...] | None) -> float | tuple[float, ...] | None:
+        shares = value if isinstance(value, tuple) else () if value is None else (value,)
+        for share in shares:
+            if not 0 < share < 1:
+                raise ValueError(f"{share:g} is out of range; use a share between 0 and 1, for example 0.8")
+        if list(shares) != sorted(set(shares)):
+            raise ValueError("several sparsities are to ascend, for example 0.75,0.875")
         return value
+
+    @property
+    def sparsities(self) -> tuple[float, ...]:
+        """The several sparsities of one training; none where there is one budget."""
+        return self.sparsity if isinstance(self.sparsity, tuple) else ()
 
     @property
     def times_layers(self) -> bool:
@@ -132,6 +156,11 @@ class Recipe(BaseModel):
     def folder(self) -> Path:
         """Where the files go."""
         return self.output or Path(f"{self.model.stem}-crisp")
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Where the files of each model go: one, or for several sparsities a folder in it for each."""
+        return tuple(self.folder / f"{share:g}" for share in self.sparsities) or (self.folder,)
 
 
 def options_text() -> str:

@@ -1,7 +1,7 @@
 """What `import crisp_onnx` offers: each command of the command line as a function of the same name."""
 
 from crisp_onnx.api.bank import make_bank, merge_banks
-from crisp_onnx.api.compression import compress
+from crisp_onnx.api.compression import compress, compress_nested
 from crisp_onnx.api.feasibility import check
 from crisp_onnx.api.hardware import calibrate, estimate, lower, show_target, targets
 from crisp_onnx.api.inspection import inspect
@@ -34,6 +34,7 @@ __all__ = [
     "calibrate",
     "check",
     "compress",
+    "compress_nested",
     "doctor",
     "estimate",
     "inspect",

@@ -14,9 +14,10 @@ from crisp_onnx.api.acceptance import compressed_already
 from crisp_onnx.api.checkpoint import open_checkpoint
 from crisp_onnx.api.emit import emit, proof_inputs, prove
 from crisp_onnx.api.first_look import first_look
-from crisp_onnx.api.gains import gains_kept
+from crisp_onnx.api.gains import Gains, gains_kept
 from crisp_onnx.api.identity import identity_of
-from crisp_onnx.api.learn import learn
+from crisp_onnx.api.learn import Learned, learn
+from crisp_onnx.api.planning import level_planners
 from crisp_onnx.api.question import Question, read_question
 from crisp_onnx.api.results import ELSEWHERE, MODEL, deliver, results_in
 from crisp_onnx.api.slicing import CutNames, names_after_slicing
@@ -28,6 +29,7 @@ from crisp_onnx.data import Images, Preprocess
 from crisp_onnx.data.pairs import Pair
 from crisp_onnx.errors import CrispError
 from crisp_onnx.format import DOMAIN
+from crisp_onnx.masks import Planner
 from crisp_onnx.model import Model, load, save
 from crisp_onnx.reading import reason
 from crisp_onnx.recipe import Recipe, input_files, options_text, options_without_paths
@@ -63,6 +65,30 @@ def compress(
             is written then.
         VerificationFailed: the written model does not answer as the masked dense graph does; nothing is kept.
     """
+    if recipe.sparsities:
+        raise CrispError("Several sparsities give several models: call compress_nested.")
+    return _run(recipe, data, eval_data, resume=resume)[0]
+
+
+def compress_nested(
+    recipe: Recipe,
+    *,
+    data: Iterable[Pair] | None = None,
+    eval_data: Iterable[Pair] | None = None,
+    resume: bool = False,
+) -> tuple[Report, ...]:
+    """As `compress`, for each of the recipe's several sparsities, out of one training.
+
+    The files of each go to a folder of its own in the recipe's, named by its sparsity.
+    """
+    if not recipe.sparsities:
+        raise CrispError("One sparsity gives one model: call compress, or name several sparsities.")
+    return _run(recipe, data, eval_data, resume=resume)
+
+
+def _run(
+    recipe: Recipe, data: Iterable[Pair] | None, eval_data: Iterable[Pair] | None, *, resume: bool
+) -> tuple[Report, ...]:
     watch = Stopwatch()
     if load_library().path:
         require_isa()  # a wrong CRISP_ONNX_ISA would stop the run when the model is trained already
@@ -74,39 +100,62 @@ def compress(
             recipe, source, recipe.data if data is None else data, recipe.eval_data if eval_data is None else eval_data
         )
         told += (*asked.notes, *first_look(asked))
-        prepared, answers, judged = asked.prepared, asked.answers, asked.judged
-    keep_inputs(results_in(recipe.folder), (*source.data_files, *input_files(recipe)), ELSEWHERE)
+    for folder in recipe.folders:
+        keep_inputs(results_in(folder), (*source.data_files, *input_files(recipe)), ELSEWHERE)
     with workshop(recipe.folder, resume=resume) as bench:
         checkpoint = open_checkpoint(state_folder(bench), identity_of(recipe, asked), resume=resume)
         with watch("timing"):
-            gains = gains_kept(recipe, prepared, asked.planner, asked.rehearsed, bench, checkpoint)
-        recipe, planner, told = gains.recipe, gains.planner, (*told, *gains.notes)
-        learned = learn(
-            recipe, asked.accepted, planner=planner, answers=answers, form=asked.form, given=asked.images,
-            bank=asked.bank, checkpoint=checkpoint, watch=watch,
+            gains = gains_kept(recipe, asked.prepared, asked.planner, asked.rehearsed, bench, checkpoint)
+        found = learn(
+            gains.recipe, asked.accepted, planner=gains.planner, answers=asked.answers, form=asked.form,
+            given=asked.images, bank=asked.bank, checkpoint=checkpoint, watch=watch,
         )  # fmt: skip
-        with watch("emit"):
-            kept = answers.sliced() if recipe.head == "slice" else answers
-            emitted = emit(learned.model, learned.plan, recipe, prepared, answers, timed=bool(gains.verdicts))
-            emitted = replace(emitted, model=_stamped(emitted.model, recipe, asked, kept))
-            written = bench / MODEL
-            bytes_written = save(emitted.model, written, one_file=recipe.one_file)
-        with watch("prove"):
-            shown = learned.images if judged is None else judged
-            equivalence = prove(emitted, written, proof_inputs(shown, prepared.source.input, asked.form.size))
-        # The model is finished and proven: from here on nothing that goes wrong may cost it.
-        with watch("accuracy"):
-            tasks, seen = (answers, kept), judged or learned.held_out
-            comparison, unjudged = _tried(partial(_compared, recipe.model, written, tasks, seen))
-        with watch("latency"):
-            files = [recipe.model, written]
-            timing, untimed = _tried(partial(measure_files, files, prepared.source.input, size=asked.form.size))
-        outcome = Outcome(
-            recipe, prepared, asked.classes, learned, emitted, gains.verdicts, equivalence, comparison, unjudged,
-            timing, untimed, runtime_text(written), planner, told, bytes_written, given=asked.images is not None,
-            evaluated=judged is not None,
-        )  # fmt: skip
-        return deliver(partial(summarise, outcome, watch.seconds), recipe, bench)
+        finish = partial(_finished, asked=asked, gains=gains, told=(*told, *gains.notes), watch=watch)
+        if not recipe.sparsities:
+            return (finish(bench, gains.recipe, found[0], gains.planner),)
+        reports = []
+        planners = level_planners(recipe, gains.planner)
+        for folder, learned, planner in zip(recipe.folders, found, planners, strict=True):
+            with workshop(folder) as own:
+                reports.append(finish(own, gains.recipe.model_copy(update={"output": folder}), learned, planner))
+        return tuple(reports)
+
+
+def _finished(
+    bench: Path,
+    recipe: Recipe,
+    learned: Learned,
+    planner: Planner,
+    *,
+    asked: Question,
+    gains: Gains,
+    told: tuple[str, ...],
+    watch: Stopwatch,
+) -> Report:
+    """Write the model that was learnt, prove and measure it, and put it into the recipe's folder with its report."""
+    prepared, answers, judged = asked.prepared, asked.answers, asked.judged
+    with watch("emit"):
+        kept = answers.sliced() if recipe.head == "slice" else answers
+        emitted = emit(learned.model, learned.plan, recipe, prepared, answers, timed=bool(gains.verdicts))
+        emitted = replace(emitted, model=_stamped(emitted.model, recipe, asked, kept))
+        written = bench / MODEL
+        bytes_written = save(emitted.model, written, one_file=recipe.one_file)
+    with watch("prove"):
+        shown = learned.images if judged is None else judged
+        equivalence = prove(emitted, written, proof_inputs(shown, prepared.source.input, asked.form.size))
+    # The model is finished and proven: from here on nothing that goes wrong may cost it.
+    with watch("accuracy"):
+        tasks, seen = (answers, kept), judged or learned.held_out
+        comparison, unjudged = _tried(partial(_compared, recipe.model, written, tasks, seen))
+    with watch("latency"):
+        files = [recipe.model, written]
+        timing, untimed = _tried(partial(measure_files, files, prepared.source.input, size=asked.form.size))
+    outcome = Outcome(
+        recipe, prepared, asked.classes, learned, emitted, gains.verdicts, equivalence, comparison, unjudged,
+        timing, untimed, runtime_text(written), planner, told, bytes_written, given=asked.images is not None,
+        evaluated=judged is not None,
+    )  # fmt: skip
+    return deliver(partial(summarise, outcome, watch.seconds), recipe, bench)
 
 
 compress.__doc__ = f"{compress.__doc__}\n    A recipe holds, with these defaults:\n\n{options_text()}\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import logging
 from collections.abc import Callable, Mapping
@@ -34,7 +35,10 @@ from crisp_onnx.recover import (
     Task,
     Training,
     copied,
+    finetune,
     output_moments,
+    put_masks,
+    restore,
     saliency_of,
     trained_tensors,
     training_for,
@@ -102,8 +106,10 @@ def learn(
     bank: Bank | None,
     checkpoint: Checkpoint,
     watch: Stopwatch,
-) -> Learned:
-    """Compress the weights for the user's classes; without `given` images, synthesise some from the model itself.
+) -> tuple[Learned, ...]:
+    """Compress the weights for the user's classes, for each of several sparsities where the recipe has them.
+
+    Without `given` images, some are synthesised from the model itself.
 
     `bank`: sums from which saliency is taken instead of a backward pass. `checkpoint`: what a run that was stopped had
     come to, from which this one goes on.
@@ -116,13 +122,19 @@ def learn(
     if not planner.candidates.free:
         plan, seen = planner.candidates.plan(()), None if given is None else _given(recipe, form, given)
         images, held_out, told = (seen.images, seen.held_out, seen.notes) if seen else (None, None, ())
-        return Learned(prepared.model, plan, images, held_out, 0, (*told, NOTHING_TO_LEARN))
+        return (Learned(prepared.model, plan, images, held_out, 0, (*told, NOTHING_TO_LEARN)),) * max(
+            1, len(recipe.sparsities)
+        )
     task = make_task(recipe, planner, answers)
     with watch("bridge"):
         crossed = cross(accepted, find_device(recipe.device))
     with watch("images"):
         sight = _see(recipe, prepared, crossed, answers, form, given, checkpoint)
     epochs, notes = _epochs(recipe, crossed, given)
+    if recipe.first_finetune and crossed.batch > 1:
+        with watch("first"):
+            crossed, told = _finetuned(recipe, crossed, sight, task, prepared.head, checkpoint)
+            notes += told
     with watch("saliency"):
         statistics = _statistics(bank, task, crossed, sight.images, recipe.seed, checkpoint)
     reordering = None
@@ -146,11 +158,20 @@ def learn(
             crossed.module, sight.images, statistics, task, training, _refit(recipe, sight, crossed.batch, watch),
             checkpoint,
         )  # fmt: skip
-    trained = write_back(crossed.module.cpu(), crossed.model)
-    return Learned(
-        trained, recovered.plan, sight.images, sight.held_out, epochs, sight.notes + notes + recovered.notes,
-        recovered.fits, reordering,
-    )  # fmt: skip
+    notes = sight.notes + notes + recovered.notes
+
+    def learned(plan: Plan) -> Learned:
+        trained = write_back(crossed.module.cpu(), crossed.model)
+        return Learned(trained, plan, sight.images, sight.held_out, epochs, notes, recovered.fits, reordering)
+
+    if not recovered.levels:
+        return (learned(recovered.plan),)
+    several = []
+    for level in recovered.levels:
+        put_masks(crossed.module, level.plan, task.weights)
+        restore(trained_tensors(crossed.module), level.trained)
+        several.append(learned(level.plan))
+    return tuple(several)
 
 
 def _refit(recipe: Recipe, sight: _Sight, batch: int, watch: Stopwatch) -> Refit:
@@ -257,6 +278,23 @@ def _with_batch_norm(crossed: Crossed, images: Images, head: Head) -> Crossed:
     moments = output_moments(crossed.module, outputs, images, batch_size=min(crossed.batch, 16))
     run_passes((InsertBatchNorm(moments),), graph)
     return _anew(crossed, crossed.model.with_graph(graph), head)
+
+
+def _finetuned(
+    recipe: Recipe, crossed: Crossed, sight: _Sight, task: Task, head: Head, checkpoint: Checkpoint
+) -> tuple[Crossed, tuple[str, ...]]:
+    """The dense network after its own training on the user's images, and what the user should know of that."""
+    if not crossed.module.statistics:
+        crossed = _with_batch_norm(crossed, sight.images, head)
+    asked = sight.held_out or sight.images
+    training, _ = training_for(
+        crossed.module, sight.images, asked, task, recipe.first_finetune, batch_size=crossed.batch, seed=recipe.seed,
+        patience=recipe.patience,
+    )  # fmt: skip
+    notes = finetune(crossed.module, sight.images, task, training, checkpoint)
+    model = write_back(copy.deepcopy(crossed.module).cpu(), crossed.model)
+    told = f"The dense model was fine-tuned first, for {recipe.first_finetune} epochs, and taught the sparse one."
+    return replace(crossed, model=model), (told, *notes)
 
 
 def _reordered(

@@ -8,7 +8,7 @@ from crisp_onnx.api.acceptance import Accepted, accept
 from crisp_onnx.api.bank import fitting_bank
 from crisp_onnx.api.class_order import mapping_note
 from crisp_onnx.api.learn import spares_some
-from crisp_onnx.api.planning import make_planner, rehearse
+from crisp_onnx.api.planning import level_planners, make_planner, rehearse
 from crisp_onnx.api.prepare import Prepared, prepare
 from crisp_onnx.api.slicing import check_slicing, names_after_slicing
 from crisp_onnx.api.words import NameOptions, find_classes, find_form, find_labels
@@ -71,9 +71,12 @@ def read_question(recipe: Recipe, source: Model, data: Source | None, eval_data:
         notes += names_after_slicing(prepared, answers).notes
     planner = make_planner(recipe, prepared)
     rehearsed = rehearse(planner)
+    level_planners(recipe, planner)
     bank, told = fitting_bank(recipe, source, form, answers, planner.candidates.free)
     notes += told
     images, judged = (None if s is None else open_images(s, classes, labels, form) for s in (data, eval_data))
+    if recipe.sparsities and recipe.epochs is None and images is None:
+        raise CrispError("Without --data nothing is trained, but --recovery nested has to: give --data or --epochs.")
     if recipe.patience is not None and (images is None or not spares_some(images)):
         raise CrispError("--patience needs images to hold out: give two of each class or more with --data.")
     notes += judged.told() if judged is not None else ()

@@ -51,6 +51,10 @@ def workshop(folder: Path, *, resume: bool = False) -> Iterator[Path]:
         try:
             results = hidden if hidden.parent == folder else hidden / folder.name
             kept = state_folder(results) if resume and handle is not None else None
+            beside = folder.parent / _hidden_name(folder.name) / f"{folder.name}{_STATE}"
+            if kept is not None and not kept.is_dir() and beside.is_dir():
+                with suppress(OSError):  # that of a run which began when there was no folder yet
+                    beside.rename(kept)
             if handle is not None:
                 _clear(hidden, folder, keep=kept)
             results.mkdir(exist_ok=True)

@@ -1,13 +1,14 @@
 """Stage 6, train: recovery under masks, with labels or without."""
 
+from crisp_onnx.recover.dense import finetune
 from crisp_onnx.recover.keeper import Keeper, NoKeeper
 from crisp_onnx.recover.masking import put_masks, saliency_of
 from crisp_onnx.recover.mirror import mirror_safe
 from crisp_onnx.recover.modes import MODES, Mode
 from crisp_onnx.recover.moments import output_moments
-from crisp_onnx.recover.recovered import Recovered, Refit
+from crisp_onnx.recover.recovered import Level, Recovered, Refit
 from crisp_onnx.recover.start import trained_tensors
-from crisp_onnx.recover.state import State, copied
+from crisp_onnx.recover.state import State, copied, restore
 from crisp_onnx.recover.statistics import reestimate
 from crisp_onnx.recover.task import Task
 from crisp_onnx.recover.training import Training, training_for
@@ -15,6 +16,7 @@ from crisp_onnx.recover.training import Training, training_for
 __all__ = [
     "MODES",
     "Keeper",
+    "Level",
     "Mode",
     "NoKeeper",
     "Recovered",
@@ -23,10 +25,12 @@ __all__ = [
     "Task",
     "Training",
     "copied",
+    "finetune",
     "mirror_safe",
     "output_moments",
     "put_masks",
     "reestimate",
+    "restore",
     "saliency_of",
     "trained_tensors",
     "training_for",

@@ -15,10 +15,10 @@ from crisp_onnx.bridge import GraphModule
 from crisp_onnx.data import Images
 from crisp_onnx.masks import Plan
 from crisp_onnx.recover.features import block_ends
-from crisp_onnx.recover.hooks import Hooks
+from crisp_onnx.recover.hooks import Again, Hooks
 from crisp_onnx.recover.keeper import Keeper
 from crisp_onnx.recover.loop import Loop
-from crisp_onnx.recover.masking import plan_from, plan_state, put_masks
+from crisp_onnx.recover.masking import mask_gradients, plan_from, plan_state, put_masks
 from crisp_onnx.recover.recovered import Recovered, Refit
 from crisp_onnx.recover.start import masked_start
 from crisp_onnx.recover.state import State
@@ -32,12 +32,8 @@ class Fixed(Hooks):
     def __init__(self, module: GraphModule, plan: Plan, task: Task) -> None:
         self.module, self.plan, self.task = module, plan, task
 
-    def after_backward(self, step: int) -> None:
-        parameters = dict(self.module.named_parameters())
-        for name, mask in self.module.masks.items():
-            gradient = parameters[name].grad
-            if gradient is not None:
-                gradient.mul_(mask)
+    def after_backward(self, step: int, again: Again) -> None:
+        mask_gradients(self.module)
 
     def state(self) -> State:
         return plan_state(self.plan).under("plan")

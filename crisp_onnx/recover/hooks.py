@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from crisp_onnx.recover.state import State
+
+Again = Callable[[], None]
 
 
 class Hooks:
@@ -11,8 +15,11 @@ class Hooks:
     def before_step(self, step: int) -> None:
         """Before forward and backward: choose masks, set weights."""
 
-    def after_backward(self, step: int) -> None:
-        """Gradients stand in the parameters, dense through the masks: watch or change them."""
+    def after_backward(self, step: int, again: Again) -> None:
+        """Gradients stand in the parameters, dense through the masks: watch or change them.
+
+        `again` replaces them by those of the same batch for the weights as they are then; no statistic moves.
+        """
 
     def after_step(self, step: int) -> None:
         """The optimiser has moved the weights."""

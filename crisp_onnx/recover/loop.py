@@ -43,7 +43,8 @@ class Loop:
     """Trains `module` in place, `hooks` acting around each step.
 
     `teacher`: whose answers it is to give, itself as it comes if there is no other. `features`: inner tensors in which
-    it is to follow the teacher too. `keeper`: of the state, from which the training goes on where there is one.
+    it is to follow the teacher too. `keeper`: of the state, from which the training goes on where there is one, by
+    the name of `part`.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Loop:
         teacher: GraphModule | None = None,
         features: Sequence[str] = (),
         keeper: Keeper | None = None,
+        part: str = PART,
     ) -> None:
         self.module, self.images, self.task, self.training, self.hooks = module, images, task, training, hooks
         self.device = next(module.parameters()).device
@@ -81,7 +83,8 @@ class Loop:
             judge = partial(held_out_loss, module, teacher, training.judged, task, batch_size=training.batch_size)
             self.patience = Patience(module, training.patience, judge)
         self.keeper: Keeper = NoKeeper() if keeper is None else keeper
-        kept = self.keeper.get(PART)
+        self.part = part
+        kept = self.keeper.get(part)
         if kept is not None:
             self.load(kept)
 
@@ -95,15 +98,16 @@ class Loop:
             advance(self.step)
             for inputs, labels in self._batches(self.step if self.over else last):
                 self.hooks.before_step(self.step)
-                self._backward(inputs, labels)
-                self.hooks.after_backward(self.step)
+                batch, target = self._batch(inputs, labels)
+                self._backward(batch, target)
+                self.hooks.after_backward(self.step, partial(self._backward_again, batch, target))
                 self._move()
                 self.hooks.after_step(self.step)
                 self.step += 1
                 if self.patience is not None and self.step % per_epoch == 0 and self.hooks.settled(self.step):
                     self.patience.look(self.step // per_epoch)
                 if self.keeper.due or self.over:
-                    self.keeper.put(PART, self.state())
+                    self.keeper.put(self.part, self.state())
                 advance(1)
                 if self.over:
                     break
@@ -196,12 +200,25 @@ class Loop:
             if begin < end:
                 yield from self.images.batches(size, order=order[begin:end])
 
-    def _backward(self, inputs: npt.NDArray[np.float32], labels: npt.NDArray[np.int64] | None) -> None:
-        """Gradients of one batch."""
+    def _batch(
+        self, inputs: npt.NDArray[np.float32], labels: npt.NDArray[np.int64] | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Images as they are shown, and their classes, on the device."""
         batch = self.augmented(torch.from_numpy(inputs)).to(self.device)
         if batch.ndim == 4:
             batch = batch.to(memory_format=torch.channels_last)
-        target = None if labels is None else torch.from_numpy(labels).to(self.device)
+        return batch, None if labels is None else torch.from_numpy(labels).to(self.device)
+
+    def _backward_again(self, batch: Tensor, target: Tensor | None) -> None:
+        """See `Hooks.after_backward`."""
+        statistics = {name: self.module.get_statistic(name) for name in self.module.statistics}
+        before = {name: statistic.clone() for name, statistic in statistics.items()}
+        self._backward(batch, target)
+        for name, statistic in statistics.items():
+            statistic.copy_(before[name])
+
+    def _backward(self, batch: Tensor, target: Tensor | None) -> None:
+        """Gradients of one batch."""
         with autocast(self.device):
             with torch.no_grad():
                 taught, *wanted = self.teach(batch)

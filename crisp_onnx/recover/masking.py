@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from crisp_onnx.bridge import GraphModule
 from crisp_onnx.errors import CrispError
 from crisp_onnx.masks import Candidates, DenseLayer, Plan, Saliency, SparseLayer
+from crisp_onnx.masks.scored import score_layer
 from crisp_onnx.recover.state import State
 from crisp_onnx.recover.task import Task
 
@@ -26,16 +28,43 @@ def saliency_of(module: GraphModule, statistics: Mapping[str, Tensor], task: Tas
 
 
 def put_masks(module: GraphModule, plan: Plan, weights: Sequence[str] = ()) -> None:
-    """Set the plan's masks in the module, in the layout of the file; masks of ones for other `weights`, if named.
+    """Set the plan's masks in the module; masks of ones for other `weights`, if named.
 
     A weight that is masked in one plan and dense in the next needs those: the module keeps the masks it has.
     """
+    module.set_masks(masks_of(module, plan, weights))
+
+
+def masks_of(module: GraphModule, plan: Plan, weights: Sequence[str] = ()) -> dict[str, Tensor]:
+    """The plan's masks by weight name, in the layout of the file, on the module's device; ones for other `weights`."""
     parameters = dict(module.named_parameters())
-    masks = {name: torch.ones(parameters[name].shape, dtype=torch.bool) for name in weights}
+    masks = {name: torch.ones_like(parameters[name], dtype=torch.bool) for name in weights}
     for sparse in plan.sparse():
-        like = np.empty(tuple(parameters[sparse.layer.weight].shape), bool)
-        masks[sparse.layer.weight] = torch.from_numpy(sparse.layer.stored(sparse.mask, like))
-    module.set_masks(masks)
+        parameter = parameters[sparse.layer.weight]
+        like = np.empty(tuple(parameter.shape), bool)
+        masks[sparse.layer.weight] = torch.from_numpy(sparse.layer.stored(sparse.mask, like)).to(parameter.device)
+    return masks
+
+
+def mask_gradients(module: GraphModule) -> None:
+    """Take the gradients of removed weights out of the optimiser, and of the norm that gradients are clipped to."""
+    parameters = dict(module.named_parameters())
+    for name, mask in module.masks.items():
+        gradient = parameters[name].grad
+        if gradient is not None:
+            gradient.mul_(mask)
+
+
+def rechosen(plan: Plan, saliency: Saliency, weights: Container[str]) -> Plan:
+    """`plan` with the masks of `weights` chosen anew, as many blocks in every block row as before."""
+
+    def again(decision: SparseLayer | DenseLayer) -> SparseLayer | DenseLayer:
+        if isinstance(decision, DenseLayer) or decision.layer.weight not in weights:
+            return decision
+        scored = score_layer(decision.layer, saliency[decision.layer.weight], decision.pattern)
+        return scored.keep(decision.kept.shape[1])
+
+    return replace(plan, layers=tuple(map(again, plan.layers)))
 
 
 def plan_state(plan: Plan) -> State:

@@ -10,7 +10,17 @@ from torch import Tensor
 
 from crisp_onnx.bridge import GraphModule
 from crisp_onnx.data import Images
-from crisp_onnx.recover import fixed, none, ramp
+from crisp_onnx.recover import (
+    cram,
+    fixed,
+    grow_and_prune,
+    nested,
+    none,
+    ramp,
+    soft_shrink,
+    sr_ste,
+    straight_through,
+)
 from crisp_onnx.recover.keeper import Keeper
 from crisp_onnx.recover.recovered import Recovered, Refit
 from crisp_onnx.recover.task import Task
@@ -53,5 +63,11 @@ MODES = {
         Mode("none", False, none.recover),
         Mode("fixed", True, fixed.recover),
         Mode("ramp", True, ramp.recover),
+        Mode("straight-through", True, straight_through.recover),
+        Mode("sr-ste", True, sr_ste.recover),
+        Mode("soft-shrink", True, soft_shrink.recover),
+        Mode("grow-and-prune", True, grow_and_prune.recover),
+        Mode("cram", True, cram.recover),
+        Mode("nested", True, nested.recover),
     )
 }

@@ -11,7 +11,7 @@ from crisp_onnx.bridge import GraphModule
 from crisp_onnx.data import Images
 from crisp_onnx.masks import Plan
 from crisp_onnx.reconstruct import LayerFit
-from crisp_onnx.recover.hooks import Hooks
+from crisp_onnx.recover.hooks import Again, Hooks
 from crisp_onnx.recover.keeper import Keeper
 from crisp_onnx.recover.loop import Loop
 from crisp_onnx.recover.masking import plan_from, plan_state, put_masks, saliency_of
@@ -76,7 +76,7 @@ class Ramp(Hooks):
             self.fits = self.refit(self.module, self.plan)
             self.module.train()
 
-    def after_backward(self, step: int) -> None:
+    def after_backward(self, step: int, again: Again) -> None:
         if step >= self.rise.last_choice or not self.task.criterion.from_gradients:
             return
         squared = self.task.criterion.needs == "gradient_square"

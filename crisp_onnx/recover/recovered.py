@@ -8,18 +8,28 @@ from dataclasses import dataclass
 from crisp_onnx.bridge import GraphModule
 from crisp_onnx.masks import Plan
 from crisp_onnx.reconstruct import LayerFit
+from crisp_onnx.recover.state import State
 
 Refit = Callable[[GraphModule, Plan], tuple[LayerFit, ...]]
 """Re-fits, in place, the weights of a module that has the plan's masks: see `reconstruct`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Level:
+    """One of several budgets: its plan, and the weights and statistics that go with it."""
+
+    plan: Plan
+    trained: State
 
 
 @dataclass(frozen=True)
 class Recovered:
     """`plan`: the one whose masks the module ends with. `fits`: how layers were re-fitted on the way, if they were.
 
-    `notes`: what the user should know of how training went.
+    `notes`: what the user should know of how training went. `levels`: what it came to under each of several budgets.
     """
 
     plan: Plan
     fits: tuple[LayerFit, ...] = ()
     notes: tuple[str, ...] = ()
+    levels: tuple[Level, ...] = ()

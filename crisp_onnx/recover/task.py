@@ -11,12 +11,16 @@ from crisp_onnx.task import Classification
 
 @dataclass(frozen=True)
 class Task:
-    """`all_outputs`: the answers for other classes than the user's are held where they were."""
+    """`all_outputs`: the answers for other classes than the user's are held where they were.
+
+    `levels`: planners of all budgets where there are several, that which keeps most first; `planner` is the last then.
+    """
 
     planner: Planner
     criterion: Criterion
     answers: Classification
     all_outputs: bool
+    levels: tuple[Planner, ...] = ()
 
     @property
     def weights(self) -> list[str]:

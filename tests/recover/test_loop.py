@@ -18,7 +18,7 @@ from crisp_onnx.errors import CrispError
 from crisp_onnx.masks import Plan
 from crisp_onnx.model import Model
 from crisp_onnx.recover import Training
-from crisp_onnx.recover.hooks import Hooks
+from crisp_onnx.recover.hooks import Again, Hooks
 from crisp_onnx.recover.loop import Loop
 from crisp_onnx.recover.masking import plan_from, plan_state
 from crisp_onnx.recover.ramp import Ramp, Rise
@@ -152,7 +152,7 @@ class Told(Hooks):
     def before_step(self, step: int) -> None:
         self.calls.append(("before", step))
 
-    def after_backward(self, step: int) -> None:
+    def after_backward(self, step: int, again: Again) -> None:
         self.calls.append(("backward", step))
 
     def after_step(self, step: int) -> None:
