@@ -52,7 +52,7 @@ class Recipe(BaseModel):
     output_name: str | None = None
     """The output that scores the classes, where the file has several."""
     preprocess: str | None = None
-    """Preset name, YAML file, or `mean=R/G/B,std=R/G/B,size=N`, or `size=HxW`."""
+    """Preset name, YAML file, `preprocessor_config.json`, or `mean=R/G/B,std=R/G/B,size=N`, or `size=HxW`."""
     pattern: str = "2:4"
     """N:M: of every M neighbours along the input channels N are kept. A hardware target may set another default."""
     block: Annotated[int, Field(ge=1)] = 16
@@ -276,4 +276,4 @@ def _relative(path: Path, folder: Path) -> str:
 
 
 def _names_file(text: object) -> bool:
-    return isinstance(text, str) and Path(text).suffix in (".yaml", ".yml")
+    return isinstance(text, str) and Path(text).suffix in (".yaml", ".yml", ".json")
