@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from crisp_onnx.cli_explore import explore
 from crisp_onnx.cli_options import (
     CLASS_ORDER,
     FILE,
@@ -267,7 +268,7 @@ def _numbers(text: str, option: str) -> tuple[int, ...]:
         raise CrispError(f"{option} {text} is not a list of numbers such as 1,2.") from None
 
 
-for _command in (saliency, *COMMANDS):
+for _command in (explore, saliency, *COMMANDS):
     cli.add_command(_command)
 
 

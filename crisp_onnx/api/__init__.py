@@ -2,15 +2,18 @@
 
 from crisp_onnx.api.bank import make_bank, merge_banks
 from crisp_onnx.api.compression import compress, compress_nested
+from crisp_onnx.api.exploration import Limits, explore
 from crisp_onnx.api.feasibility import check
 from crisp_onnx.api.hardware import calibrate, estimate, lower, show_target, targets
 from crisp_onnx.api.inspection import inspect
+from crisp_onnx.api.study import Space
 from crisp_onnx.api.verification import verify
 from crisp_onnx.cost.calibrate.write import Calibrated
 from crisp_onnx.errors import CrispError
 from crisp_onnx.lowering import Lowered
 from crisp_onnx.recipe import Recipe
 from crisp_onnx.report.doctor import DoctorReport, doctor
+from crisp_onnx.report.exploration import Exploration
 from crisp_onnx.report.findings import BankFound, Check, Estimation, Inspection, TargetList, TargetText, Verification
 from crisp_onnx.report.schema import Report
 from crisp_onnx.runtime.bench import Bench, bench
@@ -23,10 +26,13 @@ __all__ = [
     "CrispError",
     "DoctorReport",
     "Estimation",
+    "Exploration",
     "Inspection",
+    "Limits",
     "Lowered",
     "Recipe",
     "Report",
+    "Space",
     "TargetList",
     "TargetText",
     "Verification",
@@ -37,6 +43,7 @@ __all__ = [
     "compress_nested",
     "doctor",
     "estimate",
+    "explore",
     "inspect",
     "lower",
     "make_bank",

@@ -1,0 +1,161 @@
+"""A sweep: what it tries, what it trains, that it goes on where it stopped, that two workers share it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from small_models import coloured_images, residual_classifier
+
+from crisp_onnx.api import exploration
+from crisp_onnx.api.exploration import Limits, explore
+from crisp_onnx.api.study import Space, Study
+from crisp_onnx.cli import cli
+from crisp_onnx.errors import CrispError
+from crisp_onnx.recipe import Recipe, make_recipe, read_recipe
+from crisp_onnx.report.exploration import Choice, Point
+from crisp_onnx.report.schema import Report
+
+pytest.importorskip("optuna")
+SPACE = Space((0.5, 0.75, 0.875), ("2:4", "1:4"), (16,), (8,))
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+    folder = tmp_path_factory.mktemp("sweep")
+    pairs = coloured_images(12)
+    np.savez(folder / "data.npz", x=np.stack([image for image, _ in pairs]), y=np.array([label for _, label in pairs]))
+    (folder / "cls.txt").write_text("0\n2\n4\n")
+    model = residual_classifier(folder / "small.onnx")
+    options = {"model": model, "classes": folder / "cls.txt", "data": folder / "data.npz", "preprocess": "unit"}
+    return make_recipe({**options, "target": "portable", "epochs": 1})
+
+
+def into(recipe: Recipe, folder: Path, **options: Any) -> Recipe:
+    return recipe.model_copy(update={"output": folder, **options})
+
+
+@pytest.fixture(scope="module")
+def swept(asked: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+    """A real sweep of two points, one of which is trained."""
+    recipe = into(asked, tmp_path_factory.mktemp("out"))
+    explore(recipe, space=SPACE, limits=Limits(30, 2, 1))
+    return recipe
+
+
+def test_every_point_has_a_recipe_that_makes_it_and_the_best_have_models(swept: Recipe) -> None:
+    said = json.loads((swept.folder / "explore.json").read_text())
+    assert sorted(one["epochs"] for one in said["points"]) == [0, 0, 1]
+    best = {one["folder"] for one in said["best"]}
+    for one in said["points"]:
+        place = swept.folder / one["folder"]
+        made = make_recipe(read_recipe(place / "recipe.yaml"))
+        assert (made.sparsity, made.pattern, made.epochs) == (
+            one["choice"]["sparsity"],
+            one["choice"]["pattern"],
+            one["epochs"],
+        )
+        report = json.loads((place / "report.json").read_text())
+        assert report["macs"]["kept_ratio"] == one["macs_ratio"]
+        assert report["accuracy"]["compressed"]["top1_restricted"] == one["accuracy"]
+        assert any(note.startswith("Saliency comes from bank.safetensors") for note in report["notes"])
+        assert (place / "model.onnx").is_file() == (one["folder"] in best)
+    assert "<svg" in (swept.folder / "front.svg").read_text()
+
+
+def test_the_same_call_goes_on_without_making_a_point_again(swept: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(recipe: Recipe) -> Report:
+        raise AssertionError(f"{recipe.folder} was made again")
+
+    monkeypatch.setattr(exploration, "compress", refused)
+    found = explore(swept, space=SPACE, limits=Limits(30, 0, 1))
+    assert len(found.points) == 3
+    (swept.folder / "study.journal").unlink()  # what is left are the folders
+    again = explore(swept, space=SPACE, limits=Limits(30, 2, 1))
+    assert {point.folder for point in again.points} == {point.folder for point in found.points}
+
+
+def test_an_interruption_says_how_to_go_on(asked: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(recipe: Recipe) -> Report:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(exploration, "compress", stopped)
+    with pytest.raises(KeyboardInterrupt, match="the same command goes on"):
+        explore(into(asked, tmp_path), space=SPACE)
+
+
+def of(choice: Choice, epochs: int = 0) -> Point:
+    share = 1 - choice.sparsity
+    return Point(choice, epochs, share, 1.0, 10, share, 100, share, 1.0, share, choice.name)
+
+
+def study(folder: Path, who: str = "a", question: object = 1) -> Study:
+    return Study(str(folder / "s.journal"), question, SPACE, seed=0, who=who)
+
+
+def test_a_study_tries_every_choice_once_and_no_other(tmp_path: Path) -> None:
+    one, seen = study(tmp_path), []
+    while (choice := one.next()) is not None:
+        seen.append(choice)
+        one.tell(of(choice))
+    assert len(seen) == len(set(seen))
+    assert set(seen) <= set(SPACE.choices)
+    assert len(SPACE.choices) == 5  # 1:4 alone drops more than half
+    assert seen[0] == Choice(0.75, "2:4", 16, 8)
+    assert {point.choice for point in study(tmp_path).points} == set(seen)
+
+
+def test_workers_share_the_choices_and_the_trainings(tmp_path: Path) -> None:
+    one, other = study(tmp_path), study(tmp_path, "b")
+    mine, yours = one.next(), other.next()
+    assert mine is not None
+    assert yours is not None
+    assert mine != yours
+    one.tell(of(mine))
+    assert one.claim(mine)
+    assert not other.claim(mine)
+    assert study(tmp_path, "a").claim(mine)  # the worker itself came back: what it left is taken up
+    assert study(tmp_path, question=2).points == ()
+
+
+def test_what_cannot_be_made_is_not_tried_again(tmp_path: Path) -> None:
+    one = study(tmp_path)
+    choice = one.next()
+    assert choice is not None
+    one.refuse(choice)
+    left = []
+    while (other := one.next()) is not None:
+        left.append(other)
+        one.tell(of(other))
+    assert choice not in left
+    assert choice not in {point.choice for point in one.points}
+
+
+@pytest.mark.parametrize(
+    ("space", "options", "limits", "said"),
+    [
+        (Space((0.5,), ("1:4",), (16,), (8,)), {}, Limits(), "nothing to choose from"),
+        (Space((1.5,), ("2:4",), (16,), (8,)), {}, Limits(), "1.5 is out of range"),
+        (Space((0.5,), ("5:4",), (16,), (8,)), {}, Limits(), "5:4"),
+        (Space((0.5,), ("2:4",), (18,), (8,)), {}, Limits(), "18"),
+        (SPACE, {"macs": 0.5}, Limits(), "Leave --macs out"),
+        (SPACE, {}, Limits(minutes=0), "--minutes 0 leaves no time"),
+        (SPACE, {"data": None}, Limits(), "needs labelled images"),
+    ],
+)
+def test_what_makes_no_sweep_is_refused_before_the_first_point(
+    asked: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, space: Any, options: Any, limits: Any, said: str
+) -> None:
+    monkeypatch.setattr(exploration, "compress", lambda recipe: pytest.fail("a point was begun"))
+    with pytest.raises(CrispError) as raised:
+        explore(into(asked, tmp_path, **options), space=space, limits=limits)
+    assert said in str(raised.value)
+
+
+def test_the_command_refuses_lists_that_are_none() -> None:
+    result = CliRunner().invoke(cli, ["explore", "m.onnx", "--classes", "c.txt", "--blocks", "16,x"])
+    assert "--blocks 16,x is not a list such as 16,32" in str(result.exception)
