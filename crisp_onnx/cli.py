@@ -90,6 +90,9 @@ def cli() -> None:
 @click.option(
     "--emit", type=click.Choice(["hybrid", "dense"]), help="Packed operators, or zeros in place.  [default: hybrid]"
 )
+@click.option(
+    "--precision", type=click.Choice(["fp32", "int8"]), help="Weights and activations in bytes.  [default: fp32]"
+)
 @click.option("--one-file", is_flag=True, default=None, help="Keep weights over 4 MiB in model.onnx, not beside it.")
 @click.option("--target", help="Hardware NAME or FILE.yaml; portable: no timing.  [default: this host, layers timed]")
 @click.option("--device", help="cpu or cuda.  [default: cpu]")

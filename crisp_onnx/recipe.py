@@ -93,6 +93,9 @@ class Recipe(BaseModel):
     """Regular expressions: layers whose node or weight name matches stay dense."""
     emit: Literal["hybrid", "dense"] = "hybrid"
     """`hybrid`: packed operators. `dense`: ordinary operators with zeros in place."""
+    precision: Literal["fp32", "int8"] = "fp32"
+    """`int8`: weights and activations become bytes, calibrated on the images; a layer that loses accuracy so stays in
+    float32."""
     one_file: bool = False
     """Keep the weights inside model.onnx; otherwise those of a model over 4 MiB stand in a file beside it."""
     target: str | None = None

@@ -17,8 +17,11 @@ from crisp_onnx.passes.fuse_activation import FuseActivation
 from crisp_onnx.passes.fuse_bias import FuseBias
 from crisp_onnx.passes.fuse_residual import FuseResidual
 from crisp_onnx.passes.insert_batch_norm import InsertBatchNorm
+from crisp_onnx.passes.join_bytes import JoinBytes
 from crisp_onnx.passes.mask_channels import MaskChannels
 from crisp_onnx.passes.plain_floats import PlainFloats
+from crisp_onnx.passes.quantise_hybrid import QuantiseHybrid
+from crisp_onnx.passes.real_answers import RealAnswers
 from crisp_onnx.passes.result import Declined, Pass, PassResult, run_pass, run_passes
 from crisp_onnx.passes.slice_channels import SliceChannels
 from crisp_onnx.passes.slice_head import SliceHead
@@ -48,10 +51,13 @@ __all__ = [
     "EmitHybrid",
     "FreeBatch",
     "InsertBatchNorm",
+    "JoinBytes",
     "MaskChannels",
     "Pass",
     "PassResult",
     "PlainFloats",
+    "QuantiseHybrid",
+    "RealAnswers",
     "SliceChannels",
     "SliceHead",
     "dense_passes",

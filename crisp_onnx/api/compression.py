@@ -16,6 +16,8 @@ from crisp_onnx.api.emit import emit, proof_inputs, prove
 from crisp_onnx.api.first_look import first_look
 from crisp_onnx.api.gains import Gains, gains_kept
 from crisp_onnx.api.identity import identity_of
+from crisp_onnx.api.int8 import INT8, in_int8
+from crisp_onnx.api.int8_proof import prove_int8
 from crisp_onnx.api.learn import Learned, learn
 from crisp_onnx.api.planning import level_planners
 from crisp_onnx.api.question import Question, read_question
@@ -142,7 +144,14 @@ def _finished(
         bytes_written = save(emitted.model, written, one_file=recipe.one_file)
     with watch("prove"):
         shown = learned.images if judged is None else judged
-        equivalence = prove(emitted, written, proof_inputs(shown, prepared.source.input, asked.form.size))
+        inputs = proof_inputs(shown, prepared.source.input, asked.form.size)
+        equivalence = prove(emitted, written, inputs)
+    int8 = None
+    if recipe.precision == INT8:
+        with watch("int8"):
+            emitted, int8 = in_int8(emitted, prepared, kept, learned.images, learned.held_out)
+            bytes_written = save(emitted.model, written, one_file=recipe.one_file)
+            int8 = prove_int8(written, inputs, int8)
     # The model is finished and proven: from here on nothing that goes wrong may cost it.
     with watch("accuracy"):
         tasks, seen = (answers, kept), judged or learned.held_out
@@ -153,7 +162,7 @@ def _finished(
     outcome = Outcome(
         recipe, prepared, asked.classes, learned, emitted, gains.verdicts, equivalence, comparison, unjudged,
         timing, untimed, runtime_text(written), planner, told, bytes_written, given=asked.images is not None,
-        evaluated=judged is not None,
+        evaluated=judged is not None, int8=int8,
     )  # fmt: skip
     return deliver(partial(summarise, outcome, watch.seconds), recipe, bench)
 

@@ -3,31 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import repeat
 
 from crisp_onnx.api.emit import Emitted
+from crisp_onnx.api.int8 import Int8
 from crisp_onnx.masks import DenseLayer, Plan, SparseLayer
 from crisp_onnx.reconstruct import LayerFit
 from crisp_onnx.report.schema import LayerEntry, LayerFitEntry
 from crisp_onnx.runtime.profit import Verdict
 
+NOT_REACHED = "it has no int8 form here"
 MS_DIGITS = 4  # the runtime's profile counts whole microseconds
 
 
 def layer_entries(
-    plan: Plan, emitted: Emitted, rehearsed: Mapping[str, Verdict], fits: Sequence[LayerFit] = ()
+    plan: Plan,
+    emitted: Emitted,
+    rehearsed: Mapping[str, Verdict],
+    fits: Sequence[LayerFit] = (),
+    int8: Int8 | None = None,
 ) -> tuple[LayerEntry, ...]:
     """An entry per layer of `plan`.
 
     `rehearsed`: verdicts before training, for layers that were left dense then. `fits`: of the layers that were
-    re-fitted.
+    re-fitted. `int8`: None for a file in float32.
     """
     verdicts = {**rehearsed, **emitted.verdicts}
     by_layer = {fit.layer: _fit(fit) for fit in fits}
     pairs = zip(plan.layers, emitted.plan.layers, strict=True)
-    return tuple(
+    entries = tuple(
         _entry(planned, stored, verdicts.get(planned.layer.name), by_layer.get(planned.layer.name))
         for planned, stored in pairs
     )
+    return entries if int8 is None else tuple(map(_in_int8, entries, emitted.plan.layers, repeat(int8)))
+
+
+def _in_int8(entry: LayerEntry, stored: SparseLayer | DenseLayer, int8: Int8) -> LayerEntry:
+    """The entry of a layer of an int8 file."""
+    if entry.name not in int8.layers:
+        return entry.model_copy(update={"precision_reason": int8.left.get(entry.name, NOT_REACHED)})
+    size = stored.stored_bytes(1) if isinstance(stored, SparseLayer) else stored.layer.weights
+    return entry.model_copy(update={"precision": "int8", "bytes": size})
 
 
 def _fit(fit: LayerFit) -> LayerFitEntry:

@@ -8,12 +8,13 @@ from dataclasses import asdict, dataclass
 import onnx_graphsurgeon as gs
 
 from crisp_onnx.api.emit import Emitted
+from crisp_onnx.api.int8 import Int8
 from crisp_onnx.api.layer_entries import layer_entries
 from crisp_onnx.api.learn import Learned
 from crisp_onnx.api.prepare import Prepared
 from crisp_onnx.api.reorder import Reordering
 from crisp_onnx.data import Classes
-from crisp_onnx.format.node import is_hybrid, packed_names
+from crisp_onnx.format.node import is_hybrid, packed_names, value_bytes_of
 from crisp_onnx.masks import Plan, Planner
 from crisp_onnx.model import Model
 from crisp_onnx.recipe import Recipe
@@ -54,6 +55,7 @@ class Outcome:
     bytes_written: int
     given: bool
     evaluated: bool
+    int8: Int8 | None = None
 
 
 def summarise(outcome: Outcome, seconds: Mapping[str, float]) -> schema.Report:
@@ -80,9 +82,10 @@ def summarise(outcome: Outcome, seconds: Mapping[str, float]) -> schema.Report:
         if outcome.timing is None
         else schema.latency_entry(outcome.timing, threads=1, batch=1, runtime=outcome.runtime),
         reordering=_reordering(outcome.learned.reordering),
+        quantisation=None if outcome.int8 is None else outcome.int8.entry,
         timings_s={stage: round(spent, 3) for stage, spent in seconds.items()},
         peak_memory_bytes=peak_memory_bytes(),
-        layers=layer_entries(plan, outcome.emitted, outcome.rehearsed, outcome.learned.fits),
+        layers=layer_entries(plan, outcome.emitted, outcome.rehearsed, outcome.learned.fits, outcome.int8),
         declined=tuple(
             schema.Declined(pass_name=d.pass_name, node=d.node, reason=d.reason)
             for d in (*prepared.declined, *outcome.emitted.declined)
@@ -134,7 +137,8 @@ def formula_bytes(model: Model, plan: Plan) -> int:
     packed = {name for node in graph.nodes if is_hybrid(node) for name in packed_names(node)}
     constants = {t.name: t for t in graph.tensors().values() if isinstance(t, gs.Constant)}
     rest = sum(t.values.nbytes for t in constants.values() if t.name not in packed)
-    return int(rest) + sum(s.bytes for s in plan.sparse())
+    sizes = {node.name: value_bytes_of(node) for node in graph.nodes if is_hybrid(node)}
+    return int(rest) + sum(s.stored_bytes(sizes[s.layer.name]) for s in plan.sparse())
 
 
 def _macs(planned: Plan, stored: Plan) -> schema.Macs:

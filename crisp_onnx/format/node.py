@@ -112,10 +112,10 @@ class Int8Weight:
         if (255 * sums[: len(self.bias)] + np.abs(self.bias.astype(np.int64)) >= 2**31).any():
             return "a sum of its products may be over 31 bits"
         scales = [data, out, *([] if residual is None else [residual]), *self.scale.tolist()]
-        factors = [data * self.scale.astype(np.float64) / out, *([] if residual is None else [residual / out])]
         largest, smallest = np.finfo(np.float32).max, np.finfo(np.float32).tiny
         if not all(smallest <= scale <= largest for scale in scales):
             return "a scale is not above zero"
+        factors = [data * self.scale.astype(np.float64) / out, *([] if residual is None else [residual / out])]
         if any((np.asarray(factor) > largest).any() for factor in factors):
             return "a ratio of its scales is infinite"
         return ""

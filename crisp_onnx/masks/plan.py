@@ -37,7 +37,12 @@ class SparseLayer:
 
     @property
     def bytes(self) -> int:
-        return self.pattern.bytes(self.layer.shape, self.kept.shape[1])
+        """As float32."""
+        return self.stored_bytes(4)
+
+    def stored_bytes(self, value_bytes: int) -> int:
+        """With so many bytes a stored weight."""
+        return self.pattern.bytes(self.layer.shape, self.kept.shape[1], value_bytes)
 
 
 @dataclass(frozen=True)

@@ -117,6 +117,31 @@ class Equivalence(Part):
     images: Positive
 
 
+class Quantisation(Part):
+    """How the network became int8.
+
+    `method`: how the ranges of tensors were found on `calibration_images`: `range`, `percentile` or `error`, the one
+    that lost least. `points_lost`: right answers among the user's classes against the same network in float32, in
+    points (negative: won), on `judged` images, and without labels those that changed; `error`: RMS of the difference
+    between the scores over that of the scores. `layers`: in int8; `layers_float32`: weight layers that are not.
+    `epochs`: of training with rounding in the loop. `worst_step`, `share_equal`: what the native kernels give in each
+    int8 layer against its function body, worst of all layers: steps of the output, and share of equal values (null:
+    they did not run).
+    """
+
+    method: str
+    calibration_images: Positive
+    points_lost: float
+    error: Duration
+    judged: Positive
+    judged_on: str
+    layers: Count
+    layers_float32: Count
+    epochs: Count = 0
+    worst_step: Count | None = None
+    share_equal: Share | None = None
+
+
 class Side(Part):
     """Milliseconds of one run of one model: median, 10th and 90th percentile."""
 
@@ -159,7 +184,8 @@ class LayerEntry(Part):
     skipped, which are those of hybrid operators. `density`: share of the weights kept. `bytes`: as stored in the
     compressed file, metadata included; `bytes_dense`: in the source file. `dense_ms`, `sparse_ms`: milliseconds of one
     call alone on this host, one thread, batch 1, the sparse one with the layout conversions that its neighbours cause;
-    null where not measured. `fit`: how its weights were re-fitted, null where they were not.
+    null where not measured. `fit`: how its weights were re-fitted, null where they were not. `precision`: of weights
+    and activations; `precision_reason`: why it is float32 in an int8 file.
     """
 
     name: str
@@ -182,6 +208,8 @@ class LayerEntry(Part):
     dense_ms: Duration | None = None
     sparse_ms: Duration | None = None
     fit: LayerFitEntry | None = None
+    precision: Literal["float32", "int8"] = "float32"
+    precision_reason: str = ""
 
     @model_validator(mode="after")
     def _pattern_or_reason(self) -> LayerEntry:
@@ -278,6 +306,7 @@ class Report(Part):
     equivalence: Equivalence
     latency: Latency | None = None
     reordering: Reordering | None = None
+    quantisation: Quantisation | None = None
     timings_s: dict[str, Duration]
     peak_memory_bytes: Count
     layers: tuple[LayerEntry, ...]

@@ -1,0 +1,127 @@
+"""Choose by measurement on held-out images: how ranges are found, and which layers stay in float32."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from crisp_onnx.bridge import to_torch
+from crisp_onnx.data import Images
+from crisp_onnx.format.node import Grid
+from crisp_onnx.model import Model, Size
+from crisp_onnx.progress import bar
+from crisp_onnx.quantize.calibration import MOST_IMAGES, Seen, look_at, sample
+from crisp_onnx.quantize.dense import WEIGHTED
+from crisp_onnx.quantize.grids import METHODS, grids_by
+from crisp_onnx.quantize.judge import Judge, Loss
+from crisp_onnx.quantize.model import Quantised, quantise_model, quantised_tensors
+from crisp_onnx.quantize.noise import LayerPlace, layer_noise
+from crisp_onnx.task import Classification
+
+MOST_POINTS = 0.3
+"""What int8 may cost: below it nothing is left in float32 and nothing is trained again."""
+MOST_JUDGED = 512
+NOISE_IMAGES = 8
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Emission:
+    """One network in two forms: `hybrid` as it goes to a file in float32, `dense` with zeros in place, no BatchNorm.
+
+    `task`: what its outputs mean. `batch`: images that it answers at a time, None for any number.
+    """
+
+    hybrid: Model
+    dense: Model
+    task: Classification
+    size: Size
+    batch: int | None
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """`method`: how ranges were found (see `METHODS`). `loss`: against the same network in float32 on `judged` images.
+
+    `grids`: of every tensor that may become bytes.
+    """
+
+    quantised: Quantised
+    method: str
+    loss: Loss
+    judged: int
+    calibrated: int
+    grids: Mapping[str, Grid]
+
+
+def choose(emission: Emission, images: Images, held_out: Images | None) -> Chosen:
+    """The network in int8, calibrated on `images` and judged on `held_out`, or on `images` where there are none.
+
+    Raises:
+        CrispError: it does not run on the images, or ONNX Runtime's quantiser fails.
+    """
+    judged = sample(images if held_out is None else held_out, MOST_JUDGED)
+    judge = Judge(emission.hybrid, judged, emission.task)
+    tensors = quantised_tensors(emission.hybrid.graph())
+    seen = look_at(emission.dense, tensors, images, batch=emission.batch)
+    best = _best_method(emission, seen, judge)
+    return replace(best, judged=len(judged), calibrated=min(len(images), MOST_IMAGES))
+
+
+def _best_method(emission: Emission, seen: Mapping[str, Seen], judge: Judge) -> Chosen:
+    """The way of finding ranges that loses least; the first of several that lose as much."""
+    found = []
+    with bar("int8", len(METHODS)) as advance:
+        for method in METHODS:
+            grids = grids_by(method, seen)
+            quantised = quantise_model(emission.hybrid, grids, size=emission.size)
+            found.append(Chosen(quantised, method, judge.loss(quantised.model), 0, 0, grids))
+            log.info("int8, ranges by %s: %.2f points lost, error %.3f", method, *_figures(found[-1].loss))
+            advance(1)
+    return min(found, key=lambda chosen: chosen.loss)
+
+
+def spare_layers(emission: Emission, chosen: Chosen, images: Images, held_out: Images | None) -> Chosen:
+    """Leave the noisiest layers in float32, as few as bring the loss to `MOST_POINTS`: one, two, four and so on.
+
+    Where no number up to half of them does, the choice stays as it is.
+    """
+    judged = sample(images if held_out is None else held_out, MOST_JUDGED)
+    judge = Judge(emission.hybrid, judged, emission.task)
+    noise = _noise(emission, chosen, judged)
+    ranked = sorted(noise, key=lambda name: -noise[name])
+    count = 1
+    while count <= len(ranked) // 2:
+        keep = {
+            name: f"int8 costs accuracy here: {100 * noise[name] ** 0.5:.1f} % of its outputs are noise"
+            for name in ranked[:count]
+        }
+        quantised = quantise_model(emission.hybrid, chosen.grids, size=emission.size, keep=keep)
+        loss = judge.loss(quantised.model)
+        log.info("int8 without the %d noisiest layers: %.2f points lost, error %.3f", count, *_figures(loss))
+        if loss.points <= MOST_POINTS:
+            return replace(chosen, quantised=quantised, loss=loss)
+        count *= 2
+    return chosen
+
+
+def _noise(emission: Emission, chosen: Chosen, judged: Images) -> dict[str, float]:
+    inputs = next(iter(judged.batches(emission.batch or NOISE_IMAGES)))[0]
+    graph = emission.dense.graph()
+    done = frozenset(chosen.quantised.layers)
+    places = [_place(node) for node in graph.nodes if node.name in done and node.op in WEIGHTED]
+    return layer_noise(to_torch(emission.dense, emission.task.logits), places, chosen.grids, inputs)
+
+
+def _place(node: gs.Node) -> LayerPlace:
+    rows_last = node.op == "MatMul" or (node.op == "Gemm" and not node.attrs.get("transB", 0))
+    axis = int(np.ndim(node.inputs[1].values)) - 1 if rows_last else 0
+    return LayerPlace(node.name, node.inputs[1].name, node.inputs[0].name, node.outputs[0].name, axis)
+
+
+def _figures(loss: Loss) -> tuple[float, float]:
+    return loss.points, loss.error

@@ -1,0 +1,171 @@
+"""The dense rest in int8, by ONNX Runtime's own static quantiser: QuantizeLinear and DequantizeLinear around operators.
+
+Its scales and zero points are those given here. Weights have a scale a row, which leaves room for the sum of any two
+neighbours: on processors without VNNI, ONNX Runtime adds two products in 16 bits and saturates silently.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx_graphsurgeon as gs
+
+from crisp_onnx.errors import CrispError
+from crisp_onnx.format.node import Grid
+from crisp_onnx.model import Model, Size, save
+from crisp_onnx.reading import reason
+
+WEIGHTED = frozenset({"Conv", "Gemm", "MatMul"})
+MOVING = frozenset({"Flatten", "MaxPool", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
+"""What gives values on as they are, so that input and output share their bytes."""
+COMPUTING = frozenset({"Add", "AveragePool", "Clip", "Concat", "GlobalAveragePool", "Mul", "Relu"})
+INT8_OPS = WEIGHTED | MOVING | COMPUTING
+LARGEST = 127
+_ALREADY_PREPARED = ("onnx.quant.pre_process", "onnxruntime.quant")
+
+
+def reason_against(node: gs.Node, grids: Mapping[str, Grid]) -> str:
+    """Why a node has no int8 form here, as the end of a sentence; empty where it has one."""
+    if node.domain not in (None, "", "ai.onnx") or node.op not in INT8_OPS:
+        return f"{node.op} has no int8 form here"
+    refusal = _against_weight(node) if node.op in WEIGHTED else ""
+    if refusal:
+        return refusal
+    moving = [tensor for tensor in (*node.inputs, *node.outputs) if isinstance(tensor, gs.Variable)]
+    unknown = [tensor.name for tensor in moving if not tensor.is_empty() and tensor.name not in grids]
+    return f"nothing is known of the values of {unknown[0]!r}" if unknown else ""
+
+
+def _against_weight(node: gs.Node) -> str:
+    stored = [isinstance(tensor, gs.Constant) for tensor in node.inputs if not tensor.is_empty()]
+    if not all(stored[1:]):
+        return "its weight or its bias is computed, not stored"
+    if node.op == "MatMul" and len(node.inputs[1].shape) != 2:
+        return "its weight is no matrix"
+    scaled = [node.attrs.get("alpha", 1.0), node.attrs.get("beta", 1.0)] != [1.0, 1.0]
+    if node.op == "Gemm" and (scaled or node.attrs.get("transA", 0)):
+        return "it scales or transposes what it reads"
+    return ""
+
+
+def quantise_dense(model: Model, layers: Collection[str], grids: Mapping[str, Grid], *, size: Size) -> Model:
+    """`model` with the ordinary nodes named in `layers` in int8; hybrid nodes are left as they are.
+
+    Raises:
+        CrispError: ONNX Runtime's quantiser fails.
+    """
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+
+    graph = model.graph()
+    nodes = [node for node in graph.nodes if node.name in layers]
+    if not nodes:
+        return model
+    overrides: dict[str, list[dict[str, Any]]] = {}
+    for node in nodes:
+        for tensor in (*node.inputs, *node.outputs):
+            if tensor.name in grids:
+                overrides[tensor.name] = [_of_grid(grids[tensor.name])]
+        if node.op in WEIGHTED:
+            overrides[node.inputs[1].name] = _of_rows(node)
+    with tempfile.TemporaryDirectory(prefix="crisp-int8-") as folder, _quiet():
+        source, target = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
+        save(model.with_metadata(dict([_ALREADY_PREPARED])), source)
+        try:
+            quantize_static(
+                str(source), str(target), _OneImage(model, size), quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=sorted(INT8_OPS), per_channel=True, activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8, nodes_to_quantize=[node.name for node in nodes],
+                extra_options={
+                    "TensorQuantOverrides": overrides, "ForceQuantizeNoInputCheck": True, "MatMulConstBOnly": True,
+                },
+            )  # fmt: skip
+            proto = onnx.load(target)
+        except Exception as error:  # it raises whatever comes to hand
+            raise CrispError(
+                f"ONNX Runtime's quantiser cannot take {model.path.name}: {reason(error)}. Use --precision fp32."
+            ) from error
+    del proto.metadata_props[:]
+    proto.metadata_props.extend(model.proto.metadata_props)
+    proto.producer_name, proto.producer_version = model.proto.producer_name, model.proto.producer_version
+    return replace(model, proto=proto)
+
+
+def shared_grids(graph: gs.Graph, grids: Mapping[str, Grid]) -> dict[str, Grid]:
+    """The grids, such that an activation behind a layer gives its own to the layer, and what moves values keeps them.
+
+    The bytes of a layer's output then end where its Relu or Clip ends, which needs no operator any more.
+    """
+    found = dict(grids)
+    ends = {id(tensor) for tensor in graph.outputs}
+    for node in reversed([node for node in graph.nodes if node.op in ("Relu", "Clip")]):
+        source, out = node.inputs[0], node.outputs[0]
+        if {source.name, out.name} <= found.keys() and len(source.outputs) == 1 and id(source) not in ends:
+            found[source.name] = found[out.name]
+    for node in graph.nodes:
+        if node.op in MOVING and node.inputs[0].name in found and node.outputs[0].name in found:
+            found[node.outputs[0].name] = found[node.inputs[0].name]
+    return found
+
+
+def _of_grid(grid: Grid) -> dict[str, Any]:
+    return {"scale": np.array(grid.scale, np.float32), "zero_point": np.array(grid.zero, np.uint8)}
+
+
+def _of_rows(node: gs.Node) -> list[dict[str, Any]]:
+    """A scale for every row of the weight."""
+    from onnxruntime.quantization import QuantType
+
+    weight: npt.NDArray[np.float32] = node.inputs[1].values
+    axis = 0 if node.op == "Conv" or (node.op == "Gemm" and node.attrs.get("transB", 0)) else 1
+    scales = row_scales(np.moveaxis(weight, axis, 0))
+    zero = np.array(0, np.int8)
+    return [{"axis": axis, "quant_type": QuantType.QInt8, "scale": scale, "zero_point": zero} for scale in scales]
+
+
+def row_scales(weight: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """(rows, ...) -> (rows,): scales in which no two neighbours of a row add up to more than 128 steps.
+
+    255 * 128 fits 16 bits. Neighbours are those in the order of the file and those of channels that come last. A row of
+    a single channel (depthwise) has none: ONNX Runtime multiplies those in 32 bits.
+    """
+    rows = np.abs(weight).reshape(len(weight), -1).max(axis=1).astype(np.float64)
+    if weight.ndim < 3 or weight.shape[1] > 1:
+        orders = (weight, np.moveaxis(weight, 1, -1))
+        for order in orders:
+            flat = order.reshape(len(weight), -1).astype(np.float64)
+            rows = np.maximum(rows, np.abs(flat[:, 1:] + flat[:, :-1]).max(axis=1, initial=0))
+    return np.where(rows > 0, rows / LARGEST, 1).astype(np.float32)  # rounding adds a step to a sum of two at most
+
+
+class _OneImage:
+    """What the quantiser calibrates with; the grids given come before what it finds."""
+
+    def __init__(self, model: Model, size: Size) -> None:
+        spec = model.input
+        self.feeds = iter([{spec.name: np.zeros(spec.fixed(1, size), spec.dtype)}])
+
+    def get_next(self) -> dict[str, npt.NDArray[Any]] | None:
+        return next(self.feeds, None)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what the quantiser logs for its developers off the terminal."""
+    root, none = logging.getLogger(), logging.NullHandler()
+    root.addHandler(none)  # without any it installs one of its own
+    former = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(former)
+        root.removeHandler(none)

@@ -1,0 +1,78 @@
+"""A model in int8: its hybrid layers by our operators, the rest by ONNX Runtime's quantiser, bytes flowing between."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+
+from crisp_onnx.format import DOMAIN, with_bodies
+from crisp_onnx.format.node import Grid, is_hybrid
+from crisp_onnx.model import Model, Size
+from crisp_onnx.passes import Declined, JoinBytes, QuantiseHybrid, RealAnswers, run_passes
+from crisp_onnx.quantize.dense import INT8_OPS, WEIGHTED, quantise_dense, reason_against, shared_grids
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """`model`: with its bodies. `layers`: the weight layers in int8, by node name; `left`: why others are not."""
+
+    model: Model
+    layers: tuple[str, ...]
+    left: Mapping[str, str]
+    declined: tuple[Declined, ...] = ()
+
+
+def quantised_tensors(graph: gs.Graph) -> tuple[str, ...]:
+    """The tensors of real numbers that may become bytes: what hybrid and other int8 operators read and write."""
+    names: dict[str, None] = {}
+    for node in graph.nodes:
+        if is_hybrid(node) or (node.domain in (None, "", "ai.onnx") and node.op in INT8_OPS):
+            for tensor in (*node.inputs, *node.outputs):
+                if isinstance(tensor, gs.Variable) and not tensor.is_empty() and tensor.dtype == np.float32:
+                    names[tensor.name] = None
+    return tuple(names)
+
+
+def quantise_model(
+    model: Model, grids: Mapping[str, Grid], *, size: Size, keep: Mapping[str, str] | None = None
+) -> Quantised:
+    """`model`, emitted in float32, in int8.
+
+    `grids`: of the tensors that `quantised_tensors` names. `keep`: layers that stay in real numbers, by node name, and
+    why.
+
+    Raises:
+        CrispError: ONNX Runtime's quantiser fails.
+    """
+    keep = keep or {}
+    bare = _without_bodies(model)
+    graph = bare.graph()
+    shared = shared_grids(graph, grids)
+    hybrid = [node.name for node in graph.nodes if is_hybrid(node)]
+    refused = {node.name: reason_against(node, shared) for node in graph.nodes if node.name not in hybrid}
+    dense = [name for name, refusal in refused.items() if not refusal and name not in keep]
+    weighted = {node.name for node in graph.nodes if node.op in WEIGHTED}
+    named = with_bodies(bare.with_graph(graph))  # the quantiser knows nodes by their names alone
+    written = quantise_dense(named, dense, shared, size=size)
+    graph = _without_bodies(written).graph()
+    passes = QuantiseHybrid([name for name in hybrid if name not in keep], shared), JoinBytes(), RealAnswers()
+    declined = run_passes(passes, graph)
+    left = {name: refusal for name, refusal in refused.items() if name in weighted and refusal}
+    left |= {place.node: place.reason for place in declined if place.pass_name == QuantiseHybrid.name}
+    left |= keep
+    done = tuple(name for name in (*hybrid, *dense) if name not in left and (name in hybrid or name in weighted))
+    return Quantised(with_bodies(_without_bodies(written).with_graph(graph)), done, left, declined)
+
+
+def _without_bodies(model: Model) -> Model:
+    """The same graph without local functions of our own, which `with_bodies` gives it again."""
+    proto = onnx.ModelProto()
+    proto.CopyFrom(model.proto)
+    kept = [function for function in proto.functions if function.domain != DOMAIN]
+    del proto.functions[:]
+    proto.functions.extend(kept)
+    return replace(model, proto=proto)

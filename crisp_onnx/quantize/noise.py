@@ -1,0 +1,65 @@
+"""How much of a layer's output is noise where the layer alone computes in int8: which layers to leave in float32."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from crisp_onnx.bridge import GraphModule, to_batch
+from crisp_onnx.format.node import Grid
+
+STEPS, LARGEST = 255, 127
+
+
+@dataclass(frozen=True)
+class LayerPlace:
+    """A weight layer in the dense graph: the tensors that it reads and writes. `axis`: of the rows of its weight."""
+
+    name: str
+    weight: str
+    source: str
+    output: str
+    axis: int
+
+
+def layer_noise(
+    module: GraphModule, layers: Sequence[LayerPlace], grids: Mapping[str, Grid], inputs: npt.NDArray[np.float32]
+) -> dict[str, float]:
+    """Power of the noise in the outputs of each layer over that of the outputs, by layer name."""
+    parameters = dict(module.named_parameters())
+    device = next(module.parameters()).device
+    module.eval()
+    found: dict[str, float] = {}
+    with torch.no_grad():
+        wanted = sorted({name for layer in layers for name in (layer.source, layer.output)})
+        tensors = module.run({module.input_names[0]: to_batch(inputs, device)}, wanted)
+        for layer in layers:
+            if layer.source not in grids or layer.weight not in parameters:
+                continue
+            weight = parameters[layer.weight]
+            real = weight.detach().clone()
+            weight.copy_(on_rows(real, layer.axis))
+            answer = module.run({layer.source: on_grid(tensors[layer.source], grids[layer.source])}, [layer.output])
+            weight.copy_(real)
+            expected = tensors[layer.output].double()
+            noise = (answer[layer.output].double() - expected).square().mean()
+            found[layer.name] = float(noise / expected.square().mean().clamp_min(1e-30))
+    return found
+
+
+def on_grid(values: Tensor, grid: Grid) -> Tensor:
+    """The values as their bytes stand for them."""
+    steps = torch.round(values / grid.scale).clamp(-grid.zero, STEPS - grid.zero)
+    return steps * grid.scale
+
+
+def on_rows(weight: Tensor, axis: int = 0) -> Tensor:
+    """A weight as int8 with a scale a row stands for it."""
+    others = [other for other in range(weight.ndim) if other != axis]
+    scale = weight.abs().amax(dim=others, keepdim=True) / LARGEST
+    return torch.where(scale > 0, torch.round(weight / scale.clamp_min(1e-30)) * scale, weight)

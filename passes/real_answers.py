@@ -1,0 +1,44 @@
+"""Leave the answers in real numbers: bytes would make scores equal that are not."""
+
+from __future__ import annotations
+
+import onnx_graphsurgeon as gs
+
+from crisp_onnx.passes.quantise_hybrid import crossed, dequantised
+from crisp_onnx.passes.result import PassResult
+
+_MAKERS = frozenset({"Gemm", "MatMul", "Add"})
+_BEHIND = frozenset({"Flatten", "Identity", "LogSoftmax", "Reshape", "Sigmoid", "Softmax", "Squeeze"})
+
+
+class RealAnswers:
+    """A matrix product or sum that leads to graph outputs alone gives them as it computes them, not as bytes."""
+
+    name = "real_answers"
+
+    def run(self, graph: gs.Graph) -> PassResult:
+        changed = 0
+        outputs = {id(tensor) for tensor in graph.outputs}
+        for node in [node for node in graph.nodes if node.op == "DequantizeLinear"]:
+            found = dequantised(node.outputs[0])
+            if found is None or not _ends(node.outputs[0], outputs) or len(found.tensor.inputs) != 1:
+                continue
+            before = found.tensor.inputs[0]
+            if before.op != "QuantizeLinear" or crossed(before, found.tensor) is None or len(found.tensor.outputs) != 1:
+                continue
+            real = before.inputs[0]
+            if len(real.inputs) != 1 or real.inputs[0].op not in _MAKERS or len(real.outputs) != 1:
+                continue
+            maker, out = real.inputs[0], node.outputs[0]
+            node.outputs.clear()
+            before.outputs.clear()
+            maker.outputs = [out]
+            changed += 1
+        return PassResult(changed)
+
+
+def _ends(tensor: gs.Tensor, outputs: set[int]) -> bool:
+    """Whether nothing but graph outputs is made of the tensor, as it is or as shares."""
+    if not tensor.outputs:
+        return id(tensor) in outputs
+    return all(reader.op in _BEHIND and _ends(reader.outputs[0], outputs) for reader in tensor.outputs)

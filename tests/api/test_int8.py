@@ -1,0 +1,111 @@
+"""`compress --precision int8` on a small model: what the file holds, what the report says, what runs it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir
+import onnxruntime as ort
+import onnxslim
+import pytest
+from small_models import coloured_images, residual_classifier
+
+from crisp_onnx import Recipe, Report, compress, inspect
+from crisp_onnx.format import DOMAIN
+from crisp_onnx.format.operators import Q_CONV, Q_CONV_ADD
+from crisp_onnx.recipe import make_recipe, read_recipe
+
+CLASSES = (0, 2, 4)
+IMAGES = [pair for pair in coloured_images() if pair[1] in CLASSES]
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Report]:
+    folder = tmp_path_factory.mktemp("int8")
+    recipe = Recipe(
+        model=residual_classifier(folder / "small.onnx"), classes=CLASSES, sparsity=0.6, epochs=0, precision="int8",
+        target="portable", preprocess="unit", output=folder / "out",
+    )  # fmt: skip
+    return folder, compress(recipe, data=IMAGES)
+
+
+def test_the_hybrid_layers_pass_bytes_to_one_another_without_a_seam(small: tuple[Path, Report]) -> None:
+    proto = onnx.load(small[0] / "out" / "model.onnx")
+    nodes = {node.output[0]: node for node in proto.graph.node}
+    hybrid = {node.op_type: node for node in proto.graph.node if node.domain == DOMAIN}
+    assert set(hybrid) == {Q_CONV, Q_CONV_ADD} == {function.name for function in proto.functions}
+    assert nodes[hybrid[Q_CONV_ADD].input[0]].op_type == Q_CONV
+    residual, data = hybrid[Q_CONV_ADD].input[10], hybrid[Q_CONV].input[0]
+    assert residual == data and nodes[data].op_type == "QuantizeLinear"
+    real = [node for node in proto.graph.node if node.op_type == "QuantizeLinear"]
+    assert not [
+        node for node in real if nodes.get(node.input[0]) and nodes[node.input[0]].op_type == "DequantizeLinear"
+    ]
+
+
+def test_the_report_says_what_is_int8_and_what_it_costs(small: tuple[Path, Report]) -> None:
+    report = small[1]
+    found = report.quantisation
+    assert found is not None and found.layers == 4 and found.layers_float32 == 0
+    assert found.method in ("range", "percentile", "error") and found.error < 0.2
+    assert [layer.precision for layer in report.layers] == ["int8"] * 4
+    sparse = next(layer for layer in report.layers if layer.decision == "sparse")
+    proto = onnx.load(small[0] / "out" / "model.onnx")
+    stored = {tensor.name: onnx.numpy_helper.to_array(tensor).nbytes for tensor in proto.graph.initializer}
+    assert sparse.bytes == sum(stored[f"{sparse.weight}.{slot}"] for slot in ("values", "indices", "blocks"))
+    assert report.file.bytes > report.file.bytes_formula == sum(stored.values())
+    assert report.equivalence.worst_relative <= 1e-5
+    saved = json.loads((small[0] / "out" / "report.json").read_text())
+    assert saved["quantisation"]["layers"] == 4
+
+
+def test_inspect_recounts_the_bytes_of_an_int8_file(small: tuple[Path, Report]) -> None:
+    found = inspect(small[0] / "out" / "model.onnx")
+    assert [layer.op for layer in found.layers] == [Q_CONV, Q_CONV_ADD]
+    for layer in found.layers:
+        assert layer.value_bytes + layer.metadata_bytes == layer.formula_bytes
+
+
+def test_the_recipe_of_the_run_gives_the_same_file_again(small: tuple[Path, Report], tmp_path: Path) -> None:
+    options = read_recipe(small[0] / "out" / "recipe.yaml")
+    assert options["precision"] == "int8"
+    compress(make_recipe({**options, "output": tmp_path / "again"}), data=IMAGES)
+    assert (tmp_path / "again" / "model.onnx").read_bytes() == (small[0] / "out" / "model.onnx").read_bytes()
+
+
+def test_the_file_passes_checker_shape_inference_onnx_ir_and_onnxslim(
+    small: tuple[Path, Report], tmp_path: Path, answers: Callable[..., list[np.ndarray]]
+) -> None:
+    path = small[0] / "out" / "model.onnx"
+    onnx.checker.check_model(str(path), full_check=True)
+    inferred = onnx.shape_inference.infer_shapes(onnx.load(path), check_type=True, strict_mode=True)
+    assert {"inner_relu.bytes", "total_relu.bytes"} <= {value.name for value in inferred.graph.value_info}
+    x = np.random.default_rng(0).random((3, 3, 12, 12)).astype(np.float32)
+    expected = answers(path, x)[0]
+    onnx_ir.save(onnx_ir.load(path), tmp_path / "ir.onnx")
+    onnx.save(onnxslim.slim(str(path)), tmp_path / "slim.onnx")
+    for other in ("ir.onnx", "slim.onnx"):
+        assert np.abs(answers(tmp_path / other, x)[0] - expected).max() <= 0.02 * np.abs(expected).max()
+
+
+def test_the_runtime_answers_the_same_with_and_without_rewriting_the_graph(
+    small: tuple[Path, Report], answers: Callable[..., list[np.ndarray]]
+) -> None:
+    path = small[0] / "out" / "model.onnx"
+    x = np.random.default_rng(0).random((5, 3, 12, 12)).astype(np.float32)
+    fused = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"]).run(None, {"image": x})[0]
+    assert np.abs(answers(path, x)[0] - fused).max() <= 0.02 * np.abs(fused).max()
+
+
+def test_a_run_that_sees_no_image_stays_in_float32_and_says_so(tmp_path: Path) -> None:
+    recipe = Recipe(
+        model=residual_classifier(tmp_path / "small.onnx"), classes=CLASSES, precision="int8", packed=(),
+        preprocess="unit", output=tmp_path / "out",
+    )  # fmt: skip
+    report = compress(recipe)
+    assert report.quantisation is None
+    assert any("nothing to calibrate int8" in note for note in report.notes)

@@ -1,0 +1,116 @@
+"""The dense rest in int8: ONNX Runtime fuses it, and no two neighbours of a row saturate 16 bits anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crisp_onnx.format.node import Grid
+from crisp_onnx.model import Model, save, with_value_info
+from crisp_onnx.quantize.dense import quantise_dense, reason_against, row_scales, shared_grids
+from crisp_onnx.quantize.model import quantise_model, quantised_tensors
+
+NET = """(float[N,3,8,8] x) => (float[N,10] y)
+  <float[8,3,3,3] w, float[8] b, float[8,1,3,3] d, float[8] e, float[10,8] f, float[10] g> {
+  a = Conv<pads = [1, 1, 1, 1]>(x, w, b)
+  r = Relu(a)
+  p = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(r)
+  c = Conv<group = 8, pads = [1, 1, 1, 1]>(p, d, e)
+  s = Relu(c)
+  t = Add(s, p)
+  q = GlobalAveragePool(t)
+  h = Flatten(q)
+  y = Gemm<transB = 1>(h, f, g)
+}"""
+
+
+def grids_for(model: Model) -> dict[str, Grid]:
+    def grid(name: str) -> Grid:
+        return Grid(0.02, 128) if name in ("x", "y") else Grid(0.08, 0)
+
+    return {name: grid(name) for name in quantised_tensors(model.graph())}
+
+
+@given(st.integers(0, 10_000), st.sampled_from([(4, 6, 3, 3), (5, 1, 3, 3), (7, 12), (3, 4, 1, 1)]))
+def test_no_two_neighbours_of_a_row_add_up_to_more_than_16_bits_hold(seed: int, shape: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(seed)
+    weight = (rng.standard_normal(shape) * rng.exponential(1, shape)).astype(np.float32)
+    scale = row_scales(weight).reshape(-1, *[1] * (weight.ndim - 1))
+    whole = np.clip(np.rint(weight / scale), -128, 127)
+    assert np.abs(whole).max() <= 127
+    if shape[1] > 1:
+        for order in (whole, np.moveaxis(whole, 1, -1)):
+            flat = order.reshape(len(order), -1)
+            assert np.abs(255 * (flat[:, 1:] + flat[:, :-1])).max() <= 32767
+
+
+def test_a_row_of_zeros_has_a_scale() -> None:
+    assert row_scales(np.zeros((3, 4, 1, 1), np.float32)).tolist() == [1, 1, 1]
+
+
+def test_every_layer_becomes_an_int8_operator_of_the_runtime(model_of: Callable[..., Model], tmp_path: Path) -> None:
+    model = with_value_info(model_of(NET))
+    found = quantise_model(model, grids_for(model), size=(8, 8))
+    assert len(found.layers) == 3 and not found.left
+    save(found.model, tmp_path / "int8.onnx")
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    ort.InferenceSession(str(tmp_path / "int8.onnx"), options, providers=["CPUExecutionProvider"])
+    ops = [node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node]
+    for op in ("QLinearConv", "MaxPool", "QLinearAdd", "QLinearGlobalAveragePool", "QGemm"):
+        assert op in ops, ops
+    assert not {"Conv", "Gemm", "Relu", "FusedConv"} & set(ops), ops
+
+
+def test_the_scores_are_real_numbers_and_near_those_of_float32(
+    model_of: Callable[..., Model], answers: Callable[..., list[np.ndarray]]
+) -> None:
+    model = with_value_info(model_of(NET))
+    found = quantise_model(model, grids_for(model), size=(8, 8))
+    x = np.clip(np.random.default_rng(0).standard_normal((4, 3, 8, 8)), -2.5, 2.5).astype(np.float32)
+    (one,), (other,) = answers(model, x), answers(found.model, x)
+    assert np.abs(one - other).max() < 0.15 * np.abs(one).max()
+    assert len(np.unique(other)) > 30
+
+
+def test_a_layer_that_is_kept_stays_as_it_is(model_of: Callable[..., Model]) -> None:
+    model = with_value_info(model_of(NET))
+    conv = next(node for node in model.graph().nodes if node.outputs[0].name == "c")
+    found = quantise_model(model, grids_for(model), size=(8, 8), keep={conv.name: "it loses accuracy"})
+    assert found.left == {conv.name: "it loses accuracy"}
+    assert "d" in {tensor.name for tensor in found.model.proto.graph.initializer}
+
+
+def test_what_has_no_int8_form_says_why(model_of: Callable[..., Model]) -> None:
+    model = model_of(
+        "(float[N,4] x) => (float[N,2] y) <float[4,2] w, float[2] b> { s = Gemm<alpha = 0.5>(x, w, b) y = Softmax(s) }"
+    )
+    gemm, softmax = model.graph().nodes
+    grids = dict.fromkeys(("x", "s", "y"), Grid(0.1, 3))
+    assert "scales" in reason_against(gemm, grids)
+    assert "Softmax has no int8 form" in reason_against(softmax, grids)
+    plain = model_of("(float[N,4] x) => (float[N,2] y) <float[4,2] w> { y = MatMul(x, w) }").graph().nodes[0]
+    assert reason_against(plain, grids) == ""
+    assert "values of 'x'" in reason_against(plain, {"y": Grid(0.1, 3)})
+
+
+def test_a_layer_takes_the_grid_of_its_activation_and_what_moves_values_keeps_it(
+    model_of: Callable[..., Model],
+) -> None:
+    graph = with_value_info(model_of(NET)).graph()
+    own = {name: Grid(1.0 + place, 0) for place, name in enumerate(quantised_tensors(graph))}
+    found = shared_grids(graph, own)
+    assert found["a"] == found["r"] == found["p"] == own["r"]
+    assert found["q"] == found["h"] == own["q"]
+
+
+def test_nothing_to_quantise_leaves_the_model_alone(model_of: Callable[..., Model]) -> None:
+    model = with_value_info(model_of(NET))
+    assert quantise_dense(model, [], {}, size=(8, 8)) is model
