@@ -78,6 +78,11 @@ def cli() -> None:
     help="Re-fit the weights that are left, layer by layer.  [default: least-squares]",
 )
 @click.option(
+    "--masks",
+    type=click.Choice(["saliency", "obs", "alps"]),
+    help="What least squares re-fit: chosen by saliency, or by the error that is left.  [default: alps]",
+)
+@click.option(
     "--recovery",
     help="fixed: masks once before training; ramp: anew while it goes on; nested: several sparsities at once; "
     "straight-through, sr-ste, soft-shrink, grow-and-prune, cram.  [default: fixed]",

@@ -77,6 +77,9 @@ class Recipe(BaseModel):
     reconstruct: Literal["none", "least-squares"] = "least-squares"
     """What becomes of the weights that are left, before any training: `least-squares` re-fits each layer, on the user's
     images and without labels, to what the dense network answers; `none` leaves them as they were."""
+    masks: Literal["saliency", "obs", "alps"] = "alps"
+    """What chooses the masks of a layer once the number of its blocks is known, where weights are re-fitted: `saliency`
+    alone; `obs` or `alps`, by what the layer can still answer after the fit."""
     recovery: str = "fixed"
     """How masks and training go together: `fixed` chooses the masks once before it, `ramp` prunes more and more while
     training and chooses them anew. `straight-through`, `sr-ste`, `soft-shrink`, `grow-and-prune` and `cram` are others'

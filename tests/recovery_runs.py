@@ -10,7 +10,7 @@ from crisp_onnx.data import Images
 from crisp_onnx.format import Pattern
 from crisp_onnx.masks import Candidates, Plan, Threshold, reason_to_stay_dense
 from crisp_onnx.model import Model, tensor_shapes, weight_layers
-from crisp_onnx.reconstruct import METHODS, LayerFit
+from crisp_onnx.reconstruct import METHODS, Refitted
 from crisp_onnx.recover import MODES, Keeper, NoKeeper, Refit, Task, Training
 from crisp_onnx.saliency import collect, criterion_named
 from crisp_onnx.task import Classification
@@ -34,14 +34,14 @@ def started(model: Model, images: Images, task: Task) -> tuple[GraphModule, dict
     return module, collect(task.criterion, module, model, free, images=images, task=ANSWERS)
 
 
-def leave(module: GraphModule, plan: Plan) -> tuple[LayerFit, ...]:
+def leave(module: GraphModule, plan: Plan) -> Refitted:
     """Re-fits nothing."""
-    return ()
+    return Refitted(plan)
 
 
 def refit_on(images: Images) -> Refit:
     """Least squares on some images, judged by the same ones."""
-    return lambda module, plan: METHODS["least-squares"](module, plan, images, images, batch_size=16)
+    return lambda module, plan: METHODS["least-squares"](module, plan, images, images, choice="alps", batch_size=16)
 
 
 def run(

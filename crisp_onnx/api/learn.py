@@ -27,7 +27,7 @@ from crisp_onnx.masks import Plan, Planner
 from crisp_onnx.model import Model
 from crisp_onnx.passes import InsertBatchNorm, run_passes
 from crisp_onnx.recipe import Recipe
-from crisp_onnx.reconstruct import METHODS, LayerFit
+from crisp_onnx.reconstruct import METHODS, LayerFit, Refitted
 from crisp_onnx.recover import (
     MODES,
     Refit,
@@ -180,9 +180,11 @@ def _refit(recipe: Recipe, sight: _Sight, batch: int, watch: Stopwatch) -> Refit
     if judged is None:
         images, judged = _parted(images, recipe.seed)
 
-    def refit(module: GraphModule, plan: Plan) -> tuple[LayerFit, ...]:
+    def refit(module: GraphModule, plan: Plan) -> Refitted:
         with watch("reconstruct"):
-            return METHODS[recipe.reconstruct](module, plan, images, judged, batch_size=batch, seed=recipe.seed)
+            return METHODS[recipe.reconstruct](
+                module, plan, images, judged, choice=recipe.masks, batch_size=batch, seed=recipe.seed
+            )
 
     return refit
 

@@ -2,6 +2,7 @@
 
 from crisp_onnx.masks.eligible import reason_to_stay_dense
 from crisp_onnx.masks.keep_dense import left_dense
+from crisp_onnx.masks.nearest import best_blocks, nearest, with_mask
 from crisp_onnx.masks.plan import DenseLayer, Plan, SparseLayer
 from crisp_onnx.masks.planner import Candidates, Planner, Saliency, Spent
 from crisp_onnx.masks.threshold import FLOOR, Threshold
@@ -16,6 +17,9 @@ __all__ = [
     "SparseLayer",
     "Spent",
     "Threshold",
+    "best_blocks",
     "left_dense",
+    "nearest",
     "reason_to_stay_dense",
+    "with_mask",
 ]

@@ -92,6 +92,14 @@ class Plan:
         )
         return replace(self, layers=tuple(layers))
 
+    def under(self, layers: Mapping[str, SparseLayer]) -> Plan:
+        """The plan with the sparse layers of those names in place of its own."""
+        decisions = (
+            layers.get(decision.layer.name, decision) if isinstance(decision, SparseLayer) else decision
+            for decision in self.layers
+        )
+        return replace(self, layers=tuple(decisions))
+
     def masks(self) -> dict[str, npt.NDArray[np.bool_]]:
         """Mask by weight name, (Cout, Cin, kh, kw)."""
         return {s.layer.weight: s.mask for s in self.sparse()}

@@ -2,5 +2,6 @@
 
 from crisp_onnx.reconstruct.layer_fit import LayerFit
 from crisp_onnx.reconstruct.methods import METHODS
+from crisp_onnx.reconstruct.refitted import Refitted
 
-__all__ = ["METHODS", "LayerFit"]
+__all__ = ["METHODS", "LayerFit", "Refitted"]

@@ -15,6 +15,8 @@ from torch import Tensor
 WIDEST = 6144
 """Columns up to which X^T X is held: 300 MB in float64."""
 ROWS_OF_WIDE = 1024
+ROWS_AT_ONCE = 4096
+"""Rows that are multiplied in float32 before they are added to the sums: each addition passes over all of X^T X."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +45,9 @@ class Evidence(Protocol):
     @property
     def scale(self) -> float:
         """Mean square of the columns of X, which a ridge is a share of."""
+
+    def moments(self) -> tuple[Tensor, Tensor] | None:
+        """X^T X / m (K, K) and X^T Y / m (K, Cout) in float64; None where they are not held."""
 
     def add(self, x: Tensor, y: Tensor) -> None:
         """Take in some rows, in float32."""
@@ -74,35 +79,43 @@ class Sums:
         self._x, self._y, self._yy = zeros(columns), zeros(outputs), zeros(outputs)
         self._xx, self._xy = zeros(columns, columns), zeros(columns, outputs)
         self._origin_x, self._origin_y = torch.zeros(columns, device=device), torch.zeros(outputs, device=device)
+        self._waiting: list[tuple[Tensor, Tensor]] = []
 
     def add(self, x: Tensor, y: Tensor) -> None:
         if self.centred and not self.count:
             self._origin_x, self._origin_y = x.mean(0), y.mean(0)
-        x, y = x - self._origin_x, y - self._origin_y
         self.count += len(x)
-        self._x += x.sum(0, dtype=torch.float64)
-        self._y += y.sum(0, dtype=torch.float64)
-        self._yy += y.double().square().sum(0)
-        self._xx += x.T @ x
-        self._xy += x.T @ y
+        self._waiting.append((x - self._origin_x, y - self._origin_y))
+        if sum(len(rows) for rows, _ in self._waiting) >= ROWS_AT_ONCE:
+            self._add_up()
 
     @property
     def mean_x(self) -> Tensor:
+        self._add_up()
         return self._origin_x + self._offset(self._x)
 
     @property
     def mean_y(self) -> Tensor:
+        self._add_up()
         return self._origin_y + self._offset(self._y)
 
     @property
     def spread_y(self) -> Tensor:
+        self._add_up()
         return (self._yy / self.count - self._offset(self._y).square()).clamp_min(0)
 
     @property
     def scale(self) -> float:
+        self._add_up()
         return float((self._xx.diagonal() / self.count - self._offset(self._x).square()).mean())
 
+    def moments(self) -> tuple[Tensor, Tensor]:
+        self._add_up()
+        mean_x, mean_y = self._offset(self._x), self._offset(self._y)
+        return self._xx / self.count - mean_x[:, None] * mean_x, self._xy / self.count - mean_x[:, None] * mean_y
+
     def solutions(self, support: Tensor, rows: slice, old: Tensor, ridges: Sequence[float]) -> list[Tensor]:
+        self._add_up()
         mean_x, mean_y = self._offset(self._x)[support], self._offset(self._y)[rows]
         gram = self._xx[support[:, None], support] / self.count - mean_x[:, None] * mean_x
         cross = self._xy[support, rows] / self.count - mean_x[:, None] * mean_y
@@ -112,8 +125,20 @@ class Sums:
         ]
 
     def spread(self, weight: Tensor) -> Tensor:
+        self._add_up()
         product, mean = weight @ self._xx / self.count, weight @ self._offset(self._x)
         return ((product * weight).sum(1) - mean.square()).clamp_min(0)
+
+    def _add_up(self) -> None:
+        if not self._waiting:
+            return
+        x, y = (torch.cat(parts) for parts in zip(*self._waiting, strict=True))
+        self._waiting = []
+        self._x += x.sum(0, dtype=torch.float64)
+        self._y += y.sum(0, dtype=torch.float64)
+        self._yy += y.double().square().sum(0)
+        self._xx += x.T @ x
+        self._xy += x.T @ y
 
     def _offset(self, total: Tensor) -> Tensor:
         """Means about the origin, which centring takes away."""
@@ -146,6 +171,9 @@ class Rows:
     @property
     def scale(self) -> float:
         return float((self._x - self.mean_x.float()).square().mean())
+
+    def moments(self) -> None:
+        return None
 
     def solutions(self, support: Tensor, rows: slice, old: Tensor, ridges: Sequence[float]) -> list[Tensor]:
         x = self._x[:, support] - self.mean_x[support]

@@ -72,6 +72,14 @@ def _half(tensor: Tensor) -> Tensor:
     return tensor.half() if fits else tensor
 
 
+@dataclass(frozen=True)
+class Needed:
+    """Names of the tensors from which the nodes that are still to run can start, in each network."""
+
+    student: tuple[str, ...]
+    teacher: tuple[str, ...]
+
+
 class Frontier:
     """`student` and `teacher` are in eval mode. What lies in front of the last stop must not change any more."""
 
@@ -88,19 +96,23 @@ class Frontier:
         self._kept: list[_Batch] = []
         self._batches = sum(-(-len(part.places) // batch_size) for part in parts)
 
-    def see(self, of_student: Sequence[str], of_teacher: Sequence[str], behind: Sequence[str]) -> Iterator[Seen]:
-        """Yield tensors of each network for every batch, and keep `behind`, from which all later nodes can start."""
+    def see(self, wanted: tuple[Sequence[str], Sequence[str]], needed: Needed) -> Iterator[Seen]:
+        """Yield the tensors `wanted` of student and teacher for every batch, and keep those `needed` behind them.
+
+        All that is wanted later must follow from what is kept.
+        """
         kept: list[_Batch] = []
         for number, batch in enumerate(self._known()):
             with torch.no_grad():
-                student = self.student.run(batch.student, [*of_student, *behind])
-                teacher = self.teacher.run(batch.teacher, [*of_teacher, *behind])
+                student = self.student.run(batch.student, [*wanted[0], *needed.student])
+                teacher = self.teacher.run(batch.teacher, [*wanted[1], *needed.teacher])
             yield Seen(batch.images, batch.judged, student, teacher)
-            sides = ({name: side[name] for name in behind} for side in (student, teacher))
+            kept_names = ((student, needed.student), (teacher, needed.teacher))
+            sides = ({name: side[name] for name in names} for side, names in kept_names)
             left = _Batch(batch.images, batch.judged, *sides)
             if number == 0:
-                needed = left.bytes * self._batches
-                keep, half = needed <= 2 * KEPT_BYTES, needed > KEPT_BYTES
+                taken = left.bytes * self._batches
+                keep, half = taken <= 2 * KEPT_BYTES, taken > KEPT_BYTES
             if keep:
                 kept.append(left.packed() if half else left)
                 if self._kept:
@@ -119,8 +131,16 @@ class Frontier:
                 yield _Batch(len(inputs), part.judged, images, images)
 
 
-def live(module: GraphModule, first: int, last: int) -> tuple[str, ...]:
-    """Names of the tensors that nodes number `first` to `last` read and that earlier ones compute, or the input."""
+def needed_behind(module: GraphModule, stop: int) -> Needed:
+    """What is needed behind node number `stop`.
+
+    The student's own node is run again, with other weights; the teacher's stays as it is.
+    """
+    return Needed(_live(module, stop), _live(module, stop + 1))
+
+
+def _live(module: GraphModule, first: int) -> tuple[str, ...]:
+    """Names of the tensors that nodes from number `first` on read and that earlier ones compute, or the input."""
     known = {name for node in module.nodes[:first] for name in node.outputs if name} | set(module.input_names)
-    read = (name for node in module.nodes[first : last + 1] for name in node.inputs)
+    read = (name for node in module.nodes[first:] for name in node.inputs)
     return tuple(dict.fromkeys(name for name in read if name in known))

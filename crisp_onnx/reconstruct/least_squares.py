@@ -25,15 +25,17 @@ from torch import Tensor
 
 from crisp_onnx.bridge import GraphModule, Node
 from crisp_onnx.data import Images
-from crisp_onnx.masks import Plan
+from crisp_onnx.masks import Plan, SparseLayer
 from crisp_onnx.model import WeightLayer
 from crisp_onnx.progress import bar
 from crisp_onnx.reconstruct.behind import Behind, behind, match, settle
-from crisp_onnx.reconstruct.evidence import ROWS_OF_WIDE, WIDEST, Spread, evidence
-from crisp_onnx.reconstruct.frontier import Frontier, Part, Seen, live
+from crisp_onnx.reconstruct.choices import chosen
+from crisp_onnx.reconstruct.evidence import ROWS_OF_WIDE, WIDEST, Evidence, Spread, evidence
+from crisp_onnx.reconstruct.frontier import Frontier, Part, Seen, needed_behind
 from crisp_onnx.reconstruct.grouped import ROWS_OF_GROUPED, best_grouped_fit
 from crisp_onnx.reconstruct.layer_fit import Fit, LayerFit, best_fit
-from crisp_onnx.reconstruct.samples import as_rows, as_stored
+from crisp_onnx.reconstruct.refitted import Refitted
+from crisp_onnx.reconstruct.samples import as_rows, as_stored, mask_rows
 from crisp_onnx.reconstruct.stops import Stop, stops_of
 from crisp_onnx.reconstruct.targets import Rows, own_bias, rows_of
 
@@ -43,12 +45,14 @@ JUDGED_SHARE = 4
 
 
 def least_squares(
-    student: GraphModule, plan: Plan, images: Images, judged: Images, *, batch_size: int, seed: int = 0
-) -> tuple[LayerFit, ...]:
+    student: GraphModule, plan: Plan, images: Images, judged: Images, *, choice: str = "alps", batch_size: int,
+    seed: int = 0,
+) -> Refitted:  # fmt: skip
     """Re-fit `student`, which has the plan's masks, in place; without its masks it is the dense network.
 
     Weights outside the support keep their values behind the masks. `judged`: images that choose the ridge and that the
-    errors are measured on.
+    errors are measured on. `choice`: one of `CHOICES`, by which the masks of each layer are chosen anew when its turn
+    comes.
     """
     teacher = copy.deepcopy(student).eval().requires_grad_(False)
     teacher.clear_masks()
@@ -61,19 +65,24 @@ def least_squares(
     frontier = Frontier(student, teacher, parts, batch_size=batch_size)
     counts = tuple(len(part.places) for part in parts)
     generator = torch.Generator().manual_seed(seed)
+    planned = {item.layer.name: item for item in plan.sparse()}
     fits = []
     with bar("least squares", len(stops)) as advance:
         for at, stop in enumerate(stops):
-            read, rest = stop.node.inputs[0], live(student, stop.number, stops[-1].number)
+            read, rest = stop.node.inputs[0], needed_behind(student, stop.number)
             if stop.layer is None:
-                _rematch(student, stop.node, frontier.see([read], [read], rest))
+                _rematch(student, stop.node, frontier.see(([read], [read]), rest))
             else:
                 after = behind(student, stop.node, stop.layer.shape[0], {later.node.name for later in stops[at:]})
                 added = [after.addend] if after.addend else []
-                seen = frontier.see([read, *added], [stop.node.outputs[0], *added], rest)
-                fits.append(_refit(student, stop, stop.layer, after, seen, counts, generator))
+                seen = frontier.see(([read, *added], [stop.node.outputs[0], *added]), rest)
+                item = planned.get(stop.layer.name)
+                fit, found = _refit(student, stop, stop.layer, after, seen, counts, generator, item, choice)
+                fits.append(fit)
+                if found is not None:
+                    planned[stop.layer.name] = found
             advance(1)
-    return tuple(fits)
+    return Refitted(plan.under(planned), tuple(fits))
 
 
 def _places(images: Images, share: int, takes: int | None, seed: int) -> npt.NDArray[np.int64]:
@@ -91,21 +100,28 @@ def _refit(
     seen: Iterable[Seen],
     images: tuple[int, ...],
     generator: torch.Generator,
-) -> LayerFit:
+    planned: SparseLayer | None,
+    choice: str,
+) -> tuple[LayerFit, SparseLayer | None]:
+    """The fit, and the sparse layer under the masks that it has now."""
     stored = dict(student.named_parameters())[layer.weight]
     an_image = (_rows_wanted(layer) / images[0], JUDGED_ROWS / images[1])
     rows = rows_of(student, layer, stop.node, after, seen, an_image, generator)
-    dense, mask = as_rows(layer, stored), student.masks.get(layer.weight)
-    support = torch.ones_like(dense, dtype=torch.bool) if mask is None else as_rows(layer, mask)
-    old = torch.where(support, dense, 0).double()
+    dense = as_rows(layer, stored)
+    support = torch.ones_like(dense, dtype=torch.bool)
     if layer.groups > 1:
-        fit = _grouped_fit(layer, rows, old, centred=after.shifts)
+        fit = _grouped_fit(layer, rows, dense.double(), centred=after.shifts)
     else:
-        fit = _fit(rows, old, support, stop.group, centred=after.shifts)
+        known, unseen = _known(rows, dense, centred=after.shifts)
+        if planned is not None:
+            planned = chosen(choice, known, dense.double(), planned)
+            support = mask_rows(layer, planned.mask).to(dense.device)
+            student.set_masks({layer.weight: as_stored(layer, support, stored)})
+        fit = best_fit(known, unseen, torch.where(support, dense, 0).double(), support, stop.group)
     with torch.no_grad():
         stored.copy_(as_stored(layer, torch.where(support, fit.weight.float(), dense), stored))
     _take_up(student, stop.node, after, fit)
-    return LayerFit(layer.name, fit.before, fit.after, fit.ridge)
+    return LayerFit(layer.name, fit.before, fit.after, fit.ridge), planned
 
 
 def _rows_wanted(layer: WeightLayer) -> int:
@@ -115,16 +131,17 @@ def _rows_wanted(layer: WeightLayer) -> int:
     return ROWS_OF_WIDE if columns > WIDEST else max(LEAST_ROWS, ROWS_A_COLUMN * columns)
 
 
-def _fit(rows: Iterator[Rows], old: Tensor, support: Tensor, group: int, *, centred: bool) -> Fit:
-    outputs, columns = old.shape
-    known = evidence(columns, outputs, centred=centred, device=old.device)
+def _known(rows: Iterator[Rows], dense: Tensor, *, centred: bool) -> tuple[Evidence, tuple[Tensor, Tensor]]:
+    """What the rows say of a layer with weights `dense` (Cout, K), and the rows that judge."""
+    outputs, columns = dense.shape
+    known = evidence(columns, outputs, centred=centred, device=dense.device)
     judged = []
     for some in rows:
         if some.judged:
             judged.append(some)
         else:
             known.add(some.x, some.y)
-    return best_fit(known, _joined(judged), old, support, group)
+    return known, _joined(judged)
 
 
 def _grouped_fit(layer: WeightLayer, rows: Iterator[Rows], old: Tensor, *, centred: bool) -> Fit:

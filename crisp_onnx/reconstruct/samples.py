@@ -6,6 +6,8 @@ with the input channel fastest, so that X has the columns of the weight's matrix
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -41,12 +43,17 @@ def output_rows(layer: WeightLayer, outputs: Tensor, at: Tensor) -> Tensor:
     return last.reshape(-1, layer.shape[0])[at]
 
 
+def mask_rows(layer: WeightLayer, mask: npt.NDArray[np.bool_]) -> Tensor:
+    """A plan's mask (Cout, Cin, kh, kw) as (Cout, K)."""
+    return torch.from_numpy(padded_matrix(mask, 1))
+
+
 def as_rows(layer: WeightLayer, stored: Tensor) -> Tensor:
-    """A stored weight or mask as (Cout, K)."""
+    """A stored weight as (Cout, K)."""
     return torch.from_numpy(padded_matrix(layer.matrix(stored.detach().cpu().numpy()), 1)).to(stored.device)
 
 
 def as_stored(layer: WeightLayer, rows: Tensor, like: Tensor) -> Tensor:
-    """The inverse of `as_rows`, in the layout and type of `like`."""
+    """The inverse of `as_rows`, in the layout of `like`."""
     matrix = from_matrix(rows.cpu().numpy(), layer.shape)
-    return torch.from_numpy(layer.stored(matrix, like.detach().cpu().numpy())).to(like.device)
+    return torch.from_numpy(layer.stored(matrix, np.empty(tuple(like.shape), matrix.dtype))).to(like.device)

@@ -73,7 +73,8 @@ class Ramp(Hooks):
             self.plan = planner.plan(saliency_of(self.module, self.running, self.task))
             put_masks(self.module, self.plan, self.task.weights)
         if step == self.rise.last_choice:
-            self.fits = self.refit(self.module, self.plan)
+            refitted = self.refit(self.module, self.plan)
+            self.plan, self.fits = refitted.plan, refitted.fits
             self.module.train()
 
     def after_backward(self, step: int, again: Again) -> None:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from crisp_onnx.bridge import GraphModule
 from crisp_onnx.masks import Plan
-from crisp_onnx.reconstruct import LayerFit
+from crisp_onnx.reconstruct import LayerFit, Refitted
 from crisp_onnx.recover.state import State
 
-Refit = Callable[[GraphModule, Plan], tuple[LayerFit, ...]]
-"""Re-fits, in place, the weights of a module that has the plan's masks: see `reconstruct`."""
+Refit = Callable[[GraphModule, Plan], Refitted]
+"""Re-fits, in place, the weights of a module that has the masks of a plan, and may choose others: `reconstruct`."""
 
 
 @dataclass(frozen=True, eq=False)

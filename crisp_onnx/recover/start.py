@@ -31,7 +31,8 @@ def masked_start(
         return plan, fits_from(found)
     plan = task.planner.plan(saliency_of(module, statistics, task))
     put_masks(module, plan)
-    fits = refit(module, plan)
+    refitted = refit(module, plan)
+    plan, fits = refitted.plan, refitted.fits
     weights = copied(trained_tensors(module)).under("module")
     keeper.put(PART, weights | plan_state(plan).under("plan") | fits_state(fits))
     return plan, fits

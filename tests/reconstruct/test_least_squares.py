@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ import torch
 from networks import CHAIN, GEMM, RESIDUAL, TOKENS, Numbers, answer, pruned
 
 from crisp_onnx.bridge import to_torch
+from crisp_onnx.reconstruct.choices import CHOICES
 from crisp_onnx.reconstruct.least_squares import least_squares
+from crisp_onnx.recover import put_masks
 
 NETWORKS = {
     "chain": (CHAIN, (3, 9, 9)),
@@ -35,10 +38,10 @@ def case(request, model_of):
 def refitted(model, shape, **options):
     module, plan = pruned(model)
     before = copy.deepcopy(module)
-    fits = least_squares(
+    found = least_squares(
         module, plan, Numbers(200, *shape, seed=1), Numbers(60, *shape, seed=2), batch_size=16, **options
     )
-    return module, before, plan, fits
+    return module, before, found.plan, found.fits
 
 
 def test_unseen_answers_come_closer_to_the_dense_network(case):
@@ -51,13 +54,17 @@ def test_unseen_answers_come_closer_to_the_dense_network(case):
     assert all(fit.after <= fit.before for fit in fits)
 
 
-def test_masks_hold_and_removed_weights_stay_behind_them(case):
+@pytest.mark.parametrize("choice", CHOICES)
+def test_masks_hold_and_removed_weights_stay_behind_them(case, choice):
     model, shape = case
-    module, before, plan, _ = refitted(model, shape)
+    module, before, plan, _ = refitted(model, shape, choice=choice)
     old, new = (dict(part.named_parameters()) for part in (before, module))
+    put_masks(told := copy.deepcopy(before), plan)
     for sparse in plan.sparse():
         mask = module.masks[sparse.layer.weight]
-        assert torch.equal(mask, before.masks[sparse.layer.weight])
+        assert torch.equal(mask, told.masks[sparse.layer.weight])
+        assert mask.sum() == before.masks[sparse.layer.weight].sum()
+        assert choice != "saliency" or torch.equal(mask, before.masks[sparse.layer.weight])
         assert torch.equal(old[sparse.layer.weight][~mask], new[sparse.layer.weight][~mask])
         assert not torch.equal(old[sparse.layer.weight][mask], new[sparse.layer.weight][mask])
 
@@ -69,7 +76,7 @@ def test_a_layer_is_that_of_a_plain_least_squares_on_all_positions(model_of):
     dense = to_torch(model)
     (sparse,) = plan.sparse()
     assert sparse.layer.name == "zero"
-    fits = least_squares(module, plan, images, judged, batch_size=32)
+    fits = least_squares(module, plan, images, judged, choice="saliency", batch_size=32).fits
     x = torch.from_numpy(images.x)
     rows = torch.nn.functional.unfold(x, 3, padding=1).permute(0, 2, 1).reshape(-1, 72).double().numpy()
     with torch.no_grad():
@@ -101,8 +108,8 @@ def test_a_layer_before_a_sum_makes_up_for_what_the_other_branch_misses(model_of
     }"""
     model = model_of(text)
     module, plan = pruned(model, left={"two": "asked"})
-    fits = least_squares(module, plan, Numbers(200, 8, seed=1), Numbers(50, 8, seed=2), batch_size=16)
-    assert [fit.layer for fit in fits] == ["one", "two"]
+    found = least_squares(module, plan, Numbers(200, 8, seed=1), Numbers(50, 8, seed=2), batch_size=16)
+    assert [fit.layer for fit in found.fits] == ["one", "two"]
     x = Numbers(100, 8, seed=3).x
     np.testing.assert_allclose(answer(module, x), answer(to_torch(model), x), atol=0.02)
 
@@ -110,9 +117,11 @@ def test_a_layer_before_a_sum_makes_up_for_what_the_other_branch_misses(model_of
 def test_a_plan_that_keeps_everything_changes_nothing(model_of):
     model = model_of(CHAIN)
     module, plan = pruned(model, kept=0.3)
-    module.set_masks({name: torch.ones_like(mask) for name, mask in module.masks.items()})
+    plan = plan.under({item.layer.name: replace(item, mask=np.ones_like(item.mask)) for item in plan.sparse()})
+    put_masks(module, plan)
     x = Numbers(20, 3, 9, 9, seed=3).x
-    least_squares(module, plan, Numbers(80, 3, 9, 9, seed=1), Numbers(40, 3, 9, 9, seed=2), batch_size=16)
+    images, judged = Numbers(80, 3, 9, 9, seed=1), Numbers(40, 3, 9, 9, seed=2)
+    least_squares(module, plan, images, judged, choice="saliency", batch_size=16)
     np.testing.assert_allclose(answer(module, x), answer(to_torch(model), x), atol=2e-3)
 
 
