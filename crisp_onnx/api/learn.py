@@ -180,10 +180,12 @@ def _refit(recipe: Recipe, sight: _Sight, batch: int, watch: Stopwatch) -> Refit
     if judged is None:
         images, judged = _parted(images, recipe.seed)
 
+    choice = "saliency" if recipe.recovery == "nested" else recipe.masks  # sparser masks lie inside denser ones
+
     def refit(module: GraphModule, plan: Plan) -> Refitted:
         with watch("reconstruct"):
             return METHODS[recipe.reconstruct](
-                module, plan, images, judged, choice=recipe.masks, batch_size=batch, seed=recipe.seed
+                module, plan, images, judged, choice=choice, batch_size=batch, seed=recipe.seed
             )
 
     return refit

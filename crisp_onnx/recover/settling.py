@@ -73,7 +73,8 @@ class Settling(Hooks):
             self.chosen(step)
             return
         put_masks(self.module, self.plan, self.task.weights)
-        self.fits = self.refit(self.module, self.plan)
+        refitted = self.refit(self.module, self.plan)
+        self.plan, self.fits = refitted.plan, refitted.fits
         self.module.train()
 
     def after_backward(self, step: int, again: Again) -> None:
