@@ -29,7 +29,7 @@ from crisp_onnx.recipe import (
     read_recipe,
     recipe_text,
 )
-from crisp_onnx.report.exploration import Choice, Exploration, Point
+from crisp_onnx.report.exploration import Choice, Exploration, Point, folder_of
 from crisp_onnx.report.front_plot import write_front_plot
 from crisp_onnx.report.schema import Report, from_json
 from crisp_onnx.report.views import document
@@ -37,7 +37,7 @@ from crisp_onnx.saliency import criterion_named
 
 log = logging.getLogger(__name__)
 
-POINTS, BANK, JOURNAL, DOCUMENT, PLOT = "points", "bank.safetensors", "study.journal", "explore.json", "front.svg"
+BANK, JOURNAL, DOCUMENT, PLOT = "bank.safetensors", "study.journal", "explore.json", "front.svg"
 ONE_SHOT_SHARE = 0.5
 """Of the time, where there is something to train: what is left goes to training."""
 EPOCHS = 20
@@ -157,13 +157,13 @@ class _Sweep:
     def _point(self, choice: Choice, epochs: int) -> Point:
         """Compress as `choice` says, or read what an earlier run of the same made of it."""
         began = time.monotonic()
-        name = f"{choice.name}-epochs{epochs}"
-        options = {**asdict(choice), "epochs": epochs, "output": self._recipe.folder / POINTS / name}
+        place = self._recipe.folder / folder_of(choice, epochs)
+        options = {**asdict(choice), "epochs": epochs, "output": place}
         recipe = self._recipe.model_copy(update=options)
         log.info("%s, %d epochs:", choice.name, epochs)
         report = _made(recipe, self._sha256) or compress(recipe)
         self._took[epochs > 0].append(time.monotonic() - began)
-        return _point_of(report, choice, epochs, f"{POINTS}/{name}")
+        return _point_of(report, choice, epochs)
 
 
 def _made(recipe: Recipe, sha256: str) -> Report | None:
@@ -181,7 +181,7 @@ def _untimed(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={key: Recipe.model_fields[key].default for key in TIMED_KEYS})
 
 
-def _point_of(report: Report, choice: Choice, epochs: int, folder: str) -> Point:
+def _point_of(report: Report, choice: Choice, epochs: int) -> Point:
     accuracy, untouched = report.accuracy.compressed.top1_restricted, report.accuracy.dense.top1_restricted
     if accuracy is None or untouched is None:
         raise CrispError(f"A sweep needs accuracy to choose by, and it was not measured: {report.accuracy.reason}")
@@ -197,7 +197,6 @@ def _point_of(report: Report, choice: Choice, epochs: int, folder: str) -> Point
         report.file.bytes / report.file.bytes_dense,
         None if latency is None else latency.compressed.median_ms,
         None if latency is None or not latency.ratio_median else 1 / latency.ratio_median,
-        folder,
     )
 
 

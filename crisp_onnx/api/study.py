@@ -12,6 +12,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from crisp_onnx.errors import CrispError
 from crisp_onnx.reading import border, shown
 from crisp_onnx.report.exploration import Choice, Point
@@ -19,6 +21,7 @@ from crisp_onnx.report.exploration import Choice, Point
 DIRECTIONS = ("maximize", "minimize", "minimize", "minimize")
 """Accuracy, and the shares of MACs, bytes and time."""
 POINT, WHO = "point", "who"
+_POINT = TypeAdapter(Point)
 FIRST = (0.75, 0.875, 0.95, 0.5)
 """Sparsities that every sweep tries, where its space has them, before it chooses by what it has seen."""
 
@@ -118,10 +121,16 @@ class Study:
 
     @property
     def points(self) -> tuple[Point, ...]:
-        """Every finished point, of all workers."""
+        """Every finished point, of all workers.
+
+        Raises:
+            CrispError: the storage holds something else.
+        """
         trials = [*self._sweep.get_trials(deepcopy=False), *self._trainings.get_trials(deepcopy=False)]
-        found = [trial.user_attrs[POINT] for trial in trials if trial.state.name == "COMPLETE"]
-        return tuple(Point(**{**one, "choice": Choice(**one["choice"])}) for one in found)
+        with border("What the storage holds is no sweep of crisp-onnx", "Name another one with --storage."):
+            told = [_POINT.validate_python(t.user_attrs[POINT]) for t in trials if t.state.name == "COMPLETE"]
+        # Folders are named after choices: what another worker tells of others is not followed.
+        return tuple(point for point in told if point.choice in self.space.choices)
 
 
 def _density(pattern: str) -> float:

@@ -27,6 +27,11 @@ class Choice:
         return f"{n}of{m}-block{self.block}-rows{self.vector_rows}-sparsity{self.sparsity:g}"
 
 
+def folder_of(choice: Choice, epochs: int) -> str:
+    """The folder of a point, as seen from the folder of the sweep."""
+    return f"points/{choice.name}-epochs{epochs}"
+
+
 @dataclass(frozen=True)
 class Point:
     """One compressed model, as its own report measured it; `epochs` of training, 0 for none.
@@ -34,7 +39,7 @@ class Point:
     `accuracy`: over the user's classes, on `images` images; `dense_accuracy`: of the untouched model on the same.
     `macs_ratio`: MACs executed over those of the dense model; `bytes_ratio`: bytes of the file over the dense file's.
     `latency_ms` and `time_ratio` (over the dense model's) are medians on the machine that measured, None where it
-    could not. `folder`: where its recipe stands.
+    could not.
     """
 
     choice: Choice
@@ -47,7 +52,11 @@ class Point:
     bytes_ratio: float
     latency_ms: float | None
     time_ratio: float | None
-    folder: str
+
+    @property
+    def folder(self) -> str:
+        """Where its recipe stands, as seen from the folder of the sweep."""
+        return folder_of(self.choice, self.epochs)
 
 
 COSTS: dict[str, Callable[[Point], float | None]] = {

@@ -90,7 +90,7 @@ def test_an_interruption_says_how_to_go_on(asked: Recipe, tmp_path: Path, monkey
 
 def of(choice: Choice, epochs: int = 0) -> Point:
     share = 1 - choice.sparsity
-    return Point(choice, epochs, share, 1.0, 10, share, 100, share, 1.0, share, choice.name)
+    return Point(choice, epochs, share, 1.0, 10, share, 100, share, 1.0, share)
 
 
 def study(folder: Path, who: str = "a", question: object = 1) -> Study:
@@ -133,6 +133,27 @@ def test_what_cannot_be_made_is_not_tried_again(tmp_path: Path) -> None:
         one.tell(of(other))
     assert choice not in left
     assert choice not in {point.choice for point in one.points}
+
+
+@pytest.mark.parametrize(
+    "told", [{"accuracy": "high"}, {"choice": {"sparsity": 0.5, "pattern": "../../x:4", "block": 16, "vector_rows": 8}}]
+)
+def test_what_others_put_into_the_storage_leads_nowhere(tmp_path: Path, told: dict[str, Any]) -> None:
+    one = study(tmp_path)
+    choice = one.next()
+    assert choice is not None
+    one.tell(of(choice))
+    journal = tmp_path / "s.journal"
+    lines = [json.loads(line) for line in journal.read_text().splitlines()]
+    for line in lines:
+        if "point" in line.get("user_attr", {}):
+            line["user_attr"]["point"].update(told)
+    journal.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    if "choice" in told:
+        assert study(tmp_path).points == ()
+    else:
+        with pytest.raises(CrispError, match="no sweep of crisp-onnx"):
+            study(tmp_path).points  # noqa: B018
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from crisp_onnx.report.views import document
 
 def point(accuracy: float, macs: float, size: float = 0.5, time: float | None = 0.5, epochs: int = 0) -> Point:
     choice = Choice(0.75, "2:4", 16, 8)
-    return Point(choice, epochs, accuracy, 0.9, 100, macs, int(1e6 * size), size, 1.0, time, f"p/{accuracy}-{macs}")
+    return Point(choice, epochs, accuracy, 0.9, 100, macs, int(1e6 * size), size, 1.0, time)
 
 
 SHARES = st.integers(0, 6).map(lambda n: n / 6)
