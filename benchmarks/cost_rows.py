@@ -21,16 +21,22 @@ from typing import Any
 
 from layer_lists import resnet50
 
+from benchmarks.network import Sparsity
+from benchmarks.topologies import TOPOLOGIES
 from crisp_onnx.cost import Estimate, LayerCost, cost_layer, estimate
-from crisp_onnx.lowering import LayerSparsity, LoweredOp, Target, load_target
+from crisp_onnx.format import Pattern
+from crisp_onnx.lowering import LayerSparsity, LoweredOp, Target, load_target, lower
 from crisp_onnx.lowering.layer_sparsity import blocked
 from crisp_onnx.lowering.layers import Layer, lower_layer, lower_layers
 from crisp_onnx.lowering.lowered import Source
 from crisp_onnx.lowering.matrix import Matrix, conv_matrix, product_matrix
+from crisp_onnx.model import Model
 
 Row = dict[str, Any]
 ROOT = Path(__file__).parents[1]
 FIXTURES = ROOT / "tests/cost/data/cost_fixtures.json"
+NETWORKS = ROOT / "tests/cost/data/vela_networks.json"
+ETHOS = {"ethos-u65-256": "ethos_u65_256", "ethos-u65-512": "arm_ethos_u65"}
 MACHINES = ROOT / "tests/cost/machines"
 VELA_PATTERNS = {
     "dense": LayerSparsity(),
@@ -164,7 +170,7 @@ def scale_sim(row: Row, group: Row) -> Iterator[Checked]:
 
 
 def vela(row: Row, group: Row) -> Iterator[Checked]:
-    name = {"ethos-u65-256": "ethos_u65_256", "ethos-u65-512": "arm_ethos_u65"}[row["accelerator"]]
+    name = ETHOS[row["accelerator"]]
     k, pad, channels = row["k"], row["k"] // 2, row["Cin"] if row["depthwise"] else 1
     matrix = conv_matrix(
         (row["Cout"], row["Cin"] // channels, k, k),
@@ -189,6 +195,21 @@ def vela(row: Row, group: Row) -> Iterator[Checked]:
         stored = op.tiling.stored_weight_bytes
         bound = tolerance["encoded_weight_pct"]
         yield Checked(row["id"], (*what, "encoded weights"), stored, expect["encoded_weight_bytes"], bound)
+
+
+@cache
+def dense_network(name: str) -> Model:
+    """A network of the benchmarks with every weight in place."""
+    proto = TOPOLOGIES[name](Sparsity(Pattern(4, 4, 16, 8), 1.0), hybrid=False)
+    return Model(proto, Path(f"{name}.onnx"), "")
+
+
+def vela_network(row: Row, group: Row) -> Iterator[Checked]:
+    name = ETHOS[row["accelerator"]]
+    target = machine(name)
+    found = estimate(lower(dense_network(row["network"]), target), target).as_is.latency_cycles
+    what = ("vela_networks", name, "whole cycles")
+    yield Checked(row["id"], what, found, row["expect"]["total_cycles"], group["tolerance"]["total_pct"])
 
 
 def coral(row: Row, group: Row) -> Iterator[Checked]:
@@ -249,6 +270,7 @@ GROUPS = {
     "sparseloop_rmstc_repo": third_party,
     "scalesim_v3": scale_sim,
     "vela_ethos_u65": vela,
+    "vela_networks": vela_network,
     "coral_measured": coral,
     "worked_stc_edge": worked,
 }
@@ -279,7 +301,7 @@ def main() -> None:
     parser.add_argument("fixtures", type=Path, nargs="?", default=FIXTURES)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
     options = parser.parse_args()
-    text = table(checked(groups(options.fixtures)))
+    text = table(checked({**groups(options.fixtures), **groups(NETWORKS)}))
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / "cost_rows.md").write_text(text)
     print(text, end="")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
+from crisp_onnx.lowering.actions import action_energy
 from crisp_onnx.lowering.lowered import LoweredOp
-from crisp_onnx.lowering.matrix import Matrix
 from crisp_onnx.lowering.target import Target
-from crisp_onnx.lowering.tiling import Tiling
 
 Level = Literal["low", "nominal", "high"]
 LEVELS: tuple[Level, ...] = ("low", "nominal", "high")
@@ -58,9 +57,20 @@ def energy_of(op: LoweredOp, target: Target, seconds: float, level: Level) -> En
     static = float(target.number(table.static_w) or 0) * seconds * 1e6
     pj = target.energy_pj[level]
     if op.matrix is None or op.tiling is None:
-        return Energy(dram=(op.input_bytes + op.output_bytes) * pj["dram"] * 1e-6, static=static)
-    energy = _product(op.matrix, op.tiling, pj, charges_metadata=table.dram_metadata)
-    return replace(energy, static=static)
+        return Energy(
+            buffer=float(op.onchip_bytes) * pj["buffer_read"] * 1e-6,
+            dram=sum(op.dram_bytes) * pj["dram"] * 1e-6,
+            static=static,
+        )
+    parts = action_energy(op.matrix, op.tiling, pj, charges_metadata=table.dram_metadata)
+    return Energy(
+        mac=parts.mac * 1e-6,
+        lrf=parts.lrf * 1e-6,
+        rf=parts.rf * 1e-6,
+        buffer=parts.buffer * 1e-6,
+        dram=parts.dram * 1e-6,
+        static=static,
+    )
 
 
 def tdp_energy(target: Target, seconds: float, level: Level) -> Energy | None:
@@ -68,27 +78,3 @@ def tdp_energy(target: Target, seconds: float, level: Level) -> Energy | None:
     table = target.descriptor.energy
     watts = target.number(table.from_tdp_w) if table and table.mac_pj is None else None
     return None if watts is None else Energy(static=float(watts) * TDP_SHARE[level] * seconds * 1e6, from_tdp=True)
-
-
-def _product(matrix: Matrix, tiling: Tiling, pj: dict[str, float], *, charges_metadata: bool) -> Energy:
-    """Source: cost model of the Sparseloop designs; padding lanes are not charged, accumulators start with a write.
-
-    Metadata enters the buffer as bits where the table says what a bit costs, else as bytes like any other.
-    """
-    sums = matrix.groups * matrix.M * matrix.N
-    updates = max(tiling.accumulator_updates, sums)
-    metadata = tiling.dram_metadata_bytes
-    filled = tiling.dram_read_bytes - tiling.residual_bytes - metadata + tiling.kept_output_bytes
-    buffer = (tiling.onchip_activation_bytes + tiling.onchip_weight_bytes) * pj["buffer_read"]
-    buffer += tiling.onchip_metadata_bits * pj["meta_read"]
-    buffer += tiling.onchip_sum_bytes * (pj["buffer_read"] + pj["buffer_write"])
-    buffer += filled * pj["buffer_write"] + metadata * (8 * pj["meta_write"] or pj["buffer_write"])
-    macs = (tiling.computed_macs - tiling.gated_macs) * pj["mac"] + tiling.gated_macs * pj["gated_mac"]
-    moved = tiling.dram_read_bytes + tiling.dram_write_bytes - (0 if charges_metadata else metadata)
-    return Energy(
-        mac=macs * 1e-6,
-        lrf=tiling.register_accesses * pj["lrf"] * (1 + tiling.metadata_bits_per_value / 8) * 1e-6,
-        rf=(updates * pj["rf_write"] + (updates - sums) * pj["rf_read"] + sums * pj["rf_write"]) * 1e-6,
-        buffer=buffer * 1e-6,
-        dram=moved * pj["dram"] * 1e-6,
-    )

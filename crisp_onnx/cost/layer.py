@@ -9,15 +9,13 @@ from typing import Literal
 
 from crisp_onnx.cost.energy import LEVELS, Energy, energy_of
 from crisp_onnx.errors import CrispError, Defect
+from crisp_onnx.lowering.cycles import FALLBACK, compute_cycles, dram_cycles, onchip_cycles, over
 from crisp_onnx.lowering.lowered import LoweredOp
-from crisp_onnx.lowering.schema import Array, OpKind
+from crisp_onnx.lowering.schema import OpKind
 from crisp_onnx.lowering.target import Target
 from crisp_onnx.lowering.timing import PARTS, fetched_share, stand_ins, timing_kind, weight_bytes, work
 
 Bound = Literal["compute", "onchip", "dram", "overhead"]
-
-# Kinds that share a figure where a target has none of their own.
-_FALLBACK: dict[OpKind, OpKind] = {"conv": "conv3x3", "grouped": "conv3x3", "gemv": "gemm"}
 
 
 @dataclass(frozen=True)
@@ -74,8 +72,7 @@ def cost_layer(
     behind them.
     """
     tiling = op.tiling
-    reads = tiling.dram_read_bytes if tiling else op.input_bytes
-    writes = tiling.dram_write_bytes if tiling else op.output_bytes
+    reads, writes = op.dram_bytes
     if target.descriptor.timing is not None:
         cycles = _measured(op, target, weight_bytes([op]) if model_weight_bytes is None else model_weight_bytes)
     elif linked_bytes is not None:
@@ -108,16 +105,17 @@ def cost_layer(
 
 
 def _modelled(op: LoweredOp, target: Target, reads: int, writes: int) -> _Cycles:
-    compute = _compute(op, target)
-    onchip = _over(op.tiling.onchip_bytes, _onchip_bandwidth(target)) if op.tiling else 0
-    dram = _dram(reads, writes, target)
+    compute = compute_cycles(op.tiling, op.kind, target) if op.tiling else 0
+    onchip = onchip_cycles(op.onchip_bytes, target)
+    dram = dram_cycles(reads, writes, target)
     return _together(compute, onchip, dram, Fraction(max(compute, onchip, dram)), _overhead(op.kind, target))
 
 
 def _linked(op: LoweredOp, target: Target, linked_bytes: int) -> _Cycles:
-    dram = _over(linked_bytes, target.number(target.dram.read_bw))
+    dram = over(linked_bytes, target.number(target.dram.read_bw))
     overhead = _overhead(op.kind, target)
-    return _Cycles(_compute(op, target), 0, dram, Fraction(dram), overhead, "dram" if dram else "compute")
+    compute = compute_cycles(op.tiling, op.kind, target) if op.tiling else 0
+    return _Cycles(compute, 0, dram, Fraction(dram), overhead, "dram" if dram else "compute")
 
 
 def _measured(op: LoweredOp, target: Target, model_weight_bytes: int) -> _Cycles:
@@ -135,7 +133,7 @@ def _measured(op: LoweredOp, target: Target, model_weight_bytes: int) -> _Cycles
     overhead, compute, *moved = (rate * amount for rate, amount in zip(parts, amounts, strict=True))
     onchip = sum(moved, Fraction(0))
     weights = op.tiling.stored_weight_bytes if op.tiling and model_weight_bytes > cache > 0 else 0
-    dram = _over(weights, target.number(target.dram.read_bw))
+    dram = over(weights, target.number(target.dram.read_bw))
     return _together(ceil(compute), ceil(onchip), dram, max(compute + onchip, Fraction(dram)), overhead)
 
 
@@ -145,38 +143,8 @@ def _together(compute: int, onchip: int, dram: int, busy: Fraction, overhead: Fr
     return _Cycles(compute, onchip, dram, busy, overhead, bound)
 
 
-def _compute(op: LoweredOp, target: Target) -> int:
-    if op.tiling is None:
-        return 0
-    share = efficiency(target.descriptor.array, op.kind, target)
-    return op.tiling.array_cycles if share is None else ceil(op.tiling.array_cycles / share)
-
-
-def efficiency(array: Array, kind: OpKind, target: Target) -> Fraction | None:
-    """Share of the array's peak that layers of `kind` reach, `None` where the target says nothing."""
-    table = array.efficiency or {}
-    return target.number(table.get(kind) or table.get(_FALLBACK.get(kind, kind)))
-
-
 def _overhead(kind: OpKind, target: Target) -> Fraction:
     overhead = target.descriptor.overhead
     table = overhead.by_kind or {}
-    entry = table.get(kind) or table.get(_FALLBACK.get(kind, kind)) or overhead.per_layer
+    entry = table.get(kind) or table.get(FALLBACK.get(kind, kind)) or overhead.per_layer
     return target.number(entry) or Fraction(0)
-
-
-def _onchip_bandwidth(target: Target) -> Fraction | None:
-    return target.number(target.buffer.read_bw) if target.buffer else None
-
-
-def _dram(reads: int, writes: int, target: Target) -> int:
-    """Split ports work side by side, a shared bus does one after the other."""
-    dram = target.dram
-    read_bw, write_bw = target.number(dram.read_bw), target.number(dram.write_bw)
-    if dram.mode == "split":
-        return max(_over(reads, read_bw), _over(writes, write_bw or read_bw))
-    return _over(reads + writes, read_bw)
-
-
-def _over(amount: int | Fraction, rate: Fraction | None) -> int:
-    return ceil(amount / rate) if rate else 0

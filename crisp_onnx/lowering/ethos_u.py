@@ -24,6 +24,7 @@ LARGEST_BLOCK = (32, 64, 128)  # output rows, columns, channels
 DEPTH_STEP = 16
 SUB_KERNEL = 8  # taps of a window that one pass takes, along each side
 BRICK = 16  # channels that lie together in the NPU's own layout
+ADDITION = 3  # times the cycles that the output stage takes for a product's value
 ARBITRATION = 4  # the next command is taken up after a quarter of a block's work
 CYCLES_PER_STEP = 4
 LANES = 32  # input channels of a step that takes one tap of the window
@@ -110,7 +111,15 @@ def ethos_u(
         forms.append(replace(matrix, M=matrix.M * matrix.groups, K=matrix.K * matrix.groups, groups=1))
     runs = [_run(form, CORES[per_core], target.whole(array.units), places) for form in forms]
     run = min(runs, key=lambda r: max(r.cycles, (r.input_bytes + r.output_bytes) / dram.bandwidth))
+    if matrix.residuals:
+        run = _with_addition(run, matrix, CORES[per_core], target.whole(array.units))
     return replace(run, input_on_chip=input_on_chip, output_on_chip=output_on_chip)
+
+
+def _with_addition(run: EthosRun, matrix: Matrix, core: Core, cores: int) -> EthosRun:
+    """The addition of a residual is an operator of its own: it reads what the product wrote, and writes once more."""
+    cycles = ceil(ADDITION * core.output_cycles / cores * matrix.residuals)
+    return replace(run, cycles=run.cycles + cycles, output_bytes=3 * run.output_bytes)
 
 
 def _port(memory: Memory, target: Target) -> Port:

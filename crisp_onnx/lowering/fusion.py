@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 import onnx_graphsurgeon as gs
 
+from crisp_onnx.lowering.quantised import CONVERSIONS
+
 FUSED = frozenset(
     ("Relu", "Clip", "LeakyRelu", "PRelu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Gelu", "BatchNormalization")
 )
@@ -56,7 +58,7 @@ def _next(
     if len(consumers) != 1 or consumers[0].name in fusion.taken:
         return None
     node = consumers[0]
-    if node.op in FUSED:
+    if node.op in FUSED | CONVERSIONS:
         return [node], node.outputs[0], None
     return _arithmetic(tail, node, rank) if node.op in ARITHMETIC and len(node.inputs) == 2 else None
 

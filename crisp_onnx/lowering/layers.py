@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from crisp_onnx.errors import CrispError
-from crisp_onnx.format.operators import OPERATORS, hybrid_name, standard_name
-from crisp_onnx.lowering.layer_sparsity import DENSE, LayerSparsity, see
+from crisp_onnx.format.operators import INT8, OPERATORS, hybrid_name, standard_name
+from crisp_onnx.lowering.forms import Ground, best_form
+from crisp_onnx.lowering.layer_sparsity import DENSE, LayerSparsity
 from crisp_onnx.lowering.lowered import Lowered, LoweredOp, Source, totals
 from crisp_onnx.lowering.matrix import BYTES, Matrix
+from crisp_onnx.lowering.memory import NOWHERE, Stay
+from crisp_onnx.lowering.residency import Held, peak_bytes, stays
 from crisp_onnx.lowering.schema import Dtype, OpKind
 from crisp_onnx.lowering.target import Target
-from crisp_onnx.lowering.tiling import tile
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class Layer:
     """One operator before lowering. `matrix` is `None` for operators that only move data.
 
     `inputs`, `outputs`: values read and written by those. `weight`: name of the stored weight. `reads`: the operators
-    whose outputs it takes.
+    whose outputs it takes. `dtype`: the type that the model states for it, empty where it states floats.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Layer:
     reads: tuple[str, ...] = ()
     weight: str = ""
     activation_density: float = 1.0
+    dtype: str = ""
 
 
 def choose_dtype(target: Target, wanted: str | None) -> tuple[Dtype, str]:
@@ -62,23 +65,72 @@ def lower_layers(
     dtype: str | None = None,
     notes: tuple[str, ...] = (),
 ) -> Lowered:
-    """Every layer as `target` sees it, in the given order."""
+    """Every layer as `target` sees it, in the given order.
+
+    `dtype`: of the layers whose type the model leaves open; one that is asked for also holds for the others that the
+    target can compute in it.
+    """
     chosen, note = choose_dtype(target, dtype)
-    operators = tuple(lower_layer(layer, target, chosen) for layer in layers)
+    listed = tuple(layers)
+    types = [layer_dtype(layer, target, chosen, asked=dtype is not None) for layer in listed]
+    held = [_held(layer, target, kind) for layer, kind in zip(listed, types, strict=True)]
+    places = stays(held, target)
+    operators = tuple(
+        lower_layer(layer, target, kind, stay=places[layer.name]) for layer, kind in zip(listed, types, strict=True)
+    )
+    said = (*notes, *([note] if note else ()), *_type_notes(listed, types, target))
     return Lowered(
         target=target.name,
         target_version=target.descriptor.version,
         model=source,
         batch=batch,
         dtype=chosen,
-        notes=(*notes, note) if note else notes,
+        notes=said,
         operators=operators,
         totals=totals(operators),
+        peak_activation_bytes=peak_bytes(held),
     )
 
 
-def lower_layer(layer: Layer, target: Target, dtype: Dtype) -> LoweredOp:
-    """One layer with its tiling, or only its bytes where it is no product."""
+def layer_dtype(layer: Layer, target: Target, chosen: Dtype, *, asked: bool) -> Dtype:
+    """The type in which `layer` is costed.
+
+    A hybrid operator of floats runs on floats where only this package's kernels skip: it has no others.
+    """
+    known = target.descriptor.dtypes
+    stated = next((dtype for dtype in known if dtype == layer.dtype), None)
+    if layer.op in OPERATORS and target.descriptor.sparsity.hybrid_operators_only:
+        own: Dtype = "int8" if OPERATORS[layer.op].element == INT8 else "fp32"
+        return own if own in known else chosen
+    return chosen if asked or stated is None else stated
+
+
+def _type_notes(layers: Sequence[Layer], types: Sequence[Dtype], target: Target) -> tuple[str, ...]:
+    """What the user should know of layers that are not costed in the type that the model states."""
+    missed = sum(layer.dtype == "int8" != dtype for layer, dtype in zip(layers, types, strict=True))
+    return (f"{missed} layers of the model are in int8 and costed in floats on {target.name}",) if missed else ()
+
+
+def _held(layer: Layer, target: Target, dtype: Dtype) -> Held:
+    size, matrix = BYTES[dtype], layer.matrix
+    outputs, inputs = (matrix.outputs, matrix.inputs) if matrix else (layer.outputs, layer.inputs)
+    rows = target.whole(target.descriptor.array.rows)
+    tile_bytes = min(rows, matrix.M) * matrix.K * size if matrix is not None and matrix.weighted else 0
+    capacity = target.number(target.buffer.capacity) if target.buffer else None
+    if capacity is not None:
+        tile_bytes = min(tile_bytes, int(capacity) // 2)  # a longer row comes in parts
+    return Held(
+        layer.name,
+        outputs * size,
+        tile_bytes,
+        layer.reads,
+        layer.kind == "elementwise",
+        0 if layer.reads else inputs * size,
+    )
+
+
+def lower_layer(layer: Layer, target: Target, dtype: Dtype, *, stay: Stay = NOWHERE) -> LoweredOp:
+    """One layer with its tiling, or only its bytes where it is no product. `stay`: see `memory.Stay`."""
     size = BYTES[dtype]
     matrix = layer.matrix
     if matrix is None:
@@ -90,8 +142,13 @@ def lower_layer(layer: Layer, target: Target, dtype: Dtype) -> LoweredOp:
             output_bytes=layer.outputs * size,
             fused=layer.fused,
             reads=layer.reads,
+            dtype=dtype,
+            stay=stay,
         )
-    seen = see(layer.pattern, target, k=matrix.K, kernel_taps=matrix.window[0] * matrix.window[1])
+    ground = Ground(
+        matrix, target, dtype, layer.kind, product_kind(matrix, standard_name(layer.op)), layer.activation_density, stay
+    )
+    seen, tiling = best_form(layer.pattern, ground)
     return LoweredOp(
         name=layer.name,
         op=layer.op,
@@ -100,17 +157,22 @@ def lower_layer(layer: Layer, target: Target, dtype: Dtype) -> LoweredOp:
         matrix=matrix,
         pattern=layer.pattern,
         seen=seen,
-        tiling=tile(matrix, layer.pattern, seen, target, dtype, activation_density=layer.activation_density),
+        tiling=tiling,
         input_bytes=matrix.inputs * size,
         output_bytes=matrix.outputs * size,
         fused=layer.fused,
         reads=layer.reads,
         activation_density=layer.activation_density,
+        dtype=dtype,
+        stay=stay,
     )
 
 
 def lower_again(op: LoweredOp, pattern: LayerSparsity, target: Target, dtype: Dtype, *, hybrid: bool) -> LoweredOp:
-    """A lowered product with another pattern, in a hybrid operator or a plain one."""
+    """A lowered product with another pattern, in a hybrid operator or a plain one.
+
+    `dtype`: where the operator does not say in which it was costed.
+    """
     matrix = op.matrix
     if matrix is None:
         return op
@@ -120,7 +182,7 @@ def lower_again(op: LoweredOp, pattern: LayerSparsity, target: Target, dtype: Dt
         op.name, name, kind, matrix, pattern, fused=op.fused, reads=op.reads,
         weight=op.weight, activation_density=op.activation_density,
     )  # fmt: skip
-    return lower_layer(layer, target, dtype)
+    return lower_layer(layer, target, op.dtype or dtype, stay=op.stay)
 
 
 def product_kind(matrix: Matrix, op: str) -> OpKind:

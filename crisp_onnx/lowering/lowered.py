@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from crisp_onnx.errors import CrispError
 from crisp_onnx.lowering.layer_sparsity import DENSE, UNSEEN, LayerSparsity, Seen
 from crisp_onnx.lowering.matrix import Matrix
+from crisp_onnx.lowering.memory import NOWHERE, Stay
 from crisp_onnx.lowering.schema import Dtype, OpKind
 from crisp_onnx.lowering.tiling import Tiling
 from crisp_onnx.reading import read_text
@@ -28,7 +30,8 @@ class LoweredOp(_Record):
     Products have `matrix`, `pattern` (as the weights are), `seen` (as the target runs it, with the reason) and
     `tiling`; the others only move `input_bytes` and `output_bytes`. `fused`: neighbours that run inside this operator.
     `reads`: the operators whose outputs it takes, where they are known.
-    `activation_density`: nonzeros among the inputs; 1.0 unless it was measured.
+    `activation_density`: nonzeros among the inputs; 1.0 unless it was measured. `dtype`: in which it is costed.
+    `stay`: which of its activations are on the chip.
     """
 
     name: str
@@ -43,7 +46,24 @@ class LoweredOp(_Record):
     output_bytes: Annotated[int, Field(ge=0)]
     fused: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()
-    activation_density: Annotated[float, Field(gt=0, le=1)] = 1.0
+    activation_density: Annotated[float, Field(ge=0, le=1)] = 1.0
+    dtype: Dtype | None = None
+    stay: Stay = NOWHERE
+
+    @property
+    def dram_bytes(self) -> tuple[int, int]:
+        """(read, written): of products as tiled, of others what is not on the chip."""
+        if self.tiling is not None:
+            return self.tiling.dram_read_bytes, self.tiling.dram_write_bytes
+        return max(0, self.input_bytes - self.stay.read_bytes), 0 if self.stay.output else self.output_bytes
+
+    @property
+    def onchip_bytes(self) -> Fraction:
+        """Between buffer and array; of operators without weights what is on the chip."""
+        if self.tiling is not None:
+            return self.tiling.onchip_bytes
+        reads, writes = self.dram_bytes
+        return Fraction(self.input_bytes - reads + self.output_bytes - writes)
 
 
 class Totals(_Record):
@@ -80,6 +100,7 @@ class Lowered(_Record):
     notes: tuple[str, ...] = ()
     operators: tuple[LoweredOp, ...]
     totals: Totals
+    peak_activation_bytes: int = 0
 
     def to_json(self) -> str:
         return self.model_dump_json(by_alias=True, indent=1) + "\n"
@@ -95,8 +116,8 @@ def totals(operators: tuple[LoweredOp, ...]) -> Totals:
         computed_macs=sum(tiling.computed_macs for _, tiling in tiled),
         stored_weight_bytes=sum(tiling.stored_weight_bytes for _, tiling in tiled),
         metadata_bytes=sum(tiling.nm_metadata_bytes + tiling.block_metadata_bytes for _, tiling in tiled),
-        dram_read_bytes=sum(t.dram_read_bytes for _, t in tiled) + sum(op.input_bytes for op in loose),
-        dram_write_bytes=sum(t.dram_write_bytes for _, t in tiled) + sum(op.output_bytes for op in loose),
+        dram_read_bytes=sum(t.dram_read_bytes for _, t in tiled) + sum(op.dram_bytes[0] for op in loose),
+        dram_write_bytes=sum(t.dram_write_bytes for _, t in tiled) + sum(op.dram_bytes[1] for op in loose),
         onchip_bytes=sum(-(-tiling.onchip_bytes.numerator // tiling.onchip_bytes.denominator) for _, tiling in tiled),
     )
 

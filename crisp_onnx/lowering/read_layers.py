@@ -10,21 +10,37 @@ import onnx_graphsurgeon as gs
 
 from crisp_onnx.format import DOMAIN
 from crisp_onnx.format.node import HybridNode, data_of, kept_blocks_of, read, residual_of, weight_name
+from crisp_onnx.format.operators import INT8
 from crisp_onnx.lowering.detect import detect
 from crisp_onnx.lowering.fusion import Fusion, fuse
 from crisp_onnx.lowering.layer_sparsity import LayerSparsity
 from crisp_onnx.lowering.layers import Layer, product_kind
 from crisp_onnx.lowering.matrix import Matrix, conv_matrix, product_matrix
+from crisp_onnx.lowering.quantised import ByteProduct, byte_product, on_bytes, operands
 from crisp_onnx.lowering.schema import OpKind
 from crisp_onnx.model import Model, WeightLayer, weight_layers
 from crisp_onnx.model.macs import constant_nodes, contraction, macs_of
 
 Shapes = Mapping[str, tuple[int, ...]]
 POOLS = frozenset(
-    ("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "LpPool", "ReduceMean", "ReduceMax", "ReduceSum")
+    (
+        "MaxPool",
+        "AveragePool",
+        "GlobalAveragePool",
+        "GlobalMaxPool",
+        "LpPool",
+        "ReduceMean",
+        "ReduceMax",
+        "ReduceSum",
+        "QLinearAveragePool",
+        "QLinearGlobalAveragePool",
+        "QLinearReduceMean",
+    )
 )
 _SHAPE_ONLY = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Cast")
 _SMALL = ("Constant", "ConstantOfShape", "Shape", "Size", "Range", "QuantizeLinear", "DequantizeLinear")
+# Of their first input only what comes out is read: rows of a table, a part of a tensor.
+_PARTIAL = frozenset(("Gather", "GatherElements", "GatherND", "Slice", "Compress"))
 FREE = frozenset((*_SHAPE_ONLY, *_SMALL))
 
 
@@ -35,8 +51,9 @@ def read_layers(model: Model, shapes: Shapes) -> tuple[list[Layer], list[str]]:
     """
     graph = model.graph()
     weights = {layer.name: layer for layer in weight_layers(model, shapes)}
+    in_bytes = {node.name: found for node in graph.nodes if (found := byte_product(node)) is not None}
     rank = {node.name: place for place, node in enumerate(graph.nodes)}
-    products = [node for node in graph.nodes if node.name in weights or node.domain == DOMAIN]
+    products = [node for node in graph.nodes if node.name in weights or node.name in in_bytes or node.domain == DOMAIN]
     fusion = fuse(graph, products, rank)
     constant = constant_nodes(graph)
     layers: list[Layer] = []
@@ -44,7 +61,7 @@ def read_layers(model: Model, shapes: Shapes) -> tuple[list[Layer], list[str]]:
     for node in graph.nodes:
         if node.name in fusion.taken or node.op in FREE or node.name in constant:
             continue
-        layer = _layer(node, weights.get(node.name), fusion, shapes)
+        layer = _layer(node, weights.get(node.name), in_bytes.get(node.name), fusion, shapes)
         if isinstance(layer, str):
             notes.append(layer)
         else:
@@ -68,25 +85,49 @@ def _reads(graph: gs.Graph, fusion: Fusion, layers: Container[str]) -> dict[str,
     return {layer: tuple(names) for layer, names in reads.items()}
 
 
-def _layer(node: gs.Node, weight: WeightLayer | None, fusion: Fusion, shapes: Shapes) -> Layer | str:
+def _layer(
+    node: gs.Node, weight: WeightLayer | None, product: ByteProduct | None, fusion: Fusion, shapes: Shapes
+) -> Layer | str:
     needed = [t.name for t in (*node.inputs[:1], *node.outputs[:1])]
     if any(name not in shapes for name in needed):
         return f"{node.op} {node.name!r} is left out: the shape of {needed} is unknown"
     if node.domain == DOMAIN or weight is not None:
         own = _hybrid_product(node, shapes) if weight is None else _plain_product(node, weight, shapes)
         return _with_neighbours(own, fusion, shapes)
-    if node.op in _MATRICES and macs_of(node, shapes) != 0:
-        try:
-            matrix = _MATRICES[node.op](node, shapes)
-        except LookupError:
-            return f"{node.op} {node.name!r} is left out: its operands are too many, or of unknown shapes"
-        return Layer(node.name, node.op, product_kind(matrix, node.op), matrix)
-    if macs_of(node, shapes) != 0:
+    if product is not None:
+        return _with_neighbours(_byte_layer(node, product, shapes), fusion, shapes)
+    byte_like = on_bytes(node) or node.op.startswith("QLinear")
+    if macs_of(node, shapes) == 0 or (byte_like and node.op not in _MATRICES):
+        return _mover(node, shapes, "int8" if byte_like else "")
+    return _open_product(node, shapes, "int8" if byte_like else "")
+
+
+def _open_product(node: gs.Node, shapes: Shapes, dtype: str) -> Layer | str:
+    """A product whose factors the model computes or a caller gives."""
+    if node.op not in _MATRICES:
         return f"{node.op} {node.name!r} is left out: this operator has no cost model"
-    kind: OpKind = "pool" if node.op in POOLS else "elementwise"
-    inputs = sum(prod(shapes[t.name]) for t in node.inputs if t.name in shapes)
+    try:
+        matrix = _MATRICES[node.op](node, shapes)
+    except LookupError:
+        return f"{node.op} {node.name!r} is left out: its operands are too many, or of unknown shapes"
+    return Layer(node.name, node.op, product_kind(matrix, node.op), matrix, dtype=dtype)
+
+
+def _mover(node: gs.Node, shapes: Shapes, dtype: str) -> Layer:
+    """An operator that only moves data."""
     outputs = sum(prod(shapes[t.name]) for t in node.outputs if t.name in shapes)
-    return Layer(node.name, node.op, kind, inputs=inputs, outputs=outputs)
+    read = [prod(shapes[t.name]) for t in node.inputs if t.name in shapes]
+    if node.op in _PARTIAL and read:
+        read[0] = min(read[0], outputs)
+    kind: OpKind = "pool" if node.op in POOLS else "elementwise"
+    return Layer(node.name, node.op, kind, inputs=sum(read), outputs=outputs, dtype=dtype)
+
+
+def _byte_layer(node: gs.Node, product: ByteProduct, shapes: Shapes) -> Layer:
+    matrix = _plain_matrix(node, product.layer, shapes)
+    pattern = detect(product.layer.matrix(product.values))
+    kind = product_kind(matrix, product.layer.op)
+    return Layer(node.name, node.op, kind, matrix, pattern, weight=product.layer.weight, dtype="int8")
 
 
 def _hybrid_product(node: gs.Node, shapes: Shapes) -> Layer:
@@ -94,7 +135,9 @@ def _hybrid_product(node: gs.Node, shapes: Shapes) -> Layer:
     residuals = prod(shapes[node.outputs[0].name]) if residual_of(node) is not None else 0
     matrix = _hybrid_matrix(hybrid, shapes[data_of(node).name], residuals)
     pattern = _hybrid_pattern(hybrid, kept_blocks_of(node))
-    return Layer(node.name, node.op, product_kind(matrix, node.op), matrix, pattern, weight=weight_name(node))
+    dtype = "int8" if hybrid.operator.element == INT8 else ""
+    kind = product_kind(matrix, node.op)
+    return Layer(node.name, node.op, kind, matrix, pattern, weight=weight_name(node), dtype=dtype)
 
 
 def _plain_product(node: gs.Node, weight: WeightLayer, shapes: Shapes) -> Layer:
@@ -147,6 +190,15 @@ def _activations_matrix(node: gs.Node, shapes: Shapes) -> Matrix:
     return replace(matrix, inputs=_read(node, shapes))
 
 
+def _bytes_matrix(node: gs.Node, shapes: Shapes) -> Matrix:
+    """A product of two operands in bytes, by the shapes of the left one and of the result."""
+    left, right = (shapes[tensor.name] for tensor in operands(node))
+    out = shapes[node.outputs[0].name]
+    rows, columns, groups = prod(out[-1:]), prod(out[-2:-1]), prod(out[:-2])
+    matrix = product_matrix(rows, left[-1], columns, groups=groups, weighted=False)
+    return replace(matrix, inputs=prod(left) + prod(right))
+
+
 def _einsum_matrix(node: gs.Node, shapes: Shapes) -> Matrix:
     found = contraction(node, shapes)
     matrix = product_matrix(found.columns, found.length, found.rows, groups=found.groups, weighted=False)
@@ -178,6 +230,8 @@ _MATRICES: Mapping[str, Callable[[gs.Node, Shapes], Matrix]] = {
     "Einsum": _einsum_matrix,
     "Gemm": _activations_matrix,
     "MatMul": _activations_matrix,
+    "MatMulInteger": _bytes_matrix,
+    "QLinearMatMul": _bytes_matrix,
 }
 
 

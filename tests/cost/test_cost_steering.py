@@ -157,7 +157,7 @@ def test_a_saliency_that_is_not_finite_is_refused(dense: Steered, saliency: Sali
 REWARDED = {
     "stc_edge_int8": Pattern(2, 4, 64, 1),
     "x86_avx512": Pattern(2, 4, 16, 8),
-    "arm_cortex_a76": Pattern(4, 4, 16, 8),
+    "arm_cortex_a76": Pattern(2, 4, 16, 8),
     "nvidia_a100": Pattern(2, 4, 16, 1),
 }
 

@@ -1,0 +1,88 @@
+"""The form in which a target runs a sparse layer: as its pattern stands, with a part of it alone, or dense.
+
+A machine that skips zeros can also leave them in place. So a sparse layer never costs more than the dense one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from crisp_onnx.lowering.actions import action_energy
+from crisp_onnx.lowering.cycles import busy_cycles
+from crisp_onnx.lowering.layer_sparsity import DENSE, LayerSparsity, Seen, see, trimmed
+from crisp_onnx.lowering.matrix import Matrix
+from crisp_onnx.lowering.memory import Stay
+from crisp_onnx.lowering.schema import OpKind
+from crisp_onnx.lowering.target import Target
+from crisp_onnx.lowering.tiling import Tiling, tile
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What a layer stands on, whatever its form. `kind`: as it is; `dense_kind`: of the operator that runs it dense."""
+
+    matrix: Matrix
+    target: Target
+    dtype: str
+    kind: OpKind
+    dense_kind: OpKind
+    activation_density: float
+    stay: Stay
+
+
+@dataclass(frozen=True)
+class Form:
+    """A layer as the target may run it."""
+
+    pattern: LayerSparsity
+    seen: Seen
+    tiling: Tiling
+    cycles: int
+    energy_pj: float
+
+
+def best_form(pattern: LayerSparsity, ground: Ground) -> tuple[Seen, Tiling]:
+    """What the target makes of `pattern`, and its tiling.
+
+    Of the forms that cost no more time and no more energy than the dense one, the fastest, and its own where none is
+    faster than that. A measured processor is left alone: it runs the operator that stands in the file.
+    """
+    own = _form(pattern, ground)
+    if own.pattern == DENSE or ground.target.descriptor.timing is not None:
+        return own.seen, own.tiling
+    dense = _form(DENSE, ground)
+    forms = [own, *(_form(other, ground) for other in _parts(own.pattern)), dense]
+    allowed = [
+        form for form in forms if form.cycles <= dense.cycles and form.energy_pj <= dense.energy_pj * (1 + 1e-12)
+    ]
+    best = min(allowed, key=lambda form: (form.cycles, form.energy_pj, form is not own))
+    if best is own or (best.cycles, best.energy_pj) == (own.cycles, own.energy_pj):
+        return own.seen, own.tiling
+    name = "dense" if best is dense else f"{best.pattern.name} alone"
+    more = f"{own.cycles / best.cycles:.3g} times the cycles" if own.cycles > best.cycles else "more energy"
+    reason = f"{own.pattern.name} would take {more}, so it runs as {name}"
+    return replace(best.seen, reason="; ".join(part for part in (best.seen.reason, reason) if part)), best.tiling
+
+
+def _form(pattern: LayerSparsity, ground: Ground) -> Form:
+    matrix, target = ground.matrix, ground.target
+    pattern = trimmed(pattern, matrix.K)
+    seen = see(pattern, target, k=matrix.K, kernel_taps=matrix.window[0] * matrix.window[1])
+    tiling = tile(
+        matrix, pattern, seen, target, ground.dtype, activation_density=ground.activation_density, stay=ground.stay
+    )
+    kind = ground.dense_kind if pattern == DENSE else ground.kind
+    table = target.descriptor.energy
+    energy = 0.0
+    if table is not None and table.mac_pj is not None:
+        pj = target.energy_pj["nominal"]
+        energy = action_energy(matrix, tiling, pj, charges_metadata=table.dram_metadata).total
+    return Form(pattern, seen, tiling, busy_cycles(tiling, kind, target), energy)
+
+
+def _parts(pattern: LayerSparsity) -> Iterator[LayerSparsity]:
+    """`pattern` without its blocks and without its n:m, where it has both."""
+    if pattern.has_nm and pattern.has_blocks:
+        yield replace(pattern, block_rows=0, block_cols=0, kept_blocks=0)
+        yield replace(pattern, nm_keep=0, nm_group=0)
