@@ -57,6 +57,12 @@ def cli() -> None:
 @CLASS_ORDER
 @OUTPUT_NAME
 @PREPROCESS
+@click.option(
+    "--method",
+    type=click.Choice(["hybrid", "channels", "channels+hybrid"]),
+    help="Packed zeros, fewer channels (fast in any runtime), or both.  [default: hybrid]",
+)
+@click.option("--round-channels", type=int, help="Widths are multiples of this.  [default: 8]")
 @click.option("--pattern", help="N:M, kept of every M input channels.  [default: the target's, or 2:4]")
 @click.option("--block", type=int, help="Side of a block.  [default: the target's, or 16]")
 @click.option("--vector-rows", type=int, help="Rows that share an N:M choice.  [default: the target's, or 8]")

@@ -53,6 +53,11 @@ class Recipe(BaseModel):
     """The output that scores the classes, where the file has several."""
     preprocess: str | None = None
     """Preset name, YAML file, `preprocessor_config.json`, or `mean=R/G/B,std=R/G/B,size=N`, or `size=HxW`."""
+    method: Literal["hybrid", "channels", "channels+hybrid"] = "hybrid"
+    """`hybrid`: zeros in a pattern, packed. `channels`: fewer channels, an ordinary network that is smaller.
+    `channels+hybrid`: first channels, then zeros."""
+    round_channels: Annotated[int, Field(ge=1)] = 8
+    """What the numbers of channels that are left are multiples of, for the hardware's lanes (method `channels`)."""
     pattern: str = "2:4"
     """N:M: of every M neighbours along the input channels N are kept. A hardware target may set another default."""
     block: Annotated[int, Field(ge=1)] = 16
@@ -63,7 +68,8 @@ class Recipe(BaseModel):
     """Zeros over all weights of the layers that become sparse; 0.8 when no budget is given. Several, ascending, are
     those of as many models from one training, with `recovery: nested`; each gets a folder of its own in `output`."""
     macs: float | None = None
-    """MACs executed, over those of the whole dense model: the zeros of hybrid operators are skipped."""
+    """MACs executed, over those of the whole dense model: the zeros of hybrid operators are skipped. Of `channels`, 0.5
+    when no budget is given; with zeros behind them, each takes the same share."""
     latency_ms: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Estimated milliseconds of one inference on the hardware target."""
     energy_mj: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
@@ -156,7 +162,12 @@ class Recipe(BaseModel):
     @property
     def times_layers(self) -> bool:
         """Whether this host decides which layers are packed, by timing them unless `packed` says which."""
-        return self.target is None and self.emit == "hybrid"
+        return self.target is None and self.emit == "hybrid" and self.method != "channels"
+
+    @property
+    def narrows(self) -> bool:
+        """Whether channels are removed."""
+        return self.method != "hybrid"
 
     @property
     def folder(self) -> Path:

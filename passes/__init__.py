@@ -17,6 +17,7 @@ from crisp_onnx.passes.fuse_activation import FuseActivation
 from crisp_onnx.passes.fuse_bias import FuseBias
 from crisp_onnx.passes.fuse_residual import FuseResidual
 from crisp_onnx.passes.insert_batch_norm import InsertBatchNorm
+from crisp_onnx.passes.insert_gates import InsertGates
 from crisp_onnx.passes.join_bytes import JoinBytes
 from crisp_onnx.passes.mask_channels import MaskChannels
 from crisp_onnx.passes.plain_floats import PlainFloats
@@ -51,6 +52,7 @@ __all__ = [
     "EmitHybrid",
     "FreeBatch",
     "InsertBatchNorm",
+    "InsertGates",
     "JoinBytes",
     "MaskChannels",
     "Pass",

@@ -19,6 +19,7 @@ from crisp_onnx.api.identity import identity_of
 from crisp_onnx.api.int8 import INT8, in_int8
 from crisp_onnx.api.int8_proof import prove_int8
 from crisp_onnx.api.learn import Learned, learn
+from crisp_onnx.api.narrow import Narrowing, narrow
 from crisp_onnx.api.planning import level_planners
 from crisp_onnx.api.question import Question, read_question
 from crisp_onnx.api.results import ELSEWHERE, MODEL, deliver, results_in
@@ -26,6 +27,7 @@ from crisp_onnx.api.slicing import CutNames, names_after_slicing
 from crisp_onnx.api.steering import with_rewarded_pattern
 from crisp_onnx.api.stopwatch import Stopwatch
 from crisp_onnx.api.summarise import Outcome, summarise
+from crisp_onnx.api.widths import refuse_what_channels_do_not_know
 from crisp_onnx.api.workshop import state_folder, workshop
 from crisp_onnx.data import Images, Preprocess
 from crisp_onnx.data.pairs import Pair
@@ -98,6 +100,7 @@ def _run(
     with watch("read"):
         source = load(recipe.model)
         _check_input(recipe, source)
+        refuse_what_channels_do_not_know(recipe)
         asked = read_question(
             recipe, source, recipe.data if data is None else data, recipe.eval_data if eval_data is None else eval_data
         )
@@ -106,13 +109,25 @@ def _run(
         keep_inputs(results_in(folder), (*source.data_files, *input_files(recipe)), ELSEWHERE)
     with workshop(recipe.folder, resume=resume) as bench:
         checkpoint = open_checkpoint(state_folder(bench), identity_of(recipe, asked), resume=resume)
+        given, narrowed = asked.images is not None, None
+        if recipe.narrows:
+            narrowed = narrow(recipe, asked, checkpoint=checkpoint, watch=watch)
+            asked = narrowed.asked
         with watch("timing"):
             gains = gains_kept(recipe, asked.prepared, asked.planner, asked.rehearsed, bench, checkpoint)
-        found = learn(
-            gains.recipe, asked.accepted, planner=gains.planner, answers=asked.answers, form=asked.form,
-            given=asked.images, bank=asked.bank, checkpoint=checkpoint, watch=watch,
+        if narrowed is not None and recipe.method == "channels":
+            found: tuple[Learned, ...] = (narrowed.learned,)
+        else:
+            left = {} if narrowed is None else {"epochs": narrowed.epochs_left}
+            found = learn(
+                gains.recipe.model_copy(update=left), asked.accepted, planner=gains.planner, answers=asked.answers,
+                form=asked.form, given=asked.images, bank=asked.bank, checkpoint=checkpoint, watch=watch,
+            )  # fmt: skip
+        narrowing = None if narrowed is None else narrowed.narrowing
+        finish = partial(
+            _finished, asked=asked, gains=gains, told=(*told, *gains.notes), watch=watch, given=given,
+            narrowing=narrowing,
         )  # fmt: skip
-        finish = partial(_finished, asked=asked, gains=gains, told=(*told, *gains.notes), watch=watch)
         if not recipe.sparsities:
             return (finish(bench, gains.recipe, found[0], gains.planner),)
         reports = []
@@ -133,6 +148,8 @@ def _finished(
     gains: Gains,
     told: tuple[str, ...],
     watch: Stopwatch,
+    given: bool,
+    narrowing: Narrowing | None,
 ) -> Report:
     """Write the model that was learnt, prove and measure it, and put it into the recipe's folder with its report."""
     prepared, answers, judged = asked.prepared, asked.answers, asked.judged
@@ -161,8 +178,8 @@ def _finished(
         timing, untimed = _tried(partial(measure_files, files, prepared.source.input, size=asked.form.size))
     outcome = Outcome(
         recipe, prepared, asked.classes, learned, emitted, gains.verdicts, equivalence, comparison, unjudged,
-        timing, untimed, runtime_text(written), planner, told, bytes_written, given=asked.images is not None,
-        evaluated=judged is not None, int8=int8,
+        timing, untimed, runtime_text(written), planner, told, bytes_written, given=given,
+        evaluated=judged is not None, int8=int8, narrowing=narrowing,
     )  # fmt: skip
     return deliver(partial(summarise, outcome, watch.seconds), recipe, bench)
 

@@ -29,7 +29,7 @@ def layer_entries(
     re-fitted. `int8`: None for a file in float32.
     """
     verdicts = {**rehearsed, **emitted.verdicts}
-    by_layer = {fit.layer: _fit(fit) for fit in fits}
+    by_layer = {fit.layer: fit_entry(fit) for fit in fits}
     pairs = zip(plan.layers, emitted.plan.layers, strict=True)
     entries = tuple(
         _entry(planned, stored, verdicts.get(planned.layer.name), by_layer.get(planned.layer.name))
@@ -46,7 +46,8 @@ def _in_int8(entry: LayerEntry, stored: SparseLayer | DenseLayer, int8: Int8) ->
     return entry.model_copy(update={"precision": "int8", "bytes": size})
 
 
-def _fit(fit: LayerFit) -> LayerFitEntry:
+def fit_entry(fit: LayerFit) -> LayerFitEntry:
+    """The report's form of a re-fit."""
     return LayerFitEntry(error_before=fit.before, error_after=fit.after, ridge=fit.ridge)
 
 

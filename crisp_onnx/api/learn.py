@@ -87,7 +87,7 @@ class Crossed:
 
 
 @dataclass(frozen=True)
-class _Sight:
+class Sight:
     """What is learnt from, what is kept back, and what the user should know of it."""
 
     images: Images
@@ -129,8 +129,8 @@ def learn(
     with watch("bridge"):
         crossed = cross(accepted, find_device(recipe.device))
     with watch("images"):
-        sight = _see(recipe, prepared, crossed, answers, form, given, checkpoint)
-    epochs, notes = _epochs(recipe, crossed, given)
+        sight = see(recipe, prepared, crossed, answers, form, given, checkpoint)
+    epochs, notes = epochs_for(recipe, crossed, given)
     if recipe.first_finetune and crossed.batch > 1:
         with watch("first"):
             crossed, told = _finetuned(recipe, crossed, sight, task, prepared.head, checkpoint)
@@ -143,7 +143,7 @@ def learn(
             crossed, statistics, reordering = _reordered(crossed, statistics, task, prepared)
     if not crossed.module.statistics:
         with watch("statistics"):
-            crossed = _with_batch_norm(crossed, sight.images, prepared.head)
+            crossed = with_batch_norm(crossed, sight.images, prepared.head)
     checkpoint.agree("weights before training", _digest(crossed.module))
     mode = MODES[recipe.recovery if epochs else "none"]
     with watch("recovery" if mode.trains else "masks"):
@@ -174,11 +174,11 @@ def learn(
     return tuple(several)
 
 
-def _refit(recipe: Recipe, sight: _Sight, batch: int, watch: Stopwatch) -> Refit:
+def _refit(recipe: Recipe, sight: Sight, batch: int, watch: Stopwatch) -> Refit:
     """The recipe's reconstruction on the images that are learnt from. Some of them judge it, or those held out."""
     images, judged = sight.images, sight.held_out
     if judged is None:
-        images, judged = _parted(images, recipe.seed)
+        images, judged = parted(images, recipe.seed)
 
     choice = "saliency" if recipe.recovery == "nested" else recipe.masks  # sparser masks lie inside denser ones
 
@@ -191,7 +191,7 @@ def _refit(recipe: Recipe, sight: _Sight, batch: int, watch: Stopwatch) -> Refit
     return refit
 
 
-def _parted(images: Images, seed: int) -> tuple[Images, Images]:
+def parted(images: Images, seed: int) -> tuple[Images, Images]:
     """Some images to fit to and some to judge by; a single one is both."""
     if len(images) < 2:
         return images, images
@@ -207,7 +207,7 @@ def cross(accepted: Accepted, device: torch.device) -> Crossed:
     return Crossed(prepared.model, module, batch)
 
 
-def _see(
+def see(
     recipe: Recipe,
     prepared: Prepared,
     crossed: Crossed,
@@ -215,7 +215,7 @@ def _see(
     form: InputForm,
     given: Images | None,
     checkpoint: Checkpoint,
-) -> _Sight:
+) -> Sight:
     """The images to learn from, synthesised where none are given, and those held out of them."""
     if given is None:
         assumed = (f"{form.assumed.capitalize()}.",) if form.assumed else ()
@@ -227,7 +227,7 @@ def _see(
             f"No images to learn from were given: {len(images)} were synthesised from the model itself. Saliency "
             "follows what the model believes of its classes. Pass --data to learn from real images."
         )
-        return _Sight(images, None, (*assumed, note))
+        return Sight(images, None, (*assumed, note))
     return _given(recipe, form, given)
 
 
@@ -244,14 +244,14 @@ def _made(form: Preprocess, checkpoint: Checkpoint, make: Callable[[], Images]) 
     return images
 
 
-def _given(recipe: Recipe, form: InputForm, given: Images) -> _Sight:
+def _given(recipe: Recipe, form: InputForm, given: Images) -> Sight:
     """The images given, without those held out."""
     assumed = (f"{form.assumed.capitalize()}.",) if form.assumed else ()
     notes = (*assumed, *given.told())
     if not spares_some(given):
-        return _Sight(given, None, notes)
+        return Sight(given, None, notes)
     images, held_out = hold_out(given, HELD_OUT, seed=recipe.seed)
-    return _Sight(images, held_out, notes)
+    return Sight(images, held_out, notes)
 
 
 def spares_some(given: Images) -> bool:
@@ -260,7 +260,7 @@ def spares_some(given: Images) -> bool:
     return bool(min(of_a_class) > 1)
 
 
-def _epochs(recipe: Recipe, crossed: Crossed, given: Images | None) -> tuple[int, tuple[str, ...]]:
+def epochs_for(recipe: Recipe, crossed: Crossed, given: Images | None) -> tuple[int, tuple[str, ...]]:
     """Passes of training, and why there are none where the file forbids it."""
     epochs = recipe.epochs
     if epochs is None:
@@ -271,7 +271,7 @@ def _epochs(recipe: Recipe, crossed: Crossed, given: Images | None) -> tuple[int
     return epochs, ()
 
 
-def _with_batch_norm(crossed: Crossed, images: Images, head: Head) -> Crossed:
+def with_batch_norm(crossed: Crossed, images: Images, head: Head) -> Crossed:
     """The same function with an identity BatchNorm behind every convolution that is trained, but the classifier."""
     graph = crossed.model.graph()
     trained = layers_behind(graph, head.logits) - set(head.classifier)
@@ -281,15 +281,15 @@ def _with_batch_norm(crossed: Crossed, images: Images, head: Head) -> Crossed:
     outputs = {node.name: node.outputs[0].name for node in convolutions}
     moments = output_moments(crossed.module, outputs, images, batch_size=min(crossed.batch, 16))
     run_passes((InsertBatchNorm(moments),), graph)
-    return _anew(crossed, crossed.model.with_graph(graph), head)
+    return anew(crossed, crossed.model.with_graph(graph), head)
 
 
 def _finetuned(
-    recipe: Recipe, crossed: Crossed, sight: _Sight, task: Task, head: Head, checkpoint: Checkpoint
+    recipe: Recipe, crossed: Crossed, sight: Sight, task: Task, head: Head, checkpoint: Checkpoint
 ) -> tuple[Crossed, tuple[str, ...]]:
     """The dense network after its own training on the user's images, and what the user should know of that."""
     if not crossed.module.statistics:
-        crossed = _with_batch_norm(crossed, sight.images, head)
+        crossed = with_batch_norm(crossed, sight.images, head)
     asked = sight.held_out or sight.images
     training, _ = training_for(
         crossed.module, sight.images, asked, task, recipe.first_finetune, batch_size=crossed.batch, seed=recipe.seed,
@@ -308,7 +308,7 @@ def _reordered(
     saliency = saliency_of(crossed.module, statistics, task)
     found = reorder_channels(crossed.model, task.planner, saliency, statistics, size=prepared.size)
     if found.model is not crossed.model:
-        crossed = _anew(crossed, found.model, prepared.head)
+        crossed = anew(crossed, found.model, prepared.head)
     return crossed, found.statistics, found.told
 
 
@@ -340,7 +340,7 @@ def _digest(module: GraphModule) -> str:
     return digest.hexdigest()
 
 
-def _anew(crossed: Crossed, model: Model, head: Head) -> Crossed:
+def anew(crossed: Crossed, model: Model, head: Head) -> Crossed:
     """Cross over with another form of the model, which takes the same images."""
     module = prepared_for(next(crossed.module.parameters()).device, to_torch(model, head.logits))
     module.takes = crossed.module.takes

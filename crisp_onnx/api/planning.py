@@ -19,6 +19,8 @@ from crisp_onnx.recover import Task
 from crisp_onnx.saliency import criterion_named
 from crisp_onnx.task import Classification
 
+WIDTHS_ALONE = "an ordinary operator, as --method channels makes networks narrower and prunes nothing else"
+
 
 def make_planner(recipe: Recipe, prepared: Prepared) -> Planner:
     """The planner of the recipe's budget, 80 % sparsity when it names none; of several sparsities, the first.
@@ -28,6 +30,9 @@ def make_planner(recipe: Recipe, prepared: Prepared) -> Planner:
     """
     pattern = parse_pattern(recipe.pattern, block=recipe.block, vector_rows=recipe.vector_rows)
     _check_levels(recipe, prepared)
+    if recipe.method == "channels":
+        dense = dict.fromkeys((layer.name for layer in prepared.layers), WIDTHS_ALONE)
+        return Threshold(Candidates(prepared.layers, pattern, dense, macs_beside=prepared.beside.macs), 1.0)
     _check_packed(recipe, prepared)
     candidates = find_candidates(prepared, pattern, asked=left_dense(recipe.keep_dense, prepared.layers))
     return _planner(recipe, prepared, candidates)
@@ -39,6 +44,8 @@ def rehearse(planner: Planner) -> Plan:
     Raises:
         CrispError: as `Planner.plan`.
     """
+    if not planner.candidates.free:
+        return planner.candidates.plan(())
     random = np.random.default_rng(0)
     return planner.plan(
         {layer.weight: random.random(layer.shape, dtype=np.float32) for layer in planner.candidates.free}

@@ -11,6 +11,7 @@ from crisp_onnx.api.learn import spares_some
 from crisp_onnx.api.planning import level_planners, make_planner, rehearse
 from crisp_onnx.api.prepare import Prepared, prepare
 from crisp_onnx.api.slicing import check_slicing, names_after_slicing
+from crisp_onnx.api.widths import recipe_for_blocks, rehearse_widths
 from crisp_onnx.api.words import NameOptions, find_classes, find_form, find_labels
 from crisp_onnx.data import Classes, Images, InputForm, Labels, Preprocess, Source, open_images
 from crisp_onnx.errors import CrispError
@@ -69,7 +70,9 @@ def read_question(recipe: Recipe, source: Model, data: Source | None, eval_data:
     if recipe.head == "slice":
         check_slicing(prepared, answers)
         notes += names_after_slicing(prepared, answers).notes
-    planner = make_planner(recipe, prepared)
+    if recipe.narrows:
+        rehearse_widths(recipe, prepared)
+    planner = make_planner(recipe_for_blocks(recipe), prepared)
     rehearsed = rehearse(planner)
     level_planners(recipe, planner)
     bank, told = fitting_bank(recipe, source, form, answers, planner.candidates.free)

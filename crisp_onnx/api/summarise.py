@@ -11,11 +11,15 @@ from crisp_onnx.api.emit import Emitted
 from crisp_onnx.api.int8 import Int8
 from crisp_onnx.api.layer_entries import layer_entries
 from crisp_onnx.api.learn import Learned
+from crisp_onnx.api.narrow import Narrowing
 from crisp_onnx.api.prepare import Prepared
 from crisp_onnx.api.reorder import Reordering
+from crisp_onnx.api.width_entries import channels_entry, with_source_widths
+from crisp_onnx.api.widths import share_for_widths
 from crisp_onnx.data import Classes
 from crisp_onnx.format.node import is_hybrid, packed_names, value_bytes_of
 from crisp_onnx.masks import Plan, Planner
+from crisp_onnx.masks.planner import BUDGET_TOLERANCE
 from crisp_onnx.model import Model
 from crisp_onnx.recipe import Recipe
 from crisp_onnx.report import schema
@@ -35,7 +39,8 @@ class Outcome:
 
     `rehearsed`: verdicts on layers before training. `unjudged`, `untimed`: why there is no comparison or timing where
     there should be. `runtime`: what ran the compressed file in `timing`. `given`: there
-    were images to learn from. `evaluated`: the comparison is on the user's evaluation images.
+    were images to learn from. `evaluated`: the comparison is on the user's evaluation images. `narrowing`: where
+    channels were removed; `prepared`, the planner and the plan are those of the narrower network then.
     """
 
     recipe: Recipe
@@ -56,6 +61,12 @@ class Outcome:
     given: bool
     evaluated: bool
     int8: Int8 | None = None
+    narrowing: Narrowing | None = None
+
+    @property
+    def whole(self) -> Prepared:
+        """The model before anything was taken away."""
+        return self.prepared if self.narrowing is None else self.narrowing.before
 
 
 def summarise(outcome: Outcome, seconds: Mapping[str, float]) -> schema.Report:
@@ -71,7 +82,7 @@ def summarise(outcome: Outcome, seconds: Mapping[str, float]) -> schema.Report:
         ),
         accuracy=_accuracy(outcome),
         sparsity=schema.Sparsity(weights=plan.sparsity, all_weights=zeros / total),
-        macs=_macs(plan, outcome.emitted.plan),
+        macs=_macs(outcome),
         file=schema.FileSizes(
             bytes_dense=prepared.source.file_bytes,
             bytes=outcome.bytes_written,
@@ -83,9 +94,13 @@ def summarise(outcome: Outcome, seconds: Mapping[str, float]) -> schema.Report:
         else schema.latency_entry(outcome.timing, threads=1, batch=1, runtime=outcome.runtime),
         reordering=_reordering(outcome.learned.reordering),
         quantisation=None if outcome.int8 is None else outcome.int8.entry,
+        channels=channels_entry(recipe, outcome.narrowing),
         timings_s={stage: round(spent, 3) for stage, spent in seconds.items()},
         peak_memory_bytes=peak_memory_bytes(),
-        layers=layer_entries(plan, outcome.emitted, outcome.rehearsed, outcome.learned.fits, outcome.int8),
+        layers=with_source_widths(
+            layer_entries(plan, outcome.emitted, outcome.rehearsed, outcome.learned.fits, outcome.int8),
+            outcome.narrowing,
+        ),
         declined=tuple(
             schema.Declined(pass_name=d.pass_name, node=d.node, reason=d.reason)
             for d in (*prepared.declined, *outcome.emitted.declined)
@@ -141,21 +156,29 @@ def formula_bytes(model: Model, plan: Plan) -> int:
     return int(rest) + sum(s.stored_bytes(sizes[s.layer.name]) for s in plan.sparse())
 
 
-def _macs(planned: Plan, stored: Plan) -> schema.Macs:
+def _macs(outcome: Outcome) -> schema.Macs:
     """Executed are those of hybrid operators without their zeros, and all of ordinary ones, zeros in place or not."""
-    whole = max(1, planned.dense_macs)
+    planned, stored, whole = outcome.learned.plan, outcome.emitted.plan, outcome.whole
+    dense = max(1, whole.macs)
     return schema.Macs(
-        dense=planned.dense_macs,
-        beside=planned.macs_beside,
+        dense=whole.macs,
+        beside=whole.beside.macs,
+        beside_kept=None if outcome.narrowing is None else planned.macs_beside,
         kept=stored.kept_macs,
-        kept_ratio=stored.kept_macs / whole,
+        kept_ratio=stored.kept_macs / dense,
         nonzero=planned.kept_macs,
-        nonzero_ratio=planned.kept_macs / whole,
+        nonzero_ratio=planned.kept_macs / dense,
     )
 
 
 def _budget(outcome: Outcome) -> schema.Budget:
     """A budget of MACs counts those that are executed; with dense emission, those that some other engine would."""
+    if outcome.narrowing is not None and (outcome.recipe.macs is not None or outcome.recipe.method == "channels"):
+        executed = outcome.recipe.emit == "hybrid"
+        plan = outcome.emitted.plan if executed else outcome.learned.plan
+        reached = plan.kept_macs / max(1, outcome.whole.macs)
+        asked = share_for_widths(outcome.recipe) if outcome.recipe.macs is None else outcome.recipe.macs
+        return schema.Budget(name="macs", asked=asked, reached=reached, met=reached <= asked + BUDGET_TOLERANCE)
     planned = outcome.planner.spent(outcome.learned.plan)
     if planned.name == "macs" and outcome.recipe.emit == "hybrid":
         planned = outcome.planner.spent(outcome.emitted.plan)

@@ -15,7 +15,7 @@ streamed.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import prod
 
 import numpy as np
@@ -54,10 +54,36 @@ def least_squares(
     errors are measured on. `choice`: one of `CHOICES`, by which the masks of each layer are chosen anew when its turn
     comes.
     """
+    groups = {item.layer.name: item.pattern.vector_rows for item in plan.sparse()}
+    layers = tuple(item.layer for item in plan.layers)
+    planned = {item.layer.name: item for item in plan.sparse()}
+    fits = refit_layers(
+        student, layers, groups, images, judged, planned=planned, choice=choice, batch_size=batch_size, seed=seed
+    )
+    return Refitted(plan.under(planned), fits)
+
+
+def refit_layers(
+    student: GraphModule,
+    layers: Sequence[WeightLayer],
+    groups: Mapping[str, int],
+    images: Images,
+    judged: Images,
+    *,
+    planned: dict[str, SparseLayer] | None = None,
+    choice: str = "",
+    batch_size: int,
+    seed: int = 0,
+) -> tuple[LayerFit, ...]:
+    """As `least_squares`, for masks of any form. `groups`: of the masked layers, how many rows share a support.
+
+    `planned`: layers by name whose masks `choice` may choose anew; changed in place.
+    """
+    planned = {} if planned is None else planned
     teacher = copy.deepcopy(student).eval().requires_grad_(False)
     teacher.clear_masks()
     student.eval()
-    stops = stops_of(student, plan)
+    stops = stops_of(student, layers, groups)
     parts = tuple(
         Part(source, _places(source, share, student.takes, seed), is_judged)
         for source, share, is_judged in ((images, 1, False), (judged, JUDGED_SHARE, True))
@@ -65,7 +91,6 @@ def least_squares(
     frontier = Frontier(student, teacher, parts, batch_size=batch_size)
     counts = tuple(len(part.places) for part in parts)
     generator = torch.Generator().manual_seed(seed)
-    planned = {item.layer.name: item for item in plan.sparse()}
     fits = []
     with bar("least squares", len(stops)) as advance:
         for at, stop in enumerate(stops):
@@ -82,7 +107,7 @@ def least_squares(
                 if found is not None:
                     planned[stop.layer.name] = found
             advance(1)
-    return Refitted(plan.under(planned), tuple(fits))
+    return tuple(fits)
 
 
 def _places(images: Images, share: int, takes: int | None, seed: int) -> npt.NDArray[np.int64]:
@@ -117,6 +142,8 @@ def _refit(
             planned = chosen(choice, known, dense.double(), planned)
             support = mask_rows(layer, planned.mask).to(dense.device)
             student.set_masks({layer.weight: as_stored(layer, support, stored)})
+        elif layer.weight in student.masks:
+            support = as_rows(layer, student.masks[layer.weight])
         fit = best_fit(known, unseen, torch.where(support, dense, 0).double(), support, stop.group)
     with torch.no_grad():
         stored.copy_(as_stored(layer, torch.where(support, fit.weight.float(), dense), stored))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from crisp_onnx.bridge import GraphModule, Node
-from crisp_onnx.masks import Plan
 from crisp_onnx.model import WeightLayer
 from crisp_onnx.reconstruct.behind import norm_of_statistics
 
@@ -22,13 +22,13 @@ class Stop:
     group: int = 1
 
 
-def stops_of(student: GraphModule, plan: Plan) -> list[Stop]:
-    """All from the first sparse layer on, in the order of the graph.
+def stops_of(student: GraphModule, all_layers: Sequence[WeightLayer], groups: Mapping[str, int]) -> list[Stop]:
+    """All from the first masked layer on, in the order of the graph.
 
     In front of it nothing has changed. Layers that keep all their weights are re-fitted too: their inputs have changed.
+    `groups`: of the masked layers by name, how many rows that follow each other share a support.
     """
-    groups = {item.layer.name: item.pattern.vector_rows for item in plan.sparse()}
-    layers = {item.layer.name: item.layer for item in plan.layers}
+    layers = {layer.name: layer for layer in all_layers}
     first = next((number for number, node in enumerate(student.nodes) if node.name in groups), len(student.nodes))
     stops: list[Stop] = []
     brought: set[str] = set()

@@ -6,6 +6,7 @@ from crisp_onnx.recover.masking import put_masks, saliency_of
 from crisp_onnx.recover.mirror import mirror_safe
 from crisp_onnx.recover.modes import MODES, Mode
 from crisp_onnx.recover.moments import output_moments
+from crisp_onnx.recover.narrow import train_narrow
 from crisp_onnx.recover.recovered import Level, Recovered, Refit
 from crisp_onnx.recover.start import trained_tensors
 from crisp_onnx.recover.state import State, copied, restore
@@ -32,6 +33,7 @@ __all__ = [
     "reestimate",
     "restore",
     "saliency_of",
+    "train_narrow",
     "trained_tensors",
     "training_for",
 ]

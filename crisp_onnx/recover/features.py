@@ -6,7 +6,7 @@ Distillation of features holds a sparse network to the dense one's road, block b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -21,14 +21,28 @@ POOLS = frozenset({"MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool
 
 
 class Shown(nn.Module):
-    """A graph that answers with its first output and then with some inner tensors."""
+    """A graph that answers with its first output and then with some inner tensors.
 
-    def __init__(self, module: GraphModule, inner: Sequence[str]) -> None:
+    `picks`: by tensor, the axes of which only some indices are shown, and these.
+    """
+
+    def __init__(
+        self,
+        module: GraphModule,
+        inner: Sequence[str],
+        picks: Mapping[str, tuple[tuple[int, Tensor], ...]] | None = None,
+    ) -> None:
         super().__init__()
-        self.module, self.names = module, (module.output_names[0], *inner)
+        self.module, self.names, self.picks = module, (module.output_names[0], *inner), picks or {}
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        return self.module.several(x, self.names)
+        found = self.module.several(x, self.names)
+        return tuple(self._picked(name, value) for name, value in zip(self.names, found, strict=True))
+
+    def _picked(self, name: str, value: Tensor) -> Tensor:
+        for axis, indices in self.picks.get(name, ()):
+            value = value.index_select(axis, indices.to(value.device))
+        return value
 
 
 def block_ends(module: GraphModule) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ of the images follows from seed and epoch, and everything else that steps change
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -43,8 +43,8 @@ class Loop:
     """Trains `module` in place, `hooks` acting around each step.
 
     `teacher`: whose answers it is to give, itself as it comes if there is no other. `features`: inner tensors in which
-    it is to follow the teacher too. `keeper`: of the state, from which the training goes on where there is one, by
-    the name of `part`.
+    it is to follow the teacher too, of which `picks` says what the module has: by tensor, axes and the indices along
+    them. `keeper`: of the state, from which the training goes on where there is one, by the name of `part`.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class Loop:
         *,
         teacher: GraphModule | None = None,
         features: Sequence[str] = (),
+        picks: Mapping[str, tuple[tuple[int, Tensor], ...]] | None = None,
         keeper: Keeper | None = None,
         part: str = PART,
     ) -> None:
@@ -72,8 +73,8 @@ class Loop:
         prepared_for(self.device, teacher)
         height, width = images.preprocess.size
         self.forward, self.teach = (
-            compiled(Shown(part, features), steps=self.steps, pixels=height * width, device=self.device)
-            for part in (module, teacher)
+            compiled(Shown(part, features, own), steps=self.steps, pixels=height * width, device=self.device)
+            for part, own in ((module, None), (teacher, picks))
         )
         self.optimizer = _optimizer(module, training)
         self.generator = torch.Generator().manual_seed(training.seed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from statistics import median
 
-from crisp_onnx.report.schema import LayerEntry, Macs, Reordering, Report, Side
+from crisp_onnx.report.schema import Channels, LayerEntry, Macs, Reordering, Report, Side
 from crisp_onnx.report.wording import (
     NOT_MEASURED,
     count_text,
@@ -34,6 +34,7 @@ def before_after_rows(report: Report) -> Rows:
     cells = [
         ("file", size_text(file.bytes_dense), size_text(file.bytes), _smaller(file.bytes_dense, file.bytes)),
         ("MACs per image", count_text(macs.dense), count_text(macs.kept), f"{share_text(macs.kept_ratio)} executed"),
+        *_channel_cells(report.channels),
         *_zero_macs_cells(macs),
         ("zeros, all layers", "", share_text(report.sparsity.all_weights), ""),
         ("zeros, sparse layers", "", share_text(report.sparsity.weights), ""),
@@ -54,6 +55,14 @@ def before_after_rows(report: Report) -> Rows:
     return Rows("Before and after", ("", "dense", "compressed", "change"), tuple(cells), frozenset({1, 2}))
 
 
+def _channel_cells(found: Channels | None) -> list[tuple[str, ...]]:
+    """Channels of all groups, each counted once however many layers it goes through."""
+    if found is None:
+        return []
+    before, after = sum(group.channels for group in found.groups), sum(group.kept for group in found.groups)
+    return [("channels", f"{before:,}", f"{after:,}", f"{share_text(after / max(1, before))} kept")]
+
+
 def _zero_macs_cells(macs: Macs) -> list[tuple[str, ...]]:
     """Only where ordinary operators hold zeros that nothing skips here."""
     if macs.nonzero == macs.kept:
@@ -72,7 +81,7 @@ def layer_rows(report: Report) -> Rows:
         (
             layer.name,
             layer.op,
-            shape_text(layer.shape),
+            shape_text(layer.shape) if layer.shape_kept is None else _narrower(layer.shape, layer.shape_kept),
             count_text(layer.macs),
             pattern_text(layer),
             f"{layer.kept_blocks}/{layer.block_columns}" if layer.decision == "sparse" else "",
@@ -120,12 +129,14 @@ def note_sentences(report: Report) -> tuple[str, ...]:
 
 def _fit_sentences(report: Report) -> tuple[str, ...]:
     """What the re-fit gained, over the sparse layers."""
-    fits = [layer.fit for layer in report.layers if layer.fit is not None and layer.decision == "sparse"]
+    narrow = report.channels is not None and not any(layer.decision == "sparse" for layer in report.layers)
+    fits = [x.fit for x in report.layers if x.fit is not None and (narrow or x.decision == "sparse")]
     if not fits:
         return ()
+    kind = "narrower" if narrow else "sparse"
     before, after = (median(getattr(fit, f"error_{when}") for fit in fits) for when in ("before", "after"))
     return (
-        f"Least squares took the error of a sparse layer's outputs from {share_text(before)} to {share_text(after)} of "
+        f"Least squares took the error of a {kind} layer's outputs from {share_text(before)} to {share_text(after)} of "
         f"their spread: the median of {_counted(len(fits), 'layer')}, on images held out.",
     )
 
@@ -149,6 +160,10 @@ def _accuracy_cells(report: Report) -> list[tuple[str, ...]]:
         change = "" if before is None or after is None else f"{100 * (after - before):+.1f} points"
         cells.append((name, share_text(before, accuracy.n), share_text(after, accuracy.n), change))
     return cells
+
+
+def _narrower(before: tuple[int, ...], after: tuple[int, ...]) -> str:
+    return f"{shape_text(before)} > {shape_text(after)}"
 
 
 def _layer_ms(time_ms: float | None) -> str:

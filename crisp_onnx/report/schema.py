@@ -79,11 +79,13 @@ class Macs(Part):
 
     `kept`: executed, in hybrid operators by the native kernels, which skip the zeros; ordinary operators execute all of
     theirs. `nonzero`: those with a weight that is not zero, which an engine executes that finds every zero itself.
-    `beside`: outside of the weight layers, where nothing is pruned; they are among all three.
+    `beside`: outside of the weight layers, where nothing is pruned; they are among all three. `beside_kept`: what is
+    left of those where channels were removed, null elsewhere.
     """
 
     dense: Count
     beside: Count = 0
+    beside_kept: Count | None = None
     kept: Count
     kept_ratio: Share
     nonzero: Count
@@ -180,9 +182,10 @@ class LayerFitEntry(Part):
 class LayerEntry(Part):
     """One weight layer. The pattern's fields are null in a dense layer, which says its reason instead.
 
-    `shape` is (Cout, Cin per group, kh, kw). `macs`: of one image, dense; `macs_executed`: without the zeros that are
-    skipped, which are those of hybrid operators. `density`: share of the weights kept. `bytes`: as stored in the
-    compressed file, metadata included; `bytes_dense`: in the source file. `dense_ms`, `sparse_ms`: milliseconds of one
+    `shape` is (Cout, Cin per group, kh, kw) in the source; `shape_kept` after channels were removed, null where it is
+    the same. `macs`: of one image, dense; `macs_executed`: without the zeros that are skipped, which are those of
+    hybrid operators. `density`: share of the weights kept. `bytes`: as stored in the compressed file, metadata
+    included; `bytes_dense`: in the source file. `dense_ms`, `sparse_ms`: milliseconds of one
     call alone on this host, one thread, batch 1, the sparse one with the layout conversions that its neighbours cause;
     null where not measured. `fit`: how its weights were re-fitted, null where they were not. `precision`: of weights
     and activations; `precision_reason`: why it is float32 in an int8 file.
@@ -192,6 +195,7 @@ class LayerEntry(Part):
     op: str
     weight: str
     shape: tuple[Positive, ...]
+    shape_kept: tuple[Positive, ...] | None = None
     macs: Count
     macs_executed: Count
     decision: Literal["sparse", "dense"]
@@ -263,6 +267,30 @@ class Reordering(Part):
         return self
 
 
+class GroupWidth(Part):
+    """A group of channels that live and die together: how many there were and are, and why none went."""
+
+    channels: Positive
+    kept: Positive
+    written_by: tuple[str, ...]
+    read_by: tuple[str, ...]
+    reason: str = ""
+
+
+class Channels(Part):
+    """Channels that were removed. `macs_left`: share of the source's MACs that they left, before any zeros.
+
+    `rounded_to`: widths that were changed are multiples of it. `worst_relative`: difference of the answers without the
+    channels to those with zeros in place, over the largest output. `epochs`: of training that the narrower network had.
+    """
+
+    macs_left: Share
+    rounded_to: Positive
+    worst_relative: Duration
+    epochs: Count
+    groups: tuple[GroupWidth, ...]
+
+
 class Declined(Part):
     """A node that a rewriting pass left as it was."""
 
@@ -307,6 +335,7 @@ class Report(Part):
     latency: Latency | None = None
     reordering: Reordering | None = None
     quantisation: Quantisation | None = None
+    channels: Channels | None = None
     timings_s: dict[str, Duration]
     peak_memory_bytes: Count
     layers: tuple[LayerEntry, ...]
@@ -319,14 +348,15 @@ class Report(Part):
 
     @model_validator(mode="after")
     def _macs_of_the_layers(self) -> Report:
-        for name, said, counts in (
-            ("dense", self.macs.dense, [layer.macs for layer in self.layers]),
-            ("kept", self.macs.kept, [layer.macs_executed for layer in self.layers]),
+        left = self.macs.beside if self.macs.beside_kept is None else self.macs.beside_kept
+        for name, said, counts, beside in (
+            ("dense", self.macs.dense, [layer.macs for layer in self.layers], self.macs.beside),
+            ("kept", self.macs.kept, [layer.macs_executed for layer in self.layers], left),
         ):
-            if said != self.macs.beside + sum(counts):
+            if said != beside + sum(counts):
                 raise ValueError(
                     f"{name} MACs are {said}, but those of the layers add up to {sum(counts)}, and "
-                    f"{self.macs.beside} are beside them"
+                    f"{beside} are beside them"
                 )
         return self
 

@@ -1,0 +1,139 @@
+"""Which channels of a model may go, and what the recipe lets the rest cost: known before anything long is started."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import sqrt
+
+import numpy as np
+
+from crisp_onnx.api.prepare import Prepared
+from crisp_onnx.channels import Extent, choose, stock
+from crisp_onnx.errors import CrispError
+from crisp_onnx.groups import ChannelGroup, channel_groups
+from crisp_onnx.masks import left_dense
+from crisp_onnx.model import Model, tensor_shapes
+from crisp_onnx.passes.insert_gates import edges
+from crisp_onnx.recipe import Recipe
+
+DEFAULT_MACS = 0.5
+LARGEST_SHARE = 0.999
+CRITERIA = ("crisp", "magnitude", "random")
+UNREAD = "no layer that leads to the answers sums over them, image by image, so nothing says what they are worth"
+ASKED = "a layer that writes or reads them keeps its channels, as asked (--keep-dense)"
+SINGLE = "there is one alone"
+
+
+@dataclass(frozen=True, eq=False)
+class Widths:
+    """`groups`: all of them. `free`: the numbers of those that may lose channels. `kept`: why each other may not.
+
+    `edges`: the tensors, and the axes of them, in which the channels are read. `budget`: MACs of one image at most.
+    """
+
+    groups: tuple[ChannelGroup, ...]
+    free: tuple[int, ...]
+    kept: Mapping[int, str]
+    edges: tuple[tuple[str, int], ...]
+    extent: Extent
+    shapes: Mapping[str, tuple[int, ...]]
+    budget: float
+
+
+def widths_of(recipe: Recipe, prepared: Prepared, model: Model | None = None) -> Widths:
+    """What can be made narrower of `model`, the prepared one by default.
+
+    Raises:
+        CrispError: nothing can, or the budget cannot be met.
+    """
+    model = model or prepared.model
+    graph = model.graph()
+    shapes = prepared.shapes if model is prepared.model else tensor_shapes(model, size=prepared.size)
+    groups = channel_groups(graph, prepared.layers, shapes)
+    asked = left_dense(recipe.keep_dense, prepared.layers)
+    graph.outputs = [graph.tensors()[prepared.head.logits]]
+    graph.cleanup(remove_unused_graph_inputs=False)
+    kept = {}
+    for number, group in enumerate(groups):
+        reason = next(map(str, (*group.barriers, *group.keeps)), "") or (SINGLE if group.width < 2 else "")
+        if not reason and asked.keys() & {*group.producers, *group.consumers}:
+            reason = ASKED
+        if not reason and not edges(graph, (group,), shapes):
+            reason = UNREAD
+        if reason:
+            kept[number] = reason
+    free = tuple(number for number in range(len(groups)) if number not in kept)
+    if not free:
+        reasons = "; ".join(sorted(set(kept.values()))) or "it has no weight layer"
+        raise CrispError(
+            f"No channel of {prepared.source.path.name} can be removed: {reasons}. `crisp-onnx check --groups` shows "
+            "every group."
+        )
+    places = tuple(edges(graph, [groups[number] for number in free], shapes))
+    extent = Extent(model.graph(), groups, shapes)
+    budget = share_for_widths(recipe) * extent.macs(np.zeros(len(groups)))
+    return Widths(groups, free, kept, places, extent, shapes, budget)
+
+
+def rehearse_widths(recipe: Recipe, prepared: Prepared) -> None:
+    """Choose under a worth that prefers no channel: a budget that cannot be met is refused now, not after an hour.
+
+    Raises:
+        CrispError: as `widths_of`, or the budget cannot be met.
+    """
+    widths = widths_of(recipe, prepared)
+    worth = {number: np.ones(widths.groups[number].width) for number in widths.free}
+    choose(
+        stock(widths.groups, worth, recipe.round_channels), widths.extent.macs, widths.extent.macs_gained,
+        widths.budget, len(widths.groups),
+    )  # fmt: skip
+
+
+def recipe_for_blocks(recipe: Recipe, narrowed: float | None = None) -> Recipe:
+    """The recipe of the zeros that follow on channels: its MACs are a share of those of the narrower model.
+
+    `narrowed`: the share of the MACs that channels have left; before that is known, what they are to leave.
+    """
+    if not recipe.narrows or recipe.macs is None:
+        return recipe
+    left = share_for_widths(recipe) if narrowed is None else narrowed
+    return recipe.model_copy(update={"macs": min(recipe.macs / left, LARGEST_SHARE)})
+
+
+def share_for_widths(recipe: Recipe) -> float:
+    """The MACs that are left once channels are gone, over those of the whole model.
+
+    Where blocks follow and MACs are what is asked for, both take the same share: the square root of the whole.
+    """
+    if recipe.macs is None:
+        return DEFAULT_MACS
+    return recipe.macs if recipe.method == "channels" else sqrt(recipe.macs)
+
+
+def refuse_what_channels_do_not_know(recipe: Recipe) -> None:
+    """Options that say nothing to the removal of channels.
+
+    Raises:
+        CrispError: one of them is given.
+    """
+    if recipe.narrows and recipe.saliency not in CRITERIA:
+        raise CrispError(f"--method {recipe.method} ranks channels by {' or '.join(CRITERIA)}, not {recipe.saliency}.")
+    if recipe.method != "channels":
+        return
+    for option, given in (("--sparsity", recipe.sparsity), ("--latency-ms", recipe.latency_ms),
+                          ("--energy-mj", recipe.energy_mj)):  # fmt: skip
+        if given is not None:
+            raise CrispError(
+                f"{option} is no budget of --method channels: it puts no zeros anywhere. Say with --macs what share of "
+                "the MACs is to be left."
+            )
+    for option, given in (("--recovery", recipe.recovery != "fixed"), ("--first-finetune", recipe.first_finetune > 0),
+                          ("--precision", recipe.precision != "fp32")):  # fmt: skip
+        if given:
+            raise CrispError(
+                f"{option} is of no use to --method channels, which has no masks and packs nothing. Leave it out, or "
+                "let zeros follow with --method channels+hybrid."
+            )
+    if recipe.bank is not None:
+        raise CrispError("--method channels asks the images what channels are worth; --bank knows of weights alone.")

@@ -1,0 +1,38 @@
+"""Train a network that has lost channels: a smaller one, which follows the whole one in the channels that it has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from crisp_onnx.bridge import GraphModule
+from crisp_onnx.data import Images
+from crisp_onnx.recover.features import block_ends
+from crisp_onnx.recover.hooks import Hooks
+from crisp_onnx.recover.keeper import Keeper
+from crisp_onnx.recover.loop import Loop
+from crisp_onnx.recover.task import Task
+from crisp_onnx.recover.training import Training
+
+
+def train_narrow(
+    module: GraphModule,
+    teacher: GraphModule,
+    images: Images,
+    task: Task,
+    training: Training,
+    picks: Mapping[str, tuple[tuple[int, Tensor], ...]],
+    keeper: Keeper | None = None,
+) -> tuple[str, ...]:
+    """Train `module` in place; what the user should know of it.
+
+    `picks`: of the teacher's tensors, the axes that are shorter in the module and the indices that it has.
+    """
+    loop = Loop(
+        module, images, task, training, Hooks(), teacher=teacher, features=block_ends(module), picks=picks,
+        keeper=keeper,
+    )  # fmt: skip
+    loop.run()
+    loop.finish()
+    return loop.notes

@@ -1,0 +1,118 @@
+"""`compress --method channels`: a smaller ordinary network, within its budget, that says what was taken from it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from small_models import coloured_images, residual_classifier
+
+from crisp_onnx import Recipe, compress
+from crisp_onnx.api import compression, inspect, verification, verify
+from crisp_onnx.errors import CrispError
+from crisp_onnx.report.schema import Report
+from crisp_onnx.runtime.latency import measure_files
+
+IMAGES = coloured_images(per_class=12)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick() -> Iterator[None]:
+    """Latency is measured, and not for seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (compression, verification):
+            patch.setattr(module, "measure_files", partial(measure_files, budget_s=0.05))
+        yield
+
+
+def run(folder: Path, *, batch_norm: bool = True, **options: object) -> tuple[Report, Path]:
+    model = residual_classifier(folder / "small.onnx", batch_norm=batch_norm)
+    recipe = Recipe(
+        model=model, classes=(0, 1, 2), preprocess="unit", output=folder / "out", **{"method": "channels", **options}
+    )  # type: ignore[arg-type]
+    return compress(recipe, data=IMAGES, eval_data=coloured_images(per_class=6, seed=1)), folder / "out"
+
+
+@pytest.fixture(scope="module")
+def one_shot(tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, Path]:
+    return run(tmp_path_factory.mktemp("narrow"), epochs=0)
+
+
+def test_the_file_is_an_ordinary_network_of_the_reported_widths(one_shot: tuple[Report, Path]) -> None:
+    report, folder = one_shot
+    proto = onnx.load(folder / "model.onnx")
+    onnx.checker.check_model(proto, full_check=True)
+    assert {node.domain for node in proto.graph.node} == {""}
+    assert not proto.functions
+    stored = {tensor.name: tuple(tensor.dims) for tensor in proto.graph.initializer}
+    for layer in report.layers:
+        kept = layer.shape_kept or layer.shape
+        assert np.prod(stored[layer.weight]) == np.prod(kept)
+        assert layer.density == pytest.approx(np.prod(kept) / np.prod(layer.shape))
+        assert layer.macs_executed == layer.macs * np.prod(kept) / np.prod(layer.shape)
+    assert any(layer.shape_kept for layer in report.layers)
+
+
+def test_the_budget_is_met_and_inputs_and_outputs_keep_their_shapes(one_shot: tuple[Report, Path]) -> None:
+    report, folder = one_shot
+    (budget,) = report.budgets
+    assert (budget.name, budget.asked, budget.met) == ("macs", 0.5, True)
+    assert budget.reached == report.macs.kept_ratio <= 0.5
+    session = ort.InferenceSession(str(folder / "model.onnx"))
+    assert [tuple(x.shape[1:]) for x in (*session.get_inputs(), *session.get_outputs())] == [(3, 12, 12), (6,)]
+    assert report.channels is not None
+    assert report.channels.macs_left == pytest.approx(report.macs.kept_ratio)
+    assert report.channels.worst_relative <= 1e-5
+    assert [(g.channels, g.kept % 8) for g in report.channels.groups if not g.reason] == [(32, 0), (32, 0)]
+    assert report.channels.groups[-1].reason == "graph output 'logits'"
+
+
+def test_other_commands_take_the_result(one_shot: tuple[Report, Path]) -> None:
+    report, folder = one_shot
+    found = inspect(folder / "model.onnx")
+    assert (found.layers, found.zeros) == ((), ())
+    assert any("Made for 3 classes" in note for note in found.notes)
+    assert verify(folder.parent / "small.onnx", folder / "model.onnx").bytes_compressed == report.file.bytes
+    assert json.loads((folder / "report.json").read_text())["channels"]["epochs"] == 0
+    assert "method: channels" in (folder / "recipe.yaml").read_text()
+    assert report.sparsity.all_weights == 0
+
+
+def test_a_network_without_batch_norm_and_a_trained_one(tmp_path: Path) -> None:
+    report, _ = run(tmp_path, batch_norm=False, epochs=2, macs=0.4, round_channels=4)
+    assert report.macs.kept_ratio <= 0.4
+    assert report.channels is not None
+    assert report.channels.epochs == 2
+
+
+def test_blocks_follow_on_channels_under_one_budget(tmp_path: Path) -> None:
+    report, folder = run(tmp_path, method="channels+hybrid", epochs=2, macs=0.2, target="portable")
+    (budget,) = report.budgets
+    assert (budget.name, budget.asked, budget.met) == ("macs", 0.2, True)
+    assert report.channels is not None
+    assert 0.2 < report.channels.macs_left < 0.5
+    sparse = [layer for layer in report.layers if layer.decision == "sparse"]
+    assert [layer.name for layer in sparse] == ["conv1", "conv2"]
+    assert all(layer.shape_kept for layer in sparse)
+    assert len(inspect(folder / "model.onnx").layers) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"sparsity": 0.8}, "--sparsity is no budget of --method channels"),
+        ({"macs": 0.01}, "budget of .* cannot be met"),
+        ({"saliency": "wanda"}, "crisp or magnitude or random, not wanda"),
+        ({"keep_dense": ("conv",)}, "No channel of small.onnx can be removed: .*as asked"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_long(tmp_path: Path, options: dict[str, object], words: str) -> None:
+    with pytest.raises(CrispError, match=words):
+        run(tmp_path, **options)
+    assert not (tmp_path / "out").exists()
