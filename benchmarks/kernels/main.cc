@@ -82,7 +82,7 @@ void measure(const BenchLayer& layer, crisp::Element element, int64_t block, int
   const auto y = aligned(each * layer.cout * shape.out_height * shape.out_width);
   const auto scratch = aligned(std::max(plan.scratch_bytes, plan.panels() * plan.panel_bytes));
   const crisp::FloatOperands bounds{0.0f, 1e30f};
-  const crisp::QuantizedOperands quantized{1.0f, 0, 0, 0, 255, 3};
+  const crisp::QuantizedOperands quantized{1.0f, 0, 0, 0, 255, 3, false};
   const bool is_float = element == crisp::Element::kFloat32;
   const crisp::ConvCall call{&plan, &weight, x.get(), nullptr, y.get(), scratch.get(),
                              is_float ? static_cast<const void*>(&bounds) : &quantized};

@@ -8,18 +8,19 @@ from pathlib import Path
 import pytest
 from kernel_programs import kernel_program
 
-from crisp_onnx.runtime.library import available_isas, kernel_names
+from crisp_onnx.runtime.library import Element, available_isas, kernel_names
 
 
+@pytest.mark.parametrize(("element", "program"), [("float32", "every_row"), ("int8", "every_int8_row")])
 def test_every_row_of_the_table_agrees_with_plain_loops_and_is_taken_for_some_strip(
-    library: Path, monkeypatch: pytest.MonkeyPatch
+    element: Element, program: str, library: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done = subprocess.run(kernel_program("every_row"), check=False, capture_output=True, text=True)
+    done = subprocess.run(kernel_program(program), check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
     tried = {line.split()[0] for line in done.stdout.splitlines()}
     names = set()
-    for isa in available_isas():
+    for isa in available_isas(element):
         monkeypatch.setenv("CRISP_ONNX_ISA", isa)
-        names |= set(kernel_names())
+        names |= set(kernel_names(element))
     assert names == tried
-    assert {name.rpartition("__")[2] for name in tried} == set(available_isas())
+    assert {name.rpartition("__")[2] for name in tried} == set(available_isas(element))

@@ -35,6 +35,7 @@ struct QuantizedOperands {
   int32_t residual_zero, y_zero;
   int32_t low, high;             // of 0..255: what the fused Clip leaves
   uint8_t x_zero;                // what padding counts as
+  bool goes_far;                 // sums or residuals beyond what the kernels round without care
 };
 
 }  // namespace crisp

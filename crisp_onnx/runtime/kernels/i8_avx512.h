@@ -58,7 +58,8 @@ struct Avx512Int8 {
   static CRISP_INLINE Floats times(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
   static CRISP_INLINE Floats times_plus(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
   // What is too small for 32 bits becomes the least of them.
-  static CRISP_INLINE Sums rounded(Floats f, Floats most) { return _mm512_cvtps_epi32(_mm512_min_ps(f, most)); }
+  static CRISP_INLINE Sums rounded(Floats f) { return _mm512_cvtps_epi32(f); }
+  static CRISP_INLINE Floats least_floats(Floats a, Floats b) { return _mm512_min_ps(a, b); }
 
   static CRISP_INLINE Mask mask_of(uint32_t bits) { return static_cast<Mask>(bits); }
   static CRISP_INLINE Quads all_bytes(uint8_t byte) { return _mm512_set1_epi8(static_cast<char>(byte)); }
@@ -96,6 +97,8 @@ struct Avx512Int8 {
   struct Rows;
   template <int V>
   struct RowWeights;
+  template <int V>
+  using Correction = NoCorrection;
 
   template <int T, bool Masked>
   static CRISP_INLINE __m512i pick_tail(const uint8_t* a, const uint8_t* b, const Selector& s, uint32_t inside,

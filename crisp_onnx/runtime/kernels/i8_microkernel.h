@@ -41,9 +41,15 @@ struct Inside {
   }
 };
 
+// Of sets whose products are those of the numbers.
+struct NoCorrection {
+  static constexpr bool kNone = true;
+};
+
 template <class I, int V, int J, int T>
 struct StepSums {
   typename I::Sums lanes[V][J > 0 ? J : 1];
+  typename I::template Correction<V> correction;
   typename I::template Rows<V> tail[T > 0 ? T : 1];
 
   CRISP_INLINE void clear() {
@@ -77,8 +83,18 @@ struct StepSums {
     CRISP_UNROLL for (int t = 0; t < T; ++t) tail[t].add(other.tail[t]);
   }
 
+  CRISP_INLINE void correct() {
+    if constexpr (!I::template Correction<V>::kNone) {
+      CRISP_UNROLL for (int v = 0; v < V; ++v) {
+        const typename I::Sums more = correction.of(v);
+        CRISP_UNROLL for (int j = 0; j < J; ++j) lanes[v][j] = I::add(lanes[v][j], more);
+      }
+    }
+  }
+
   CRISP_INLINE void multiply(const typename I::Picked (&x)[J > 0 ? J : 1], const int8_t* w) {
     if (J == 0) return;
+    if constexpr (!I::template Correction<V>::kNone) correction.add(w);
     const typename I::template StepWeights<V> weights(w);
     CRISP_UNROLL for (int v = 0; v < V; ++v) {
       auto weight = weights.row(v);
@@ -126,35 +142,49 @@ struct StepSums {
 // Sums become answers: times the row's scale, plus the residual, rounded, plus the output's zero, within its bounds.
 template <class I>
 struct Answer {
-  typename I::Floats most, residual_scale;
+  typename I::Floats most, residual_scale, residual_start;
   typename I::Sums residual_zero, y_zero, low, high;
 
   CRISP_INLINE explicit Answer(const QuantizedOperands& q)
       : most(I::all_floats(1e9f)),  // what rounds to 32 bits
         residual_scale(I::all_floats(q.residual_scale)),
+        residual_start(I::all_floats(-q.residual_scale * static_cast<float>(q.residual_zero))),
         residual_zero(I::all(q.residual_zero)),
         y_zero(I::all(q.y_zero)),
         low(I::all(q.low)),
         high(I::all(q.high)) {}
 
-  // Steps from the output's zero, without bounds.
+  // Steps from the output's zero, without bounds, where no sum and no residual goes far.
   CRISP_INLINE typename I::Sums steps_of(typename I::Sums sums, typename I::Floats scale) const {
-    return I::rounded(I::times(I::floats_of(sums), scale), most);
+    return I::rounded(I::times(I::floats_of(sums), scale));
   }
   CRISP_INLINE typename I::Sums steps_with(typename I::Sums sums, typename I::Floats scale,
                                            typename I::Sums residual) const {
-    const typename I::Floats own = I::times(I::floats_of(sums), scale);
-    return I::rounded(I::times_plus(I::floats_of(I::subtract(residual, residual_zero)), residual_scale, own), most);
+    const typename I::Floats own = I::times_plus(I::floats_of(sums), scale, residual_start);
+    return I::rounded(I::times_plus(I::floats_of(residual), residual_scale, own));
   }
   CRISP_INLINE typename I::Sums bounded(typename I::Sums steps) const {
     return I::least(high, I::greatest(low, I::add(steps, y_zero)));
   }
+
+  // Wherever they go.
+  CRISP_INLINE typename I::Sums far_of(typename I::Sums sums, typename I::Floats scale) const {
+    return bounded(I::rounded(I::least_floats(most, I::times(I::floats_of(sums), scale))));
+  }
+  CRISP_INLINE typename I::Sums far_with(typename I::Sums sums, typename I::Floats scale,
+                                         typename I::Sums residual) const {
+    const typename I::Floats own = I::times(I::floats_of(sums), scale);
+    const typename I::Floats steps = I::times_plus(I::floats_of(I::subtract(residual, residual_zero)), residual_scale, own);
+    return bounded(I::rounded(I::least_floats(most, steps)));
+  }
 };
 
 template <class I, int V, int J, bool WithResidual>
-CRISP_INLINE void store_rows_by_four(const StripCall& call, const Answer<I>& answer, uint8_t* y,
-                                     const uint8_t* residual, const typename I::Sums (&lanes)[V][J]) {
+CRISP_INLINE void store_rows_by_four(const StripCall& call, const typename I::Sums (&lanes)[V][J]) {
   const QuantizedOperands& q = quantized(call);
+  const Answer<I> answer(q);
+  uint8_t* y = bytes(call.y) + call.shape->out[0];
+  const uint8_t* residual = WithResidual ? bytes(call.residual) + call.shape->out[0] : nullptr;
   const auto y_zero = I::all_words(q.y_zero);
   const auto low = I::all_bytes(static_cast<uint8_t>(q.low)), high = I::all_bytes(static_cast<uint8_t>(q.high));
   const int64_t row_stride = call.row_stride;
@@ -177,15 +207,13 @@ CRISP_INLINE void store_rows_by_four(const StripCall& call, const Answer<I>& ans
 
 template <class I, int V, int J, bool WithResidual>
 CRISP_INLINE void store_whole_vectors(const StripCall& call, const typename I::Sums (&lanes)[V][J]) {
+  if constexpr (I::kStoresFourRows && V % 4 == 0) return store_rows_by_four<I, V, J, WithResidual>(call, lanes);
   const Answer<I> answer(quantized(call));
   const int rows = call.rows;
   const int64_t row_stride = call.row_stride;
   const float* scales = call.scales;
   uint8_t* y = bytes(call.y) + call.shape->out[0];
   const uint8_t* residual = WithResidual ? bytes(call.residual) + call.shape->out[0] : nullptr;
-  if constexpr (I::kStoresFourRows && V % 4 == 0) {
-    if (rows == V) return store_rows_by_four<I, V, J, WithResidual>(call, answer, y, residual, lanes);
-  }
   CRISP_UNROLL for (int v = 0; v < V; ++v) {
     if (v >= rows) break;
     const typename I::Floats scale = I::all_floats(scales[v]);
@@ -207,11 +235,11 @@ CRISP_INLINE void answer_lanes(const QuantizedOperands& q, const int32_t* sums, 
   const Answer<I> answer(q);
   const typename I::Sums all = I::load_sums(sums);
   const typename I::Floats scale = I::load_floats(scales);
-  I::store_bytes(y, answer.bounded(residual ? answer.steps_with(all, scale, I::load_bytes(residual))
-                                            : answer.steps_of(all, scale)));
+  I::store_bytes(y, residual ? answer.far_with(all, scale, I::load_bytes(residual)) : answer.far_of(all, scale));
 }
 
-// Strips that end inside a vector or cross the gap between two padded rows. Out of line, once per instruction set.
+// Strips that end inside a vector, cross the gap between two padded rows, lack rows or go far. Out of line, once per
+// instruction set.
 template <class I>
 CRISP_NOINLINE void store_partial_vectors(const StripCall& call, const int32_t* sums, int vectors) {
   const StripShape& shape = *call.shape;
@@ -257,7 +285,8 @@ CRISP_INLINE void store_strip(const StripCall& call, const StepSums<I, V, J, T>&
   constexpr int kTailAt = V * J * I::kLanes;
   constexpr int kWidth = J > 0 ? J : 1;
   alignas(64) int32_t sums[kTailAt + T * V + I::kLanes];
-  if (J > 0 && call.shape->whole) {
+  constexpr bool kByFour = I::kStoresFourRows && V % 4 == 0;
+  if (J > 0 && call.shape->whole && !quantized(call).goes_far && (!kByFour || call.rows == V)) {
     if (call.residual) {
       store_whole_vectors<I, V, kWidth, true>(call, sum.lanes);
     } else {
@@ -324,6 +353,7 @@ CRISP_NOINLINE void accumulate_int8(const StripCall& call) {
     sum[0].resume(static_cast<const int32_t*>(call.partial));
   }
   accumulate_steps<I, V, J, T, S, Masked>(call, sum);
+  CRISP_UNROLL for (int u = 0; u < kSets; ++u) sum[u].correct();
   CRISP_UNROLL for (int u = 1; u < kSets; ++u) sum[0].add(sum[u]);
   if (call.last) {
     store_strip<I, V, J, T>(call, sum[0]);

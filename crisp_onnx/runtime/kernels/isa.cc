@@ -10,6 +10,10 @@
 #if defined(CRISP_X86) && defined(_MSC_VER)
 #include <immintrin.h>
 #include <intrin.h>
+#elif defined(CRISP_X86)
+#include <cpuid.h>
+#elif defined(CRISP_ARM64) && defined(__linux__)
+#include <sys/auxv.h>
 #endif
 
 namespace crisp {
@@ -43,6 +47,11 @@ bool runs_avx2() {
   __cpuidex(leaf, 7, 0);
   return fma && (leaf[1] & (1 << 5));
 }
+bool runs_avx_vnni() {
+  int leaf[4];
+  __cpuidex(leaf, 7, 1);
+  return runs_avx2() && (leaf[0] & (1 << 4));
+}
 #elif defined(CRISP_X86)
 bool runs_avx512() {
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
@@ -51,6 +60,14 @@ bool runs_avx512() {
 bool runs_avx512_vnni() { return runs_avx512() && __builtin_cpu_supports("avx512vnni"); }
 bool runs_avx512_vbmi() { return runs_avx512_vnni() && __builtin_cpu_supports("avx512vbmi"); }
 bool runs_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+bool runs_avx_vnni() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return runs_avx2() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & (1u << 4));
+}
+#elif defined(CRISP_ARM64) && defined(__linux__)
+bool runs_neon_dot() { return getauxval(AT_HWCAP) & (1ul << 20); }  // HWCAP_ASIMDDP
+#elif defined(CRISP_ARM64)
+bool runs_neon_dot() { return true; }  // every processor of Apple and every one that Windows runs on has it
 #endif
 
 struct InstructionSet {
@@ -65,8 +82,10 @@ constexpr InstructionSet kInstructionSets[] = {
     {Isa::kAvx512Vbmi, "avx512_vbmi", runs_avx512_vbmi},
     {Isa::kAvx512Vnni, "avx512_vnni", runs_avx512_vnni},
     {Isa::kAvx512, "avx512", runs_avx512},
+    {Isa::kAvxVnni, "avx_vnni", runs_avx_vnni},
     {Isa::kAvx2, "avx2", runs_avx2},
 #elif defined(CRISP_ARM64)
+    {Isa::kNeonDot, "neon_dot", runs_neon_dot},
     {Isa::kNeon, "neon", [] { return true; }},
 #endif
     {Isa::kPortable, "portable", [] { return true; }},
@@ -76,9 +95,10 @@ constexpr InstructionSet kInstructionSets[] = {
 const KernelSet* const* kernel_sets(int* count) {
   static const KernelSet* const sets[] = {
 #if defined(CRISP_X86)
-      avx512_kernels(), avx2_kernels(), avx512_vbmi_int8_kernels(), avx512_vnni_int8_kernels(),
+      avx512_kernels(), avx2_kernels(),
+      avx512_vbmi_int8_kernels(), avx512_vnni_int8_kernels(), avx_vnni_int8_kernels(), avx2_int8_kernels(),
 #elif defined(CRISP_ARM64)
-      neon_kernels(),
+      neon_kernels(), neon_dot_int8_kernels(),
 #endif
       portable_kernels(), portable_int8_kernels(),
   };

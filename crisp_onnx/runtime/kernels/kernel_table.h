@@ -140,8 +140,11 @@ struct KernelSet {
 const KernelSet* portable_kernels();
 const KernelSet* portable_int8_kernels();
 const KernelSet* neon_kernels();
+const KernelSet* neon_dot_int8_kernels();
 const KernelSet* avx2_kernels();
 const KernelSet* avx512_kernels();
+const KernelSet* avx2_int8_kernels();
+const KernelSet* avx_vnni_int8_kernels();
 const KernelSet* avx512_vnni_int8_kernels();
 const KernelSet* avx512_vbmi_int8_kernels();
 

@@ -76,11 +76,11 @@ struct PlainInt8 {
   static CRISP_INLINE Floats times_plus(const Floats& a, const Floats& b, const Floats& c) {
     return each_float([&](int i) { return a.lane[i] * b.lane[i] + c.lane[i]; });
   }
-  static CRISP_INLINE Sums rounded(const Floats& f, const Floats& most) {
-    return each([&](int i) {
-      const float bound = most.lane[i], below = f.lane[i] < bound ? f.lane[i] : bound;
-      return static_cast<int32_t>(std::nearbyint(below > -bound ? below : -bound));
-    });
+  static CRISP_INLINE Sums rounded(const Floats& f) {
+    return each([&](int i) { return static_cast<int32_t>(std::nearbyint(f.lane[i] > -1e9f ? f.lane[i] : -1e9f)); });
+  }
+  static CRISP_INLINE Floats least_floats(const Floats& a, const Floats& b) {
+    return each_float([&](int i) { return a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i]; });
   }
 
   static CRISP_INLINE Quads load(const uint8_t* p) {
@@ -125,6 +125,8 @@ struct PlainInt8 {
   using Rows = PlainRows<V>;
   template <int V>
   using RowWeights = PlainRowWeights<V>;
+  template <int V>
+  using Correction = NoCorrection;
   template <int T, bool Masked>
   static CRISP_INLINE PlainTail<T> pick_tail(const uint8_t* a, const uint8_t* b, const Selector& s, uint32_t,
                                              const Quads&) {

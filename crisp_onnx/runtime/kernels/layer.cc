@@ -15,6 +15,9 @@
 namespace crisp {
 namespace {
 
+constexpr double kMostSteps = 1e9;        // that the kernels round to 32 bits without care,
+constexpr float kMostResidualScale = 16;  // and of a step of the residual that they add without losing any
+
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 // Where an operator has its inputs, by the element type.
@@ -64,7 +67,7 @@ int32_t step_of(float bound, float y_scale, int32_t y_zero) {
 }
 
 QuantizedOperands read_quantized(const ort::Api* api, const ort::KernelInfo* info, const OperatorForm& form,
-                                 const FloatOperands& bounds) {
+                                 const FloatOperands& bounds, double most_steps) {
   QuantizedOperands q{};
   const float y_scale = ort::constant_float(api, info, kScaleOfY, "y_scale");
   q.y_zero = ort::constant_uint8(api, info, kZeroOfY, "y_zero");
@@ -73,6 +76,7 @@ QuantizedOperands read_quantized(const ort::Api* api, const ort::KernelInfo* inf
     q.residual_scale = relative_scale(ort::constant_float(api, info, kScaleOfResidual, "z_scale"), y_scale);
     q.residual_zero = ort::constant_uint8(api, info, kZeroOfResidual, "z_zero");
   }
+  q.goes_far = most_steps > kMostSteps || q.residual_scale > kMostResidualScale;
   q.low = step_of(bounds.lower, y_scale, q.y_zero);
   q.high = step_of(bounds.upper, y_scale, q.y_zero);
   return q;
@@ -138,7 +142,7 @@ Layer::Layer(const ort::Api* api, const ort::KernelInfo* info, const OperatorFor
   }
   bounds_ = {ort::attribute_or(api, info, "lower", -kInfinity), ort::attribute_or(api, info, "upper", kInfinity)};
   require(!std::isnan(bounds_.lower) && !std::isnan(bounds_.upper), "attributes lower and upper must be numbers");
-  if (form.element == Element::kInt8) quantized_ = read_quantized(api, info, form, bounds_);
+  if (form.element == Element::kInt8) quantized_ = read_quantized(api, info, form, bounds_, weight_.most_steps);
   ort::check(api, api->CreateCpuMemoryInfo(1, 0, &memory_));
   ort::log_line(api, info, ort::kInfo,
                 "crisp_onnx: node '" + name_ + "' runs " + element_type(kernels_->element).name +

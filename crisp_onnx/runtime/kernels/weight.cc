@@ -247,6 +247,7 @@ void quantize_sums(const Quantization& quantization, const TensorView& bias, Wei
     w->first_sums[m] = static_cast<int32_t>(static_cast<uint32_t>(given[m] - quantization.x_zero * rows[m].all));
     relative_scale(w_scale[m], 1.0);
     w->scales[m] = relative_scale(static_cast<double>(quantization.x_scale) * w_scale[m], quantization.y_scale);
+    w->most_steps = std::max(w->most_steps, static_cast<double>(greatest) * w->scales[m]);
   }
 }
 
