@@ -70,7 +70,7 @@ def is_right(answer: np.ndarray, expected: np.ndarray) -> bool:
 
 
 @pytest.mark.parametrize("isa", ISAS)
-@settings(max_examples=60, **SLOW_START)
+@settings(max_examples=40, **SLOW_START)
 @given(case=conv_cases())
 def test_convolutions_give_what_whole_numbers_give(
     isa: str, case: tuple[Int8Layer, dict[str, np.ndarray], int], library: Path, monkeypatch: pytest.MonkeyPatch
