@@ -71,8 +71,8 @@ def main() -> None:
         record(
             options.name, f"int8 against float32, 2:4, block 16, V 8, {options.sparsity:.1%} sparse", rows,
             notes=[
-                f"{options.epochs} epochs, head kept, seed 0; right answers among ten classes, of evaluation images that "
-                "chose nothing."
+                f"{options.epochs} epochs, head kept, seed 0; right answers among ten classes, of evaluation images "
+                "that chose nothing."
             ],
         )  # fmt: skip
 

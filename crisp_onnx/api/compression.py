@@ -166,7 +166,7 @@ def _finished(
     int8 = None
     if recipe.precision == INT8:
         with watch("int8"):
-            emitted, int8 = in_int8(emitted, prepared, kept, learned.images, learned.held_out)
+            emitted, int8 = in_int8(emitted, recipe, prepared, learned, planner, kept)
             bytes_written = save(emitted.model, written, one_file=recipe.one_file)
             int8 = prove_int8(written, inputs, int8)
     # The model is finished and proven: from here on nothing that goes wrong may cost it.

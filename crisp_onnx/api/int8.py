@@ -7,12 +7,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from crisp_onnx.api.emit import Emitted
+from crisp_onnx.api.learn import Learned
+from crisp_onnx.api.planning import make_task
 from crisp_onnx.api.prepare import Prepared
-from crisp_onnx.data import Images
-from crisp_onnx.masks import Plan
+from crisp_onnx.format import with_bodies
+from crisp_onnx.masks import Plan, Planner
 from crisp_onnx.model import Model
-from crisp_onnx.passes import dense_passes, run_passes
-from crisp_onnx.quantize import MOST_POINTS, Chosen, Emission, choose, spare_layers
+from crisp_onnx.passes import dense_passes, hybrid_passes, run_passes
+from crisp_onnx.quantize import (
+    MOST_POINTS,
+    Chosen,
+    Emission,
+    choose,
+    passes,
+    rejudged,
+    spare_layers,
+    trained_rounded,
+)
+from crisp_onnx.recipe import Recipe
+from crisp_onnx.recover import Task
 from crisp_onnx.report.schema import Quantisation
 from crisp_onnx.task import Classification
 
@@ -23,6 +36,7 @@ NO_IMAGES = (
     "The file is in float32: nothing was to be learnt and no images were given, so there is nothing to calibrate int8 "
     "on. Give some with --data."
 )
+IN_VAIN = "{} passes of training with rounding in the loop did not help, so the weights are those before them."
 
 
 @dataclass(frozen=True)
@@ -35,26 +49,52 @@ class Int8:
 
 
 def in_int8(
-    emitted: Emitted, prepared: Prepared, answers: Classification, images: Images | None, held_out: Images | None
+    emitted: Emitted, recipe: Recipe, prepared: Prepared, learned: Learned, planner: Planner, answers: Classification
 ) -> tuple[Emitted, Int8 | None]:
     """The emitted model in int8, and what was chosen; unchanged where there are no images to calibrate on.
 
-    `answers`: what the outputs of the emitted model mean.
+    `answers`: what the outputs of the emitted model mean. `planner`: of the masks.
 
     Raises:
         CrispError: the model does not run on the images, or ONNX Runtime's quantiser fails.
     """
+    images, held_out = learned.images, learned.held_out
     if images is None:
         return replace(emitted, notes=(*emitted.notes, NO_IMAGES)), None
-    emission = Emission(emitted.model, _folded(emitted), answers, prepared.size, prepared.batch)
-    chosen = choose(emission, images, held_out)
+    source = Emission(emitted.model, _folded(emitted), answers, prepared.size, prepared.batch)
+    chosen, final, epochs = choose(source, images, held_out), source, 0
+    notes = emitted.notes
+    if chosen.loss.points > MOST_POINTS and learned.epochs and held_out is not None:
+        task = make_task(recipe, planner, answers)
+        trained = _trained(source, emitted, learned, task, chosen, seed=recipe.seed)
+        again = rejudged(source, trained, chosen, images, held_out)
+        if again.loss < chosen.loss:
+            chosen, final, epochs = again, trained, passes(learned.epochs)
+        else:
+            notes = (*notes, IN_VAIN.format(passes(learned.epochs)))
     if chosen.loss.points > MOST_POINTS:
-        chosen = spare_layers(emission, chosen, images, held_out)
+        chosen = spare_layers(final, chosen, images, held_out, against=source.hybrid)
     found = chosen.quantised
-    entry = _entry(chosen, "held-out training images" if held_out is not None else "images that were learnt from")
+    judged_on = "held-out training images" if held_out is not None else "images that were learnt from"
+    done = Int8(frozenset(found.layers), found.left, _entry(chosen, judged_on, epochs))
     declined = (*emitted.declined, *found.declined)
-    done = Int8(frozenset(found.layers), found.left, entry)
-    return replace(emitted, model=found.model, declined=declined, notes=(*emitted.notes, _note(chosen))), done
+    return replace(emitted, model=found.model, declined=declined, notes=(*notes, _note(chosen))), done
+
+
+def _trained(
+    source: Emission, emitted: Emitted, learned: Learned, task: Task, chosen: Chosen, *, seed: int
+) -> Emission:
+    """The network after a short training with rounding in the loop, emitted as it was before."""
+    if learned.images is None or learned.held_out is None:
+        return source
+    dense = trained_rounded(
+        source, learned.plan, task, chosen.grids, chosen.quantised.layers, learned.images, learned.held_out,
+        epochs=passes(learned.epochs), seed=seed,
+    )  # fmt: skip
+    graph = dense.graph()
+    run_passes(hybrid_passes(emitted.plan) if any(emitted.plan.sparse()) else (), graph)
+    hybrid = with_bodies(dense.with_graph(graph).with_metadata(emitted.model.metadata))
+    return replace(source, dense=dense, hybrid=hybrid)
 
 
 def _folded(emitted: Emitted) -> Model:
@@ -64,7 +104,7 @@ def _folded(emitted: Emitted) -> Model:
     return emitted.masked.with_graph(graph)
 
 
-def _entry(chosen: Chosen, judged_on: str) -> Quantisation:
+def _entry(chosen: Chosen, judged_on: str, epochs: int) -> Quantisation:
     found = chosen.quantised
     return Quantisation(
         method=chosen.method,
@@ -75,6 +115,7 @@ def _entry(chosen: Chosen, judged_on: str) -> Quantisation:
         judged_on=judged_on,
         layers=len(found.layers),
         layers_float32=len(found.left),
+        epochs=epochs,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +19,8 @@ MASK_SUFFIX = "::mask"
 BATCHES = "::batches"
 
 
+Lens = Callable[[Tensor], Tensor]
+"""What the readers of a tensor see instead of it, of the same shape."""
 Steps = tuple[tuple[Node, tuple[str, ...]], ...]
 """Nodes in order, and after each the names that no later one reads."""
 
@@ -50,6 +52,7 @@ class GraphModule(nn.Module):
         self.statistics = tuple(statistics)
         self._hosts = dict(hosts)
         self._mask_keys: dict[str, str] = {}
+        self._lenses: dict[str, Lens] = {}
         self._steps: Steps = tuple(zip(self.nodes, _last_use(self.nodes), strict=True))
         self._stretches: dict[tuple[frozenset[str], tuple[str, ...]], Steps] = {}
         # ONNX names hold dots and slashes, which register_parameter() refuses.
@@ -122,6 +125,13 @@ class GraphModule(nn.Module):
         for key in self._mask_keys.values():
             del self._buffers[key]
         self._mask_keys.clear()
+
+    def set_lenses(self, lenses: Mapping[str, Lens]) -> None:
+        """Let what reads the named tensors see them through a function each, weights behind their masks.
+
+        Takes the place of former lenses. Training mode and eval mode are alike.
+        """
+        self._lenses = dict(lenses)
 
     @property
     def masks(self) -> dict[str, Tensor]:
@@ -231,6 +241,11 @@ class GraphModule(nn.Module):
         return value
 
     def _read(self, name: str, live: Mapping[str, Value]) -> Value | None:
+        value = self._value(name, live)
+        lens = self._lenses.get(name)
+        return value if lens is None or not isinstance(value, Tensor) else lens(value)
+
+    def _value(self, name: str, live: Mapping[str, Value]) -> Value | None:
         if name in live:
             return live[name]
         if name in self._hosts:

@@ -1,7 +1,19 @@
 """Quantise: bytes instead of real numbers, where the answers stay."""
 
-from crisp_onnx.quantize.choice import MOST_POINTS, Chosen, Emission, choose, spare_layers
+from crisp_onnx.quantize.choice import MOST_POINTS, Chosen, Emission, choose, rejudged, spare_layers
 from crisp_onnx.quantize.judge import Loss
 from crisp_onnx.quantize.model import Quantised
+from crisp_onnx.quantize.training import passes, trained_rounded
 
-__all__ = ["MOST_POINTS", "Chosen", "Emission", "Loss", "Quantised", "choose", "spare_layers"]
+__all__ = [
+    "MOST_POINTS",
+    "Chosen",
+    "Emission",
+    "Loss",
+    "Quantised",
+    "choose",
+    "passes",
+    "rejudged",
+    "spare_layers",
+    "trained_rounded",
+]

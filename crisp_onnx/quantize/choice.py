@@ -72,6 +72,15 @@ def choose(emission: Emission, images: Images, held_out: Images | None) -> Chose
     return replace(best, judged=len(judged), calibrated=min(len(images), MOST_IMAGES))
 
 
+def rejudged(before: Emission, after: Emission, chosen: Chosen, images: Images, held_out: Images | None) -> Chosen:
+    """The choice for the network after training, judged against the network before it in float32."""
+    judged = sample(images if held_out is None else held_out, MOST_JUDGED)
+    quantised = quantise_model(after.hybrid, chosen.grids, size=after.size)
+    loss = Judge(before.hybrid, judged, before.task).loss(quantised.model)
+    log.info("int8 after training: %.2f points lost, error %.3f", *_figures(loss))
+    return replace(chosen, quantised=quantised, loss=loss)
+
+
 def _best_method(emission: Emission, seen: Mapping[str, Seen], judge: Judge) -> Chosen:
     """The way of finding ranges that loses least; the first of several that lose as much."""
     found = []
@@ -85,13 +94,16 @@ def _best_method(emission: Emission, seen: Mapping[str, Seen], judge: Judge) -> 
     return min(found, key=lambda chosen: chosen.loss)
 
 
-def spare_layers(emission: Emission, chosen: Chosen, images: Images, held_out: Images | None) -> Chosen:
+def spare_layers(
+    emission: Emission, chosen: Chosen, images: Images, held_out: Images | None, *, against: Model
+) -> Chosen:
     """Leave the noisiest layers in float32, as few as bring the loss to `MOST_POINTS`: one, two, four and so on.
 
-    Where no number up to half of them does, the choice stays as it is.
+    Where no number up to half of them does, the choice stays as it is. `against`: the network in float32 that it is
+    judged by.
     """
     judged = sample(images if held_out is None else held_out, MOST_JUDGED)
-    judge = Judge(emission.hybrid, judged, emission.task)
+    judge = Judge(against, judged, emission.task)
     noise = _noise(emission, chosen, judged)
     ranked = sorted(noise, key=lambda name: -noise[name])
     count = 1
@@ -113,8 +125,15 @@ def _noise(emission: Emission, chosen: Chosen, judged: Images) -> dict[str, floa
     inputs = next(iter(judged.batches(emission.batch or NOISE_IMAGES)))[0]
     graph = emission.dense.graph()
     done = frozenset(chosen.quantised.layers)
-    places = [_place(node) for node in graph.nodes if node.name in done and node.op in WEIGHTED]
+    places = [place for place in weight_places(graph) if place.name in done]
     return layer_noise(to_torch(emission.dense, emission.task.logits), places, chosen.grids, inputs)
+
+
+def weight_places(graph: gs.Graph) -> tuple[LayerPlace, ...]:
+    """The layers of a dense graph whose weight is stored."""
+    return tuple(
+        _place(node) for node in graph.nodes if node.op in WEIGHTED and isinstance(node.inputs[1], gs.Constant)
+    )
 
 
 def _place(node: gs.Node) -> LayerPlace:

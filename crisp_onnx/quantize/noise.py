@@ -8,12 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from crisp_onnx.bridge import GraphModule, to_batch
 from crisp_onnx.format.node import Grid
-
-STEPS, LARGEST = 255, 127
+from crisp_onnx.quantize.rounding import on_grid, on_rows
 
 
 @dataclass(frozen=True)
@@ -50,16 +48,3 @@ def layer_noise(
             noise = (answer[layer.output].double() - expected).square().mean()
             found[layer.name] = float(noise / expected.square().mean().clamp_min(1e-30))
     return found
-
-
-def on_grid(values: Tensor, grid: Grid) -> Tensor:
-    """The values as their bytes stand for them."""
-    steps = torch.round(values / grid.scale).clamp(-grid.zero, STEPS - grid.zero)
-    return steps * grid.scale
-
-
-def on_rows(weight: Tensor, axis: int = 0) -> Tensor:
-    """A weight as int8 with a scale a row stands for it."""
-    others = [other for other in range(weight.ndim) if other != axis]
-    scale = weight.abs().amax(dim=others, keepdim=True) / LARGEST
-    return torch.where(scale > 0, torch.round(weight / scale.clamp_min(1e-30)) * scale, weight)

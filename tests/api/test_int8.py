@@ -15,8 +15,10 @@ import pytest
 from small_models import coloured_images, residual_classifier
 
 from crisp_onnx import Recipe, Report, compress, inspect
+from crisp_onnx.api import int8 as int8_module
 from crisp_onnx.format import DOMAIN
 from crisp_onnx.format.operators import Q_CONV, Q_CONV_ADD
+from crisp_onnx.quantize import choice as choice_module
 from crisp_onnx.recipe import make_recipe, read_recipe
 
 CLASSES = (0, 2, 4)
@@ -109,3 +111,22 @@ def test_a_run_that_sees_no_image_stays_in_float32_and_says_so(tmp_path: Path) -
     report = compress(recipe)
     assert report.quantisation is None
     assert any("nothing to calibrate int8" in note for note in report.notes)
+
+
+def test_where_int8_costs_too_much_the_network_trains_with_rounding_and_then_its_noisiest_layers_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(int8_module, "MOST_POINTS", -1.0)  # whatever it costs is too much
+    monkeypatch.setattr(choice_module, "MOST_POINTS", 100.0)  # and one layer in float32 makes it good
+    recipe = Recipe(
+        model=residual_classifier(tmp_path / "small.onnx"), classes=CLASSES, sparsity=0.6, epochs=2, precision="int8",
+        target="portable", preprocess="unit", output=tmp_path / "out",
+    )  # fmt: skip
+    report = compress(recipe, data=IMAGES)
+    found = report.quantisation
+    assert found is not None and found.layers == 3 and found.layers_float32 == 1
+    (left,) = [layer for layer in report.layers if layer.precision == "float32"]
+    assert "% of its outputs are noise" in left.precision_reason
+    assert found.epochs == 1 or any("did not help" in note for note in report.notes)
+    planned = {layer.name: layer.density for layer in report.layers if layer.decision == "sparse"}
+    assert all(layer.density <= planned[layer.name] for layer in inspect(tmp_path / "out" / "model.onnx").layers)
