@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from math import inf
+from functools import cache
+from math import ceil, inf
 from typing import Literal
 
 from crisp_onnx.cost.assumptions import leaned_on
 from crisp_onnx.cost.energy import LEVELS, Energy, add, tdp_energy
-from crisp_onnx.cost.layer import LayerCost, cost_layer
+from crisp_onnx.cost.fit import Fit, fit
+from crisp_onnx.cost.layer import Bound, LayerCost, cost_layer
 from crisp_onnx.errors import CrispError
-from crisp_onnx.lowering.layer_sparsity import LayerSparsity
-from crisp_onnx.lowering.layers import lower_again
+from crisp_onnx.lowering.layer_sparsity import DENSE, LayerSparsity
+from crisp_onnx.lowering.layers import lower_again, lower_elsewhere
 from crisp_onnx.lowering.layout import runs_hybrid, with_layout_changes
 from crisp_onnx.lowering.lowered import Lowered, LoweredOp
-from crisp_onnx.lowering.target import Leaf, Target
+from crisp_onnx.lowering.quantised import plain_name
+from crisp_onnx.lowering.target import Leaf, Target, load_target
 from crisp_onnx.lowering.timing import weight_bytes
 
 VariantName = Literal["as_is", "dense", "nm_alone", "blocks_alone"]
@@ -58,7 +61,11 @@ class Amdahl:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Latency is the sum over layers: no overlap between layers, no activations kept on chip from one to the next."""
+    """Latency is the sum over layers: no overlap between layers.
+
+    `fit`: in which memories the model has room. `elsewhere`: operators that the target does not have, each with what
+    runs it instead.
+    """
 
     target: str
     model: str
@@ -74,6 +81,22 @@ class Estimate:
     largest_activation_bytes: int
     leaned_on: tuple[Leaf, ...]
     notes: tuple[str, ...]
+    fit: Fit
+    elsewhere: tuple[str, ...]
+
+    @property
+    def limited_by(self) -> Bound:
+        """The resource that most of the time goes to."""
+        spent: dict[Bound, float] = {"compute": 0.0, "onchip": 0.0, "dram": 0.0, "overhead": 0.0}
+        for layer in self.layers:
+            spent[layer.bound] += layer.latency_ms
+        spent["overhead"] += self.as_is.latency_ms - sum(spent.values())
+        return max(spent, key=lambda bound: spent[bound])
+
+    @property
+    def assumed(self) -> int:
+        """How many of the numbers that it leaned on are assumed."""
+        return sum(leaf.quantity.prov == "assumed" for leaf in self.leaned_on)
 
     @property
     def layers(self) -> tuple[LayerCost, ...]:
@@ -105,7 +128,8 @@ def estimate(lowered: Lowered, target: Target) -> Estimate:
     if not lowered.operators:
         raise CrispError(f"{lowered.model.file} has no operators that cost anything. Lower a model with layers.")
     as_is = cost_operators("as_is", lowered.operators, target)
-    dense = cost_operators("dense", _relowered(lowered, target, without_sparsity), target)
+    again: Again = {}
+    dense = cost_operators("dense", _relowered(lowered, target, without_sparsity, again), target)
     return Estimate(
         target=target.name,
         model=lowered.model.file,
@@ -114,13 +138,15 @@ def estimate(lowered: Lowered, target: Target) -> Estimate:
         dtype=lowered.dtype,
         as_is=as_is,
         dense=dense,
-        nm_alone=cost_operators("nm_alone", _relowered(lowered, target, _nm_alone), target),
-        blocks_alone=cost_operators("blocks_alone", _relowered(lowered, target, _blocks_alone), target),
+        nm_alone=cost_operators("nm_alone", _relowered(lowered, target, _nm_alone, again), target),
+        blocks_alone=cost_operators("blocks_alone", _relowered(lowered, target, _blocks_alone, again), target),
         amdahl=_amdahl(lowered, as_is, dense),
         bounds=dict(Counter(layer.bound for layer in as_is.layers)),
         largest_activation_bytes=max(op.input_bytes + op.output_bytes for op in lowered.operators),
         leaned_on=leaned_on(lowered, target),
         notes=lowered.notes,
+        fit=fit(lowered, target),
+        elsewhere=_elsewhere(lowered, target),
     )
 
 
@@ -132,6 +158,8 @@ def cost_operators(name: VariantName, operators: tuple[LoweredOp, ...], target: 
     weights = weight_bytes(operators)
     layers = tuple(
         cost_layer(op, target, linked_bytes=linked, model_weight_bytes=weights)
+        if target.runs(plain_name(op.op))
+        else _cost_elsewhere(op, target)
         for op, linked in zip(operators, _linked_bytes(operators, target), strict=True)
     )
     once = float(target.number(target.descriptor.overhead.per_inference) or 0)
@@ -148,6 +176,34 @@ def cost_operators(name: VariantName, operators: tuple[LoweredOp, ...], target: 
         stored_weight_bytes=sum(layer.stored_weight_bytes for layer in layers),
         computed_macs=sum(layer.computed_macs for layer in layers),
         layers=layers,
+    )
+
+
+def _elsewhere(lowered: Lowered, target: Target) -> tuple[str, ...]:
+    """A sentence for each operator type that the target lacks."""
+    missing = Counter(op.op for op in lowered.operators if not target.runs(plain_name(op.op)))
+    other = target.descriptor.fallback
+    return tuple(f"{count} {name} run on {other}: {target.name} has no {name}" for name, count in missing.items())
+
+
+@cache
+def _fallback(name: str) -> Target:
+    return load_target(name)
+
+
+def _cost_elsewhere(op: LoweredOp, target: Target) -> LayerCost:
+    """The cost on the fallback, in time; its cycles are counted in those of `target`."""
+    other = _fallback(target.descriptor.fallback or "portable")
+    found = cost_layer(lower_elsewhere(op, other), other)
+    scale = float(target.clock_hz / other.clock_hz)
+    return replace(
+        found,
+        compute_cycles=ceil(found.compute_cycles * scale),
+        onchip_cycles=ceil(found.onchip_cycles * scale),
+        dram_cycles=ceil(found.dram_cycles * scale),
+        overhead_cycles=found.overhead_cycles * scale,
+        latency_cycles=found.latency_cycles * scale,
+        reason=f"{other.name} runs it: {target.name} has no {op.op}",
     )
 
 
@@ -189,18 +245,28 @@ def _blocks_alone(pattern: LayerSparsity) -> LayerSparsity:
     return replace(pattern, nm_keep=0, nm_group=0)
 
 
+Again = dict[tuple[str, LayerSparsity], LoweredOp]
+
+
 def _relowered(
-    lowered: Lowered, target: Target, change: Callable[[LayerSparsity], LayerSparsity]
+    lowered: Lowered, target: Target, change: Callable[[LayerSparsity], LayerSparsity], again: Again
 ) -> tuple[LoweredOp, ...]:
-    """The operators with their patterns changed; a hybrid operator without any pattern left is the plain one."""
+    """The operators with their patterns changed; a hybrid operator without any pattern left is the plain one.
+
+    `again`: what was lowered for another variant and serves this one too.
+    """
     operators = []
     for op in lowered.operators:
         pattern = change(op.pattern)
+        if pattern == DENSE or not (pattern.has_nm or pattern.has_blocks):
+            pattern = replace(DENSE, density=pattern.density)
         if op.matrix is None or pattern == op.pattern:
             operators.append(op)
             continue
-        hybrid = op.kind == "hybrid" and (pattern.has_nm or pattern.has_blocks)
-        operators.append(lower_again(op, pattern, target, lowered.dtype, hybrid=hybrid))
+        if (op.name, pattern) not in again:
+            hybrid = op.kind == "hybrid" and (pattern.has_nm or pattern.has_blocks)
+            again[op.name, pattern] = lower_again(op, pattern, target, lowered.dtype, hybrid=hybrid)
+        operators.append(again[op.name, pattern])
     return tuple(operators)
 
 

@@ -44,6 +44,10 @@ def check_consistency(descriptor: Descriptor, path: Path) -> None:
             f"{path}, key array.peak_dense_mac_per_cycle: no rate for {missing[0]}. Add it, or drop it from dtypes."
         )
     _check_tops(descriptor, path, peaks, product)
+    if descriptor.ops is not None and descriptor.fallback is None:
+        raise CrispError(
+            f"{path}, key fallback: missing. Name the target that runs what `ops` leaves out, as portable."
+        )
     for number, support in enumerate(descriptor.sparsity.nm):
         if support.keep >= support.group:
             raise CrispError(

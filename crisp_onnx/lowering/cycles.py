@@ -10,13 +10,19 @@ from crisp_onnx.lowering.target import Target
 from crisp_onnx.lowering.tiling import Tiling
 
 # Kinds that share a figure where a target has none of their own.
+WHOLE_KINDS: tuple[OpKind, ...] = ("conv3x3", "conv1x1")
 FALLBACK: dict[OpKind, OpKind] = {"conv": "conv3x3", "grouped": "conv3x3", "gemv": "gemm"}
 
 
 def compute_cycles(tiling: Tiling, kind: OpKind, target: Target) -> int:
     """Of the array, at the share of its peak that layers of `kind` reach."""
     share = efficiency(kind, target)
-    return tiling.array_cycles if share is None else ceil(tiling.array_cycles / share)
+    own = tiling.array_cycles if share is None else ceil(tiling.array_cycles / share)
+    if not tiling.whole_cycles or share is None:
+        return own
+    # Groups that reach little of the peak by themselves may run as one block-diagonal matrix.
+    whole = max(efficiency(dense, target) or Fraction(1) for dense in WHOLE_KINDS)
+    return min(own, ceil(tiling.whole_cycles / whole))
 
 
 def efficiency(kind: OpKind, target: Target) -> Fraction | None:
@@ -49,4 +55,7 @@ def busy_cycles(tiling: Tiling, kind: OpKind, target: Target) -> int:
 
 
 def over(amount: int | Fraction, rate: Fraction | None) -> int:
-    return ceil(amount / rate) if rate else 0
+    """`amount` over `rate`, rounded up, in whole numbers; 0 where no rate is given."""
+    if not rate:
+        return 0
+    return -(-amount.numerator * rate.denominator // (amount.denominator * rate.numerator))

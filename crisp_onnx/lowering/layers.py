@@ -185,6 +185,18 @@ def lower_again(op: LoweredOp, pattern: LayerSparsity, target: Target, dtype: Dt
     return lower_layer(layer, target, op.dtype or dtype, stay=op.stay)
 
 
+def lower_elsewhere(op: LoweredOp, target: Target) -> LoweredOp:
+    """A lowered operator on another target, in the type of its own that is nearest."""
+    known = target.descriptor.dtypes
+    dtype = next((found for found in known if found == op.dtype), known[0])
+    size = BYTES[op.dtype or dtype]
+    layer = Layer(
+        op.name, op.op, op.kind, op.matrix, op.pattern, op.input_bytes // size, op.output_bytes // size,
+        activation_density=op.activation_density,
+    )  # fmt: skip
+    return lower_layer(layer, target, dtype)
+
+
 def product_kind(matrix: Matrix, op: str) -> OpKind:
     """The kind of a product, by which calibrated targets keep efficiency and overhead."""
     if op in OPERATORS:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_graphsurgeon as gs
 
+from crisp_onnx.format.operators import standard_name
 from crisp_onnx.model import WeightLayer
 
 
@@ -34,6 +35,13 @@ _OPERATORS: Mapping[str, _Slots] = {
     "DynamicQuantizeMatMul": _Slots(0, 1, 3, "MatMul"),
 }
 """ONNX's and, of its domain com.microsoft, ONNX Runtime's."""
+
+
+def plain_name(op: str) -> str:
+    """The ONNX operator on floats that does what `op`, a hybrid one or one on bytes, does; else `op` itself."""
+    slots = _OPERATORS.get(op)
+    return slots.standard if slots else standard_name(op.removeprefix("QLinear"))
+
 
 DEQUANTIZE = "DequantizeLinear"
 CONVERSIONS = frozenset({"QuantizeLinear", DEQUANTIZE})

@@ -74,6 +74,10 @@ class Target:
             raise CrispError(f"Target {self.name} does not compute in {dtype}. It has {known}; choose one of these.")
         return Fraction(self.whole(array.units) * self.whole(array.rows) * self.whole(array.lanes))
 
+    def runs(self, op: str) -> bool:
+        """Whether the target has operator type `op`; it has every one where its descriptor lists none."""
+        return self.descriptor.ops is None or op in self.descriptor.ops
+
     @property
     def dram(self) -> Memory:
         return self.descriptor.memory[0]

@@ -23,7 +23,8 @@ class Tiling:
     little energy. `register_accesses`: values through the local registers, each with `metadata_bits_per_value`.
     On-chip bytes pass from buffer to array, `onchip_sum_bytes` of partial sums among them; reads and writes are those
     of DRAM, `dram_metadata_bytes` of the reads say where values stand. `kept_output_bytes`: outputs that stay on the
-    chip. `expanded`: the groups run as one block-diagonal matrix because that takes fewer cycles.
+    chip. `expanded`: the groups run as one block-diagonal matrix because that takes fewer cycles; `whole_cycles`: of
+    the array in that form, 0 without groups.
     """
 
     blocks: int
@@ -55,6 +56,7 @@ class Tiling:
     dram_metadata_bytes: int = 0
     kept_output_bytes: int = 0
     expanded: bool = False
+    whole_cycles: int = 0
 
     @property
     def stored_weight_bytes(self) -> int:
@@ -87,7 +89,7 @@ def tile(
         for way in reuses(work, operands, stay)
     ]
     reuse, array, memory = min(tried, key=lambda t: (_busy(t[1], target), t[2].dram_read_bytes))
-    expanded = False
+    expanded, whole_cycles = False, 0
     if matrix.groups > 1 and matrix.weighted:
         whole = replace(matrix, M=matrix.M * matrix.groups, K=matrix.K * matrix.groups, groups=1)
         diagonal = LayerSparsity(density=1 / matrix.groups)
@@ -95,6 +97,7 @@ def tile(
         skips = Seen(unstructured="skip" if loose is not None and loose.compute == "skip" else "none")
         joined = _work(whole, diagonal, skips, target, dtype, activation_density, stay)
         other = tile_array(replace(joined, register_columns=reuse.columns or None))
+        whole_cycles = other.array_cycles
         if _busy(other, target) < _busy(array, target):
             # Zeros between the groups are no work of the layer: only the time is that of the whole matrix.
             array = replace(
@@ -113,6 +116,7 @@ def tile(
         **{field.name: getattr(array, field.name) for field in fields(array)},
         **{field.name: getattr(memory, field.name) for field in fields(memory)},
         expanded=expanded,
+        whole_cycles=whole_cycles,
     )
 
 

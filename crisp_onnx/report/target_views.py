@@ -82,7 +82,8 @@ def lowered_view(lowered: Lowered, path: Path) -> View:
 def estimate_view(found: Estimation) -> View:
     """End to end first, then layer by layer, then what the estimate leaned on."""
     one = found.estimate
-    parts: list[RenderableType] = [_variants(one), Text(), _layers(one), Text()]
+    lead = [*lines(lead_sentences(found)), Text()]
+    parts: list[RenderableType] = [*lead, _variants(one), Text(), _layers(one), Text()]
     slowest = ", ".join(f"{count} {name}" for name, count in sorted(one.bounds.items(), key=lambda item: -item[1]))
     amdahl = one.amdahl
     sentences = [
@@ -90,7 +91,7 @@ def estimate_view(found: Estimation) -> View:
         f"Left dense: {len(amdahl.left_dense)} of {len(one.layers)} operators, {100 * amdahl.left_dense_share:.1f} % "
         f"of the time; with all others free the model would be {_times(amdahl.ceiling)} as fast as dense, "
         f"{_times(amdahl.ceiling_with_overhead)} with their fixed overhead.",
-        "Latency is the sum over layers: no overlap between layers, no activations kept on chip.",
+        "Latency is the sum over layers: no overlap between layers.",
         *one.notes,
     ]
     if found.against is not None and found.speedup is not None:
@@ -102,6 +103,53 @@ def estimate_view(found: Estimation) -> View:
         q = leaf.quantity
         sentences.append(f"Leaned on {q.prov} {leaf.key} = {q.value:g} {q.unit} ({q.ref}).")
     return (*parts, *lines(sentences))
+
+
+def lead_sentences(found: Estimation) -> tuple[str, ...]:
+    """What a person asks first: does it fit, how long does it take dense and as it is, what limits it."""
+    one = found.estimate
+    energy = one.as_is.nominal_uj
+    spent = (
+        ""
+        if energy is None or one.dense.nominal_uj is None
+        else f", {one.dense.nominal_uj / 1e3:.3g} mJ dense and {energy / 1e3:.3g} mJ as it is"
+    )
+    sentences = [
+        fit_sentence(one),
+        f"{one.model} on {one.target}: dense {_ms(one.dense.latency_ms)}, as it is {_ms(one.as_is.latency_ms)} "
+        f"({one.speedup:.2f}x){spent}, limited by {LIMITS[one.limited_by]}; {one.assumed} of the numbers behind it are "
+        "assumed.",
+        *(f"{sentence}." for sentence in one.elsewhere),
+    ]
+    if found.against is not None:
+        other = found.against
+        sentences.append(f"{fit_sentence(other)} {other.model}: {_ms(other.as_is.latency_ms)}.")
+    return tuple(sentences)
+
+
+LIMITS = {
+    "compute": "the array",
+    "onchip": "the on-chip buffer",
+    "dram": "the memory",
+    "overhead": "the fixed overhead of its layers",
+}
+
+
+def fit_sentence(one: Estimate) -> str:
+    """Whether the model has room, in words."""
+    found = one.fit
+    needs = (
+        f"{size_text(found.weight_bytes)} of weights and {size_text(found.peak_activation_bytes)} of activations at "
+        "their peak"
+    )
+    if found.verdict == "no":
+        room = size_text(found.off_chip_bytes or 0)
+        return f"{one.model} does not fit on {one.target}: {needs}, for {room} of memory."
+    if found.verdict == "on_chip":
+        return f"{one.model} fits on the chip: {needs}, in {size_text(found.on_chip_bytes or 0)}."
+    if found.verdict == "off_chip" and found.on_chip_bytes is not None:
+        return f"{one.model} fits in memory, not on the chip ({size_text(found.on_chip_bytes)}): {needs}."
+    return f"{one.model} needs {needs}; how much memory {one.target} has is not known."
 
 
 def _variants(one: Estimate) -> RenderableType:
