@@ -73,6 +73,7 @@ def cli() -> None:
 @click.option("--macs", type=float, help="MACs to execute, over those of the whole model; instead of --sparsity.")
 @click.option("--latency-ms", type=float, help="Estimated time on the hardware target; instead of --sparsity.")
 @click.option("--energy-mj", type=float, help="Estimated energy on the hardware target; instead of --sparsity.")
+@click.option("--speedup", type=float, help="Times as fast on this host, measured; instead of --sparsity.")
 @click.option("--saliency", help="crisp, fisher, magnitude, wanda or random.  [default: crisp]")
 @click.option("--bank", type=FILE, help="Sums of every class that `crisp-onnx saliency` made: no backward pass.")
 @click.option(

@@ -18,7 +18,7 @@ RECOVERIES = (
 NESTED = "nested"
 SALIENCIES = ("crisp", "fisher", "magnitude", "wanda", "random")
 PATH_KEYS = ("model", "classes", "data", "eval_data", "labels", "bank", "output")
-BUDGET_KEYS = ("sparsity", "macs", "latency_ms", "energy_mj")
+BUDGET_KEYS = ("sparsity", "macs", "latency_ms", "energy_mj", "speedup")
 PORTABLE = "portable"
 NAME_OR_FILE_KEYS = ("preprocess", "target")
 DEFAULT_SPARSITY = 0.8
@@ -74,6 +74,9 @@ class Recipe(BaseModel):
     """Estimated milliseconds of one inference on the hardware target."""
     energy_mj: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Estimated millijoules of one inference on the hardware target."""
+    speedup: Annotated[float, Field(gt=1, allow_inf_nan=False)] | None = None
+    """How many times as fast as its source the model is to be on this host, measured at the end, one thread, one image;
+    met within 5 %."""
     saliency: str = "crisp"
     """What ranks the weights: crisp, fisher, magnitude, wanda or random."""
     bank: Path | None = None

@@ -24,6 +24,7 @@ from crisp_onnx.api.planning import level_planners
 from crisp_onnx.api.question import Question, read_question
 from crisp_onnx.api.results import ELSEWHERE, MODEL, deliver, results_in
 from crisp_onnx.api.slicing import CutNames, names_after_slicing
+from crisp_onnx.api.speedup import fast_enough, refuse_speedup
 from crisp_onnx.api.steering import with_rewarded_pattern
 from crisp_onnx.api.stopwatch import Stopwatch
 from crisp_onnx.api.summarise import Outcome, summarise
@@ -101,6 +102,7 @@ def _run(
         source = load(recipe.model)
         _check_input(recipe, source)
         refuse_what_channels_do_not_know(recipe)
+        refuse_speedup(recipe)
         asked = read_question(
             recipe, source, recipe.data if data is None else data, recipe.eval_data if eval_data is None else eval_data
         )
@@ -111,9 +113,10 @@ def _run(
         checkpoint = open_checkpoint(state_folder(bench), identity_of(recipe, asked), resume=resume)
         given, narrowed = asked.images is not None, None
         if recipe.narrows:
-            narrowed = narrow(recipe, asked, checkpoint=checkpoint, watch=watch)
+            narrowed = narrow(recipe, asked, folder=bench, checkpoint=checkpoint, watch=watch)
             asked = narrowed.asked
         with watch("timing"):
+            asked = fast_enough(recipe, asked, bench, checkpoint)
             gains = gains_kept(recipe, asked.prepared, asked.planner, asked.rehearsed, bench, checkpoint)
         if narrowed is not None and recipe.method == "channels":
             found: tuple[Learned, ...] = (narrowed.learned,)

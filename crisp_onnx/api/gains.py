@@ -65,7 +65,7 @@ def find_gains(recipe: Recipe, prepared: Prepared, planner: Planner, plan: Plan,
         if named:
             rehearse(restricted)
         return Gains(recipe, restricted, notes=(told,))
-    choice = judge_layers(_emitted(prepared.model, plan), size=prepared.size)
+    choice = judge_layers(emitted_form(prepared.model, plan), size=prepared.size)
     if choice.obstacle:
         told = f"No layer was timed, so every planned layer becomes sparse: {choice.obstacle}"
         packed = tuple(layer.name for layer in candidates.free)
@@ -132,7 +132,7 @@ def _restricted(planner: Threshold, reasons: Mapping[str, str], limits: Mapping[
     return replace(planner, candidates=replace(planner.candidates.without(reasons), most_blocks=limits))
 
 
-def _emitted(model: Model, plan: Plan) -> Model:
+def emitted_form(model: Model, plan: Plan) -> Model:
     """The model with `plan` as it would be written, its weights untrained."""
     graph = model.graph()
     run_passes(hybrid_passes(plan), graph)
@@ -160,7 +160,7 @@ def _times_faster(recipe: Recipe, prepared: Prepared, plan: Plan, folder: Path) 
     own.mkdir()
     try:
         path = own / "model.onnx"
-        save(_emitted(prepared.model, plan), path)
+        save(emitted_form(prepared.model, plan), path)
         paths, spec = [recipe.model, path], prepared.source.input
         return measure_files(paths, spec, size=prepared.size, budget_s=WHOLE_BUDGET_S).ratios[1].median
     finally:

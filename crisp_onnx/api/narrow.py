@@ -6,6 +6,8 @@ import copy
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import sqrt
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +18,7 @@ from torch import Tensor
 from crisp_onnx.api.acceptance import Accepted
 from crisp_onnx.api.checkpoint import Checkpoint
 from crisp_onnx.api.device import find_device
+from crisp_onnx.api.gains import emitted_form
 from crisp_onnx.api.learn import (
     Crossed,
     Learned,
@@ -30,19 +33,32 @@ from crisp_onnx.api.learn import (
 from crisp_onnx.api.planning import make_planner, make_task, rehearse
 from crisp_onnx.api.prepare import Prepared, described
 from crisp_onnx.api.question import Question
+from crisp_onnx.api.speedup import LEAD, measured, share_for
+from crisp_onnx.api.speedup import TOLERANCE as TOLERANCE_OF_SPEED
 from crisp_onnx.api.stopwatch import Stopwatch
 from crisp_onnx.api.trials import difference
 from crisp_onnx.api.widths import Widths, recipe_for_blocks, widths_of
 from crisp_onnx.bridge import GraphModule, to_torch, write_back
-from crisp_onnx.channels import by_group, channel_means, channel_worth, choose, stock, weight_norms
+from crisp_onnx.channels import (
+    Choice,
+    Stock,
+    by_group,
+    channel_means,
+    channel_worth,
+    choose,
+    least_cost,
+    stock,
+    weight_norms,
+)
 from crisp_onnx.errors import Defect
 from crisp_onnx.groups import Removal, removed_indices
+from crisp_onnx.masks import Plan
 from crisp_onnx.model import Model, Size, WeightLayer, weight_layers
 from crisp_onnx.model.answers import open_model, seeded_image
 from crisp_onnx.passes import InsertGates, MaskChannels, Pass, SliceChannels, run_passes
 from crisp_onnx.recipe import Recipe
 from crisp_onnx.reconstruct import LayerFit, refit_layers
-from crisp_onnx.recover import reestimate, train_narrow, training_for
+from crisp_onnx.recover import State, reestimate, train_narrow, training_for
 
 log = logging.getLogger(__name__)
 TOLERANCE = 1e-5
@@ -78,8 +94,10 @@ class Narrowed:
     epochs_left: int
 
 
-def narrow(recipe: Recipe, asked: Question, *, checkpoint: Checkpoint, watch: Stopwatch) -> Narrowed:
+def narrow(recipe: Recipe, asked: Question, *, folder: Path, checkpoint: Checkpoint, watch: Stopwatch) -> Narrowed:
     """Remove the channels that the user's classes need least until the recipe's budget for widths is met.
+
+    `folder`: for models that are timed.
 
     Raises:
         CrispError: the budget cannot be met, no such device, or no images can be made.
@@ -99,10 +117,9 @@ def narrow(recipe: Recipe, asked: Question, *, checkpoint: Checkpoint, watch: St
     with watch("channels"):
         widths = widths_of(recipe, prepared, crossed.model)
         worth = _worth(recipe, asked, crossed, widths, sight)
-        choice = choose(
-            stock(widths.groups, worth, recipe.round_channels), widths.extent.macs, widths.extent.macs_gained,
-            widths.budget, len(widths.groups),
-        )  # fmt: skip
+        stocks = stock(widths.groups, worth, recipe.round_channels)
+        budget = _budget(recipe, asked, crossed.model, widths, stocks, folder, checkpoint)
+        choice = _chosen(widths, stocks, budget)
     fits: tuple[LayerFit, ...] = ()
     teacher = copy.deepcopy(crossed.module)
     if recipe.reconstruct != "none":
@@ -130,6 +147,42 @@ def narrow(recipe: Recipe, asked: Question, *, checkpoint: Checkpoint, watch: St
     asked = replace(asked, accepted=accepted, images=images, planner=planner, rehearsed=rehearse(planner))
     learned = Learned(trained, asked.rehearsed, sight.images, sight.held_out, epochs, (*sight.notes, *told), fits)
     return Narrowed(asked, learned, narrowing, every - epochs)
+
+
+def _chosen(widths: Widths, stocks: Sequence[Stock], budget: float) -> Choice:
+    return choose(stocks, widths.extent.macs, widths.extent.macs_gained, budget + 0.5, len(widths.groups))
+
+
+def _budget(
+    recipe: Recipe,
+    asked: Question,
+    model: Model,
+    widths: Widths,
+    stocks: Sequence[Stock],
+    folder: Path,
+    checkpoint: Checkpoint,
+) -> float:
+    """MACs that widths may leave: as asked, or so few that the narrower network is as fast as asked.
+
+    Where zeros follow on channels, both are to be equally fast: channels take the square root of the speed.
+    """
+    if recipe.speedup is None:
+        return widths.budget
+    kept = checkpoint.get("speedup of widths")
+    if kept is not None:
+        return float(kept.values["budget"])
+    speed = recipe.speedup if recipe.method == "channels" else sqrt(recipe.speedup)
+    full = widths.extent.macs(np.zeros(len(widths.groups)))
+
+    def gain(share: float) -> float:
+        choice = _chosen(widths, stocks, share * full)
+        narrow = _passed(model, SliceChannels(choice.removals, widths.shapes))
+        return measured(recipe, asked, emitted_form(narrow, Plan()), folder)
+
+    least = least_cost(stocks, widths.extent.macs, len(widths.groups)) / full
+    found = share_for(LEAD * speed, gain, least, 1.0, name="--speedup", tolerance=TOLERANCE_OF_SPEED) * full
+    checkpoint.put("speedup of widths", State({}, {"budget": found}))
+    return found
 
 
 def _accepted(before: Prepared, model: Model, module: GraphModule) -> Accepted:

@@ -14,6 +14,7 @@ from crisp_onnx.api.learn import Learned
 from crisp_onnx.api.narrow import Narrowing
 from crisp_onnx.api.prepare import Prepared
 from crisp_onnx.api.reorder import Reordering
+from crisp_onnx.api.speedup import TOLERANCE
 from crisp_onnx.api.width_entries import channels_entry, with_source_widths
 from crisp_onnx.api.widths import share_for_widths
 from crisp_onnx.data import Classes
@@ -173,6 +174,10 @@ def _macs(outcome: Outcome) -> schema.Macs:
 
 def _budget(outcome: Outcome) -> schema.Budget:
     """A budget of MACs counts those that are executed; with dense emission, those that some other engine would."""
+    if outcome.recipe.speedup is not None:
+        reached = 0.0 if outcome.timing is None else outcome.timing.ratios[1].median
+        asked = outcome.recipe.speedup
+        return schema.Budget(name="speedup", asked=asked, reached=reached, met=reached >= asked * (1 - TOLERANCE))
     if outcome.narrowing is not None and (outcome.recipe.macs is not None or outcome.recipe.method == "channels"):
         executed = outcome.recipe.emit == "hybrid"
         plan = outcome.emitted.plan if executed else outcome.learned.plan

@@ -1,7 +1,18 @@
 """How many channels each group keeps, and which: what they cost, what they are worth, and the choice among them."""
 
-from crisp_onnx.channels.choose import Choice, Stock, choose, stock
+from crisp_onnx.channels.choose import Choice, Stock, choose, least_cost, stock
 from crisp_onnx.channels.extent import Extent
 from crisp_onnx.channels.worth import by_group, channel_means, channel_worth, weight_norms
 
-__all__ = ["Choice", "Extent", "Stock", "by_group", "channel_means", "channel_worth", "choose", "stock", "weight_norms"]
+__all__ = [
+    "Choice",
+    "Extent",
+    "Stock",
+    "by_group",
+    "channel_means",
+    "channel_worth",
+    "choose",
+    "least_cost",
+    "stock",
+    "weight_norms",
+]

@@ -67,6 +67,14 @@ def _step(group: ChannelGroup, lanes: int) -> int:
     return max(lanes // gcd(lanes, span) for span in spans.values())
 
 
+def least_cost(stocks: Sequence[Stock], cost: Callable[[Ints], float], groups: int) -> float:
+    """The cost with as many channels gone as may go."""
+    removed = np.zeros(groups, np.int64)
+    for item in stocks:
+        removed[item.number] = item.steps()[-1]
+    return cost(removed)
+
+
 def choose(
     stocks: Sequence[Stock],
     cost: Callable[[Ints], float],

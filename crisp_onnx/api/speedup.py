@@ -1,0 +1,125 @@
+"""Find how much must go for a speed that is asked for: models are made and measured before anything is trained."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from crisp_onnx.api.checkpoint import Checkpoint
+from crisp_onnx.api.gains import emitted_form
+from crisp_onnx.api.planning import rehearse
+from crisp_onnx.api.question import Question
+from crisp_onnx.errors import CrispError
+from crisp_onnx.masks import Threshold
+from crisp_onnx.model import Model, save
+from crisp_onnx.recipe import PORTABLE, Recipe
+from crisp_onnx.recover import State
+from crisp_onnx.runtime.latency import measure_files
+from crisp_onnx.writing import hidden_name
+
+TOLERANCE = 0.05
+"""A speed counts as met within a twentieth: two measurements differ by that much."""
+LEAD = 1.01
+TRIALS, NEAR = 7, 0.02
+LEAST_KEPT = 0.03
+TRIAL_BUDGET_S = 1.0
+log = logging.getLogger(__name__)
+
+
+def share_for(
+    asked: float, gain: Callable[[float], float], least: float, most: float, *, name: str, tolerance: float = 0.0
+) -> float:
+    """The largest share found that gains what is asked: `gain(share)` grows as the share falls.
+
+    Args:
+        gain: of what is asked for, with that share left; measured or computed.
+        least, most: the smallest and the largest share that there are.
+        tolerance: how much less than asked the least share may gain.
+
+    Raises:
+        CrispError: even the least share gains less.
+    """
+    low, best = least, gain(least)
+    log.info("%s with the least that can be left: %.2f", name, best)
+    if best < asked * (1 - tolerance):
+        raise CrispError(
+            f"{name} {asked:g} cannot be met: with the least that can be left, it is {best:.2f}. Ask for no more."
+        )
+    if gain(most) >= asked:
+        return most
+    for _ in range(TRIALS):
+        if most - low < NEAR * low:
+            break
+        tried = (low * most) ** 0.5
+        found = gain(tried)
+        log.info("%s with %.3f left: %.2f", name, tried, found)
+        if found >= asked:
+            low = tried
+        else:
+            most = tried
+    return low
+
+
+def measured(recipe: Recipe, asked: Question, model: Model, folder: Path) -> float:
+    """How many times as fast as its source the model is on this host."""
+    own = folder / hidden_name()
+    own.mkdir()
+    try:
+        path = own / "model.onnx"
+        save(model, path)
+        spec = asked.prepared.source.input
+        timing = measure_files([recipe.model, path], spec, size=asked.prepared.size, budget_s=TRIAL_BUDGET_S)
+        return timing.ratios[1].median
+    finally:
+        shutil.rmtree(own)
+
+
+def fast_enough(recipe: Recipe, asked: Question, folder: Path, checkpoint: Checkpoint) -> Question:
+    """The same question with a planner under whose plan the model is as fast as the recipe asks for.
+
+    Raises:
+        CrispError: no sparsity makes it so fast.
+    """
+    planner = asked.planner
+    if recipe.speedup is None or not isinstance(planner, Threshold) or not planner.candidates.free:
+        return asked
+
+    def with_kept(share: float) -> Threshold:
+        return replace(planner, kept=share, of="weights")
+
+    def gain(share: float) -> float:
+        plan = rehearse(with_kept(share))
+        return measured(recipe, asked, emitted_form(asked.prepared.model, plan), folder)
+
+    kept = checkpoint.get("speedup")
+    if kept is None:
+        share = share_for(
+            LEAD * recipe.speedup, gain, LEAST_KEPT, planner.candidates.pattern.density, name="--speedup",
+            tolerance=TOLERANCE,
+        )  # fmt: skip
+        checkpoint.put("speedup", State({}, {"share": share}))
+    else:
+        share = float(kept.values["share"])
+    found = with_kept(share)
+    return replace(asked, planner=found, rehearsed=rehearse(found))
+
+
+def refuse_speedup(recipe: Recipe) -> None:
+    """What cannot be measured on this host, or is no faster in it.
+
+    Raises:
+        CrispError: the recipe asks for a speed of that.
+    """
+    if recipe.speedup is None:
+        return
+    if recipe.target not in (None, PORTABLE):
+        raise CrispError(
+            "--speedup is measured on this host, so it goes without --target. Ask for --latency-ms on that target."
+        )
+    if recipe.emit == "dense" and recipe.method == "hybrid":
+        raise CrispError(
+            "--emit dense leaves zeros in ordinary operators, which are no faster. Leave out it or --speedup."
+        )

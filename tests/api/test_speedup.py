@@ -1,0 +1,98 @@
+"""--speedup: how much must go is found by measuring, what cannot be is refused early, and the end is measured again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from small_models import coloured_images, residual_classifier
+
+from crisp_onnx import Recipe, compress
+from crisp_onnx.api import compression, narrow, speedup
+from crisp_onnx.api.speedup import share_for
+from crisp_onnx.errors import CrispError
+from crisp_onnx.model import Model
+from crisp_onnx.report.schema import Report
+from crisp_onnx.runtime.latency import Timing, measure_files
+
+
+@pytest.mark.parametrize(("asked", "share"), [(1.5, 2 / 3), (3, 1 / 3), (9, 1 / 9)])
+def test_the_largest_share_that_is_fast_enough_is_found(asked: float, share: float) -> None:
+    tried = []
+
+    def gain(left: float) -> float:
+        tried.append(left)
+        return 1 / left
+
+    found = share_for(asked, gain, 0.05, 1.0, name="--speedup")
+    assert 0.95 * share <= found <= share
+    assert len(tried) <= 9
+
+
+def test_what_the_densest_form_meets_is_left_as_dense() -> None:
+    assert share_for(1.2, lambda left: 1 / left, 0.05, 0.5, name="--speedup") == 0.5
+
+
+def test_more_than_the_least_gains_is_refused_with_what_it_gains() -> None:
+    with pytest.raises(CrispError, match=r"--speedup 30 cannot be met: .* it is 20\.00"):
+        share_for(30, lambda left: 1 / left, 0.05, 1.0, name="--speedup")
+    assert share_for(20.5, lambda left: 1 / left, 0.05, 1.0, name="--speedup", tolerance=0.05) == 0.05
+
+
+def run(folder: Path, monkeypatch: pytest.MonkeyPatch, at_the_end: float, **options: object) -> Report:
+    """A run on a host where a model is as fast as it has fewer stored bytes."""
+    whole = residual_classifier(folder / "small.onnx").stat().st_size
+
+    def by_bytes(recipe: Recipe, asked: object, model: Model, place: Path) -> float:
+        return whole / sum(len(tensor.raw_data) for tensor in model.proto.graph.initializer)
+
+    def told(*args: object, **named: object) -> Timing:
+        timing = measure_files(*args, **{**named, "budget_s": 0.05})  # type: ignore[arg-type]
+        return replace(timing, ratios=(timing.ratios[0], replace(timing.ratios[1], median=at_the_end)))
+
+    for module in (speedup, narrow):
+        monkeypatch.setattr(module, "measured", by_bytes)
+    monkeypatch.setattr(compression, "measure_files", told)
+    recipe = Recipe(
+        model=folder / "small.onnx", classes=(0, 1, 2), preprocess="unit", output=folder / "out", epochs=0,
+        reconstruct="none", reorder=False, target="portable", **options,  # type: ignore[arg-type]
+    )  # fmt: skip
+    return compress(recipe, data=coloured_images(per_class=4))
+
+
+@pytest.mark.parametrize("method", ["hybrid", "channels", "channels+hybrid"])
+def test_every_method_makes_the_model_as_fast_as_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    report = run(tmp_path, monkeypatch, 2.9, method=method, speedup=3.0)
+    (budget,) = report.budgets
+    assert (budget.name, budget.asked, budget.reached, budget.met) == ("speedup", 3.0, 2.9, True)
+    stored = report.file.bytes_dense / report.file.bytes_formula
+    assert 3.0 <= stored <= (3.7 if method == "hybrid" else 6.0)
+    assert "speedup: 3.0" in (tmp_path / "out" / "recipe.yaml").read_text()
+
+
+def test_a_speed_that_the_end_does_not_show_is_a_missed_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (budget,) = run(tmp_path, monkeypatch, 1.8, method="channels", speedup=2.0).budgets
+    assert not budget.met
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"speedup": 500.0}, "cannot be met"),
+        ({"speedup": 2.0, "emit": "dense"}, "are no faster"),
+        ({"speedup": 2.0, "target": "x86_avx2"}, "measured on this host"),
+    ],
+)
+def test_what_cannot_be_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, object], words: str
+) -> None:
+    model = residual_classifier(tmp_path / "small.onnx")
+    monkeypatch.setattr(speedup, "measured", lambda *_: 2.0)
+    given = {"target": "portable", **options}
+    recipe = Recipe(model=model, classes=(0, 1), preprocess="unit", output=tmp_path / "out", **given)  # type: ignore[arg-type]
+    with pytest.raises(CrispError, match=words):
+        compress(recipe, data=coloured_images(per_class=4))
+    assert not (tmp_path / "out").exists()
