@@ -114,11 +114,16 @@ def cli() -> None:
 @click.option("-o", "--output", type=FILE, help="Folder for the results.  [default: MODEL-crisp]")
 @common
 def compress(recipe_file: Path | None, resume: bool, as_json: bool, verbosity: int, **options: Any) -> None:
-    """Compress MODEL for some classes; write model.onnx, report.json and recipe.yaml."""
+    """Compress MODEL for some classes; write model.onnx, report.json and recipe.yaml.
+
+    Under torchrun, processes share classes and batches.
+    """
     talk(verbosity)
+    from crisp_onnx.api import assist
     from crisp_onnx.api import compress as run
     from crisp_onnx.api import compress_nested as run_nested
     from crisp_onnx.api.results import ELSEWHERE, results_in
+    from crisp_onnx.processes import started_by_torchrun
     from crisp_onnx.recipe import make_recipe, merged, read_recipe
     from crisp_onnx.report.schema import to_json
     from crisp_onnx.report.table import line, show, summary
@@ -129,6 +134,10 @@ def compress(recipe_file: Path | None, resume: bool, as_json: bool, verbosity: i
     recipe = make_recipe(merged(written, given), where="the options")
     for folder in recipe.folders if recipe_file else ():
         keep_inputs(results_in(folder), [recipe_file], ELSEWHERE)
+    if not started_by_torchrun().first:
+        talk(-1)
+        assist(recipe)
+        return
     try:
         reports = run_nested(recipe, resume=resume) if recipe.sparsities else (run(recipe, resume=resume),)
     except KeyboardInterrupt as stop:

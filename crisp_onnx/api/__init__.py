@@ -1,7 +1,7 @@
 """What `import crisp_onnx` offers: each command of the command line as a function of the same name."""
 
 from crisp_onnx.api.bank import make_bank, merge_banks
-from crisp_onnx.api.compression import compress, compress_nested
+from crisp_onnx.api.compression import assist, compress, compress_nested
 from crisp_onnx.api.exploration import Limits, explore
 from crisp_onnx.api.feasibility import check
 from crisp_onnx.api.hardware import calibrate, estimate, lower, show_target, targets
@@ -36,6 +36,7 @@ __all__ = [
     "TargetList",
     "TargetText",
     "Verification",
+    "assist",
     "bench",
     "calibrate",
     "check",

@@ -15,12 +15,12 @@ from crisp_onnx.api.acceptance import Accepted, accept
 from crisp_onnx.api.device import find_device
 from crisp_onnx.api.learn import HELD_OUT, cross
 from crisp_onnx.api.prepare import Prepared, prepare
-from crisp_onnx.api.processes import processes
 from crisp_onnx.api.words import NameOptions, find_classes, find_form, find_labels
 from crisp_onnx.data import Classes, Images, InputForm, Labels, Preprocess, Source, hold_out, open_images
 from crisp_onnx.data.folder_order import Order
 from crisp_onnx.errors import CrispError
 from crisp_onnx.model import Model, WeightLayer, load
+from crisp_onnx.processes import processes
 from crisp_onnx.progress import bar
 from crisp_onnx.reading import shown
 from crisp_onnx.recipe import Recipe

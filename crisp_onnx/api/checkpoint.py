@@ -13,11 +13,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
 from crisp_onnx.errors import CrispError
 from crisp_onnx.model.write import write_files
+from crisp_onnx.processes import ALONE, Processes
 from crisp_onnx.reading import border, reason
 from crisp_onnx.recover import State
 from crisp_onnx.say_once import say_once
@@ -33,18 +35,25 @@ ANEW = "Leave --resume out to start anew."
 
 
 class Checkpoint:
-    """A `recover.Keeper` in files of `folder`, which is there."""
+    """A `recover.Keeper` in files of `folder`, which is there; without one nothing is kept.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    `processes`: the first one has the folder, and the others hear from it what is in there.
+    """
+
+    def __init__(self, folder: Path | None, processes: Processes = ALONE) -> None:
+        self.folder, self.processes = folder, processes
         self._next_s = time.monotonic() + LEAST_APART_S
 
     @property
     def due(self) -> bool:
-        return time.monotonic() >= self._next_s
+        return self.folder is not None and time.monotonic() >= self._next_s
 
     def get(self, part: str) -> State | None:
-        path = self._file(part)
+        found = None if self.folder is None else self._read(self.folder, part)
+        return as_first(found, self.processes)
+
+    def _read(self, folder: Path, part: str) -> State | None:
+        path = _file(folder, part)
         if not path.exists():
             return None
         broken = f"The {part} state of the run that was stopped cannot be read"
@@ -55,7 +64,9 @@ class Checkpoint:
         return state
 
     def put(self, part: str, state: State) -> None:
-        start, path = time.monotonic(), self._file(part)
+        if self.folder is None:
+            return
+        start, path = time.monotonic(), _file(self.folder, part)
         fresh = path.with_suffix(".new")
         tensors = {name: tensor.contiguous() for name, tensor in state.tensors.items()}
         try:
@@ -74,7 +85,7 @@ class Checkpoint:
         Raises:
             CrispError: it differs, so that what was kept later does not follow from it.
         """
-        kept = self.get(part)
+        kept = None if self.folder is None else self._read(self.folder, part)
         if kept is None:
             self.put(part, State({}, {part: found}))
         elif kept.values.get(part) != found:
@@ -83,11 +94,23 @@ class Checkpoint:
                 f"on another machine. {ANEW}"
             )
 
-    def _file(self, part: str) -> Path:
-        return self.folder / f"{part.replace(' ', '_')}.safetensors"
+
+def as_first(state: State | None, processes: Processes) -> State | None:
+    """The state that the first process has."""
+    if processes.count == 1:
+        return state
+    kinds = {} if state is None else {name: (str(t.dtype), list(t.shape)) for name, t in state.tensors.items()}
+    told = processes.told(None if state is None else [dict(state.values), kinds])
+    if told is None:
+        return None
+    if state is None:
+        kind_of = {name: getattr(torch, kind.removeprefix("torch.")) for name, (kind, _) in told[1].items()}
+        state = State({name: torch.zeros(told[1][name][1], dtype=kind) for name, kind in kind_of.items()}, told[0])
+    processes.spread(state.tensors)
+    return state
 
 
-def open_checkpoint(folder: Path, run: Mapping[str, Any], *, resume: bool) -> Checkpoint:
+def open_checkpoint(folder: Path, run: Mapping[str, Any], *, resume: bool, processes: Processes = ALONE) -> Checkpoint:
     """The state in `folder`, of this run or, with `resume`, of one just like it. `run`: what tells a run, by name.
 
     Raises:
@@ -101,12 +124,16 @@ def open_checkpoint(folder: Path, run: Mapping[str, Any], *, resume: bool) -> Ch
         if names:
             raise CrispError(_unlike(names[0], kept, run))
         log.info("going on where the run that was stopped had come to")
-        return Checkpoint(folder)
+        return Checkpoint(folder, processes)
     if resume:
         log.info("there is nothing to resume: the run starts from the beginning")
     folder.mkdir(mode=0o700, exist_ok=True)
     write_files({told: json.dumps(dict(run)).encode()})
-    return Checkpoint(folder)
+    return Checkpoint(folder, processes)
+
+
+def _file(folder: Path, part: str) -> Path:
+    return folder / f"{part.replace(' ', '_')}.safetensors"
 
 
 def _unlike(name: str, kept: Mapping[str, Any], run: Mapping[str, Any]) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from crisp_onnx.api.acceptance import compressed_already
-from crisp_onnx.api.checkpoint import open_checkpoint
+from crisp_onnx.api.checkpoint import Checkpoint, open_checkpoint
 from crisp_onnx.api.emit import emit, proof_inputs, prove
 from crisp_onnx.api.first_look import first_look
 from crisp_onnx.api.gains import Gains, gains_kept
@@ -36,6 +37,7 @@ from crisp_onnx.errors import CrispError
 from crisp_onnx.format import DOMAIN
 from crisp_onnx.masks import Planner
 from crisp_onnx.model import Model, load, save
+from crisp_onnx.processes import processes, started_by_torchrun
 from crisp_onnx.reading import reason
 from crisp_onnx.recipe import Recipe, input_files, options_text, options_without_paths
 from crisp_onnx.report.schema import Report
@@ -49,6 +51,8 @@ from crisp_onnx.writing import keep_inputs
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+NOWHERE = Path()
+"""The bench of a process that writes nothing."""
 
 
 def compress(
@@ -72,6 +76,7 @@ def compress(
     """
     if recipe.sparsities:
         raise CrispError("Several sparsities give several models: call compress_nested.")
+    _require_first()
     return _run(recipe, data, eval_data, resume=resume)[0]
 
 
@@ -88,7 +93,22 @@ def compress_nested(
     """
     if not recipe.sparsities:
         raise CrispError("One sparsity gives one model: call compress, or name several sparsities.")
+    _require_first()
     return _run(recipe, data, eval_data, resume=resume)
+
+
+def assist(recipe: Recipe, *, data: Iterable[Pair] | None = None, eval_data: Iterable[Pair] | None = None) -> None:
+    """What every process of `torchrun` but the first does while that one compresses: a share of saliency and training.
+
+    The arguments are those of `compress`.
+    """
+    _run(recipe, data, eval_data, resume=False)
+
+
+def _require_first() -> None:
+    these = started_by_torchrun()
+    if not these.first:
+        raise CrispError(f"Process {these.rank} of torchrun has nothing to report: call crisp_onnx.assist in it.")
 
 
 def _run(
@@ -107,10 +127,16 @@ def _run(
             recipe, source, recipe.data if data is None else data, recipe.eval_data if eval_data is None else eval_data
         )
         told += (*asked.notes, *first_look(asked))
+    if recipe.narrows and started_by_torchrun().count > 1:
+        raise CrispError(f"--method {recipe.method} runs in one process. Start it without torchrun.")
     for folder in recipe.folders:
         keep_inputs(results_in(folder), (*source.data_files, *input_files(recipe)), ELSEWHERE)
-    with workshop(recipe.folder, resume=resume) as bench:
-        checkpoint = open_checkpoint(state_folder(bench), identity_of(recipe, asked), resume=resume)
+    with processes() as these, workshop(recipe.folder, resume=resume) if these.first else nullcontext(NOWHERE) as bench:
+        checkpoint = Checkpoint(None, these)
+        if these.first:
+            checkpoint = open_checkpoint(
+                state_folder(bench), identity_of(recipe, asked), resume=resume, processes=these
+            )
         given, narrowed = asked.images is not None, None
         if recipe.narrows:
             narrowed = narrow(recipe, asked, folder=bench, checkpoint=checkpoint, watch=watch)
@@ -131,6 +157,8 @@ def _run(
             _finished, asked=asked, gains=gains, told=(*told, *gains.notes), watch=watch, given=given,
             narrowing=narrowing,
         )  # fmt: skip
+        if not these.first:
+            return ()
         if not recipe.sparsities:
             return (finish(bench, gains.recipe, found[0], gains.planner),)
         reports = []

@@ -83,19 +83,21 @@ def find_gains(recipe: Recipe, prepared: Prepared, planner: Planner, plan: Plan,
 def gains_kept(
     recipe: Recipe, prepared: Prepared, planner: Planner, plan: Plan, folder: Path, checkpoint: Checkpoint
 ) -> Gains:
-    """As `find_gains`, or what it had found in a run that was stopped: times differ from run to run."""
+    """As `find_gains`, or what it had found in a run that was stopped: times differ from run to run.
+
+    The checkpoint's first process times, and tells the others.
+    """
     if not recipe.times_layers or not isinstance(planner, Threshold):
         return find_gains(recipe, prepared, planner, plan, folder)
     kept = checkpoint.get("timing")
     if kept is not None:
         return _from_state(kept, recipe, planner)
-    gains = find_gains(recipe, prepared, planner, plan, folder)
-    before = planner.candidates.dense_reasons
-    found = gains.planner.candidates
-    checkpoint.put(
-        "timing",
-        State(
-            {},
+    these = checkpoint.processes
+    gains = find_gains(recipe, prepared, planner, plan, folder) if these.first else Gains(recipe, planner)
+    before, found = planner.candidates.dense_reasons, gains.planner.candidates
+    state = State(
+        {},
+        these.told(
             {
                 "reasons": {name: said for name, said in found.dense_reasons.items() if not before.get(name)},
                 "limits": dict(found.most_blocks),
@@ -103,10 +105,11 @@ def gains_kept(
                 "most_blocks": dict(gains.recipe.most_blocks),
                 "verdicts": {name: asdict(verdict) for name, verdict in gains.verdicts.items()},
                 "notes": gains.notes,
-            },
+            }
         ),
     )
-    return gains
+    checkpoint.put("timing", state)
+    return gains if these.first else _from_state(state, recipe, planner)
 
 
 def _from_state(state: State, recipe: Recipe, planner: Threshold) -> Gains:

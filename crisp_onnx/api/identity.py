@@ -12,6 +12,7 @@ import torch
 from crisp_onnx import __version__
 from crisp_onnx.api.question import Question
 from crisp_onnx.data import Images, Preprocess
+from crisp_onnx.processes import started_by_torchrun
 from crisp_onnx.recipe import NAME_OR_FILE_KEYS, PATH_KEYS, Recipe, input_files
 
 STATE_FORMAT = 1
@@ -29,6 +30,7 @@ def identity_of(recipe: Recipe, asked: Question) -> dict[str, Any]:
         "the form of the state": STATE_FORMAT,
         "torch": torch.__version__,
         "the number of threads": torch.get_num_threads(),
+        "the number of processes": started_by_torchrun().count,
         "the model": asked.prepared.source.sha256,
         "the list of classes": list(asked.answers.wanted),
         "the output that scores": asked.answers.output,

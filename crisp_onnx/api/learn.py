@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from crisp_onnx.api.acceptance import Accepted
-from crisp_onnx.api.checkpoint import Checkpoint
+from crisp_onnx.api.checkpoint import Checkpoint, as_first
 from crisp_onnx.api.device import find_device
 from crisp_onnx.api.planning import make_task
 from crisp_onnx.api.prepare import Prepared
@@ -23,7 +23,7 @@ from crisp_onnx.api.stopwatch import Stopwatch
 from crisp_onnx.bridge import GraphModule, prepared_for, to_torch, usable_batch, write_back
 from crisp_onnx.data import Images, InputForm, Preprocess, hold_out
 from crisp_onnx.errors import CrispError
-from crisp_onnx.masks import Plan, Planner
+from crisp_onnx.masks import Candidates, Plan, Planner
 from crisp_onnx.model import Model
 from crisp_onnx.passes import InsertBatchNorm, run_passes
 from crisp_onnx.recipe import Recipe
@@ -36,14 +36,20 @@ from crisp_onnx.recover import (
     Training,
     copied,
     finetune,
+    fits_from,
+    fits_state,
     output_moments,
+    plan_from,
+    plan_state,
     put_masks,
     restore,
     saliency_of,
     trained_tensors,
     training_for,
 )
-from crisp_onnx.saliency import Bank, collect, statistic_of
+from crisp_onnx.saliency import Bank, Sums, collect, statistic_of
+from crisp_onnx.saliency.collection import by_class, shape_of, sums_of
+from crisp_onnx.saliency.sums import merged
 from crisp_onnx.synthesis import as_synthesised, effort_for, synthesise
 from crisp_onnx.task import Classification, Head, layers_behind
 
@@ -128,6 +134,7 @@ def learn(
     task = make_task(recipe, planner, answers)
     with watch("bridge"):
         crossed = cross(accepted, find_device(recipe.device))
+        crossed.module.processes = checkpoint.processes
     with watch("images"):
         sight = see(recipe, prepared, crossed, answers, form, given, checkpoint)
     epochs, notes = epochs_for(recipe, crossed, given)
@@ -144,7 +151,7 @@ def learn(
     if not crossed.module.statistics:
         with watch("statistics"):
             crossed = with_batch_norm(crossed, sight.images, prepared.head)
-    checkpoint.agree("weights before training", _digest(crossed.module))
+    agree(crossed.module, checkpoint, "weights before training")
     mode = MODES[recipe.recovery if epochs else "none"]
     with watch("recovery" if mode.trains else "masks"):
         training = Training(0, crossed.batch)
@@ -154,9 +161,14 @@ def learn(
                 batch_size=crossed.batch, seed=recipe.seed, patience=recipe.patience,
             )  # fmt: skip
             notes += told
+            if training.batch_size < checkpoint.processes.count:
+                raise CrispError(
+                    f"Batches of {training.batch_size} images are too few for {checkpoint.processes.count} processes. "
+                    "Start fewer, or give more images."
+                )
         recovered = mode.recover(
-            crossed.module, sight.images, statistics, task, training, _refit(recipe, sight, crossed.batch, watch),
-            checkpoint,
+            crossed.module, sight.images, statistics, task, training,
+            _refit(recipe, sight, planner.candidates, crossed.batch, watch), checkpoint,
         )  # fmt: skip
     notes = sight.notes + notes + recovered.notes
 
@@ -174,8 +186,11 @@ def learn(
     return tuple(several)
 
 
-def _refit(recipe: Recipe, sight: Sight, batch: int, watch: Stopwatch) -> Refit:
-    """The recipe's reconstruction on the images that are learnt from. Some of them judge it, or those held out."""
+def _refit(recipe: Recipe, sight: Sight, candidates: Candidates, batch: int, watch: Stopwatch) -> Refit:
+    """The recipe's reconstruction on the images that are learnt from. Some of them judge it, or those held out.
+
+    Of several processes, the first one does it and the others get what it comes to.
+    """
     images, judged = sight.images, sight.held_out
     if judged is None:
         images, judged = parted(images, recipe.seed)
@@ -183,10 +198,20 @@ def _refit(recipe: Recipe, sight: Sight, batch: int, watch: Stopwatch) -> Refit:
     choice = "saliency" if recipe.recovery == "nested" else recipe.masks  # sparser masks lie inside denser ones
 
     def refit(module: GraphModule, plan: Plan) -> Refitted:
+        state = None
         with watch("reconstruct"):
-            return METHODS[recipe.reconstruct](
-                module, plan, images, judged, choice=choice, batch_size=batch, seed=recipe.seed
-            )
+            if module.processes.first:
+                found = METHODS[recipe.reconstruct](
+                    module, plan, images, judged, choice=choice, batch_size=batch, seed=recipe.seed
+                )
+                if module.processes.count == 1:
+                    return found
+                state = plan_state(found.plan) | fits_state(found.fits)
+            state = as_first(state, module.processes) or State()
+            module.processes.spread(trained_tensors(module))
+        plan = plan_from(state, candidates)
+        put_masks(module, plan)
+        return Refitted(plan, fits_from(state))
 
     return refit
 
@@ -321,14 +346,51 @@ def _statistics(
         kept = checkpoint.get("saliency")
         if kept is not None:
             return {name: statistic.to(device) for name, statistic in kept.tensors.items()}
-        found = collect(
-            task.criterion, crossed.module, crossed.model, task.planner.candidates.free, images=images,
-            task=task.answers, batch_size=crossed.batch, seed=seed,
-        )  # fmt: skip
+        found = _collected(task, crossed, images, seed)
         checkpoint.put("saliency", copied(found))
         return found
     found = statistic_of(task.criterion, bank.of_classes(task.answers.wanted, task.weights))
     return {name: statistic.to(device) for name, statistic in found.items()}
+
+
+def _collected(task: Task, crossed: Crossed, images: Images, seed: int) -> Mapping[str, Tensor]:
+    """The criterion's statistic by weight name. Processes share the classes, and all get the sums of the first."""
+    these, criterion, layers = crossed.module.processes, task.criterion, task.planner.candidates.free
+    if these.count == 1 or not criterion.from_images or images.labels is None:
+        found = collect(
+            criterion, crossed.module, crossed.model, layers, images=images, task=task.answers,
+            batch_size=crossed.batch, seed=seed,
+        )  # fmt: skip
+        these.spread(found)
+        return found
+    parts = {int(part.labels[0]): part for part in by_class(images) if part.labels is not None}
+    shapes = {layer.weight: shape_of(criterion, layer) for layer in layers}
+
+    def compute(index: int) -> Mapping[str, Tensor]:
+        return sums_of(
+            criterion, crossed.module, crossed.model, layers, parts[index], task.answers, batch_size=crossed.batch
+        ).totals
+
+    shared = these.shared(tuple(parts), shapes, compute)
+    sums = [Sums({name: total.cpu() for name, total in totals.items()}, len(parts[index])) for index, totals in shared]
+    whole = merged(sums) if sums else Sums({name: torch.zeros(shape) for name, shape in shapes.items()}, len(images))
+    these.spread(whole.totals)
+    device = next(crossed.module.parameters()).device
+    return {name: statistic.to(device) for name, statistic in statistic_of(criterion, whole).items()}
+
+
+def agree(module: GraphModule, checkpoint: Checkpoint, what: str) -> None:
+    """Whether training starts from the same weights in all processes, and in the run that was stopped.
+
+    Raises:
+        CrispError: it does not.
+    """
+    found = _digest(module)
+    if checkpoint.processes.told(found) != found:
+        raise CrispError(
+            "The processes of torchrun come to different weights before training. Use machines of one kind."
+        )
+    checkpoint.agree(what, found)
 
 
 def _digest(module: GraphModule) -> str:
@@ -343,5 +405,5 @@ def _digest(module: GraphModule) -> str:
 def anew(crossed: Crossed, model: Model, head: Head) -> Crossed:
     """Cross over with another form of the model, which takes the same images."""
     module = prepared_for(next(crossed.module.parameters()).device, to_torch(model, head.logits))
-    module.takes = crossed.module.takes
+    module.takes, module.processes = crossed.module.takes, crossed.module.processes
     return Crossed(model, module, crossed.batch)

@@ -23,6 +23,7 @@ from crisp_onnx.api.learn import (
     Crossed,
     Learned,
     Sight,
+    agree,
     anew,
     cross,
     epochs_for,
@@ -134,8 +135,9 @@ def narrow(recipe: Recipe, asked: Question, *, folder: Path, checkpoint: Checkpo
                 narrower.module, sight.images, sight.held_out or sight.images, task, epochs,
                 batch_size=crossed.batch, seed=recipe.seed, patience=recipe.patience,
             )  # fmt: skip
+            agree(narrower.module, checkpoint, "weights before the narrow training")
             picks = kept_indices(choice.removals, widths.shapes)
-            told += (*more, *train_narrow(narrower.module, teacher, sight.images, task, training, picks))
+            told += (*more, *train_narrow(narrower.module, teacher, sight.images, task, training, picks, checkpoint))
     elif not fits and crossed.batch > 1:
         reestimate(narrower.module, sight.images, batch_size=crossed.batch)
     trained = write_back(narrower.module.cpu(), trained)

@@ -96,10 +96,13 @@ def fast_enough(recipe: Recipe, asked: Question, folder: Path, checkpoint: Check
 
     kept = checkpoint.get("speedup")
     if kept is None:
-        share = share_for(
-            LEAD * recipe.speedup, gain, LEAST_KEPT, planner.candidates.pattern.density, name="--speedup",
-            tolerance=TOLERANCE,
-        )  # fmt: skip
+        share = 0.0
+        if checkpoint.processes.first:  # the one that writes measures
+            share = share_for(
+                LEAD * recipe.speedup, gain, LEAST_KEPT, planner.candidates.pattern.density, name="--speedup",
+                tolerance=TOLERANCE,
+            )  # fmt: skip
+        share = float(checkpoint.processes.told(share))
         checkpoint.put("speedup", State({}, {"share": share}))
     else:
         share = float(kept.values["share"])

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from crisp_onnx.bridge.execute import run_node
-from crisp_onnx.bridge.handlers.norm import train_batch_norm
+from crisp_onnx.bridge.handlers.norm import shared_batch_norm, train_batch_norm
 from crisp_onnx.bridge.node import Node
 from crisp_onnx.bridge.value import Host, Value, to_tensor
 from crisp_onnx.errors import CrispError
+from crisp_onnx.processes import ALONE, Processes
 
 # Keys of buffers that no ONNX tensor stands for.
 MASK_SUFFIX = "::mask"
@@ -31,7 +32,8 @@ class GraphModule(nn.Module):
     In training mode BatchNorm normalises by the batch and moves its running statistics, which are buffers under their
     initializer names (`statistics` lists them). `bn_momentum` is the weight of the newest batch; `None` averages
     all batches seen since it was set to `None`. `takes` is the only number of images that the graph runs on, `None` for
-    any: a shorter batch is filled up with its own images, and their answers are cut off again.
+    any: a shorter batch is filled up with its own images, and their answers are cut off again. `processes`: those that
+    have a share of each batch in training.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class GraphModule(nn.Module):
         self._buffers[BATCHES] = torch.zeros(())
         self._bn_momentum: float | None = 0.1
         self.takes: int | None = None
+        self.processes: Processes = ALONE
 
     @property
     def bn_momentum(self) -> float | None:
@@ -195,6 +198,8 @@ class GraphModule(nn.Module):
         own = node.op == "BatchNormalization" and all(name in self.statistics for name in node.inputs[3:5])
         if self.training and own and not node.integer("training_mode", 0):
             tensors = [t for t in inputs if isinstance(t, Tensor)]
+            if self.processes.count > 1:
+                return (shared_batch_norm(node, self.processes, momentum, *tensors),)
             return (train_batch_norm(node, momentum, *tensors),)
         return run_node(node, inputs, device)
 

@@ -2,13 +2,13 @@
 
 from crisp_onnx.recover.dense import finetune
 from crisp_onnx.recover.keeper import Keeper, NoKeeper
-from crisp_onnx.recover.masking import put_masks, saliency_of
+from crisp_onnx.recover.masking import plan_from, plan_state, put_masks, saliency_of
 from crisp_onnx.recover.mirror import mirror_safe
 from crisp_onnx.recover.modes import MODES, Mode
 from crisp_onnx.recover.moments import output_moments
 from crisp_onnx.recover.narrow import train_narrow
 from crisp_onnx.recover.recovered import Level, Recovered, Refit
-from crisp_onnx.recover.start import trained_tensors
+from crisp_onnx.recover.start import fits_from, fits_state, trained_tensors
 from crisp_onnx.recover.state import State, copied, restore
 from crisp_onnx.recover.statistics import reestimate
 from crisp_onnx.recover.task import Task
@@ -27,8 +27,12 @@ __all__ = [
     "Training",
     "copied",
     "finetune",
+    "fits_from",
+    "fits_state",
     "mirror_safe",
     "output_moments",
+    "plan_from",
+    "plan_state",
     "put_masks",
     "reestimate",
     "restore",

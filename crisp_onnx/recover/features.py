@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from crisp_onnx.bridge import GraphModule, Node
+from crisp_onnx.processes import ALONE, Processes
 
 FEATURE_WEIGHT = 20.0
 """The best of 0, 5 and 20 for a ResNet-18 that keeps 8 % of its weights."""
@@ -62,11 +63,16 @@ def block_ends(module: GraphModule) -> tuple[str, ...]:
     return tuple(name for name in dict.fromkeys(ends) if name not in outside)
 
 
-def feature_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
-    """Mean over the tensors of |s - t|^2 / |t|^2."""
+def feature_loss(
+    student: Sequence[Tensor], teacher: Sequence[Tensor], processes: Processes = ALONE, weight: float = 1.0
+) -> Tensor:
+    """Mean over the tensors of |s - t|^2 / |t|^2.
+
+    `weight`: the share of the batch that this one of the `processes` has; |t|^2 is that of the whole batch.
+    """
     shares = []
     for own, wanted in zip(student, teacher, strict=True):
-        whole = wanted.float().square().mean().clamp_min(SMALLEST)
+        whole = processes.add(wanted.float().square().mean() * weight).clamp_min(SMALLEST)
         shares.append((own.float() - wanted.float()).square().mean() / whole)
     return torch.stack(shares).mean()
 

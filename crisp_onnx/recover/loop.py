@@ -64,6 +64,7 @@ class Loop:
         self.module, self.images, self.task, self.training, self.hooks = module, images, task, training, hooks
         self.device = next(module.parameters()).device
         self.step = 0
+        self.size = min(training.batch_size, len(images))
         self.steps = training.steps(len(images))
         per_epoch = training.steps_per_epoch(len(images))
         self.schedule = Schedule(self.steps, warmup=per_epoch, peak_rate=training.peak_rate)
@@ -74,6 +75,8 @@ class Loop:
         height, width = images.preprocess.size
         self.forward, self.teach = (
             compiled(Shown(part, features, own), steps=self.steps, pixels=height * width, device=self.device)
+            if module.processes.count == 1  # what processes exchange in BatchNorm is not compiled
+            else Shown(part, features, own)
             for part, own in ((module, None), (teacher, picks))
         )
         self.optimizer = _optimizer(module, training)
@@ -175,12 +178,13 @@ class Loop:
             self.patience.load(state.part("patience"))
         self.step = int(state.values["step"])
 
-    def augmented(self, images: Tensor) -> Tensor:
-        """Crops and mirror images of a batch, as the training asks for them."""
+    def augmented(self, images: Tensor, whole: int) -> Tensor:
+        """Crops and mirror images of this process's share of a batch of `whole` images, as the training asks for."""
         if not self.training.augments:
             return images
         flip, last = self.training.flip, self.training.channels_last_input
-        return augment(images, self.generator, flip=flip, channels_last=last)
+        share = self.module.processes.share(whole)
+        return augment(images, self.generator, flip=flip, channels_last=last, whole=whole, share=share)
 
     def _run(self) -> dict[str, int]:
         """What a state must have in common with the loop that takes it up."""
@@ -193,19 +197,21 @@ class Loop:
 
     def _batches(self, last: int) -> Iterator[Batch]:
         """The batches of the steps from `self.step` to `last`. Each epoch has a permutation of its own."""
-        size, per_epoch = self.training.batch_size, self.training.steps_per_epoch(len(self.images))
+        size, per_epoch = self.size, self.training.steps_per_epoch(len(self.images))
+        own = len(range(size)[self.module.processes.share(size)])
         first, random = self.step, np.random.default_rng(self.training.seed)
         for epoch in range(self.training.epochs):
             order = random.permutation(len(self.images))[: per_epoch * size]
             begin, end = (min(max(0, step - epoch * per_epoch), per_epoch) * size for step in (first, last))
             if begin < end:
-                yield from self.images.batches(size, order=order[begin:end])
+                places = self.module.processes.share_of_batches(order[begin:end], size)
+                yield from self.images.batches(own, order=places)
 
     def _batch(
         self, inputs: npt.NDArray[np.float32], labels: npt.NDArray[np.int64] | None
     ) -> tuple[Tensor, Tensor | None]:
         """Images as they are shown, and their classes, on the device."""
-        batch = self.augmented(torch.from_numpy(inputs)).to(self.device)
+        batch = self.augmented(torch.from_numpy(inputs), self.size).to(self.device)
         if batch.ndim == 4:
             batch = batch.to(memory_format=torch.channels_last)
         return batch, None if labels is None else torch.from_numpy(labels).to(self.device)
@@ -219,7 +225,8 @@ class Loop:
             statistic.copy_(before[name])
 
     def _backward(self, batch: Tensor, target: Tensor | None) -> None:
-        """Gradients of one batch."""
+        """Gradients of one batch, of which each process has a share."""
+        processes, weight = self.module.processes, len(batch) / self.size
         with autocast(self.device):
             with torch.no_grad():
                 taught, *wanted = self.teach(batch)
@@ -228,9 +235,12 @@ class Loop:
         student, teacher = logits_of(answered, answers), logits_of(taught, answers)
         loss = objective(student, teacher, target, answers, all_outputs=self.task.all_outputs)
         if features:
-            loss = loss + FEATURE_WEIGHT * feature_loss(features, wanted)
+            loss = loss + FEATURE_WEIGHT * feature_loss(features, wanted, processes, weight)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        (loss * weight if processes.count > 1 else loss).backward()  # type: ignore[no-untyped-call]
+        for parameter in self.module.parameters() if processes.count > 1 else ():
+            if parameter.grad is not None:
+                processes.add(parameter.grad)
 
     def _move(self) -> None:
         """One step of the optimiser."""

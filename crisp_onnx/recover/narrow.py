@@ -15,6 +15,8 @@ from crisp_onnx.recover.loop import Loop
 from crisp_onnx.recover.task import Task
 from crisp_onnx.recover.training import Training
 
+PART = "narrow"
+
 
 def train_narrow(
     module: GraphModule,
@@ -31,7 +33,7 @@ def train_narrow(
     """
     loop = Loop(
         module, images, task, training, Hooks(), teacher=teacher, features=block_ends(module), picks=picks,
-        keeper=keeper,
+        keeper=keeper, part=PART,
     )  # fmt: skip
     loop.run()
     loop.finish()

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from crisp_onnx.bridge.node import Node, Operator
+from crisp_onnx.processes import Processes
 
 
 def batch_norm(
@@ -38,6 +39,30 @@ def train_batch_norm(
     mean.lerp_(batch_mean, momentum)
     variance.lerp_(batch_variance, momentum)
     return y
+
+
+def shared_batch_norm(
+    node: Node,
+    processes: Processes,
+    momentum: float | Tensor,
+    x: Tensor,
+    scale: Tensor,
+    bias: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+) -> Tensor:
+    """As `train_batch_norm`, over the batch that several processes have a share of each."""
+    axes, spread = (0, *range(2, x.ndim)), (1, -1, *[1] * (x.ndim - 2))
+    exact = x.float()
+    count = float(processes.add(torch.tensor(float(x.numel() // x.shape[1]))))
+    batch_mean = processes.added(exact.sum(axes)) / count
+    centred = exact - batch_mean.reshape(spread)
+    batch_variance = processes.added(centred.square().sum(axes)) / count
+    with torch.no_grad():
+        mean.lerp_(batch_mean, momentum)
+        variance.lerp_(batch_variance * count / max(1.0, count - 1), momentum)
+    y = centred * (batch_variance + node.number("epsilon", 1e-5)).rsqrt().reshape(spread)
+    return (y * scale.reshape(spread) + bias.reshape(spread)).to(x.dtype)
 
 
 def instance_norm(node: Node, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
