@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 
@@ -11,10 +11,11 @@ import onnx_graphsurgeon as gs
 
 from crisp_onnx.errors import CrispError
 from crisp_onnx.format.node import HybridNode as Stored
-from crisp_onnx.format.node import data_of, is_hybrid, kept_blocks_of, read
+from crisp_onnx.format.node import data_of, is_hybrid, is_int8, kept_blocks_of, read
 from crisp_onnx.model import DEFAULT_SIZE, Model, Size, tensor_shapes
 from crisp_onnx.model.read import read_graph
 from crisp_onnx.runtime.layer_case import LayerCase
+from crisp_onnx.runtime.library import Element
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ def nodes_of(graph: gs.Graph, shapes: Mapping[str, tuple[int, ...]], *, where: s
             raise CrispError(
                 f"The input shape of node {node.name} in {where} is not known, so its layers cannot be timed."
             )
-        case = _case(stored, shape, kept_blocks_of(node))
+        element: Element = "int8" if is_int8(node) else "float32"
+        case = replace(_case(stored, shape, kept_blocks_of(node)), element=element)
         found.append(HybridNode(node.name, case, _positions(stored, case)))
     return tuple(found)
 

@@ -60,7 +60,8 @@ def layers_alone(path: Path, *, threads: int = 1, batch: int = 1) -> LayerBench:
             verdict = judge(measure_layer(node.case, threads=threads), dense_neighbours=sides.get(node.name, 0))
             log.debug("%s: %s", node.name, verdict.reason)
             gemm = len(node.case.input_shape) == 2
-            kernel = which_kernel(node.case.pattern.vector_rows, node.positions, gemm=gemm)
+            rows, element = node.case.pattern.vector_rows, node.case.element
+            kernel = which_kernel(rows, node.positions, gemm=gemm, element=element)
             layers.append(LayerComparison(node.name, kernel, verdict))
             advance(1)
     return LayerBench(threads, batch, tuple(layers))

@@ -1,4 +1,7 @@
-"""One layer as two small models with the same random weights: hybrid, and dense with zeros in place."""
+"""One layer as two small models with the same random weights: hybrid, and dense with zeros in place.
+
+In int8 both take and give bytes; the dense one is what ONNX Runtime makes of QuantizeLinear and DequantizeLinear.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,30 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from crisp_onnx.format import CONV, DOMAIN, GEMM, OPERATORS, VERSION, HybridTensors, Pattern, decode, operator_function
-from crisp_onnx.format.node import HybridNode, Window, packed
-from crisp_onnx.format.packing import pack
+from crisp_onnx.format import (
+    CONV,
+    DOMAIN,
+    GEMM,
+    OPERATORS,
+    VERSION,
+    HybridTensors,
+    Pattern,
+    decode,
+    in_int8,
+    operator_function,
+)
+from crisp_onnx.format.int8_weight import int8_weight
+from crisp_onnx.format.node import Grid, HybridNode, Int8Weight, Window, packed
+from crisp_onnx.format.packing import in_lanes, pack
+from crisp_onnx.runtime.library import Element
 
 OPSET = 17
+X_GRID_OF, Y_GRID_OF = Grid(0.02, 128), Grid(0.02, 0)
+"""Of the bytes that an int8 layer takes and gives when it is timed."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +51,7 @@ class LayerCase:
     strides: tuple[int, int] = (1, 1)
     pads: tuple[int, int, int, int] = (0, 0, 0, 0)
     dilations: tuple[int, int] = (1, 1)
+    element: Element = "float32"
 
     @property
     def window(self) -> Window:
@@ -42,6 +62,8 @@ class LayerCase:
         """The hybrid operator with Relu."""
         gemm = len(self.input_shape) == 2
         operator, window = OPERATORS[GEMM if gemm else CONV], None if gemm else self.window
+        if self.element == "int8":
+            operator = in_int8(operator)
         return HybridNode(operator, self.pattern, self.weight_shape, window, lower=0.0)
 
     @property
@@ -50,7 +72,15 @@ class LayerCase:
         p = self.pattern
         sizes = "x".join(map(str, self.weight_shape)), "x".join(map(str, self.input_shape))
         window = ",".join(map(str, (*self.strides, *self.pads, *self.dilations)))
-        return f"{sizes[0]} on {sizes[1]} {p} B{p.block} V{p.vector_rows} S{self.kept} window {window}"
+        element = "" if self.element == "float32" else f" {self.element}"
+        return f"{sizes[0]} on {sizes[1]} {p} B{p.block} V{p.vector_rows} S{self.kept} window {window}{element}"
+
+    def feed(self, seed: int = 0) -> npt.NDArray[Any]:
+        """A seeded input of the layer."""
+        rng = np.random.default_rng(seed)
+        if self.element == "int8":
+            return rng.integers(0, 256, self.input_shape).astype(np.uint8)
+        return rng.standard_normal(self.input_shape, dtype=np.float32)
 
 
 def random_tensors(
@@ -74,6 +104,9 @@ def dense_and_hybrid(case: LayerCase, seed: int = 0) -> tuple[bytes, bytes]:
     rng = np.random.default_rng(seed)
     tensors = random_tensors(rng, case.weight_shape, case.pattern, case.kept)
     bias = rng.standard_normal(case.weight_shape[0], dtype=np.float32)
+    if case.element == "int8":
+        weight = int8_weight(tensors, bias, X_GRID_OF.scale, case.weight_shape[0])
+        return _dense_int8(case, weight), _hybrid_int8(case, weight)
     return _dense(case, tensors, bias), _hybrid(case, tensors, bias)
 
 
@@ -89,6 +122,49 @@ def _dense(case: LayerCase, tensors: HybridTensors, bias: np.ndarray) -> bytes:
     return _model(case, [node, relu], {"w": weight, "b": bias}, [])
 
 
+def _dense_int8(case: LayerCase, weight: Int8Weight) -> bytes:
+    """Bytes in, bytes out; the zero point of the output is 0, which is the layer's Relu."""
+    whole = np.ascontiguousarray(decode(weight.tensors, case.weight_shape, case.pattern), dtype=np.int8)
+    gemm = len(case.input_shape) == 2
+    arrays = {
+        **_grids(("xs", "xz", "ys", "yz")),
+        "w8": whole.reshape(case.weight_shape[:2]) if gemm else whole,
+        "ws": weight.scale,
+        "wz": np.zeros(len(weight.scale), np.int8),
+        "b32": weight.bias,
+        "bs": (weight.scale * np.float32(X_GRID_OF.scale)).astype(np.float32),
+        "bz": np.zeros(len(weight.scale), np.int32),
+    }
+    inputs = ["real", "w", "b"]
+    window = {} if gemm else case.window.attributes
+    nodes = [
+        helper.make_node("DequantizeLinear", ["x", "xs", "xz"], ["real"]),
+        helper.make_node("DequantizeLinear", ["w8", "ws", "wz"], ["w"], axis=0),
+        helper.make_node("DequantizeLinear", ["b32", "bs", "bz"], ["b"], axis=0),
+        helper.make_node("Gemm", inputs, ["s"], name="layer", transB=1)
+        if gemm
+        else helper.make_node("Conv", inputs, ["s"], name="layer", **window),
+        helper.make_node("QuantizeLinear", ["s", "ys", "yz"], ["y"]),
+    ]
+    return _model(case, nodes, arrays, [])
+
+
+def _hybrid_int8(case: LayerCase, weight: Int8Weight) -> bytes:
+    lanes = HybridTensors(in_lanes(weight.tensors.values), weight.tensors.indices, weight.tensors.blocks)
+    data, out = _grids(("xs", "xz")), _grids(("ys", "yz"))
+    arrays = {**data, **packed("w", lanes), "ws": weight.scale, "b32": weight.bias, **out}
+    node = case.node.proto("layer", ["x", *arrays], "y")
+    return _model(case, [node], arrays, [operator_function(node.op_type, OPSET)])
+
+
+def _grids(names: tuple[str, ...]) -> dict[str, npt.NDArray[Any]]:
+    grids = {"x": X_GRID_OF, "y": Y_GRID_OF}
+    return {
+        name: np.array(grids[name[0]].scale, np.float32) if name[1] == "s" else np.array(grids[name[0]].zero, np.uint8)
+        for name in names
+    }
+
+
 def _hybrid(case: LayerCase, tensors: HybridTensors, bias: np.ndarray) -> bytes:
     arrays = packed("w", tensors) | {"b": bias}
     node = case.node.proto("layer", ["x", *arrays], "y")
@@ -99,11 +175,12 @@ def _model(
     case: LayerCase, nodes: list[onnx.NodeProto], arrays: dict[str, np.ndarray], functions: list[onnx.FunctionProto]
 ) -> bytes:
     rank = len(case.input_shape)
+    element = TensorProto.UINT8 if case.element == "int8" else TensorProto.FLOAT
     graph = helper.make_graph(
         nodes,
         "layer",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, case.input_shape)],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [f"y{axis}" for axis in range(rank)])],
+        [helper.make_tensor_value_info("x", element, case.input_shape)],
+        [helper.make_tensor_value_info("y", element, [f"y{axis}" for axis in range(rank)])],
         [numpy_helper.from_array(array, name) for name, array in arrays.items()],
     )
     opsets = [helper.make_opsetid("", OPSET)] + ([helper.make_opsetid(DOMAIN, VERSION)] if functions else [])
