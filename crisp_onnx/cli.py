@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -164,6 +164,7 @@ def compress(recipe_file: Path | None, resume: bool, as_json: bool, verbosity: i
 @click.option("--block", type=int, default=16, show_default=True, help="Side of a block.")
 @click.option("--vector-rows", type=int, default=8, show_default=True, help="Rows that share an N:M choice.")
 @click.option("--groups", is_flag=True, help="Every group of channels: its operators, its savings, what binds it.")
+@click.option("--precision", type=click.Choice(["fp32", "int8"]), default="fp32", help="Whether it can be int8 too.")
 @OUTPUT_NAME
 @PREPROCESS
 @common
@@ -173,6 +174,7 @@ def check(
     block: int,
     vector_rows: int,
     groups: bool,
+    precision: Literal["fp32", "int8"],
     output_name: str | None,
     preprocess: str | None,
     as_json: bool,
@@ -185,7 +187,7 @@ def check(
     from crisp_onnx.report.views import check_view, groups_view
 
     chosen = parse_pattern(pattern, block=block, vector_rows=vector_rows)
-    found = run(model, pattern=chosen, preprocess=preprocess, output_name=output_name)
+    found = run(model, pattern=chosen, preprocess=preprocess, output_name=output_name, precision=precision)
     tell(found, groups_view if groups else check_view, as_json)
     if found.refusal:
         raise CrispError(found.refusal)

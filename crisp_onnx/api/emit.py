@@ -73,7 +73,7 @@ def emit(
     left = {d.node: d.reason for d in rewritten.declined if d.pass_name == EmitHybrid.name}
     emitted = emitted.without({name: f"stored with zeros in place: {reason}" for name, reason in left.items()})
     verdicts = judge_layers(rewritten.model, size=prepared.size).verdicts if timed else {}
-    return Emitted(rewritten.model, masked, emitted, rewritten.declined, verdicts, _notes(recipe, verdicts))
+    return Emitted(rewritten.model, masked, emitted, rewritten.declined, verdicts, emission_notes(recipe, verdicts))
 
 
 def _rewrite(masked: Model, plan: Plan) -> _Rewritten:
@@ -83,7 +83,8 @@ def _rewrite(masked: Model, plan: Plan) -> _Rewritten:
     return _Rewritten(with_bodies(masked.with_graph(graph)), declined)
 
 
-def _notes(recipe: Recipe, verdicts: Mapping[str, Verdict]) -> tuple[str, ...]:
+def emission_notes(recipe: Recipe, verdicts: Mapping[str, Verdict]) -> tuple[str, ...]:
+    """What the user should know of the file. `verdicts`: see `Emitted`."""
     if recipe.emit == "dense":
         return (
             "Zeros stand in place in ordinary operators, as asked (--emit dense): ONNX Runtime computes with them, and "

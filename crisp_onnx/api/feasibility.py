@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
 from crisp_onnx.api.acceptance import accept
+from crisp_onnx.api.int8_able import require_int8
 from crisp_onnx.api.planning import find_candidates
 from crisp_onnx.api.prepare import Prepared, prepare
 from crisp_onnx.api.trials import no_fault_of
@@ -25,11 +27,17 @@ from crisp_onnx.report.findings import Check, LayerCheck, SharedChannels
 
 
 def check(
-    model: Path, *, pattern: Pattern | None = None, preprocess: str | None = None, output_name: str | None = None
+    model: Path,
+    *,
+    pattern: Pattern | None = None,
+    preprocess: str | None = None,
+    output_name: str | None = None,
+    precision: Literal["fp32", "int8"] = "fp32",
 ) -> Check:
     """Look at a model under `pattern` (2:4 in blocks of 16 by default), and whether `compress` would take it.
 
-    `output_name`: the output that scores the classes, where the file has several.
+    `precision`: in which the result is to compute. `output_name`: the output that scores the classes, where the file
+    has several.
 
     Raises:
         CrispError: the file is broken or has several inputs.
@@ -39,15 +47,17 @@ def check(
     size, notes = _size(source.input, preprocess)
     prepared = prepare(source, size=size, output=output_name)
     with no_fault_of(source, prepared.size):
-        return _looked_at(source, prepared, pattern, notes)
+        return _looked_at(source, prepared, pattern, notes, precision)
 
 
-def _looked_at(source: Model, prepared: Prepared, pattern: Pattern, notes: list[str]) -> Check:
+def _looked_at(source: Model, prepared: Prepared, pattern: Pattern, notes: list[str], precision: str) -> Check:
     refusal = ""
     try:
         prepared = accept(prepared).prepared
         notes += prepared.outputs.notes(prepared.head)
         find_candidates(prepared, pattern)
+        if precision == "int8":
+            require_int8(prepared)
     except CrispError as error:
         refusal = str(error)
     layers = tuple(

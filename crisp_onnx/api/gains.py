@@ -18,8 +18,9 @@ from crisp_onnx.api.prepare import Prepared
 from crisp_onnx.errors import CrispError
 from crisp_onnx.format import with_bodies
 from crisp_onnx.masks import Plan, Planner, Threshold
-from crisp_onnx.model import Model, save
+from crisp_onnx.model import Model, Size, save
 from crisp_onnx.passes import hybrid_passes, run_passes
+from crisp_onnx.quantize import rehearsed
 from crisp_onnx.recipe import Recipe
 from crisp_onnx.recover import State
 from crisp_onnx.runtime.latency import measure_files
@@ -65,7 +66,7 @@ def find_gains(recipe: Recipe, prepared: Prepared, planner: Planner, plan: Plan,
         if named:
             rehearse(restricted)
         return Gains(recipe, restricted, notes=(told,))
-    choice = judge_layers(emitted_form(prepared.model, plan), size=prepared.size)
+    choice = judge_layers(written_form(recipe, prepared.model, plan, size=prepared.size), size=prepared.size)
     if choice.obstacle:
         told = f"No layer was timed, so every planned layer becomes sparse: {choice.obstacle}"
         packed = tuple(layer.name for layer in candidates.free)
@@ -142,6 +143,12 @@ def emitted_form(model: Model, plan: Plan) -> Model:
     return with_bodies(model.with_graph(graph))
 
 
+def written_form(recipe: Recipe, model: Model, plan: Plan, *, size: Size) -> Model:
+    """`emitted_form` in the precision that the recipe asks for, nothing calibrated."""
+    emitted = emitted_form(model, plan)
+    return rehearsed(emitted, size=size).model if recipe.precision == "int8" else emitted
+
+
 def _settle(recipe: Recipe, prepared: Prepared, plan: Plan, choice: HostChoice, folder: Path) -> dict[str, str]:
     """Why layers are to be left dense, by name: so many that the whole model is not slower than its source."""
     for lead in (1.0, *LEADS):
@@ -163,7 +170,7 @@ def _times_faster(recipe: Recipe, prepared: Prepared, plan: Plan, folder: Path) 
     own.mkdir()
     try:
         path = own / "model.onnx"
-        save(emitted_form(prepared.model, plan), path)
+        save(written_form(recipe, prepared.model, plan, size=prepared.size), path)
         paths, spec = [recipe.model, path], prepared.source.input
         return measure_files(paths, spec, size=prepared.size, budget_s=WHOLE_BUDGET_S).ratios[1].median
     finally:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from crisp_onnx.api.emit import Emitted
+from crisp_onnx.api.emit import Emitted, emission_notes
 from crisp_onnx.api.learn import Learned
 from crisp_onnx.api.planning import make_task
 from crisp_onnx.api.prepare import Prepared
@@ -20,6 +20,7 @@ from crisp_onnx.quantize import (
     Emission,
     choose,
     passes,
+    rehearsed,
     rejudged,
     spare_layers,
     trained_rounded,
@@ -27,11 +28,15 @@ from crisp_onnx.quantize import (
 from crisp_onnx.recipe import Recipe
 from crisp_onnx.recover import Task
 from crisp_onnx.report.schema import Quantisation
+from crisp_onnx.runtime.never_slower import judge_layers
+from crisp_onnx.runtime.profit import Verdict
 from crisp_onnx.task import Classification
 
 log = logging.getLogger(__name__)
 
 INT8 = "int8"
+SEAM_MARGIN = 1.25
+"""A layer in float32 among those in int8 must be this much faster: it is crossed into and out of real numbers."""
 NO_IMAGES = (
     "The file is in float32: nothing was to be learnt and no images were given, so there is nothing to calibrate int8 "
     "on. Give some with --data."
@@ -41,11 +46,15 @@ IN_VAIN = "{} passes of training with rounding in the loop did not help, so the 
 
 @dataclass(frozen=True)
 class Int8:
-    """`layers`: those in int8, by node name; `left`: why others stay in float32. `entry`: what the report says."""
+    """`layers`: those in int8, by node name; `left`: why others stay in float32. `entry`: what the report says.
+
+    `in_float32`: verdicts on the sparse layers in float32, where they were timed.
+    """
 
     layers: frozenset[str]
     left: Mapping[str, str]
     entry: Quantisation
+    in_float32: Mapping[str, Verdict]
 
 
 def in_int8(
@@ -62,8 +71,9 @@ def in_int8(
     if images is None:
         return replace(emitted, notes=(*emitted.notes, NO_IMAGES)), None
     source = Emission(emitted.model, _folded(emitted), answers, prepared.size, prepared.batch)
-    chosen, final, epochs = choose(source, images, held_out), source, 0
-    notes = emitted.notes
+    verdicts, slow = _timed(emitted, prepared)
+    chosen, final, epochs = choose(source, images, held_out, keep=slow), source, 0
+    notes = emission_notes(recipe, verdicts)
     if chosen.loss.points > MOST_POINTS and learned.epochs and held_out is not None:
         task = make_task(recipe, planner, answers)
         trained = _trained(source, emitted, learned, task, chosen, seed=recipe.seed)
@@ -76,9 +86,30 @@ def in_int8(
         chosen = spare_layers(final, chosen, images, held_out, against=source.hybrid)
     found = chosen.quantised
     judged_on = "held-out training images" if held_out is not None else "images that were learnt from"
-    done = Int8(frozenset(found.layers), found.left, _entry(chosen, judged_on, epochs))
+    done = Int8(frozenset(found.layers), found.left, _entry(chosen, judged_on, epochs), emitted.verdicts)
     declined = (*emitted.declined, *found.declined)
-    return replace(emitted, model=found.model, declined=declined, notes=(*notes, _note(chosen))), done
+    told = (*notes, _note(chosen))
+    return replace(emitted, model=found.model, declined=declined, notes=told, verdicts=verdicts), done
+
+
+def _timed(emitted: Emitted, prepared: Prepared) -> tuple[Mapping[str, Verdict], dict[str, str]]:
+    """Verdicts on the sparse layers in the precision in which each is faster, and why some stay in float32.
+
+    Nothing is timed where nothing was timed in float32.
+    """
+    if not emitted.verdicts:
+        return {}, {}
+    in_bytes = judge_layers(rehearsed(emitted.model, size=prepared.size).model, size=prepared.size).verdicts
+    slow = {}
+    for name in emitted.verdicts.keys() & in_bytes.keys():
+        float32_ms, int8_ms = (_best_ms(found[name]) for found in (emitted.verdicts, in_bytes))
+        if float32_ms * SEAM_MARGIN < int8_ms:
+            slow[name] = f"timed alone: {float32_ms:.3f} ms in float32, {int8_ms:.3f} ms in int8"
+    return {**emitted.verdicts, **{name: found for name, found in in_bytes.items() if name not in slow}}, slow
+
+
+def _best_ms(verdict: Verdict) -> float:
+    return min(verdict.sparse_ms, verdict.times.dense_ms)
 
 
 def _trained(

@@ -40,6 +40,10 @@ def layer_entries(
 
 def _in_int8(entry: LayerEntry, stored: SparseLayer | DenseLayer, int8: Int8) -> LayerEntry:
     """The entry of a layer of an int8 file."""
+    timed = int8.in_float32.get(entry.name)
+    if timed is not None:
+        ms = {"dense_float32_ms": timed.times.dense_ms, "sparse_float32_ms": timed.sparse_ms}
+        entry = entry.model_copy(update={name: round(value, MS_DIGITS) for name, value in ms.items()})
     if entry.name not in int8.layers:
         return entry.model_copy(update={"precision_reason": int8.left.get(entry.name, NOT_REACHED)})
     size = stored.stored_bytes(1) if isinstance(stored, SparseLayer) else stored.layer.weights

@@ -18,7 +18,7 @@ from torch import Tensor
 from crisp_onnx.api.acceptance import Accepted
 from crisp_onnx.api.checkpoint import Checkpoint
 from crisp_onnx.api.device import find_device
-from crisp_onnx.api.gains import emitted_form
+from crisp_onnx.api.gains import written_form
 from crisp_onnx.api.learn import (
     Crossed,
     Learned,
@@ -179,7 +179,7 @@ def _budget(
     def gain(share: float) -> float:
         choice = _chosen(widths, stocks, share * full)
         narrow = _passed(model, SliceChannels(choice.removals, widths.shapes))
-        return measured(recipe, asked, emitted_form(narrow, Plan()), folder)
+        return measured(recipe, asked, written_form(recipe, narrow, Plan(), size=asked.prepared.size), folder)
 
     least = least_cost(stocks, widths.extent.macs, len(widths.groups)) / full
     found = share_for(LEAD * speed, gain, least, 1.0, name="--speedup", tolerance=TOLERANCE_OF_SPEED) * full

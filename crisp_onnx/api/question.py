@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from crisp_onnx.api.acceptance import Accepted, accept
 from crisp_onnx.api.bank import fitting_bank
 from crisp_onnx.api.class_order import mapping_note
+from crisp_onnx.api.int8_able import require_int8
 from crisp_onnx.api.learn import spares_some
 from crisp_onnx.api.planning import level_planners, make_planner, rehearse
 from crisp_onnx.api.prepare import Prepared, prepare
@@ -58,6 +59,8 @@ def read_question(recipe: Recipe, source: Model, data: Source | None, eval_data:
         raise CrispError("Rows of values cannot be synthesised from a model. Give some to learn from with --data.")
     accepted = accept(prepare(source, size=form.size, output=recipe.output_name))
     prepared = accepted.prepared
+    if recipe.precision == "int8":
+        require_int8(prepared)
     head = prepared.head
     options = NameOptions(recipe.labels, recipe.labels_offset, recipe.class_order)
     named = find_labels(prepared, form, options, data, eval_data)

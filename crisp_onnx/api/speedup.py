@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from crisp_onnx.api.checkpoint import Checkpoint
-from crisp_onnx.api.gains import emitted_form
+from crisp_onnx.api.gains import written_form
 from crisp_onnx.api.planning import rehearse
 from crisp_onnx.api.question import Question
 from crisp_onnx.errors import CrispError
@@ -92,7 +92,8 @@ def fast_enough(recipe: Recipe, asked: Question, folder: Path, checkpoint: Check
 
     def gain(share: float) -> float:
         plan = rehearse(with_kept(share))
-        return measured(recipe, asked, emitted_form(asked.prepared.model, plan), folder)
+        prepared = asked.prepared
+        return measured(recipe, asked, written_form(recipe, prepared.model, plan, size=prepared.size), folder)
 
     kept = checkpoint.get("speedup")
     if kept is None:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from crisp_onnx.api.class_order import Named
+from crisp_onnx.api.int8_proof import require_agreement
 from crisp_onnx.api.prepare import prepare
 from crisp_onnx.api.words import NameOptions, find_classes, find_form, find_labels
 from crisp_onnx.data import Classes, InputForm, Labels, open_images
@@ -20,8 +21,9 @@ from crisp_onnx.model import Model, load
 from crisp_onnx.model.bounded import require_bounded
 from crisp_onnx.report.findings import Verification
 from crisp_onnx.runtime.evaluate import Comparison, Floats, compare_on, open_stock, outputs_of, worst_relative
+from crisp_onnx.runtime.int8_layers import int8_agreement
 from crisp_onnx.runtime.latency import measure_files, seeded_input
-from crisp_onnx.runtime.opening import runtime_text
+from crisp_onnx.runtime.opening import runs_native, runtime_text
 from crisp_onnx.task import Classification, Head, Stamp, read_stamp, task_of
 from crisp_onnx.task.score import shares_of_wanted
 
@@ -78,6 +80,7 @@ def verify(
     comparison, told = _judged((dense, hybrid), tasks, data, chosen, known, form)
     assumed = form.assumed and form.assumed.capitalize() + "."
     notes = [*filter(None, [assumed, *named.notes, _origin_note(first, second)]), *told]
+    notes += _agreement_notes(compressed, seeded)
     timing = measure_files([original, compressed], first.input, size=form.size)
     notes += [timing.note] if timing.note else []
     sizes = (first.file_bytes, second.file_bytes)
@@ -132,6 +135,23 @@ def _run(session: ort.InferenceSession, inputs: npt.NDArray[np.float32], output:
     if not np.isfinite(answers).all():
         raise VerificationFailed(f"{path} answers with values that are not finite. Compress the model again.")
     return answers
+
+
+def _agreement_notes(path: Path, inputs: npt.NDArray[np.float32]) -> list[str]:
+    """What the native kernels say of int8 layers against the function bodies, in which the file was compared.
+
+    Raises:
+        VerificationFailed: they do not give the same bytes.
+    """
+    found = int8_agreement(path, inputs) if runs_native(path) else ()
+    if not found:
+        return []
+    require_agreement(found)
+    equal = min(layer.equal for layer in found)
+    return [
+        f"In {len(found)} int8 layers the native kernels give what the function bodies give: at least "
+        f"{100 * equal:.2f} % of the bytes of a layer are equal, the others a step apart."
+    ]
 
 
 def _recorded(stamp: Stamp | None, head: Head) -> Classes | None:

@@ -2,7 +2,7 @@
 
 from crisp_onnx.quantize.choice import MOST_POINTS, Chosen, Emission, choose, rejudged, spare_layers
 from crisp_onnx.quantize.judge import Loss
-from crisp_onnx.quantize.model import Quantised
+from crisp_onnx.quantize.model import Quantised, rehearsed
 from crisp_onnx.quantize.training import passes, trained_rounded
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Quantised",
     "choose",
     "passes",
+    "rehearsed",
     "rejudged",
     "spare_layers",
     "trained_rounded",

@@ -47,7 +47,7 @@ class Emission:
 class Chosen:
     """`method`: how ranges were found (see `METHODS`). `loss`: against the same network in float32 on `judged` images.
 
-    `grids`: of every tensor that may become bytes.
+    `grids`: of every tensor that may become bytes. `keep`: layers that stay in float32, and why.
     """
 
     quantised: Quantised
@@ -56,10 +56,15 @@ class Chosen:
     judged: int
     calibrated: int
     grids: Mapping[str, Grid]
+    keep: Mapping[str, str]
 
 
-def choose(emission: Emission, images: Images, held_out: Images | None) -> Chosen:
+def choose(
+    emission: Emission, images: Images, held_out: Images | None, *, keep: Mapping[str, str] | None = None
+) -> Chosen:
     """The network in int8, calibrated on `images` and judged on `held_out`, or on `images` where there are none.
+
+    `keep`: layers that stay in float32, by node name, and why.
 
     Raises:
         CrispError: it does not run on the images, or ONNX Runtime's quantiser fails.
@@ -68,27 +73,27 @@ def choose(emission: Emission, images: Images, held_out: Images | None) -> Chose
     judge = Judge(emission.hybrid, judged, emission.task)
     tensors = quantised_tensors(emission.hybrid.graph())
     seen = look_at(emission.dense, tensors, images, batch=emission.batch)
-    best = _best_method(emission, seen, judge)
+    best = _best_method(emission, seen, judge, keep or {})
     return replace(best, judged=len(judged), calibrated=min(len(images), MOST_IMAGES))
 
 
 def rejudged(before: Emission, after: Emission, chosen: Chosen, images: Images, held_out: Images | None) -> Chosen:
     """The choice for the network after training, judged against the network before it in float32."""
     judged = sample(images if held_out is None else held_out, MOST_JUDGED)
-    quantised = quantise_model(after.hybrid, chosen.grids, size=after.size)
+    quantised = quantise_model(after.hybrid, chosen.grids, size=after.size, keep=chosen.keep)
     loss = Judge(before.hybrid, judged, before.task).loss(quantised.model)
     log.info("int8 after training: %.2f points lost, error %.3f", *_figures(loss))
     return replace(chosen, quantised=quantised, loss=loss)
 
 
-def _best_method(emission: Emission, seen: Mapping[str, Seen], judge: Judge) -> Chosen:
+def _best_method(emission: Emission, seen: Mapping[str, Seen], judge: Judge, keep: Mapping[str, str]) -> Chosen:
     """The way of finding ranges that loses least; the first of several that lose as much."""
     found = []
     with bar("int8", len(METHODS)) as advance:
         for method in METHODS:
             grids = grids_by(method, seen)
-            quantised = quantise_model(emission.hybrid, grids, size=emission.size)
-            found.append(Chosen(quantised, method, judge.loss(quantised.model), 0, 0, grids))
+            quantised = quantise_model(emission.hybrid, grids, size=emission.size, keep=keep)
+            found.append(Chosen(quantised, method, judge.loss(quantised.model), 0, 0, grids, keep))
             log.info("int8, ranges by %s: %.2f points lost, error %.3f", method, *_figures(found[-1].loss))
             advance(1)
     return min(found, key=lambda chosen: chosen.loss)
@@ -108,7 +113,7 @@ def spare_layers(
     ranked = sorted(noise, key=lambda name: -noise[name])
     count = 1
     while count <= len(ranked) // 2:
-        keep = {
+        keep = dict(chosen.keep) | {
             name: f"int8 costs accuracy here: {100 * noise[name] ** 0.5:.1f} % of its outputs are noise"
             for name in ranked[:count]
         }

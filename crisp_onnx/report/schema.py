@@ -188,7 +188,8 @@ class LayerEntry(Part):
     included; `bytes_dense`: in the source file. `dense_ms`, `sparse_ms`: milliseconds of one
     call alone on this host, one thread, batch 1, the sparse one with the layout conversions that its neighbours cause;
     null where not measured. `fit`: how its weights were re-fitted, null where they were not. `precision`: of weights
-    and activations; `precision_reason`: why it is float32 in an int8 file.
+    and activations; `precision_reason`: why it is float32 in an int8 file. `dense_float32_ms`, `sparse_float32_ms`: in
+    an int8 file, the times in float32, where they were measured; the others are then those in int8.
     """
 
     name: str
@@ -214,6 +215,8 @@ class LayerEntry(Part):
     fit: LayerFitEntry | None = None
     precision: Literal["float32", "int8"] = "float32"
     precision_reason: str = ""
+    dense_float32_ms: Duration | None = None
+    sparse_float32_ms: Duration | None = None
 
     @model_validator(mode="after")
     def _pattern_or_reason(self) -> LayerEntry:

@@ -136,7 +136,7 @@ def _dense_int8(case: LayerCase, weight: Int8Weight) -> bytes:
         "bz": np.zeros(len(weight.scale), np.int32),
     }
     inputs = ["real", "w", "b"]
-    window = {} if gemm else case.window.attributes
+    window: dict[str, Any] = {} if gemm else case.window.attributes
     nodes = [
         helper.make_node("DequantizeLinear", ["x", "xs", "xz"], ["real"]),
         helper.make_node("DequantizeLinear", ["w8", "ws", "wz"], ["w"], axis=0),

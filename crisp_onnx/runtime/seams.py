@@ -12,6 +12,7 @@ KEEPS_LAYOUT = frozenset(
     {
         "Add", "AveragePool", "BatchNormalization", "Clip", "Concat", "Elu", "HardSigmoid", "HardSwish", "Identity",
         "LeakyRelu", "MaxPool", "Mul", "PRelu", "Relu", "Sigmoid", "Sub", "Sum", "Tanh",
+        "QuantizeLinear", "DequantizeLinear",
     }
 )  # fmt: skip
 """Operators that ONNX Runtime runs in whichever layout their input has; others ask for the plain one anyway."""

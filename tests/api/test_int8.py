@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,19 +15,38 @@ import onnxslim
 import pytest
 from small_models import coloured_images, residual_classifier
 
-from crisp_onnx import Recipe, Report, compress, inspect
+from crisp_onnx import CrispError, Recipe, Report, check, compress, inspect, verify
+from crisp_onnx.api import compression as compression_module
 from crisp_onnx.api import int8 as int8_module
+from crisp_onnx.api import int8_able as able_module
+from crisp_onnx.api import verification as verification_module
+from crisp_onnx.api.int8_proof import require_agreement
+from crisp_onnx.errors import VerificationFailed
 from crisp_onnx.format import DOMAIN
 from crisp_onnx.format.operators import Q_CONV, Q_CONV_ADD
 from crisp_onnx.quantize import choice as choice_module
 from crisp_onnx.recipe import make_recipe, read_recipe
+from crisp_onnx.runtime.int8_layers import LayerAgreement, int8_agreement
+from crisp_onnx.runtime.latency import measure_files
+from crisp_onnx.runtime.library import load_library
 
 CLASSES = (0, 2, 4)
 IMAGES = [pair for pair in coloured_images() if pair[1] in CLASSES]
 
+needs_kernels = pytest.mark.skipif(load_library().path is None, reason="this installation has no native kernels")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def briefly() -> Iterator[None]:
+    """Latency is not what these tests are about."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (compression_module, verification_module):
+            patch.setattr(module, "measure_files", partial(measure_files, budget_s=0.05))
+        yield
+
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Report]:
+def small(tmp_path_factory: pytest.TempPathFactory, briefly: None) -> tuple[Path, Report]:
     folder = tmp_path_factory.mktemp("int8")
     recipe = Recipe(
         model=residual_classifier(folder / "small.onnx"), classes=CLASSES, sparsity=0.6, epochs=0, precision="int8",
@@ -130,3 +150,49 @@ def test_where_int8_costs_too_much_the_network_trains_with_rounding_and_then_its
     assert found.epochs == 1 or any("did not help" in note for note in report.notes)
     planned = {layer.name: layer.density for layer in report.layers if layer.decision == "sparse"}
     assert all(layer.density <= planned[layer.name] for layer in inspect(tmp_path / "out" / "model.onnx").layers)
+
+
+@needs_kernels
+def test_verify_compares_kernels_and_bodies_layer_by_layer(small: tuple[Path, Report]) -> None:
+    found = verify(small[0] / "small.onnx", small[0] / "out" / "model.onnx")
+    assert any("2 int8 layers" in note for note in found.notes)
+    agreement = int8_agreement(small[0] / "out" / "model.onnx", np.ones((2, 3, 12, 12), np.float32))
+    assert [layer.name for layer in agreement] == ["conv1", "conv2"] and all(layer.holds for layer in agreement)
+
+
+def test_kernels_that_say_something_else_are_found() -> None:
+    with pytest.raises(VerificationFailed, match=r"'conv9'.*up to 7 steps"):
+        require_agreement((LayerAgreement("conv1", 1, 0.9995), LayerAgreement("conv9", 7, 0.9999)))
+    with pytest.raises(VerificationFailed, match=r"99\.80 %"):
+        require_agreement((LayerAgreement("conv1", 1, 0.998),))
+
+
+def test_what_has_no_int8_form_is_refused_before_anything_is_learnt_and_by_check_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = residual_classifier(tmp_path / "small.onnx")
+    assert check(path, preprocess="unit", precision="int8").refusal == ""
+
+    def fails(*given: object, **named: object) -> None:
+        raise CrispError("ONNX Runtime's quantiser cannot take it.")
+
+    monkeypatch.setattr(able_module, "rehearsed", fails)
+    assert "quantiser" in check(path, preprocess="unit", precision="int8").refusal
+    recipe = Recipe(model=path, classes=CLASSES, precision="int8", preprocess="unit", output=tmp_path / "out")
+    with pytest.raises(CrispError, match="quantiser"):
+        compress(recipe, data=IMAGES)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+@needs_kernels
+def test_each_layer_is_timed_in_both_precisions_and_the_report_shows_it(tmp_path: Path) -> None:
+    recipe = Recipe(
+        model=residual_classifier(tmp_path / "small.onnx"), classes=CLASSES, sparsity=0.8, epochs=0, precision="int8",
+        preprocess="unit", output=tmp_path / "out",
+    )  # fmt: skip
+    report = compress(recipe, data=IMAGES)
+    timed = [layer for layer in report.layers if layer.dense_ms is not None]
+    assert {layer.name for layer in timed} == {"conv1", "conv2"}
+    for layer in timed:
+        assert (layer.decision == "sparse") == (layer.dense_float32_ms is not None)
