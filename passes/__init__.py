@@ -9,6 +9,7 @@ from crisp_onnx.passes.explicit_pads import ExplicitPads
 from crisp_onnx.passes.fold_batch_norm import FoldBatchNorm
 from crisp_onnx.passes.fold_constants import FoldConstants
 from crisp_onnx.passes.fold_if import FoldIf
+from crisp_onnx.passes.fold_lengths import FoldLengths
 from crisp_onnx.passes.fold_scale import FoldScale
 from crisp_onnx.passes.fold_sequences import FoldSequences
 from crisp_onnx.passes.fold_shapes import FoldShapes
@@ -50,6 +51,8 @@ __all__ = [
     "ApplyMasks",
     "Declined",
     "EmitHybrid",
+    "FoldConstants",
+    "FoldLengths",
     "FreeBatch",
     "InsertBatchNorm",
     "InsertGates",

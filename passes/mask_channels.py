@@ -30,6 +30,8 @@ class MaskChannels:
             if not isinstance(tensor, gs.Variable) or not tensor.inputs or not _is_float(tensor):
                 continue
             shape = self.shapes[name]
+            if axis == 0 and not (tensor.shape and tensor.shape[0] == shape[0]):
+                continue  # channels and images share it; the tensors before and behind have zeros
             kept = np.ones(shape[axis], bool)
             kept[indices] = False
             spread = [1] * len(shape)

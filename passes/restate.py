@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_graphsurgeon as gs
 
-from crisp_onnx.groups import Removed, shuffle_chain, shuffled_orders
+from crisp_onnx.groups import Removed, pieces, shuffle_chain, shuffled_orders
 from crisp_onnx.model import fresh_name, tensor_names
 
 Ints = npt.NDArray[np.int64]
@@ -85,16 +85,50 @@ def _convolution(node: gs.Node, narrowed: _Narrowed) -> None:
 
 def _reshape(node: gs.Node, narrowed: _Narrowed) -> None:
     x, y = node.inputs[0], node.outputs[0]
-    if not isinstance(node.inputs[1], gs.Constant):
-        return
-    target = np.array(node.inputs[1].values, np.int64).reshape(-1)
     copies = not node.attrs.get("allowzero", 0)
-    for axis, length in enumerate(target):
-        new = narrowed.length(y, axis)
-        if length > 0 or (length == 0 and copies and narrowed.length(x, axis) != new):
-            target[axis] = new if narrowed.loses(y, axis) or length == 0 else length
-    if not np.array_equal(target, node.inputs[1].values):
-        narrowed.state(node, 1, target)
+
+    def new_length(axis: int, length: int) -> int:
+        if length > 0 and narrowed.loses(y, axis):
+            return narrowed.length(y, axis)
+        if length == 0 and copies and narrowed.length(x, axis) != narrowed.length(y, axis):
+            return narrowed.length(y, axis)
+        return length
+
+    _restate_lengths(node, 1, 0, narrowed, new_length)
+
+
+def _restate_lengths(
+    node: gs.Node, place: int, first: int, narrowed: _Narrowed, new_length: Callable[[int, int], int]
+) -> None:
+    """Change the stored numbers among the lengths that an input states, of the axes from `first` on."""
+    told = node.inputs[place]
+    parts = [(0, told.values.size, told)] if isinstance(told, gs.Constant) else pieces(told)
+    for start, _, part in parts:
+        if not isinstance(part, gs.Constant):
+            continue
+        old = np.array(part.values, np.int64).reshape(-1)
+        new = [new_length(first + start + place, int(length)) for place, length in enumerate(old)]
+        if new == old.tolist():
+            continue
+        if part is told:
+            narrowed.state(node, place, new)
+        else:
+            joined = _own_concat(node, place, narrowed)
+            at = next(number for number, piece in enumerate(joined.inputs) if piece is part)
+            narrowed.state(joined, at, new)
+
+
+def _own_concat(node: gs.Node, place: int, narrowed: _Narrowed) -> gs.Node:
+    """The Concat that states the lengths of this node alone."""
+    told = node.inputs[place]
+    joined: gs.Node = told.inputs[0]
+    if len(told.outputs) == 1:
+        return joined
+    own = gs.Variable(fresh_name(narrowed.taken, f"{told.name}.narrow"), told.dtype)
+    copy = gs.Node("Concat", own.name, dict(joined.attrs), inputs=list(joined.inputs), outputs=[own])
+    narrowed.graph.nodes.append(copy)
+    node.inputs[place] = own
+    return copy
 
 
 def _split(node: gs.Node, narrowed: _Narrowed) -> None:
@@ -185,14 +219,14 @@ def _stated_lengths(place: int) -> Callable[[gs.Node, _Narrowed], None]:
     """The input at `place` states the lengths of the result, aligned to its last axes."""
 
     def run(node: gs.Node, narrowed: _Narrowed) -> None:
-        if len(node.inputs) <= place or not isinstance(node.inputs[place], gs.Constant):
+        if len(node.inputs) <= place or node.inputs[place].is_empty():
             return
-        y, lengths = node.outputs[0], np.array(node.inputs[place].values, np.int64).reshape(-1)
-        first = narrowed.rank(y) - len(lengths)
-        for axis in range(first, narrowed.rank(y)):
-            if narrowed.loses(y, axis) and lengths[axis - first] != 1:
-                lengths[axis - first] = narrowed.length(y, axis)
-        narrowed.state(node, place, lengths)
+        y = node.outputs[0]
+        first = narrowed.rank(y) - narrowed.shapes[node.inputs[place].name][0]
+        _restate_lengths(
+            node, place, first, narrowed,
+            lambda axis, length: narrowed.length(y, axis) if length != 1 and narrowed.loses(y, axis) else length,
+        )  # fmt: skip
 
     return run
 

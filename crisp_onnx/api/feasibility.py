@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import onnx_graphsurgeon as gs
 
 from crisp_onnx.api.acceptance import accept
 from crisp_onnx.api.int8_able import require_int8
 from crisp_onnx.api.planning import find_candidates
 from crisp_onnx.api.prepare import Prepared, prepare
 from crisp_onnx.api.trials import no_fault_of
+from crisp_onnx.api.widths import with_stated_lengths
 from crisp_onnx.bridge import missing_operators
 from crisp_onnx.channels import Extent
 from crisp_onnx.data import parse_preprocess
@@ -22,7 +22,7 @@ from crisp_onnx.errors import CrispError
 from crisp_onnx.format import Pattern
 from crisp_onnx.groups import channel_groups
 from crisp_onnx.masks import reason_to_stay_dense
-from crisp_onnx.model import DEFAULT_SIZE, Model, Size, TensorSpec, load
+from crisp_onnx.model import DEFAULT_SIZE, Model, Size, TensorSpec, load, tensor_shapes
 from crisp_onnx.report.findings import Check, LayerCheck, SharedChannels
 
 
@@ -74,15 +74,17 @@ def _looked_at(source: Model, prepared: Prepared, pattern: Pattern, notes: list[
         operators=dict(Counter(node.op for node in graph.nodes).most_common()),
         missing={op: len(nodes) for op, nodes in missing_operators(prepared.model).items()},
         refusal=refusal,
-        groups=_shared(prepared, graph),
+        groups=_shared(prepared),
         notes=tuple(notes),
     )
 
 
-def _shared(prepared: Prepared, graph: gs.Graph) -> tuple[SharedChannels, ...]:
+def _shared(prepared: Prepared) -> tuple[SharedChannels, ...]:
     """Every group of channels, with what one of them costs."""
-    groups = channel_groups(graph, prepared.layers, prepared.shapes)
-    extent = Extent(graph, groups, prepared.shapes)
+    model = with_stated_lengths(prepared.model, prepared.size)
+    graph, shapes = model.graph(), tensor_shapes(model, size=prepared.size)
+    groups = channel_groups(graph, prepared.layers, shapes)
+    extent = Extent(graph, groups, shapes)
     none, one = np.zeros(len(groups)), np.ones(len(groups), np.int64)
     kinds = {node.name: node.op for node in graph.nodes}
     saved = zip(extent.macs_gained(none, one), extent.bytes_gained(none, one), strict=True)

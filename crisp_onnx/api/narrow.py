@@ -38,7 +38,7 @@ from crisp_onnx.api.speedup import LEAD, measured, share_for
 from crisp_onnx.api.speedup import TOLERANCE as TOLERANCE_OF_SPEED
 from crisp_onnx.api.stopwatch import Stopwatch
 from crisp_onnx.api.trials import difference
-from crisp_onnx.api.widths import Widths, recipe_for_blocks, widths_of
+from crisp_onnx.api.widths import Widths, recipe_for_blocks, widths_of, with_stated_lengths
 from crisp_onnx.bridge import GraphModule, to_torch, write_back
 from crisp_onnx.channels import (
     Choice,
@@ -112,6 +112,9 @@ def narrow(recipe: Recipe, asked: Question, *, folder: Path, checkpoint: Checkpo
         sight = see(recipe, prepared, crossed, answers, asked.form, asked.images, checkpoint)
     every, told = epochs_for(recipe, crossed, asked.images)
     epochs = every if recipe.method == "channels" else every // 2
+    stated = with_stated_lengths(crossed.model, prepared.size)
+    if stated is not crossed.model:
+        crossed = anew(crossed, stated, prepared.head)
     if not crossed.module.statistics:
         with watch("statistics"):
             crossed = with_batch_norm(crossed, sight.images, prepared.head)

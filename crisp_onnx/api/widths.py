@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import sqrt
@@ -9,17 +10,22 @@ from math import sqrt
 import numpy as np
 
 from crisp_onnx.api.prepare import Prepared
+from crisp_onnx.api.trials import TOLERANCE, try_out, worst_difference
 from crisp_onnx.channels import Extent, choose, stock
 from crisp_onnx.errors import CrispError
 from crisp_onnx.groups import ChannelGroup, channel_groups
 from crisp_onnx.masks import left_dense
-from crisp_onnx.model import Model, tensor_shapes
+from crisp_onnx.model import Model, Size, tensor_shapes, with_value_info
+from crisp_onnx.model.shapes import facts, inform
+from crisp_onnx.passes import FoldConstants, FoldLengths, run_pass
 from crisp_onnx.passes.insert_gates import edges
 from crisp_onnx.recipe import Recipe
 
 DEFAULT_MACS = 0.5
 LARGEST_SHARE = 0.999
+ROUNDS = 3
 CRITERIA = ("crisp", "magnitude", "random")
+log = logging.getLogger(__name__)
 UNREAD = "no layer that leads to the answers sums over them, image by image, so nothing says what they are worth"
 ASKED = "a layer that writes or reads them keeps its channels, as asked (--keep-dense)"
 SINGLE = "there is one alone"
@@ -41,13 +47,30 @@ class Widths:
     budget: float
 
 
+def with_stated_lengths(model: Model, size: Size) -> Model:
+    """The model with its lengths in numbers where they are the same for every input; as it is if the answers differ."""
+    plain = model
+    for item in (FoldLengths(), FoldConstants()) * ROUNDS:
+        graph = plain.graph()
+        inform(graph, facts(plain))
+        if run_pass(item, graph).changed:
+            plain = plain.with_graph(graph)
+    if plain is model:
+        return model
+    plain = with_value_info(plain)
+    if worst_difference(plain, try_out(model, size).every) > TOLERANCE:
+        log.debug("lengths in numbers change the answers of %s", model.path.name)
+        return model
+    return plain
+
+
 def widths_of(recipe: Recipe, prepared: Prepared, model: Model | None = None) -> Widths:
     """What can be made narrower of `model`, the prepared one by default.
 
     Raises:
         CrispError: nothing can, or the budget cannot be met.
     """
-    model = model or prepared.model
+    model = model or with_stated_lengths(prepared.model, prepared.size)
     graph = model.graph()
     shapes = prepared.shapes if model is prepared.model else tensor_shapes(model, size=prepared.size)
     groups = channel_groups(graph, prepared.layers, shapes)

@@ -5,6 +5,7 @@ from crisp_onnx.groups.group import Barrier, ChannelGroup, Member
 from crisp_onnx.groups.order import reorder
 from crisp_onnx.groups.removal import Removal, Removed, removed_indices
 from crisp_onnx.groups.rules.shuffle import shuffle_chain, shuffled_orders
+from crisp_onnx.groups.rules.stated import pieces
 
 __all__ = [
     "Barrier",
@@ -13,6 +14,7 @@ __all__ = [
     "Removal",
     "Removed",
     "channel_groups",
+    "pieces",
     "removed_indices",
     "reorder",
     "shuffle_chain",

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from random_graphs import networks
 from topologies import seeded, simplified
 
+from crisp_onnx.api.widths import with_stated_lengths
 from crisp_onnx.errors import Defect
 from crisp_onnx.groups import ChannelGroup, Removal, channel_groups
 from crisp_onnx.model import Model, load, tensor_shapes, weight_layers
@@ -104,11 +105,11 @@ def test_real_models_lose_channels(answers: Answers, shared_data: Path, name: st
 
 
 @pytest.mark.parametrize("dynamo", [False, True])
-@pytest.mark.parametrize(("kind", "groups"), [("VisionTransformer", 2), ("UNet", 5)])
+@pytest.mark.parametrize(("kind", "groups"), [("VisionTransformer", 4), ("UNet", 6)])
 def test_exports_of_torch_lose_channels_and_heads(
     answers: Answers, torch_export: Callable[..., tuple[Model, object]], kind: str, groups: int, dynamo: bool
 ) -> None:
-    model = simplified(torch_export(kind, dynamo)[0])
+    model = with_stated_lengths(simplified(torch_export(kind, dynamo)[0]), (32, 32))
     removals = removals_of(model, 0.5)
     image = np.random.default_rng(1).standard_normal(model.input.fixed(2)).astype(np.float32)
     assert_exact(answers, model, removals, image)

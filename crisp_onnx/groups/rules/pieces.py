@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from crisp_onnx.groups.rules.stated import stated_at
 from crisp_onnx.groups.ties import Ints, NodeTies
 
 
@@ -113,7 +114,7 @@ def expand(node: gs.Node, ties: NodeTies) -> None:
         size = ties.shape(y)[rank - back]
         if back <= own and ties.shape(x)[own - back] == size:
             ties.tie((x, own - back), (y, rank - back))
-            if size > 1 and not isinstance(node.inputs[1], gs.Constant):
+            if size > 1 and stated_at(node.inputs[1], rank - back) is None:
                 ties.keep(y, rank - back, "the shape that it gives is computed, not stored")
         elif size > 1:
             ties.ignore(y, rank - back)

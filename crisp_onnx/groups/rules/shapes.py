@@ -9,6 +9,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from crisp_onnx.groups.rules.heads import unit_axis
+from crisp_onnx.groups.rules.stated import stated_at
 from crisp_onnx.groups.ties import Ints, NodeTies
 
 Block = tuple[list[int], list[int]]
@@ -24,9 +25,9 @@ def reshape(node: gs.Node, ties: NodeTies) -> None:
     before, after = ties.shape(x), ties.shape(y)
     if 0 in before or prod(before) != prod(after):
         return
-    if node.op == "Reshape" and not isinstance(node.inputs[1], gs.Constant):
+    if node.op == "Reshape":
         for axis, size in enumerate(after):
-            if size > 1:
+            if size > 1 and stated_at(node.inputs[1], axis) is None:
                 ties.keep(y, axis, "the shape that it gives is computed, not stored")
     for axes, places in _blocks(before, after):
         if len(axes) == len(places) == 1:

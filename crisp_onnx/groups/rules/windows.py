@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from crisp_onnx.groups.rules.stated import stated_at
 from crisp_onnx.groups.ties import NodeTies
 
 
@@ -35,7 +36,7 @@ def resize(node: gs.Node, ties: NodeTies) -> None:
         exact = scales is None or (isinstance(scales, gs.Constant) and np.asarray(scales.values)[axis] == 1)
         if exact and ties.shape(x)[axis] == ties.shape(y)[axis] and "axes" not in node.attrs:
             ties.tie((x, axis), (y, axis))
-            if scales is None and not isinstance(node.inputs[3], gs.Constant):
+            if scales is None and axis and stated_at(node.inputs[3], axis) is None:
                 ties.keep(y, axis, "the size that it gives is computed, not stored")
     if scales is not None and not isinstance(scales, gs.Constant):
         ties.reason = "its scales are computed, not stored"
