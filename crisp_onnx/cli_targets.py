@@ -45,12 +45,40 @@ def show(name: str, as_json: bool, verbosity: int) -> None:
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of ONNX Runtime.")
 @click.option("--networks", type=click.IntRange(20), default=96, show_default=True, help="Networks to measure.")
 @click.option("--kernels", type=FILE, help="Library of hybrid operators.  [default: the installed one]")
+@click.option(
+    "--from-profile",
+    "profiles",
+    type=FILE,
+    multiple=True,
+    help="Measure nothing; fit --target to a profile of TensorRT (give both JSON files), Vela, OpenVINO, ONNX Runtime.",
+)
+@click.option("--target", "base", help="With --from-profile: target, or YAML file, whose rates are fitted.")
+@click.option("--model", type=FILE, help="With --from-profile: the ONNX file measured, where the tool tells no shapes.")
 @common
-def calibrate(output: Path, threads: int, networks: int, kernels: Path | None, as_json: bool, verbosity: int) -> None:
-    """Measure this machine (some minutes) and write a target of its own."""
+def calibrate(
+    output: Path,
+    threads: int,
+    networks: int,
+    kernels: Path | None,
+    profiles: tuple[Path, ...],
+    base: str | None,
+    model: Path | None,
+    as_json: bool,
+    verbosity: int,
+) -> None:
+    """Measure this machine (some minutes) and write a target of its own, or fit one to a vendor's profile."""
     talk(verbosity)
     from crisp_onnx.api.hardware import calibrate as run
-    from crisp_onnx.report.target_views import calibration_view
+    from crisp_onnx.api.hardware import calibrate_from_profile
+    from crisp_onnx.report.target_views import calibration_view, fitted_view
+
+    if profiles and base is None:
+        raise click.UsageError("--from-profile needs --target NAME: the target whose rates are to be fitted.")
+    if not profiles and (base or model):
+        raise click.UsageError("--target and --model belong to --from-profile. Leave them out to measure this machine.")
+    if profiles:
+        tell(calibrate_from_profile(output, profiles, base or "", model=model), fitted_view, as_json)
+        return
 
     tell(run(output, threads=threads, networks=networks, kernels=kernels), calibration_view, as_json)
 

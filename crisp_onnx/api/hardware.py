@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +14,15 @@ from crisp_onnx.cost.calibrate.machine import measured_elsewhere
 from crisp_onnx.cost.calibrate.run import NETWORKS
 from crisp_onnx.cost.calibrate.run import calibrate as run_calibration
 from crisp_onnx.cost.calibrate.write import Calibrated, target_text
+from crisp_onnx.cost.profiles.fit import fit_profile
+from crisp_onnx.cost.profiles.read import read_profile
+from crisp_onnx.cost.profiles.write import fitted_text
 from crisp_onnx.errors import CrispError
 from crisp_onnx.lowering import Lowered, Target, load_target, lowered_path, read_lowered, target_names, write_lowered
 from crisp_onnx.lowering import lower as lower_model
 from crisp_onnx.lowering.dense_form import dense_form
 from crisp_onnx.lowering.describe import describe_target, summarize_target
+from crisp_onnx.lowering.read_layers import read_layers
 from crisp_onnx.model import (
     DEFAULT_SIZE,
     Model,
@@ -25,11 +30,12 @@ from crisp_onnx.model import (
     height_and_width,
     load,
     save,
+    tensor_shapes,
     weights_files,
     write_files,
 )
 from crisp_onnx.model.bounded import require_bounded
-from crisp_onnx.report.findings import Estimation, TargetList, TargetText
+from crisp_onnx.report.findings import Estimation, FittedTarget, TargetList, TargetText
 from crisp_onnx.report.roofline import write_layer_bars, write_roofline
 from crisp_onnx.runtime.library import load_library
 from crisp_onnx.writing import keep_inputs, require_place
@@ -66,14 +72,43 @@ def calibrate(output: Path, *, threads: int = 1, networks: int = NETWORKS, kerne
     Raises:
         CrispError: the file cannot be written, or its name is no name of a target.
     """
-    if output.suffix not in (".yaml", ".yml"):
-        raise CrispError(f"Cannot write a target to {output}: its name must end in .yaml.")
+    _require_target_name(output)
     keep_inputs([output], [kernels], ANOTHER)
     require_place(output)
     found = run_calibration(output.stem, threads=threads, networks=networks, kernels=kernels or load_library().path)
     write_files({output: target_text(found).encode()})
     load_target(output)
     return found
+
+
+def calibrate_from_profile(
+    output: Path, profiles: Sequence[Path], base: str | Path, *, model: Path | None = None
+) -> FittedTarget:
+    """Fit the rates of target `base` to what a vendor's tool measured, and write `output`.
+
+    `profiles`: one file of Vela, OpenVINO or ONNX Runtime, or the two of TensorRT. `model`: the ONNX file that was
+    measured, for tools that tell no shapes.
+
+    Raises:
+        CrispError: a profile that cannot be read, too few layers, or `output` is no place for a target.
+    """
+    _require_target_name(output)
+    chosen = load_target(base)
+    keep_inputs([output], [*profiles, model, chosen.path], ANOTHER)
+    require_place(output)
+    layers = read_layers(source := load(model), tensor_shapes(source))[0] if model is not None else []
+    found = fit_profile(read_profile(profiles, clock_hz=float(chosen.clock_hz), layers=layers), chosen)
+    date = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
+    files = ", ".join(path.name for path in profiles)
+    text = fitted_text(output.stem, chosen, found, files=files, date=date)
+    write_files({output: text.encode()})
+    load_target(output)
+    return FittedTarget(output, chosen.name, found)
+
+
+def _require_target_name(output: Path) -> None:
+    if output.suffix not in (".yaml", ".yml"):
+        raise CrispError(f"Cannot write a target to {output}: its name must end in .yaml.")
 
 
 def lower(

@@ -245,6 +245,18 @@ class Calibration(Strict):
     p90_error_percent: float
 
 
+class Profiled(Strict):
+    """Which vendor's profile the rates were fitted to, and the errors on layers held out."""
+
+    tool: str
+    files: str
+    date: str
+    layers_fitted: int
+    layers_held_out: int
+    median_error_percent: float
+    p90_error_percent: float
+
+
 class Descriptor(Strict):
     """A whole `crisp-hw/1` file."""
 
@@ -266,3 +278,4 @@ class Descriptor(Strict):
     ops: tuple[str, ...] | None = None
     fallback: str | None = None
     calibration: Calibration | None = None
+    profiled: Profiled | None = None

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from crisp_onnx.cost import Estimate
+from crisp_onnx.cost.profiles.fit import FittedRates
 from crisp_onnx.data import Classes
 from crisp_onnx.format import HybridLayer
 from crisp_onnx.lowering.describe import TargetSummary
@@ -155,6 +156,15 @@ class TargetList:
     """Every built-in target in one line."""
 
     targets: tuple[TargetSummary, ...]
+
+
+@dataclass(frozen=True)
+class FittedTarget:
+    """A target written from a vendor's profile: the file, the target it started from, and what was fitted."""
+
+    path: Path
+    base: str
+    found: FittedRates
 
 
 @dataclass(frozen=True)

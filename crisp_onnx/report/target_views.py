@@ -10,7 +10,7 @@ from rich.text import Text
 from crisp_onnx.cost import Estimate, Variant
 from crisp_onnx.cost.calibrate.write import Calibrated
 from crisp_onnx.lowering import Lowered
-from crisp_onnx.report.findings import Estimation, TargetList, TargetText
+from crisp_onnx.report.findings import Estimation, FittedTarget, TargetList, TargetText
 from crisp_onnx.report.table import lines, rows_table
 from crisp_onnx.report.wording import count_text, size_text
 
@@ -62,6 +62,21 @@ def calibration_view(found: Calibrated) -> View:
         f"{accuracy.median_error_percent:.1f} %, 90th percentile {accuracy.p90_error_percent:.1f} %.",
     )
     return (rows_table("", columns, rows, right=(1, 2, 3, 4)), Text(), *lines(sentences))
+
+
+def fitted_view(found: FittedTarget) -> View:
+    """A row per kind of layer, and the error on layers that the fit never saw."""
+    fitted = found.found
+    rows = [(kind, fitted.rows.get(kind, 0), f"{100 * share:.1f} %") for kind, share in fitted.rates.efficiency.items()]
+    left = f"; {fitted.left_out} rows of the profile are no layers or have no shapes" if fitted.left_out else ""
+    sentences = (
+        f"{fitted.tool}: {100 * fitted.rates.bandwidth:.0f} % of the memory's bandwidth, "
+        f"{fitted.rates.overhead_us:.3g} us for each layer{left}.",
+        f"On {fitted.layers_held_out} layers it was not fitted on: median error {fitted.median_error_percent:.1f} %, "
+        f"90th percentile {fitted.p90_error_percent:.1f} %.",
+        f"Written to {found.path}, from {found.base}.",
+    )
+    return (rows_table("", ("kind of layer", "layers", "of the peak"), rows, right=(1, 2)), Text(), *lines(sentences))
 
 
 def lowered_view(lowered: Lowered, path: Path) -> View:

@@ -1,0 +1,60 @@
+"""Read the profiles of TensorRT, Vela, OpenVINO and ONNX Runtime, told apart by what stands in them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from crisp_onnx.cost.profiles import onnxruntime, tables, tensorrt
+from crisp_onnx.cost.profiles.timed import Profile
+from crisp_onnx.errors import CrispError
+from crisp_onnx.lowering.layers import Layer
+from crisp_onnx.reading import read_text
+
+MAX_BYTES = 256 << 20
+KNOWN = (
+    "the JSON of `trtexec --exportProfile` with that of `--exportLayerInfo`, Vela's per-layer or summary CSV, the CSV "
+    "of OpenVINO's `benchmark_app -report_type detailed_counters`, or ONNX Runtime's profile"
+)
+
+
+def read_profile(paths: Sequence[Path], *, clock_hz: float, layers: Sequence[Layer] = ()) -> Profile:
+    """The profile in one file, or in the two that TensorRT writes. `layers`: of the model that was measured.
+
+    Raises:
+        CrispError: a file that is none of those, is damaged, or lacks its other half.
+    """
+    times, info = None, None
+    for path in paths:
+        text = read_text(path, "profile", limit=MAX_BYTES)
+        header = text.lstrip().splitlines()[0] if text.strip() else ""
+        try:
+            if tables.is_vela_layers(header):
+                return tables.read_vela_layers(text, clock_hz)
+            if tables.is_vela_summary(header):
+                return tables.read_vela_summary("".join(_text(path) for path in paths))
+            if tables.is_openvino(header):
+                return tables.read_openvino(text, layers)
+            content = onnxruntime.parse(text)
+            if onnxruntime.is_onnxruntime(content):
+                return onnxruntime.read_onnxruntime(content)  # type: ignore[arg-type]
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            raise CrispError(f"{path} is no profile that can be read ({error}). Give {KNOWN}.") from error
+        if tensorrt.is_times(content):
+            times = content
+        elif tensorrt.is_layers(content):
+            info = content
+        else:
+            raise CrispError(f"{path} is no profile that is known. Give {KNOWN}.")
+    if times is None or info is None:
+        missing = "--exportProfile (the times)" if times is None else "--exportLayerInfo (the shapes)"
+        raise CrispError(f"TensorRT's profile is two files: give the JSON of `trtexec {missing}` as well.")
+    try:
+        return tensorrt.read_tensorrt(times, info)  # type: ignore[arg-type]
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise CrispError(f"{paths[0]} is no TensorRT profile that can be read ({error}).") from error
+
+
+def _text(path: Path) -> str:
+    text = read_text(path, "profile", limit=MAX_BYTES)
+    return text if text.endswith("\n") else text + "\n"

@@ -1,0 +1,61 @@
+"""`TimedLayer`: one layer of a vendor's profile, with as much of its shape as the tool tells."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+from crisp_onnx.lowering.layers import product_kind
+from crisp_onnx.lowering.matrix import Matrix, product_matrix
+from crisp_onnx.lowering.schema import OpKind
+
+Dims = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class TimedLayer:
+    """`time_us` of one run. `matrix`: where shapes are known; otherwise `macs` and `moved_bytes` stand for it,
+    or `memory_us`, the time that the tool says its memory takes.
+
+    `dtype`: of its operands, empty where the tool does not say. `sparse`: run by kernels that skip 2:4 zeros.
+    """
+
+    name: str
+    kind: OpKind
+    time_us: float
+    matrix: Matrix | None = None
+    macs: int = 0
+    moved_bytes: int = 0
+    memory_us: float = 0.0
+    dtype: str = ""
+    sparse: bool = False
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What one tool measured. `left_out`: how many of its rows are no layer, or have no shape."""
+
+    tool: str
+    layers: tuple[TimedLayer, ...]
+    left_out: int = 0
+
+
+def convolution(image: Dims, weight: Dims, out: Dims, groups: int, stride: tuple[int, int] = (1, 1)) -> Matrix:
+    """From the shapes (N, C, H, W), (Cout, Cin / groups, kh, kw) and (N, Cout, OH, OW)."""
+    return Matrix(
+        M=weight[0] // groups,
+        K=prod(weight[1:]),
+        N=out[0] * prod(out[2:]),
+        groups=groups,
+        inputs=prod(image),
+        outputs=prod(out),
+        window=(prod(weight[2:-1]), weight[-1]),
+        out_hw=(prod(out[2:-1]), out[-1]),
+        stride=stride,
+    )
+
+
+def dense(name: str, time_us: float, inputs: int, outputs: int, columns: int, dtype: str) -> TimedLayer:
+    """A matrix product with a stored weight."""
+    matrix = product_matrix(outputs, inputs, columns)
+    return TimedLayer(name, product_kind(matrix, "Gemm"), time_us, matrix, dtype=dtype)

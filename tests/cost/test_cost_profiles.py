@@ -1,0 +1,127 @@
+"""Vendors' profiles: what each tool writes is read, and rates behind made-up times are found again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from onnx import save
+
+from crisp_onnx.api.hardware import calibrate_from_profile, estimate
+from crisp_onnx.cli import cli
+from crisp_onnx.errors import CrispError
+from crisp_onnx.lowering import load_target
+from crisp_onnx.model import Model
+
+SAMPLES = Path(__file__).parent / "data/profiles"
+TENSORRT = [SAMPLES / "trtexec_profile.json", SAMPLES / "trtexec_layers.json"]
+NET = """(float[1,16,28,28] x) => (float[1,64,28,28] y)
+<float[32,16,3,3] w0, float[64,32,3,3] w1, float[64,64,3,3] w2, float[128,64,3,3] w3, float[128,128,3,3] w4,
+ float[128,128,3,3] w5, float[64,128,3,3] w6>
+{
+  a = Conv <pads = [1,1,1,1]> (x, w0)
+  b = Conv <pads = [1,1,1,1]> (a, w1)
+  c = Conv <pads = [1,1,1,1]> (b, w2)
+  d = Conv <pads = [1,1,1,1]> (c, w3)
+  e = Conv <pads = [1,1,1,1]> (d, w4)
+  f = Conv <pads = [1,1,1,1]> (e, w5)
+  y = Conv <pads = [1,1,1,1]> (f, w6)
+}
+"""
+
+
+@pytest.fixture
+def net(model_of: Callable[[str], Model], tmp_path: Path) -> Path:
+    proto = model_of(NET).proto
+    for number, node in enumerate(proto.graph.node):
+        node.name = f"c{number}"
+    save(proto, tmp_path / "net.onnx")
+    return tmp_path / "net.onnx"
+
+
+def test_tensorrt_gives_shapes_in_one_file_and_times_in_the_other(tmp_path: Path) -> None:
+    found = calibrate_from_profile(tmp_path / "mine.yaml", TENSORRT, "nvidia_a100").found
+    # The times were made with 40 % of the peak for 3x3 windows, 30 % for 1x1, and 6 us a layer.
+    assert found.rates.efficiency["conv3x3"] == pytest.approx(0.4, rel=0.05)
+    assert found.rates.efficiency["conv1x1"] == pytest.approx(0.3, rel=0.05)
+    assert found.rates.overhead_us == pytest.approx(6, rel=0.4)
+    assert (found.layers_fitted, found.layers_held_out, found.left_out) == (12, 4, 1)
+    assert found.p90_error_percent < 3
+
+
+def test_onnx_runtime_tells_all_by_itself(tmp_path: Path) -> None:
+    found = calibrate_from_profile(tmp_path / "mine.yaml", [SAMPLES / "onnxruntime_profile.json"], "x86_avx512").found
+    assert found.rates.efficiency["conv3x3"] == pytest.approx(0.6, rel=0.03)
+    assert found.rates.efficiency["conv1x1"] == pytest.approx(0.5, rel=0.03)
+    assert found.p90_error_percent < 3
+
+
+def test_vela_gives_cycles_by_layer_and_by_network(tmp_path: Path) -> None:
+    layers = calibrate_from_profile(tmp_path / "a.yaml", [SAMPLES / "network_per-layer.csv"], "arm_ethos_u65").found
+    assert layers.layers_fitted > 15
+    assert 0 < layers.rates.efficiency["conv3x3"] <= 1
+    whole = SAMPLES / "networks_summary_Ethos_U65_High_End.csv"
+    assert calibrate_from_profile(tmp_path / "b.yaml", [whole], "arm_ethos_u65").found.tool == "Vela"
+
+
+def test_openvino_names_layers_of_the_model_that_was_measured(net: Path, tmp_path: Path) -> None:
+    counters = [SAMPLES / "benchmark_app_detailed_counters.csv"]
+    found = calibrate_from_profile(tmp_path / "m.yaml", counters, "x86_avx512", model=net).found
+    assert found.rates.efficiency["conv3x3"] == pytest.approx(0.5, rel=0.05)
+    with pytest.raises(CrispError, match="Give the --model"):
+        calibrate_from_profile(tmp_path / "m.yaml", counters, "x86_avx512")
+
+
+def test_the_written_target_says_what_was_fitted_to_what_and_is_estimated_with(net: Path, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    calibrate_from_profile(path, TENSORRT, "nvidia_a100")
+    target = load_target(path)
+    assert target.descriptor.profiled is not None
+    assert target.descriptor.profiled.layers_held_out == 4
+    fitted = {leaf.key for leaf in target.leaves() if "TensorRT profile trtexec_profile.json" in leaf.quantity.ref}
+    assert {"array.efficiency.conv3x3", "overhead.per_layer"} <= fitted
+    before, after = (estimate(net, name).estimate for name in ("nvidia_a100", path))
+    assert after.as_is.latency_ms != before.as_is.latency_ms
+
+
+def test_the_command_writes_the_target(tmp_path: Path) -> None:
+    words = ["targets", "calibrate", "-o", str(tmp_path / "t.yaml"), "--target", "nvidia_a100", "-q"]
+    words += [word for path in TENSORRT for word in ("--from-profile", str(path))]
+    assert CliRunner().invoke(cli, words).exit_code == 0
+    assert load_target(tmp_path / "t.yaml").name == "t"
+    assert CliRunner().invoke(cli, [*words[:4], *words[7:]]).exit_code == 2
+
+
+BROKEN = {
+    "only times": (lambda folder: TENSORRT[:1], "--exportLayerInfo"),
+    "only layers": (lambda folder: TENSORRT[1:], "--exportProfile"),
+    "no profile": (lambda folder: [_written(folder, '{"a": 1}')], "no profile that is known"),
+    "no JSON": (lambda folder: [_written(folder, "hello")], "no profile that can be read"),
+    "empty": (lambda folder: [_written(folder, "")], "no profile that can be read"),
+    "names without shapes": (
+        lambda folder: [TENSORRT[0], _written(folder, json.dumps({"Layers": ["a", "b"]}))],
+        "profilingVerbosity=detailed",
+    ),
+    "few layers": (
+        lambda folder: [
+            _written(folder, "".join((SAMPLES / "network_per-layer.csv").read_text().splitlines(keepends=True)[:3]))
+        ],
+        "too few",
+    ),
+}
+
+
+def _written(folder: Path, text: str) -> Path:
+    path = folder / "profile.txt"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("what", sorted(BROKEN))
+def test_what_is_no_whole_profile_is_refused_with_what_to_give(what: str, tmp_path: Path) -> None:
+    files, word = BROKEN[what]
+    with pytest.raises(CrispError, match=word):
+        calibrate_from_profile(tmp_path / "mine.yaml", files(tmp_path), "nvidia_a100")
