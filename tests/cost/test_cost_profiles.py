@@ -44,8 +44,8 @@ def net(model_of: Callable[[str], Model], tmp_path: Path) -> Path:
 
 def test_tensorrt_gives_shapes_in_one_file_and_times_in_the_other(tmp_path: Path) -> None:
     found = calibrate_from_profile(tmp_path / "mine.yaml", TENSORRT, "nvidia_a100").found
-    # The times were made with 40 % of the peak for 3x3 windows, 30 % for 1x1, and 6 us a layer, from plain counts of MACs;
-    # the array rounds up to whole tiles, and what that adds is taken off the rates.
+    # The times were made with 40 % of the peak for 3x3 windows, 30 % for 1x1, and 6 us a layer, from plain counts of
+    # MACs; the array rounds up to whole tiles, and what that adds is taken off the rates.
     assert 0.9 <= found.rates.efficiency["conv3x3"] / 0.4 <= 1
     assert 0.9 <= found.rates.efficiency["conv1x1"] / 0.3 <= 1
     assert 0 < found.rates.overhead_us <= 6
