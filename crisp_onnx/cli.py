@@ -85,6 +85,11 @@ def cli() -> None:
     help="Re-fit the weights that are left, layer by layer.  [default: least-squares]",
 )
 @click.option(
+    "--allocation",
+    type=click.Choice(["error", "saliency"]),
+    help="What layers share the budget by: error after the fit, measured, or saliency.  [default: error]",
+)
+@click.option(
     "--masks",
     type=click.Choice(["saliency", "obs", "alps"]),
     help="What least squares re-fit: chosen by saliency, or by the error that is left.  [default: alps]",

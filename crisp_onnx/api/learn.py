@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from crisp_onnx.api.acceptance import Accepted
+from crisp_onnx.api.allocation import layer_curves
 from crisp_onnx.api.checkpoint import Checkpoint, as_first
 from crisp_onnx.api.device import find_device
 from crisp_onnx.api.planning import make_task
@@ -151,6 +152,13 @@ def learn(
     if not crossed.module.statistics:
         with watch("statistics"):
             crossed = with_batch_norm(crossed, sight.images, prepared.head)
+    if recipe.allocation != "saliency":
+        with watch("allocation"):
+            judged = sight.held_out or parted(sight.images, recipe.seed)[1]
+            curves = layer_curves(
+                crossed.module, task, sight.images, judged, checkpoint, batch_size=crossed.batch, seed=recipe.seed
+            )
+            task = task.measured(curves)
     agree(crossed.module, checkpoint, "weights before training")
     mode = MODES[recipe.recovery if epochs else "none"]
     with watch("recovery" if mode.trains else "masks"):

@@ -1,6 +1,7 @@
 """Let a target steer the compression: the plan of most worth within its milliseconds or millijoules.
 
-A layer's worth is the square root of the saliency that it keeps, so the first blocks of a layer count for more than its
+A layer's worth is the loss that its blocks save, where that was measured. Else it is the square root of the saliency
+that it keeps, so the first blocks of a layer count for more than its
 last. Saliency itself, as a sum, lets layers of little saliency starve while others stay dense, and loses accuracy to a
 global threshold with a floor; `benchmarks/steered_accuracy.py` has the figures.
 """
@@ -8,7 +9,7 @@ global threshold with a floor; `benchmarks/steered_accuracy.py` has the figures.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import inf, sqrt
 from typing import Literal
@@ -24,7 +25,7 @@ from crisp_onnx.lowering.layers import lower_again
 from crisp_onnx.lowering.lowered import Lowered, LoweredOp
 from crisp_onnx.lowering.target import Target
 from crisp_onnx.lowering.timing import weight_bytes
-from crisp_onnx.masks import Candidates, DenseLayer, Plan, Planner, Saliency, SparseLayer, Spent, Threshold
+from crisp_onnx.masks import Candidates, Curve, DenseLayer, Plan, Planner, Saliency, SparseLayer, Spent, Threshold
 from crisp_onnx.masks.planner import BUDGET_TOLERANCE
 from crisp_onnx.masks.scored import ScoredLayer
 
@@ -85,6 +86,10 @@ class Steered:
                 return plan
             limit -= excess  # the layout changes between layers depend on all of them, so no option holds their cost
         raise CrispError(f"{self._asked} cannot be met on {self.target.name} with layout changes. Ask for more.")
+
+    def measured(self, curves: Mapping[str, Curve]) -> Steered:
+        """See `Planner`."""
+        return replace(self, candidates=replace(self.candidates, curves=curves))
 
     def loosened(self, kept: float) -> Planner:
         """See `Planner`: towards what this one plans, by a threshold."""
@@ -173,6 +178,9 @@ class _Towards:
         kept = min(1 - planned.sparsity, self.candidates.pattern.density)
         return Threshold(self.candidates.without(dense), kept).loosened(self.kept).plan(saliency)
 
+    def measured(self, curves: Mapping[str, Curve]) -> Planner:
+        return _Towards(self.goal.measured(curves), self.kept)
+
     def loosened(self, kept: float) -> Planner:
         return _Towards(self.goal, self.kept + (1 - self.kept) * kept)
 
@@ -181,10 +189,10 @@ class _Towards:
 
 
 def _options(item: ScoredLayer, costs: Mapping[int | None, float]) -> list[Option]:
-    """What each cost buys: the square root of the saliency kept."""
+    """What each cost buys: the loss that is saved where it is known, the square root of the saliency kept elsewhere."""
     kept_saliency = np.cumsum(item.columns.saliency[::-1])
     worth = {kept: item.whole if kept is None else float(kept_saliency[kept - 1]) for kept in costs}
-    return [Option(kept, sqrt(worth[kept]), cost) for kept, cost in costs.items()]
+    return [Option(kept, worth[kept] if item.known else sqrt(worth[kept]), cost) for kept, cost in costs.items()]
 
 
 def _amount(cost: LayerCost, objective: Objective) -> float:

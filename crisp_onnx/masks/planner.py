@@ -8,6 +8,7 @@ from typing import Protocol
 
 from crisp_onnx.errors import CrispError
 from crisp_onnx.format.pattern import Pattern
+from crisp_onnx.masks.curve import Curve
 from crisp_onnx.masks.hybrid import Floats
 from crisp_onnx.masks.plan import DenseLayer, Plan, SparseLayer
 from crisp_onnx.masks.scored import ScoredLayer, score_layer
@@ -26,6 +27,8 @@ class Candidates:
     `dense_reasons`: why a layer stays dense, by its name; absent or empty for those that may become sparse.
     `most_blocks`: by layer name, how many blocks of every block row it may keep; absent for those without a limit.
     `macs_beside`: what the model multiplies for one image outside of its weight layers.
+    `curves`: by layer name, what each free layer loses with so many blocks, where that was measured: saliency then says
+    which blocks stay, and not how many.
     """
 
     layers: tuple[WeightLayer, ...]
@@ -33,6 +36,7 @@ class Candidates:
     dense_reasons: Mapping[str, str]
     most_blocks: Mapping[str, int] = field(default_factory=dict)
     macs_beside: int = 0
+    curves: Mapping[str, Curve] = field(default_factory=dict)
 
     @property
     def free(self) -> tuple[WeightLayer, ...]:
@@ -53,7 +57,8 @@ class Candidates:
         """
         if not self.free:
             raise CrispError(f"No prunable layer: {self.obstacles}. `crisp-onnx check` shows every layer.")
-        return [score_layer(layer, saliency[layer.weight], self.pattern) for layer in self.free]
+        found = [score_layer(layer, saliency[layer.weight], self.pattern) for layer in self.free]
+        return [item.measured(self.curves[item.layer.name]) for item in found] if self.curves else found
 
     def without(self, reasons: Mapping[str, str]) -> Candidates:
         """The same with the layers named in `reasons` dense too, unless they are already."""
@@ -91,6 +96,9 @@ class Planner(Protocol):
         Raises:
             CrispError: no prunable layer, a budget that cannot be met, or a saliency that is not finite.
         """
+
+    def measured(self, curves: Mapping[str, Curve]) -> Planner:
+        """The same planner with what each free layer loses, measured, in place of saliency to share the budget by."""
 
     def loosened(self, kept: float) -> Planner:
         """A planner that still keeps this share of what the budget removes beyond N:M: 1 is N:M alone, 0 this one."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,7 @@ from crisp_onnx.errors import CrispError
 from crisp_onnx.format.matrix import from_matrix, padded_matrix
 from crisp_onnx.format.pattern import Pattern
 from crisp_onnx.masks.allocation import RankColumns, rank_columns
+from crisp_onnx.masks.curve import Curve
 from crisp_onnx.masks.hybrid import Bools, Floats, block_mask, block_sums, kept_blocks, nm_mask
 from crisp_onnx.masks.plan import SparseLayer
 from crisp_onnx.model import WeightLayer
@@ -20,7 +21,8 @@ from crisp_onnx.model import WeightLayer
 class ScoredLayer:
     """`nm` (R*B, C*B): what N:M alone keeps. `scores` (R, C): saliency of each block under it.
 
-    `columns`: the rank columns, their cost in weights. `whole`: saliency of the dense layer.
+    `columns`: the rank columns, their cost in weights. `whole`: saliency of the dense layer. Where losses are `known`,
+    both are the loss that is saved instead.
     """
 
     layer: WeightLayer
@@ -29,6 +31,12 @@ class ScoredLayer:
     scores: npt.NDArray[np.float64]
     columns: RankColumns
     whole: float
+    known: bool = False
+
+    def measured(self, curve: Curve) -> ScoredLayer:
+        """The layer with measured losses to share the budget by."""
+        columns = RankColumns(curve.gains, self.columns.cost)
+        return replace(self, columns=columns, whole=float(curve.gains.sum()) + curve.rest, known=True)
 
     def keep(self, blocks: int) -> SparseLayer:
         """The layer with the best `blocks` of every block row."""

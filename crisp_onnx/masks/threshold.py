@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from crisp_onnx.errors import CrispError
 from crisp_onnx.masks.allocation import RankColumns, allocate
+from crisp_onnx.masks.curve import Curve
 from crisp_onnx.masks.plan import Plan, SparseLayer
 from crisp_onnx.masks.planner import BUDGET_TOLERANCE, Candidates, Saliency, Spent
 from crisp_onnx.masks.scored import ScoredLayer
@@ -60,6 +61,10 @@ class Threshold:
         columns = [RankColumns(x.saliency[-limit:], x.cost[-limit:]) for x, limit in zip(columns, limits, strict=True)]
         blocks = allocate(columns, target, floor=self.floor, tolerance=SLACK * self._whole)
         return self.candidates.plan(_kept(scored, blocks))
+
+    def measured(self, curves: Mapping[str, Curve]) -> Threshold:
+        """See `Planner`."""
+        return replace(self, candidates=replace(self.candidates, curves=curves))
 
     def loosened(self, kept: float) -> Threshold:
         """See `Planner`."""

@@ -46,6 +46,10 @@ class Evidence(Protocol):
     def scale(self) -> float:
         """Mean square of the columns of X, which a ridge is a share of."""
 
+    @property
+    def squares(self) -> Tensor:
+        """(K,): mean squares of the columns of X."""
+
     def moments(self) -> tuple[Tensor, Tensor] | None:
         """X^T X / m (K, K) and X^T Y / m (K, Cout) in float64; None where they are not held."""
 
@@ -105,9 +109,13 @@ class Sums:
         return (self._yy / self.count - self._offset(self._y).square()).clamp_min(0)
 
     @property
-    def scale(self) -> float:
+    def squares(self) -> Tensor:
         self._add_up()
-        return float((self._xx.diagonal() / self.count - self._offset(self._x).square()).mean())
+        return self._xx.diagonal() / self.count - self._offset(self._x).square()
+
+    @property
+    def scale(self) -> float:
+        return float(self.squares.mean())
 
     def moments(self) -> tuple[Tensor, Tensor]:
         self._add_up()
@@ -169,8 +177,12 @@ class Rows:
         return (self._y - self.mean_y).square().mean(0)
 
     @property
+    def squares(self) -> Tensor:
+        return (self._x - self.mean_x.float()).square().mean(0, dtype=torch.float64)
+
+    @property
     def scale(self) -> float:
-        return float((self._x - self.mean_x.float()).square().mean())
+        return float(self.squares.mean())
 
     def moments(self) -> None:
         return None

@@ -56,7 +56,7 @@ def best_fit(
     best, chosen = old, None
     before = after = output_error(known, old, judged)
     if known.scale > 0:
-        for ridge, weight in zip(ridges, _solutions(known, old, support, group, ridges), strict=True):
+        for ridge, weight in zip(ridges, solutions(known, old, support, group, ridges), strict=True):
             error = output_error(known, weight, judged)
             if error < after:
                 best, after, chosen = weight, error, ridge
@@ -77,7 +77,7 @@ def output_error(known: Evidence, weight: Tensor, judged: tuple[Tensor, Tensor])
     return float((missed / whole).sqrt()) if whole > 0 else 0.0
 
 
-def _solutions(known: Evidence, old: Tensor, support: Tensor, group: int, ridges: Sequence[float]) -> list[Tensor]:
+def solutions(known: Evidence, old: Tensor, support: Tensor, group: int, ridges: Sequence[float]) -> list[Tensor]:
     """(Cout, K) for each ridge."""
     solved = [torch.zeros_like(old) for _ in ridges]
     for top in range(0, len(old), group):

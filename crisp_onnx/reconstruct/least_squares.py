@@ -16,10 +16,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from math import prod
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -30,18 +27,15 @@ from crisp_onnx.model import WeightLayer
 from crisp_onnx.progress import bar
 from crisp_onnx.reconstruct.behind import Behind, behind, match, settle
 from crisp_onnx.reconstruct.choices import chosen
-from crisp_onnx.reconstruct.evidence import ROWS_OF_WIDE, WIDEST, Evidence, Spread, evidence
-from crisp_onnx.reconstruct.frontier import Frontier, Part, Seen, needed_behind
-from crisp_onnx.reconstruct.grouped import ROWS_OF_GROUPED, best_grouped_fit
+from crisp_onnx.reconstruct.evidence import Spread
+from crisp_onnx.reconstruct.frontier import Frontier, Seen, needed_behind
+from crisp_onnx.reconstruct.gathering import gathered, joined, parts_of, rows_an_image
+from crisp_onnx.reconstruct.grouped import best_grouped_fit
 from crisp_onnx.reconstruct.layer_fit import Fit, LayerFit, best_fit
 from crisp_onnx.reconstruct.refitted import Refitted
 from crisp_onnx.reconstruct.samples import as_rows, as_stored, mask_rows
 from crisp_onnx.reconstruct.stops import Stop, stops_of
 from crisp_onnx.reconstruct.targets import Rows, own_bias, rows_of
-
-LEAST_ROWS, ROWS_A_COLUMN, JUDGED_ROWS = 20_000, 6, 4096
-IMAGES, IMAGES_IF_LARGE, LARGE_PIXELS = 2048, 256, 128 * 128
-JUDGED_SHARE = 4
 
 
 def least_squares(
@@ -84,10 +78,7 @@ def refit_layers(
     teacher.clear_masks()
     student.eval()
     stops = stops_of(student, layers, groups)
-    parts = tuple(
-        Part(source, _places(source, share, student.takes, seed), is_judged)
-        for source, share, is_judged in ((images, 1, False), (judged, JUDGED_SHARE, True))
-    )
+    parts = parts_of(images, judged, takes=student.takes, seed=seed)
     frontier = Frontier(student, teacher, parts, batch_size=batch_size)
     counts = tuple(len(part.places) for part in parts)
     generator = torch.Generator().manual_seed(seed)
@@ -110,13 +101,6 @@ def refit_layers(
     return tuple(fits)
 
 
-def _places(images: Images, share: int, takes: int | None, seed: int) -> npt.NDArray[np.int64]:
-    """Which images are used: some at random, in whole batches where the graph takes no others."""
-    most = IMAGES if prod(images.preprocess.size) <= LARGE_PIXELS else IMAGES_IF_LARGE
-    places = np.random.default_rng(seed).permutation(len(images))[: most // share]
-    return places if takes is None else np.resize(places, max(takes, len(places) // takes * takes))
-
-
 def _refit(
     student: GraphModule,
     stop: Stop,
@@ -130,14 +114,14 @@ def _refit(
 ) -> tuple[LayerFit, SparseLayer | None]:
     """The fit, and the sparse layer under the masks that it has now."""
     stored = dict(student.named_parameters())[layer.weight]
-    an_image = (_rows_wanted(layer) / images[0], JUDGED_ROWS / images[1])
+    an_image = rows_an_image(layer, images)
     rows = rows_of(student, layer, stop.node, after, seen, an_image, generator)
     dense = as_rows(layer, stored)
     support = torch.ones_like(dense, dtype=torch.bool)
     if layer.groups > 1:
         fit = _grouped_fit(layer, rows, dense.double(), centred=after.shifts)
     else:
-        known, unseen = _known(rows, dense, centred=after.shifts)
+        known, unseen = gathered(rows, dense, centred=after.shifts)
         if planned is not None:
             planned = chosen(choice, known, dense.double(), planned)
             support = mask_rows(layer, planned.mask).to(dense.device)
@@ -151,34 +135,10 @@ def _refit(
     return LayerFit(layer.name, fit.before, fit.after, fit.ridge), planned
 
 
-def _rows_wanted(layer: WeightLayer) -> int:
-    columns = layer.weights // layer.shape[0]
-    if layer.groups > 1:
-        return ROWS_OF_GROUPED
-    return ROWS_OF_WIDE if columns > WIDEST else max(LEAST_ROWS, ROWS_A_COLUMN * columns)
-
-
-def _known(rows: Iterator[Rows], dense: Tensor, *, centred: bool) -> tuple[Evidence, tuple[Tensor, Tensor]]:
-    """What the rows say of a layer with weights `dense` (Cout, K), and the rows that judge."""
-    outputs, columns = dense.shape
-    known = evidence(columns, outputs, centred=centred, device=dense.device)
-    judged = []
-    for some in rows:
-        if some.judged:
-            judged.append(some)
-        else:
-            known.add(some.x, some.y)
-    return known, _joined(judged)
-
-
 def _grouped_fit(layer: WeightLayer, rows: Iterator[Rows], old: Tensor, *, centred: bool) -> Fit:
     every = list(rows)
-    known, judged = (_joined([some for some in every if some.judged == which]) for which in (False, True))
+    known, judged = (joined([some for some in every if some.judged == which]) for which in (False, True))
     return best_grouped_fit(layer, known, judged, old, centred=centred)
-
-
-def _joined(rows: list[Rows]) -> tuple[Tensor, Tensor]:
-    return torch.cat([some.x for some in rows]), torch.cat([some.y for some in rows])
 
 
 def _take_up(student: GraphModule, node: Node, after: Behind, fit: Fit) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
-from crisp_onnx.masks import Planner
+from crisp_onnx.masks import Curve, Planner
 from crisp_onnx.saliency import Criterion
 from crisp_onnx.task import Classification
 
@@ -21,6 +22,11 @@ class Task:
     answers: Classification
     all_outputs: bool
     levels: tuple[Planner, ...] = ()
+
+    def measured(self, curves: Mapping[str, Curve]) -> Task:
+        """The task with what each layer loses, measured, for its planners to share the budget by."""
+        levels = tuple(planner.measured(curves) for planner in self.levels)
+        return replace(self, planner=self.planner.measured(curves), levels=levels)
 
     @property
     def weights(self) -> list[str]:

@@ -1,0 +1,67 @@
+"""How many images and rows are looked at, which, and what they say of a layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import prod
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from crisp_onnx.data import Images
+from crisp_onnx.model import WeightLayer
+from crisp_onnx.reconstruct.evidence import ROWS_OF_WIDE, WIDEST, Evidence, evidence
+from crisp_onnx.reconstruct.frontier import Part
+from crisp_onnx.reconstruct.grouped import ROWS_OF_GROUPED
+from crisp_onnx.reconstruct.targets import Rows
+
+LEAST_ROWS, ROWS_A_COLUMN, JUDGED_ROWS = 20_000, 6, 4096
+IMAGES, IMAGES_IF_LARGE, LARGE_PIXELS = 2048, 256, 128 * 128
+JUDGED_SHARE = 4
+
+
+def parts_of(images: Images, judged: Images, *, takes: int | None, seed: int, share: int = 1) -> tuple[Part, Part]:
+    """Some images to learn from and some that judge. `share`: one in so many of those that a fit uses."""
+    return (
+        Part(images, _places(images, share, takes, seed), judged=False),
+        Part(judged, _places(judged, share * JUDGED_SHARE, takes, seed), judged=True),
+    )
+
+
+def _places(images: Images, share: int, takes: int | None, seed: int) -> npt.NDArray[np.int64]:
+    """Which images are used: some at random, in whole batches where the graph takes no others."""
+    most = IMAGES if prod(images.preprocess.size) <= LARGE_PIXELS else IMAGES_IF_LARGE
+    places = np.random.default_rng(seed).permutation(len(images))[: most // share]
+    return places if takes is None else np.resize(places, max(takes, len(places) // takes * takes))
+
+
+def rows_an_image(layer: WeightLayer, images: tuple[int, ...]) -> tuple[float, float]:
+    """Rows wanted of each image that is learnt from, and of each that judges, of which there are so many `images`."""
+    return _rows_wanted(layer) / images[0], JUDGED_ROWS / images[1]
+
+
+def _rows_wanted(layer: WeightLayer) -> int:
+    columns = layer.weights // layer.shape[0]
+    if layer.groups > 1:
+        return ROWS_OF_GROUPED
+    return ROWS_OF_WIDE if columns > WIDEST else max(LEAST_ROWS, ROWS_A_COLUMN * columns)
+
+
+def gathered(rows: Iterator[Rows], dense: Tensor, *, centred: bool) -> tuple[Evidence, tuple[Tensor, Tensor]]:
+    """What the rows say of a layer with weights `dense` (Cout, K), and the rows that judge."""
+    outputs, columns = dense.shape
+    known = evidence(columns, outputs, centred=centred, device=dense.device)
+    judged = []
+    for some in rows:
+        if some.judged:
+            judged.append(some)
+        else:
+            known.add(some.x, some.y)
+    return known, joined(judged)
+
+
+def joined(rows: list[Rows]) -> tuple[Tensor, Tensor]:
+    """The inputs and the outputs of all of them."""
+    return torch.cat([some.x for some in rows]), torch.cat([some.y for some in rows])

@@ -1,0 +1,41 @@
+"""How much the loss minds an error in each output of a layer: the squares of its gradient, image by image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from crisp_onnx.bridge import GraphModule, to_batch
+from crisp_onnx.data import Images
+from crisp_onnx.model import WeightLayer
+from crisp_onnx.task import Classification
+from crisp_onnx.task.loss import logits_of, preferred, truth_loss
+
+
+def output_squares(
+    module: GraphModule, layers: Sequence[WeightLayer], images: Images, task: Classification, *, batch_size: int
+) -> dict[str, Tensor]:
+    """By layer name (Cout,) in float64: E[(dL/dy)^2] of an image, summed over the output's positions.
+
+    With errors e of the outputs that depend on nothing else, the loss rises by half the sum of E[e^2] times this: the
+    diagonal of the Fisher information. The loss is over all outputs; without labels the class that the model prefers is
+    the truth.
+    """
+    module.eval()
+    over_all = replace(task, wanted=task.columns)
+    nodes = {node.name: node for node in module.nodes}
+    names = [nodes[layer.name].outputs[0] for layer in layers]
+    device = next(module.parameters()).device
+    totals = [torch.zeros(layer.shape[0], dtype=torch.float64, device=device) for layer in layers]
+    for inputs, labels in images.batches(batch_size):
+        answers, *outputs = module.several(to_batch(inputs, device), [module.output_names[0], *names])
+        logits = logits_of(answers, task)
+        target = preferred(logits.detach(), task) if labels is None else torch.from_numpy(labels).to(device)
+        loss = truth_loss(logits, target, over_all) * len(inputs)
+        for layer, total, gradient in zip(layers, totals, torch.autograd.grad(loss, outputs), strict=True):
+            last = gradient.movedim(1, -1) if layer.op == "Conv" else gradient
+            total.add_(last.reshape(-1, layer.shape[0]).square().sum(0, dtype=torch.float64))
+    return {layer.name: total / max(1, len(images)) for layer, total in zip(layers, totals, strict=True)}
