@@ -74,7 +74,7 @@ def cli() -> None:
 @click.option("--latency-ms", type=float, help="Estimated time on the hardware target; instead of --sparsity.")
 @click.option("--energy-mj", type=float, help="Estimated energy on the hardware target; instead of --sparsity.")
 @click.option("--speedup", type=float, help="Times as fast on this host, measured; instead of --sparsity.")
-@click.option("--saliency", help="crisp, fisher, magnitude, wanda or random.  [default: crisp]")
+@click.option("--saliency", help="crisp, fisher, magnitude, wanda, act-l2, firing, random.  [default: crisp]")
 @click.option("--bank", type=FILE, help="Sums of every class that `crisp-onnx saliency` made: no backward pass.")
 @click.option(
     "--reorder/--no-reorder", default=None, help="Channels in the order that suits the pattern.  [default: reorder]"

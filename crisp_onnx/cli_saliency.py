@@ -21,7 +21,7 @@ from crisp_onnx.errors import CrispError
 @click.option("--class-order", type=click.Choice(["lexical", "natural"]), help="As for compress.")
 @click.option("--output-name", help="As for compress.")
 @click.option("--preprocess", help="As for compress.")
-@click.option("--saliency", "criterion", help="crisp, fisher or wanda.  [default: crisp]")
+@click.option("--saliency", "criterion", help="crisp, fisher, wanda, act-l2 or firing.  [default: crisp]")
 @click.option("--device", help="cpu or cuda.  [default: cpu]")
 @click.option("--seed", type=int, help="That of the runs to come: it says which images are held out.  [default: 0]")
 @click.option("-o", "--output", type=FILE, required=True, help="The bank, for example bank.safetensors.")

@@ -16,7 +16,7 @@ RECOVERIES = (
     "fixed", "ramp", "straight-through", "sr-ste", "soft-shrink", "grow-and-prune", "cram", "nested",
 )  # fmt: skip
 NESTED = "nested"
-SALIENCIES = ("crisp", "fisher", "magnitude", "wanda", "random")
+SALIENCIES = ("crisp", "fisher", "magnitude", "wanda", "act-l2", "firing", "random")
 PATH_KEYS = ("model", "classes", "data", "eval_data", "labels", "bank", "output")
 BUDGET_KEYS = ("sparsity", "macs", "latency_ms", "energy_mj", "speedup")
 PORTABLE = "portable"
@@ -78,7 +78,7 @@ class Recipe(BaseModel):
     """How many times as fast as its source the model is to be on this host, measured at the end, one thread, one image;
     met within 5 %."""
     saliency: str = "crisp"
-    """What ranks the weights: crisp, fisher, magnitude, wanda or random."""
+    """What ranks the weights: crisp, fisher, magnitude, wanda, act-l2, firing or random."""
     bank: Path | None = None
     """Sums of every class, made with `crisp-onnx saliency`, from which saliency is taken without a backward pass."""
     reorder: bool = True

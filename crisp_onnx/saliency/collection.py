@@ -12,9 +12,9 @@ from crisp_onnx.bridge import GraphModule
 from crisp_onnx.data import Images
 from crisp_onnx.model import Model, WeightLayer
 from crisp_onnx.progress import bar
-from crisp_onnx.saliency.criteria import Criterion
+from crisp_onnx.saliency.criteria import OF_INPUTS, Criterion
 from crisp_onnx.saliency.gradients import gradient_sums
-from crisp_onnx.saliency.inputs import input_squares, squares_shape
+from crisp_onnx.saliency.inputs import input_shape, input_sums
 from crisp_onnx.saliency.sums import Sums, merged
 from crisp_onnx.task import Classification
 
@@ -75,8 +75,10 @@ def sums_of(
     advance: Callable[[int], None] = lambda images: None,
 ) -> Sums:
     """What the criterion adds up over images of one class."""
-    if criterion.needs == "input_norm":
-        return input_squares(module, layers, model.graph(), images, batch_size=batch_size, advance=advance)
+    if criterion.needs in OF_INPUTS:
+        return input_sums(
+            criterion.needs, module, layers, model.graph(), images, batch_size=batch_size, advance=advance
+        )
     names = [layer.weight for layer in layers]
     sums = gradient_sums(module, names, images, task, batch_size=batch_size, advance=advance)
     return sums.absolute if criterion.needs == "gradient_abs" else sums.square
@@ -84,8 +86,8 @@ def sums_of(
 
 def shape_of(criterion: Criterion, layer: WeightLayer) -> tuple[int, ...]:
     """The shape of what the criterion adds up for a layer: that of the stored weight, or one that goes with it."""
-    if criterion.needs == "input_norm":
-        return squares_shape(layer)
+    if criterion.needs in OF_INPUTS:
+        return input_shape(criterion.needs, layer)
     if layer.op == "Conv":
         return layer.shape
     return (layer.shape[1], layer.shape[0]) if layer.transposed else layer.shape[:2]

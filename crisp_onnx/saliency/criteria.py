@@ -9,9 +9,10 @@ from typing import Literal
 from torch import Tensor
 
 from crisp_onnx.errors import CrispError, nearest
-from crisp_onnx.saliency import crisp, fisher, magnitude, random, wanda
+from crisp_onnx.saliency import act_l2, crisp, firing, fisher, magnitude, random, wanda
 
-Statistic = Literal["gradient_abs", "gradient_square", "input_norm", "uniform", "nothing"]
+Statistic = Literal["gradient_abs", "gradient_square", "input_norm", "input_l2", "input_firing", "uniform", "nothing"]
+OF_INPUTS = ("input_norm", "input_l2", "input_firing")
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Criterion:
 
     @property
     def from_images(self) -> bool:
-        return self.from_gradients or self.needs == "input_norm"
+        return self.from_gradients or self.needs in OF_INPUTS
 
 
 CRITERIA = {
@@ -38,6 +39,8 @@ CRITERIA = {
         Criterion("fisher", "gradient_square", fisher.score),
         Criterion("magnitude", "nothing", magnitude.score),
         Criterion("wanda", "input_norm", wanda.score),
+        Criterion("act-l2", "input_l2", act_l2.score),
+        Criterion("firing", "input_firing", firing.score),
         Criterion("random", "uniform", random.score),
     )
 }

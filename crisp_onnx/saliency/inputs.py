@@ -1,4 +1,4 @@
-"""Squares of the inputs that every weight meets, summed over all images; Wanda multiplies |w| with their root."""
+"""What the inputs of every weight are like, summed over all images: squares, norms, how often they are not zero."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from torch.nn import functional
 from crisp_onnx.bridge import GraphModule, to_batch
 from crisp_onnx.data import Images
 from crisp_onnx.model import WeightLayer
+from crisp_onnx.saliency.criteria import Statistic
 from crisp_onnx.saliency.sums import Sums
 
 
-def input_squares(
+def input_sums(
+    statistic: Statistic,
     module: GraphModule,
     layers: Sequence[WeightLayer],
     graph: gs.Graph,
@@ -25,7 +27,7 @@ def input_squares(
     batch_size: int = 64,
     advance: Callable[[int], None] = lambda images: None,
 ) -> Sums:
-    """Sums over all images and output positions, in a shape that multiplies the stored weight.
+    """Sums over all images, in a shape that multiplies the stored weight. `statistic`: one of `OF_INPUTS`.
 
     `advance` is told of the images that are done.
     """
@@ -39,16 +41,20 @@ def input_squares(
             tensors = {graph.inputs[0].name: to_batch(inputs, device)}
             seen = module.run(tensors, sorted(set(feeds.values())))
             for layer in layers:
-                squares = _squares(seen[feeds[layer.weight]], layer, nodes[layer.name].attrs)
-                totals[layer.weight] = totals.get(layer.weight, torch.zeros_like(squares)) + squares
+                values = seen[feeds[layer.weight]]
+                if statistic == "input_norm":
+                    found = _squares(values, layer, nodes[layer.name].attrs)
+                else:
+                    found = _of_channels(statistic, values, layer)
+                totals[layer.weight] = totals.get(layer.weight, torch.zeros_like(found)) + found
             advance(len(inputs))
     return Sums({layer.weight: _as_stored(totals[layer.weight], layer) for layer in layers}, len(images))
 
 
-def squares_shape(layer: WeightLayer) -> tuple[int, ...]:
-    """The shape of a layer's sums in `input_squares`."""
+def input_shape(statistic: Statistic, layer: WeightLayer) -> tuple[int, ...]:
+    """The shape of a layer's sums in `input_sums`."""
     if layer.op == "Conv":
-        return (1, *layer.shape[1:])
+        return (1, *layer.shape[1:]) if statistic == "input_norm" else (1, layer.shape[1], 1, 1)
     return (layer.shape[1], 1) if layer.transposed else (1, layer.shape[1])
 
 
@@ -67,6 +73,14 @@ def _squares(inputs: Tensor, layer: WeightLayer, attrs: Mapping[str, object]) ->
         stride=attrs.get("strides", [1, 1]),  # type: ignore[arg-type]
     )
     return columns.sum((0, 2)).reshape(layer.shape[1], *window)
+
+
+def _of_channels(statistic: Statistic, inputs: Tensor, layer: WeightLayer) -> Tensor:
+    """Sum over images of a number for each channel, (Cin, 1, 1): its norm, or its share of values that are not zero."""
+    channels = inputs.float() if layer.op == "Conv" else inputs.float().reshape(len(inputs), -1, inputs.shape[-1]).mT
+    rows = channels.reshape(*channels.shape[:2], -1)
+    found = rows.norm(dim=2) if statistic == "input_l2" else (rows != 0).float().mean(2)
+    return found.sum(0).reshape(-1, 1, 1)
 
 
 def _as_stored(squares: Tensor, layer: WeightLayer) -> Tensor:

@@ -26,9 +26,10 @@ def curves_of(model, shape, pattern, scale=1.0):
     return candidates, module, judged, found
 
 
-@pytest.mark.parametrize(
-    ("text", "shape"), [(CHAIN, (3, 9, 9)), (RESIDUAL, (8, 6, 6)), (TOKENS, (6, 8))], ids=["chain", "residual", "tokens"]
-)
+NETWORKS = {"chain": (CHAIN, (3, 9, 9)), "residual": (RESIDUAL, (8, 6, 6)), "tokens": (TOKENS, (6, 8))}
+
+
+@pytest.mark.parametrize(("text", "shape"), NETWORKS.values(), ids=NETWORKS)
 def test_every_layer_that_may_become_sparse_has_a_curve_that_falls(model_of, text, shape):
     values = {"v": np.linspace(0.5, 2, 8)} if text is RESIDUAL else {}
     candidates, _, _, found = curves_of(model_of(text, **values), shape, Pattern(2, 4, 4, 4))

@@ -15,7 +15,7 @@ from crisp_onnx.data import Classes, Images, open_images, parse_preprocess
 from crisp_onnx.errors import CrispError
 from crisp_onnx.model import Model, load, weight_layers
 from crisp_onnx.saliency import Sums, collect, criterion_named, gradient_sums
-from crisp_onnx.saliency.inputs import input_squares
+from crisp_onnx.saliency.inputs import input_sums
 from crisp_onnx.task import Classification
 
 CLASSES = (4, 1, 2)
@@ -174,11 +174,29 @@ def test_sums_of_inputs_add_up_too(model: Model, images: Images) -> None:
     layers = [layer for layer in weight_layers(model) if layer.name in ("conv1", "fc")]
 
     def squares(part: Images) -> Sums:
-        return input_squares(to_torch(model), layers, model.graph(), part, batch_size=5)
+        return input_sums("input_norm", to_torch(model), layers, model.graph(), part, batch_size=5)
 
     merged = squares(images.subset(range(7))).merge(squares(images.subset(range(7, len(images)))))
     for name, total in squares(images).totals.items():
         torch.testing.assert_close(merged.totals[name], total)
+
+
+def test_channels_are_judged_by_their_norms_and_by_how_often_they_fire(model: Model, images: Images) -> None:
+    layers = [layer for layer in weight_layers(model) if layer.name == "conv2"]
+    module = to_torch(model)
+    (x,) = (x for x, _ in images.batches(len(images)))
+    read = next(node.inputs[0] for node in module.nodes if node.name == "conv2")
+    with torch.no_grad():
+        seen = module.run({module.input_names[0]: torch.from_numpy(x)}, [read])[read].numpy()
+    expected = {
+        "act-l2": np.sqrt(np.square(seen).sum((2, 3))).mean(0),
+        "firing": (seen != 0).mean((0, 2, 3)),
+    }
+    for name, means in expected.items():
+        found = collect(criterion_named(name), module, model, layers, images=images, task=TASK, batch_size=4)
+        np.testing.assert_allclose(found["conv2.weight"].reshape(-1), means, rtol=1e-4)
+        assert found["conv2.weight"].shape == (1, len(means), 1, 1)
+    assert expected["firing"].min() < 1
 
 
 def test_sums_of_different_weights_do_not_add_up() -> None:
