@@ -11,17 +11,28 @@ SETS = (0, 1, 2)
 
 @dataclass(frozen=True)
 class Case:
-    """One call of `compress`. `set`: seed of the classes, 0 for Imagenette's ten. `images`: real or synthesised."""
+    """One call of `compress`. `set`: seed of the classes, 0 for Imagenette's ten. `images`: real or synthesised.
+
+    `learnt`: whether it learns from images of the `user`'s classes, or from as many of `all` classes and is judged on
+    the user's. `emit`: how the file is written; patterns that have no packed operator are written dense.
+    """
 
     model: str
     set: int
     sparsity: float
     saliency: str = "crisp"
+    allocation: str = "error"
+    masks: str = "alps"
+    pattern: str = "2:4"
+    block: int = 16
+    vector_rows: int = 8
     images: str = "real"
+    learnt: str = "user"
     reorder: bool = True
     reconstruct: str = "least-squares"
     recovery: str = "fixed"
     epochs: int = 0
+    emit: str = "hybrid"
     seed: int = 0
 
     @property
@@ -31,27 +42,61 @@ class Case:
 
 
 def one_shot() -> Iterator[Case]:
-    """No training: with and without least squares, by two saliencies, on real images and on synthesised ones."""
+    """No training: the default, on real images and on synthesised ones, then without each of its parts."""
+    for sparsity in (0.75, 0.875):
+        for number in SETS:
+            yield Case(RESNET, number, sparsity)
     for number in SETS:
-        for sparsity in (0.75, 0.875):
-            base = Case(RESNET, number, sparsity)
-            yield from (replace(base, reconstruct="none"), base, replace(base, saliency="magnitude"))
         yield Case(RESNET, number, 0.75, images="synthesised")
-    for model, sparsities in ((MOBILENET_1, (0.5, 0.7)), (MOBILENET_2, (0.5,))):
-        for sparsity in sparsities:
-            base = Case(model, 0, sparsity)
-            yield from (replace(base, reconstruct="none"), base, replace(base, saliency="magnitude"))
+    mobile = [Case(MOBILENET_1, 0, 0.5), Case(MOBILENET_1, 0, 0.7), Case(MOBILENET_2, 0, 0.5)]
+    yield from mobile
+    bases = [Case(RESNET, number, sparsity) for sparsity in (0.75, 0.875) for number in SETS]
+    for base in (*bases, *mobile):
+        yield from without_each_part(base)
+
+
+def without_each_part(base: Case) -> Iterator[Case]:
+    """The case without measured allocation, without masks chosen after the fit, and without any fit."""
+    yield replace(base, allocation="saliency")
+    yield replace(base, masks="saliency")
+    yield replace(base, allocation="saliency", masks="saliency")
+    yield replace(base, allocation="saliency", masks="saliency", reconstruct="none")
+
+
+def baselines(epochs: int = 0) -> Iterator[Case]:
+    """Others' ways to choose, with the same least squares, and ours with other criteria."""
+    for number in SETS:
+        ours = Case(RESNET, number, 0.875, epochs=epochs)
+        plain = replace(ours, allocation="saliency", masks="saliency")
+        yield ours
+        yield replace(ours, masks="obs")
+        yield from (replace(plain, saliency=name) for name in ("random", "magnitude", "wanda", "fisher", "crisp"))
+        yield from (replace(plain, saliency=name) for name in ("act-l2", "firing"))
+        yield replace(ours, learnt="all")
+        yield replace(plain, learnt="all")
+        yield replace(
+            ours, pattern="1:1", block=1, vector_rows=1, reorder=False, emit="dense"
+        )  # unstructured, rows balanced
+        yield replace(ours, pattern="1:8", vector_rows=1)  # N:M alone: every block is kept
+        yield replace(ours, pattern="4:4")  # blocks alone
 
 
 def trained() -> Iterator[Case]:
     """Twenty epochs."""
     for sparsity in (0.875, 0.92):
-        for saliency in ("crisp", "magnitude"):
+        for allocation in ("error", "saliency"):
             for number in SETS:
-                yield Case(RESNET, number, sparsity, saliency=saliency, epochs=20)
+                yield Case(RESNET, number, sparsity, allocation=allocation, epochs=20)
+
+
+def trained_baselines() -> Iterator[Case]:
+    """The baselines after twenty epochs."""
+    return baselines(epochs=20)
 
 
 TABLES = {
     "one_shot": ("Without any training", one_shot),
+    "baselines": ("Against other ways to choose, without any training", baselines),
     "trained": ("After twenty epochs", trained),
+    "trained_baselines": ("Against other ways to choose, after twenty epochs", trained_baselines),
 }

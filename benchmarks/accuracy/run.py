@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import tempfile
+import time
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
@@ -17,10 +19,16 @@ from benchmarks.accuracy.cases import TABLES, Case
 from benchmarks.real_data import CIFAR_PREPROCESS, CifarImages, class_set, data_folder
 from benchmarks.record import record
 from crisp_onnx import Recipe, compress
+from crisp_onnx.api.prepare import prepare
+from crisp_onnx.data import Classes, open_images, parse_preprocess
+from crisp_onnx.model import load
 from crisp_onnx.report.interval import wilson
+from crisp_onnx.runtime.evaluate import compare_on, open_stock
+from crisp_onnx.task import task_of
 
 RESULTS = Path(__file__).parents[1] / "results"
 Result = dict[str, float | int | None]
+ALL, IMAGES_A_CLASS = 100, 256
 
 
 @click.command()
@@ -48,32 +56,49 @@ def measured(case: Case, device: str) -> Result:
     """One row: counts of right answers, what was reached and what it took."""
     folder, cifar = data_folder(), "cifar" in case.model
     synsets = tuple(sorted(path.name for path in (folder / "imagenette" / "val").iterdir()))
-    classes = class_set(case.set) if cifar else synsets
+    user = class_set(case.set) if cifar else synsets
+    learnt, share = (user, None) if case.learnt == "user" else (tuple(range(ALL)), IMAGES_A_CLASS * len(user) // ALL)
     real = case.images == "real"
+    start_s = time.monotonic()
     with tempfile.TemporaryDirectory() as temporary:
+        options = {name: getattr(case, name) for name in Recipe.model_fields if name in vars(case)}
         recipe = Recipe(
-            model=folder / "models" / f"{case.model}.onnx", classes=classes, sparsity=case.sparsity,
-            labels=None if cifar else folder / "imagenet_labels.txt", epochs=case.epochs, seed=case.seed,
-            preprocess=CIFAR_PREPROCESS if cifar else "signed", saliency=case.saliency, reorder=case.reorder,
-            reconstruct=case.reconstruct,
-            recovery=case.recovery, target="portable", device=device, output=Path(temporary) / "out",
-            data=None if cifar or not real else folder / "imagenette" / "train",
+            **(options | {"model": folder / "models" / f"{case.model}.onnx"}), classes=learnt,
+            labels=None if cifar else folder / "imagenet_labels.txt",
+            preprocess=CIFAR_PREPROCESS if cifar else "signed", target="portable", device=device,
+            output=Path(temporary) / "out", data=None if cifar or not real else folder / "imagenette" / "train",
             eval_data=None if cifar else folder / "imagenette" / "val",
         )  # fmt: skip
-        train, test = (
-            CifarImages(folder, split, class_set(case.set)) if cifar else None for split in ("train", "test")
-        )
-        report = compress(recipe, data=train if real else None, eval_data=test)
-    accuracy = report.accuracy
+        train = CifarImages(folder, "train", learnt, share) if cifar and real else None
+        test = CifarImages(folder, "test", class_set(case.set)) if cifar else None
+        report = compress(recipe, data=train, eval_data=test)
+        took_s = time.monotonic() - start_s
+        if case.learnt == "user":
+            accuracy = report.accuracy
+            n = accuracy.n
+            rights = [round((score.top1_restricted or 0.0) * n) for score in (accuracy.dense, accuracy.compressed)]
+        else:
+            n, rights = counted(recipe.model, recipe.folder / "model.onnx", class_set(case.set), test)
     fits = [layer.fit for layer in report.layers if layer.fit is not None and layer.decision == "sparse"]
     return {
-        "n": accuracy.n,
-        "untouched": round((accuracy.dense.top1_restricted or 0.0) * accuracy.n),
-        "right": round((accuracy.compressed.top1_restricted or 0.0) * accuracy.n),
+        "n": n,
+        "untouched": rights[0],
+        "right": rights[1],
         "sparsity reached": report.sparsity.weights,
         "error before": median(fit.error_before for fit in fits) if fits else None,
         "error after": median(fit.error_after for fit in fits) if fits else None,
+        "seconds": round(took_s),
     }
+
+
+def counted(dense: Path, compressed: Path, user: tuple[int, ...], test: CifarImages) -> tuple[int, list[int]]:
+    """Images, and right answers of both files among the `user`'s classes."""
+    source = load(dense)
+    form = parse_preprocess(CIFAR_PREPROCESS, source.input)
+    answers = task_of(prepare(source, size=form.size).head, user)
+    images = open_images(test, Classes(user, tuple(map(str, user))), None, form)
+    found = compare_on((open_stock(dense), open_stock(compressed)), (answers, answers), images)
+    return found.n, [counts.right_restricted for counts in found.counts]
 
 
 def write(table: str, title: str, cases: list[Case], done: dict[str, Result]) -> None:
@@ -84,8 +109,7 @@ def write(table: str, title: str, cases: list[Case], done: dict[str, Result]) ->
     groups: dict[str, list[Result]] = {}
     for case in cases:
         if case.key in done:
-            means = f"{case.model} {case.sparsity:.1%}, {case.saliency}, {case.images} images, {case.reconstruct}"
-            groups.setdefault(means, []).append(done[case.key])
+            groups.setdefault(replace(case, set=-1).key.replace("set=-1, ", ""), []).append(done[case.key])
     below = [
         f"{name}: {np.mean([_below(found) for found in results]):.1f} points below the untouched model, the mean."
         for name, results in groups.items()
@@ -96,7 +120,7 @@ def write(table: str, title: str, cases: list[Case], done: dict[str, Result]) ->
         path.stem,
         title,
         rows,
-        notes=["2:4, block 16, V 8; logits restricted to the ten classes; 95 % Wilson intervals.", *below],
+        notes=["Logits restricted to the ten classes; 95 % Wilson intervals. Errors are of a layer's outputs.", *below],
     )
     document = json.loads(path.read_text())
     path.write_text(json.dumps({**document, "raw": done}, indent=1) + "\n", encoding="utf-8")
@@ -111,7 +135,10 @@ def row(case: Case, found: Result) -> dict[str, object]:
         "set": case.set,
         "sparsity": case.sparsity,
         "saliency": case.saliency,
-        "images": case.images,
+        "allocation": case.allocation,
+        "masks": case.masks if case.reconstruct != "none" else "saliency",
+        "pattern": f"{case.pattern}, block {case.block}, V {case.vector_rows}",
+        "images": case.images if case.learnt == "user" else "of all classes",
         "reordered": case.reorder,
         "reconstruct": case.reconstruct,
         "epochs": case.epochs,
@@ -121,6 +148,7 @@ def row(case: Case, found: Result) -> dict[str, object]:
         "points below": round(_below(found), 1),
         "median error before": found["error before"],
         "after": found["error after"],
+        "seconds": found["seconds"],
     }
 
 
