@@ -42,9 +42,8 @@ def accept(prepared: Prepared) -> Accepted:
     refusal = next(filter(None, _obstacles(prepared)), "")
     if refusal:
         raise CrispError(refusal)
-    prepared = described(
-        source, require_same_answers(source, prepared.simplified, size=prepared.size), prepared.size, prepared.output
-    )
+    simplified = require_same_answers(source, prepared.simplified, size=prepared.size)
+    prepared = described(source, simplified, prepared.size, prepared.output, prepared.task)
     module = to_torch(prepared.model, head.logits)
     fixed = prepared.batch
     compare_with_runtime(module, prepared.model, batches=BATCHES if fixed is None else (fixed,), size=prepared.size)

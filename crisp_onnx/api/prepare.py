@@ -24,7 +24,7 @@ from crisp_onnx.model.macs import Beside, beside_layers
 from crisp_onnx.model.overridable import note_on_overrides
 from crisp_onnx.model.shapes import Shapes
 from crisp_onnx.passes import Declined
-from crisp_onnx.task import Head, Outputs, layers_behind, read_outputs
+from crisp_onnx.task import CLASSIFICATION, READERS, Head, Outputs, layers_behind
 
 CLASSIFIER = "classifier: its rows are the classes (--head slice keeps only those of the user)"
 
@@ -33,7 +33,8 @@ CLASSIFIER = "classifier: its rows are the classes (--head slice keeps only thos
 class Prepared:
     """`source` is the file as given; `simplified` its plain form, not compared with it; `layers` its weight layers.
 
-    `beside`: what it multiplies outside of them. `outputs`: what each output is; `output`: the one that the user chose.
+    `beside`: what it multiplies outside of them. `outputs`: what each output is for the `task`; `output`: the one that
+    the user chose.
     `left`: why layers stay dense, by name, where the answers decide it. `size`: height and width that open image sides
     count as. `notes`: what the user should know of the file.
     """
@@ -45,6 +46,7 @@ class Prepared:
     shapes: Shapes
     outputs: Outputs
     output: str | None
+    task: str
     left: Mapping[str, str]
     size: Size
     notes: tuple[str, ...]
@@ -79,12 +81,15 @@ class Prepared:
         return self.outputs.chosen(self.output, self.source.path.name)
 
 
-def prepare(file: Path | Model, *, size: int | Size = DEFAULT_SIZE, output: str | None = None) -> Prepared:
+def prepare(
+    file: Path | Model, *, size: int | Size = DEFAULT_SIZE, output: str | None = None, task: str = CLASSIFICATION
+) -> Prepared:
     """Load a model, if it is not loaded yet, upgrade and simplify it.
 
     Open image sides count as `size`: pixels of both, or height and width.
 
-    `output`: the name of the output that scores the classes, where the file has several.
+    `output`: the name of the output that scores the classes, where the file has several. `task`: what it does, one of
+    `READERS`.
 
     Raises:
         CrispError: the file is broken, has several inputs, takes too much to run, or cannot be upgraded.
@@ -92,18 +97,18 @@ def prepare(file: Path | Model, *, size: int | Size = DEFAULT_SIZE, output: str 
     source, sides = load(file) if isinstance(file, Path) else file, height_and_width(size)
     require_bounded(source, sides)
     with no_fault_of(source, sides):
-        return described(source, simplify(source), sides, output)
+        return described(source, simplify(source), sides, output, task)
 
 
-def described(source: Model, simplified: Simplified, size: Size, output: str | None) -> Prepared:
+def described(source: Model, simplified: Simplified, size: Size, output: str | None, task: str) -> Prepared:
     """What is known of the plain form of a file."""
     model = simplified.model
     shapes = tensor_shapes(model, size=size)
-    outputs, layers = read_outputs(model, shapes), weight_layers(model, shapes)
+    outputs, layers = READERS[task](model, shapes), weight_layers(model, shapes)
     left = _left(model, layers, outputs, output)
     beside = beside_layers(model, {layer.name for layer in layers}, shapes)
     return Prepared(
-        source, simplified, layers, beside, shapes, outputs, output, left, size,
+        source, simplified, layers, beside, shapes, outputs, output, task, left, size,
         tuple(filter(None, (note_on_overrides(source.proto), *simplified.notes, _unsized(layers), *beside.notes))),
     )  # fmt: skip
 

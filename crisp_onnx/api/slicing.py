@@ -14,7 +14,7 @@ from crisp_onnx.model.answers import open_model, relative_difference, seeded_ima
 from crisp_onnx.passes import SliceHead, run_passes
 from crisp_onnx.reading import reason
 from crisp_onnx.task import Classification
-from crisp_onnx.task.score import rows_of, shares_of_wanted
+from crisp_onnx.task.score import shares_of_wanted
 
 TOLERANCE = 1e-4
 
@@ -81,7 +81,7 @@ def check_slicing(prepared: Prepared, answers: Classification) -> None:
             f"--head slice is not possible: cut down, the model does not run ({reason(error)}). Use --head keep."
         ) from error
     expected = shares_of_wanted(whole, answers)
-    if relative_difference(rows_of(np.asarray(found)), expected) > TOLERANCE:
+    if relative_difference(answers.rows(np.asarray(found)), expected) > TOLERANCE:
         raise CrispError(
             "--head slice is not possible: cut down, the model does not answer with the columns of the classes. Use "
             "--head keep."

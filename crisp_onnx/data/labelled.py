@@ -28,6 +28,17 @@ class LabelledArrays:
     left_out: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, eq=False)
+class PixelArrays:
+    """`rows` (k,) of a store, and a label for each pixel, (n, h, w) by the numbers of the rows; the rest as above."""
+
+    store: Store
+    rows: Indices
+    labels: npt.NDArray[Any] | None
+    names: tuple[str, ...] | None
+    left_out: tuple[str, ...] = ()
+
+
 def checked_labels(labels: npt.NDArray[Any], count: int, names: tuple[str, ...] | None, where: str) -> Indices:
     """Labels as int64 (n,).
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crisp_onnx.data.arrays import checked_store, temporary, write
-from crisp_onnx.data.labelled import LabelledArrays, check_form, checked_labels
+from crisp_onnx.data.labelled import LabelledArrays, PixelArrays, check_form, checked_labels
 from crisp_onnx.data.tally import Tally
 from crisp_onnx.data.values import AsIs, ValueStore, finite_rows
 from crisp_onnx.errors import CrispError
@@ -27,6 +27,7 @@ MAX_NAME_BYTES = 64 << 20
 # Pixels that shrink more than this are no photographs; what unpacks to less than the second number does no harm.
 MAX_RATIO, HARMLESS_BYTES = 200, 1 << 30
 COPIED_BYTES = 1 << 20
+CHANNELS = (1, 3, 4)
 KNOWN = ("x", "y", "classes")
 NAMED = 8
 REMEDY = "Save or copy it again."
@@ -72,6 +73,52 @@ def read_npz(path: Path, form: object = None) -> LabelledArrays:
     rows = finite_rows(values, form.dtype, f"x of {where}", tally)
     kept = None if found is None else found[rows]
     return LabelledArrays(ValueStore(values, f"x of {where}"), rows, kept, names, tally.sentences())
+
+
+def read_pixel_npz(path: Path, form: object) -> PixelArrays:
+    """Open `x` as `read_npz` does, `y` (n, h, w) with a label for each pixel of it, and `classes` where present.
+
+    Raises:
+        CrispError: as `read_npz`, or `y` does not hold whole numbers for the pixels of `x`.
+    """
+    where = shown(str(path))
+    with _archive(path) as archive:
+        members = _members(archive, path)
+        x = members["x"]
+        if len(x.shape) < 3:
+            raise CrispError(f"x of {where} has the shape {x.shape}, which holds no images. Save an array of images.")
+        if "y" in members:
+            _check_pixels(members["y"], _pixel_shapes(x.shape, isinstance(form, AsIs)), where)
+        names = _names(archive, members["classes"], path) if "classes" in members else None
+        labels = _values(archive, members["y"], path) if "y" in members else None
+        values = _values(archive, x, path)
+    if not isinstance(form, AsIs):
+        return PixelArrays(checked_store(values, f"x of {where}"), np.arange(len(values)), labels, names)
+    tally = Tally()
+    rows = finite_rows(values, form.dtype, f"x of {where}", tally)
+    return PixelArrays(ValueStore(values, f"x of {where}"), rows, labels, names, tally.sentences())
+
+
+def _pixel_shapes(shape: tuple[int, ...], values: bool) -> tuple[tuple[int, ...], ...]:
+    """The shapes that labels of the pixels in x (n, h, w[, c]) or (n, c, h, w) may have.
+
+    `values`: nothing is known of what the axes mean.
+    """
+    last, first = shape[:3], (shape[0], *shape[2:])
+    if len(shape) == 3:
+        return (last,)
+    return (last, first) if values else (last,) if shape[3] in CHANNELS else (first,)
+
+
+def _check_pixels(y: Member, wanted: tuple[tuple[int, ...], ...], where: str) -> None:
+    if y.dtype.kind not in "iub":
+        raise CrispError(f"y of {where} holds {y.dtype} values. Give whole numbers, the output of each pixel.")
+    if y.shape not in wanted:
+        shapes = " or ".join(map(str, wanted))
+        raise CrispError(
+            f"y of {where} has the shape {y.shape}, but x has pixels in the shape {shapes}. Save y as that, a label "
+            "for each pixel."
+        )
 
 
 def npz_names(path: Path) -> tuple[str, ...] | None:

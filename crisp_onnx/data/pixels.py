@@ -15,6 +15,7 @@ from crisp_onnx.errors import CrispError
 from crisp_onnx.reading import border, shown
 
 Pixels = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.int32]
 
 # What Pillow decodes by itself. Not EPS, PDF or WMF: those start other programs.
 FORMATS = ("JPEG", "MPO", "PNG", "GIF", "WEBP", "BMP", "DIB", "TIFF", "PPM", "AVIF", "JPEG2000", "TGA", "SGI", "QOI")
@@ -108,21 +109,31 @@ def fit(
         CrispError: nothing says what the samples of a deep image mean.
     """
     converted = _converted(picture.plain(reach), "L" if channels == 1 else "RGB")
+    cropped = _placed(converted, size, resize, Image.Resampling.BICUBIC)
+    return np.asarray(cropped, np.uint8).reshape(*size, channels)
+
+
+def fit_labels(labels: Labels, size: tuple[int, int], resize: int | None) -> Labels:
+    """Labels (H, W) of pixels, int32, moved as `fit` moves the image: (h, w), each that of the nearest pixel."""
+    placed = _placed(Image.fromarray(labels), size, resize, Image.Resampling.NEAREST)
+    return np.asarray(placed, np.int32)
+
+
+def _placed(image: Image.Image, size: tuple[int, int], resize: int | None, sampling: Image.Resampling) -> Image.Image:
+    """The short side resized to `resize`, or so that `size` (height, width) is just covered; cropped in the middle."""
     height, width = size
     if resize is None:
-        scale = max(height / converted.height, width / converted.width)
+        scale = max(height / image.height, width / image.width)
     else:
-        scale = resize / min(converted.height, converted.width)
-    inner = (max(width, round(converted.width * scale)), max(height, round(converted.height * scale)))
+        scale = resize / min(image.height, image.width)
+    inner = (max(width, round(image.width * scale)), max(height, round(image.height * scale)))
     left, top = (inner[0] - width) // 2, (inner[1] - height) // 2
     if inner[0] * inner[1] > MAX_RESIZED:  # a long strip, or a tiny crop: resize nothing but what the crop shows
-        across, down = converted.width / inner[0], converted.height / inner[1]
+        across, down = image.width / inner[0], image.height / inner[1]
         box = (left * across, top * down, (left + width) * across, (top + height) * down)
-        cropped = converted.resize((width, height), Image.Resampling.BICUBIC, box=box)
-    else:
-        resized = converted if inner == converted.size else converted.resize(inner, Image.Resampling.BICUBIC)
-        cropped = resized.crop((left, top, left + width, top + height))
-    return np.asarray(cropped, np.uint8).reshape(height, width, channels)
+        return image.resize((width, height), sampling, box=box)
+    resized = image if inner == image.size else image.resize(inner, sampling)
+    return resized.crop((left, top, left + width, top + height))
 
 
 def _converted(image: Image.Image, mode: str) -> Image.Image:

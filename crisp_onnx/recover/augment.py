@@ -2,38 +2,61 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from crisp_onnx.data.pixel_labels import IGNORED
+
 
 def augment(
     images: Tensor,
+    labels: Tensor | None,
     generator: torch.Generator,
     *,
     flip: bool,
     channels_last: bool = False,
     whole: int | None = None,
     share: slice = slice(None),
-) -> Tensor:
+) -> tuple[Tensor, Tensor | None]:
     """Random crops of the batch padded by an eighth of its sides, and flips of half of it.
 
-    `images` is (n, C, H, W), or (n, H, W, C) with `channels_last`; the shape stays. `share`: the images are those of a
-    batch of `whole` images, for all of which numbers are drawn.
+    `images` is (n, C, H, W), or (n, H, W, C) with `channels_last`; the shape stays. `labels` of whole images (n,) stay;
+    those of pixels (n, H, W) move along, and beyond the image are ignored. `share`: the images are those of a batch of
+    `whole` images, for all of which numbers are drawn.
     """
-    if channels_last:
-        planes = augment(images.permute(0, 3, 1, 2), generator, flip=flip, whole=whole, share=share)
-        return planes.permute(0, 2, 3, 1).contiguous()
-    count, _, height, width = images.shape
-    n = count if whole is None else whole
+    planes = images.permute(0, 3, 1, 2) if channels_last else images
+    moves = _drawn(len(planes) if whole is None else whole, planes.shape[2:], generator, flip=flip)[share]
+    shown = _moved(planes, moves, fill=0)
+    if labels is not None and labels.ndim > 1:
+        labels = _moved(labels[:, None], moves, fill=IGNORED)[:, 0]
+    return shown.permute(0, 2, 3, 1).contiguous() if channels_last else shown, labels
+
+
+@dataclass(frozen=True)
+class _Move:
+    """Where the crop of an image begins in the padded one, and whether it is mirrored."""
+
+    top: int
+    left: int
+    mirrored: bool
+
+
+def _drawn(count: int, size: torch.Size, generator: torch.Generator, *, flip: bool) -> list[_Move]:
+    top, left = (torch.randint(0, 2 * (side // 8) + 1, (count,), generator=generator).tolist() for side in size)
+    mirrored = (torch.rand(count, generator=generator) < 0.5).tolist() if flip else [False] * count
+    return [_Move(*each) for each in zip(top, left, mirrored, strict=True)]
+
+
+def _moved(planes: Tensor, moves: list[_Move], *, fill: int) -> Tensor:
+    """Planes (n, C, H, W) after the moves, in the same shape; `fill` stands where they moved away from."""
+    _, _, height, width = planes.shape
     pad_y, pad_x = height // 8, width // 8
-    padded = functional.pad(images, (pad_x, pad_x, pad_y, pad_y))
-    top = torch.randint(0, 2 * pad_y + 1, (n,), generator=generator).tolist()
-    left = torch.randint(0, 2 * pad_x + 1, (n,), generator=generator).tolist()
-    mirrored = (torch.rand(n, generator=generator) < 0.5).tolist() if flip else [False] * n
+    padded = functional.pad(planes, (pad_x, pad_x, pad_y, pad_y), value=fill)
     crops = []
-    drawn = list(zip(top, left, mirrored, strict=True))[share]
-    for number, (y, x, mirror) in zip(range(count), drawn, strict=True):
-        crop = padded[number, :, y : y + height, x : x + width]
-        crops.append(crop.flip(-1) if mirror else crop)
+    for plane, move in zip(padded, moves, strict=True):
+        crop = plane[:, move.top : move.top + height, move.left : move.left + width]
+        crops.append(crop.flip(-1) if move.mirrored else crop)
     return torch.stack(crops)

@@ -180,11 +180,14 @@ class Loop:
 
     def augmented(self, images: Tensor, whole: int) -> Tensor:
         """Crops and mirror images of this process's share of a batch of `whole` images, as the training asks for."""
+        return self._augmented(images, None, whole)[0]
+
+    def _augmented(self, images: Tensor, labels: Tensor | None, whole: int) -> tuple[Tensor, Tensor | None]:
         if not self.training.augments:
-            return images
+            return images, labels
         flip, last = self.training.flip, self.training.channels_last_input
         share = self.module.processes.share(whole)
-        return augment(images, self.generator, flip=flip, channels_last=last, whole=whole, share=share)
+        return augment(images, labels, self.generator, flip=flip, channels_last=last, whole=whole, share=share)
 
     def _run(self) -> dict[str, int]:
         """What a state must have in common with the loop that takes it up."""
@@ -211,10 +214,12 @@ class Loop:
         self, inputs: npt.NDArray[np.float32], labels: npt.NDArray[np.int64] | None
     ) -> tuple[Tensor, Tensor | None]:
         """Images as they are shown, and their classes, on the device."""
-        batch = self.augmented(torch.from_numpy(inputs), self.size).to(self.device)
+        given = None if labels is None else torch.from_numpy(labels)
+        batch, target = self._augmented(torch.from_numpy(inputs), given, self.size)
+        batch = batch.to(self.device)
         if batch.ndim == 4:
             batch = batch.to(memory_format=torch.channels_last)
-        return batch, None if labels is None else torch.from_numpy(labels).to(self.device)
+        return batch, None if target is None else target.to(self.device)
 
     def _backward_again(self, batch: Tensor, target: Tensor | None) -> None:
         """See `Hooks.after_backward`."""

@@ -72,6 +72,16 @@ def outputs_of(session: ort.InferenceSession, inputs: npt.NDArray[np.float32], o
     return np.concatenate(rows)[: len(inputs)]
 
 
+def maps_of(session: ort.InferenceSession, inputs: npt.NDArray[np.float32], output: str) -> Floats:
+    """As `outputs_of`, in the output's own shape (n, ...).
+
+    Raises:
+        CrispError: ONNX Runtime cannot run the model on these inputs.
+    """
+    maps = [answers[0] for _, answers in _run_in_pieces(session, inputs, [output])]
+    return np.concatenate(maps)[: len(inputs)]
+
+
 def numbers_of(session: ort.InferenceSession, inputs: npt.NDArray[np.float32], outputs: Sequence[str]) -> list[Floats]:
     """All numbers of each of these outputs in one row; what a fixed batch is filled up with is answered too.
 

@@ -13,7 +13,7 @@ from crisp_onnx.bridge import GraphModule, to_batch
 from crisp_onnx.data import Images
 from crisp_onnx.saliency.sums import Sums
 from crisp_onnx.task import Classification
-from crisp_onnx.task.loss import logits_of, preferred, truth_loss
+from crisp_onnx.task.loss import logits_of, truth_loss, truths_of
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ def gradient_sums(
 ) -> GradientSums:
     """Run forward and backward over all images once; memory does not grow with their number.
 
-    The loss is over all outputs: what an image adds does not depend on which other classes are wanted. `advance` is
-    told of the images that are done.
+    The loss is over all outputs: what an image adds does not depend on which other classes are wanted. Of pixels, those
+    of the user's classes count. `advance` is told of the images that are done.
 
     Images without labels are judged by the class that the model prefers.
     """
@@ -61,7 +61,8 @@ def gradient_sums(
     with _only(module, chosen):
         for inputs, labels in images.batches(batch_size):
             logits = logits_of(module(to_batch(inputs, device)), task)
-            target = preferred(logits.detach(), task) if labels is None else torch.from_numpy(labels).to(device)
+            given = None if labels is None else torch.from_numpy(labels).to(device)
+            target = truths_of(logits.detach(), given, task)
             gradients = torch.autograd.grad(truth_loss(logits, target, over_all), chosen)
             for total, total_square, gradient in zip(absolute, square, gradients, strict=True):
                 total.add_(gradient.abs(), alpha=len(inputs))

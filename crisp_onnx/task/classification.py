@@ -1,10 +1,14 @@
-"""`Classification`: what a row of a model's answers means. A second task would be a value of its own beside it."""
+"""`Classification`: what a row of a model's answers means. `Segmentation` is the second task, a value beside it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
-from crisp_onnx.task.head import Form, Head
+from crisp_onnx.task.head import Form
+
+Array = TypeVar("Array", bound=Any)
+"""An array of NumPy or a tensor of torch."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +37,28 @@ class Classification:
         column = {index: place for place, index in enumerate(self.columns)}
         return tuple(column[index] for index in self.wanted)
 
+    @property
+    def name(self) -> str:
+        """As `--task` has it."""
+        return "classification"
+
+    @property
+    def suggested(self) -> tuple[int, ...]:
+        """The classes among which a model's own answer stands for a label that is missing."""
+        return self.wanted
+
+    def rows(self, answers: Array) -> Array:
+        """Answers (n, ...) as rows (n, columns); (columns,) is the row of a single image."""
+        return answers.reshape(1 if answers.ndim == 1 else len(answers), -1)
+
+    def truths(self, labels: Array) -> Array:
+        """The labels of some images as those of their rows."""
+        return labels
+
+    def mirrored(self, answers: Array) -> Array:
+        """What stands where, in the answers to mirrored images, the answers to the images themselves would."""
+        return answers
+
     def sliced(self) -> Classification:
         """The same task for a head that is cut down to the user's classes."""
         return replace(self, columns=self.wanted)
-
-
-def task_of(head: Head, wanted: tuple[int, ...]) -> Classification:
-    """The task of a model that was not cut: column i is output i."""
-    return Classification(
-        tuple(range(head.classes)), wanted, head.output, head.logits, head.form, head.logits_form, head.exclusive
-    )

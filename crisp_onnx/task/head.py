@@ -22,7 +22,8 @@ Form = Literal["logits", "probabilities", "log-probabilities"]
 
 # Operators that move or retype numbers and keep one column a class.
 _MOVING = frozenset({"Identity", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Cast", "Dropout"})
-_POOLING = frozenset({"GlobalAveragePool", "AveragePool", "ReduceMean"})
+# Operators that take means of their inputs.
+_POOLING = frozenset({"GlobalAveragePool", "AveragePool", "ReduceMean", "Resize", "Upsample"})
 _SCALING = frozenset({"Mul", "Div", "Add", "Sub", "Clip"})
 _MEASURING = frozenset({"Shape", "Size"})
 _ORDERING = {
@@ -38,6 +39,14 @@ _ORDERING = {
 
 
 @dataclass(frozen=True)
+class Maps:
+    """How scores of pixels lie: `grid`, height and width of the answers, and the axis along which classes lie."""
+
+    grid: tuple[int, int]
+    class_axis: int
+
+
+@dataclass(frozen=True)
 class Head:
     """An output that scores classes.
 
@@ -46,6 +55,8 @@ class Head:
 
     `logits`: the tensor that training reads, as `logits_form` says: what goes into the Softmax or Sigmoid, or the
     output itself. `exclusive`: an image has one class (Softmax, plain logits), or any number of them (Sigmoid).
+
+    `maps`: the output scores the classes of pixels, and how; None for those of whole images.
     """
 
     output: str
@@ -55,12 +66,14 @@ class Head:
     logits: str
     logits_form: Form
     exclusive: bool
+    maps: Maps | None = None
 
     @property
     def described(self) -> str:
         """For a message: `'probs' (6 classes, probabilities)`."""
         scores = self.form if self.exclusive else "independent probabilities" if self.form != "logits" else "logits"
-        return f"{self.output!r} ({self.classes} classes, {scores})"
+        pixels = "" if self.maps is None else f" of {self.maps.grid[0]}x{self.maps.grid[1]} pixels"
+        return f"{self.output!r} ({self.classes} classes, {scores}{pixels})"
 
 
 @dataclass(frozen=True)
@@ -143,11 +156,13 @@ def read_outputs(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> Outputs
         shape = shapes.get(tensor.name)
         if shape is not None and len(shape) == 1 and ranks.get(tensor.name) == 2:
             shape = (1, *shape)
-        reason = _obstacle(tensor, shape, batch, untensored) or _wrong_softmax(tensor, shape, shapes)
+        reason = (
+            no_scores(tensor, untensored) or _obstacle(tensor, shape, batch) or _wrong_softmax(tensor, shape, shapes)
+        )
         if reason or shape is None:
             others[tensor.name] = reason
         else:
-            found.append((_head(tensor, max(shape[1:], default=shape[0])), tensor))
+            found.append((head_of(tensor, max(shape[1:], default=shape[0])), tensor))
     layers = {node.name: node for node in graph.nodes}
     features = tuple(
         head
@@ -181,32 +196,39 @@ def columns_in(shape: Sequence[int], batch: int | None) -> int | None:
     return wide[0] if wide else 1
 
 
-def _obstacle(tensor: gs.Tensor, shape: tuple[int, ...] | None, batch: int | None, untensored: Container[str]) -> str:
-    """Why an output does not score classes, or an empty string."""
-    output, found = repr(tensor.name), ""
+def no_scores(tensor: gs.Tensor, untensored: Container[str]) -> str:
+    """Why an output holds no scores of classes whatever its shape, or an empty string."""
+    output = repr(tensor.name)
     behind = _moved_from(tensor)
     producer = behind.inputs[0] if behind.inputs else None
-    columns = None if shape is None else columns_in(shape, batch)
     if producer is not None and producer.op in _ORDERING and behind is producer.outputs[0]:
-        found = _ORDERING[producer.op].format(output=output) + _scores_inside(producer)
-    elif tensor.name in untensored:
-        found = f"{output} holds a sequence or map and not a row of scores"
-    elif not tensor.inputs:
-        found = f"{output} is an input or a stored value"
-    elif tensor.dtype is not None and not np.issubdtype(np.dtype(tensor.dtype), np.floating):
-        found = f"{output} holds {np.dtype(tensor.dtype).name} values and not scores"
-    elif shape is None:
-        found = f"the shape of {output} is not known"
-    elif columns is None:
-        found = f"{output} has the shape {shape}, which is not one row of class logits"
-    elif columns == 1:
-        found = f"{output} holds a single number an image, so that there are no classes to choose among"
-    return found
+        return _ORDERING[producer.op].format(output=output) + _scores_inside(producer)
+    if tensor.name in untensored:
+        return f"{output} holds a sequence or map and not a row of scores"
+    if not tensor.inputs:
+        return f"{output} is an input or a stored value"
+    if tensor.dtype is not None and not np.issubdtype(np.dtype(tensor.dtype), np.floating):
+        return f"{output} holds {np.dtype(tensor.dtype).name} values and not scores"
+    return ""
+
+
+def _obstacle(tensor: gs.Tensor, shape: tuple[int, ...] | None, batch: int | None) -> str:
+    """Why an output of that shape does not score classes, or an empty string."""
+    output = repr(tensor.name)
+    if shape is None:
+        return f"the shape of {output} is not known"
+    columns = columns_in(shape, batch)
+    if columns is None:
+        maps = " (--task segmentation takes maps of scores)" if len(shape) == 4 else ""
+        return f"{output} has the shape {shape}, which is not one row of class logits{maps}"
+    if columns == 1:
+        return f"{output} holds a single number an image, so that there are no classes to choose among"
+    return ""
 
 
 def _wrong_softmax(tensor: gs.Tensor, shape: tuple[int, ...] | None, shapes: Mapping[str, tuple[int, ...]]) -> str:
     """Why the Softmax of an output of rows does not make them shares of the classes, or an empty string."""
-    found, _ = _activation_before(tensor)
+    found, _ = activation_before(tensor)
     if shape is None or found is None or found.axes is None or found.logits.name not in shapes:
         return ""
     dims = shapes[found.logits.name]
@@ -221,19 +243,20 @@ def _scores_inside(node: gs.Node) -> str:
     return f"; the scores are in the tensor {node.inputs[0].name!r} inside the graph"
 
 
-def _head(tensor: gs.Tensor, classes: int) -> Head:
+def head_of(tensor: gs.Tensor, classes: int, maps: Maps | None = None, *, as_is: bool = False) -> Head:
+    """The head of an output with so many classes. `as_is`: what goes into its activation lies in another way."""
     classifier = tuple(node.name for node in _classifier(tensor, classes))
-    found, pooled = _activation_before(tensor)
+    found, pooled = activation_before(tensor)
     if found is None:
-        return Head(tensor.name, "logits", classes, classifier, tensor.name, "logits", exclusive=True)
+        return Head(tensor.name, "logits", classes, classifier, tensor.name, "logits", True, maps)
     form: Form = "log-probabilities" if found.log else "probabilities"
     exclusive = found.kind == "softmax"
-    if pooled:  # a mean of shares is no share of a mean, so the output is read as it is
-        return Head(tensor.name, form, classes, classifier, tensor.name, form, exclusive)
-    return Head(tensor.name, form, classes, classifier, found.logits.name, "logits", exclusive)
+    if pooled or as_is:  # a mean of shares is no share of a mean, so the output is read as it is
+        return Head(tensor.name, form, classes, classifier, tensor.name, form, exclusive, maps)
+    return Head(tensor.name, form, classes, classifier, found.logits.name, "logits", exclusive, maps)
 
 
-def _activation_before(tensor: gs.Tensor) -> tuple[Activation | None, bool]:
+def activation_before(tensor: gs.Tensor) -> tuple[Activation | None, bool]:
     """The activation behind moving, rising scales and pooling, and whether there was pooling."""
     pooled = False
     while True:

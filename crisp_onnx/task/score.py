@@ -21,14 +21,10 @@ class Preferred:
     wanted: Indices
 
 
-def rows_of(answers: Floats) -> Floats:
-    """The answers (n, ...) of the task's output as rows (n, columns); (columns,) is the row of a single image."""
-    return answers.reshape(1 if answers.ndim == 1 else len(answers), -1)
-
-
 def wanted_scores(answers: Floats, task: Classification) -> Floats:
-    """(n, ...) -> (n, k): the scores of the user's classes, in their order."""
-    return rows_of(answers)[:, list(task.places)]
+    """(n, ...) -> (r, k): the scores of the user's classes, in their order."""
+    rows: Floats = task.rows(answers)[:, list(task.places)]
+    return rows
 
 
 def shares_of_wanted(answers: Floats, task: Classification) -> Floats:
@@ -45,4 +41,4 @@ def shares_of_wanted(answers: Floats, task: Classification) -> Floats:
 def preferred(answers: Floats, task: Classification) -> Preferred:
     """What the answers (n, ...) of the task's output say."""
     columns, wanted = np.asarray(task.columns), np.asarray(task.wanted)
-    return Preferred(columns[rows_of(answers).argmax(1)], wanted[wanted_scores(answers, task).argmax(1)])
+    return Preferred(columns[task.rows(answers).argmax(1)], wanted[wanted_scores(answers, task).argmax(1)])

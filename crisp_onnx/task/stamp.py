@@ -15,7 +15,7 @@ from crisp_onnx.format import DOMAIN
 from crisp_onnx.task.classification import Classification
 
 OUTPUT, COLUMNS, CLASSES = f"{DOMAIN}.output", f"{DOMAIN}.columns", f"{DOMAIN}.classes"
-LABELS, PREPROCESS = f"{DOMAIN}.labels", f"{DOMAIN}.preprocess"
+LABELS, PREPROCESS, TASK = f"{DOMAIN}.labels", f"{DOMAIN}.preprocess", f"{DOMAIN}.task"
 SOURCE = "the compressed file"
 
 
@@ -24,7 +24,7 @@ class Stamp:
     """`output` scores classes; `columns[i]` is the class of its column i; `classes`: the names of the user's.
 
     Classes are numbered by the outputs of the source model. `labels` names them, `preprocess` is text for
-    `parse_preprocess`; None where they were not known.
+    `parse_preprocess`; None where they were not known. `task`: as `--task` has it.
     """
 
     output: str
@@ -32,6 +32,7 @@ class Stamp:
     classes: Mapping[int, str]
     labels: Labels | None = None
     preprocess: str | None = None
+    task: str = "classification"
 
     @property
     def column_labels(self) -> Labels | None:
@@ -48,6 +49,7 @@ def stamped(
 ) -> dict[str, str]:
     """Entries for the metadata."""
     entries = {
+        TASK: task.name,
         OUTPUT: task.output,
         COLUMNS: json.dumps(task.columns),
         CLASSES: json.dumps(dict(zip(map(str, classes.indices), classes.names, strict=True))),
@@ -67,10 +69,11 @@ def read_stamp(metadata: Mapping[str, str]) -> Stamp | None:
         entries = {
             int(index): Label(str(wnid), tuple(map(str, names)), str(whole)) for index, (wnid, whole, *names) in rows
         }
-        output = metadata[OUTPUT]
+        output, task = metadata[OUTPUT], metadata.get(TASK, "classification")
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
         return None
     sound = len(set(columns)) == len(columns) and min(columns, default=-1) >= 0
     if not sound or not classes or not set(classes) <= set(columns):
         return None
-    return Stamp(output, columns, classes, Labels(entries, SOURCE) if entries else None, metadata.get(PREPROCESS))
+    labels = Labels(entries, SOURCE) if entries else None
+    return Stamp(output, columns, classes, labels, metadata.get(PREPROCESS), task)
