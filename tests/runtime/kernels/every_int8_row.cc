@@ -256,11 +256,20 @@ std::string name_of(const KernelSet& set, const Kernel& k) {
          std::to_string(k.vectors * set.lanes + k.tail) + "__" + crisp::isa_name(set.isa);
 }
 
+// The sets to try, best first; null past the last.
+const KernelSet* tried(int index) {
+#if defined(CRISP_ONLY_AVX_VNNI)
+  return index == 0 ? crisp::avx_vnni_int8_kernels() : nullptr;
+#else
+  return crisp::available_kernels(crisp::Element::kInt8, index);
+#endif
+}
+
 }  // namespace
 
 int main() {
   bool good = true;
-  for (int i = 0; const KernelSet* set = crisp::available_kernels(crisp::Element::kInt8, i); ++i) {
+  for (int i = 0; const KernelSet* set = tried(i); ++i) {
     for (const Kernel* k = set->kernels; k != set->kernels + set->count; ++k) {
       double worst = 0;
       for (int call = 0; call < kCalls; ++call) worst = std::max(worst, difference(*set, *k));
