@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from hybrid_layer import Layer, model_of, open_session, random_layer
+from int8_layer import Int8Layer, int8_model, random_bytes, random_int8_layer
 
 NUMBERS = (-(2**63), -(2**31), -1, 0, 1, 2, 3, 4, 5, 8, 16, 17, 64, 255, 256, 2**20, 2**31 - 1, 2**31, 2**62)
 SHAPES = ((32, 24, 3, 3), (20, 16, 1, 1), (40, 9, 5, 1), (16, 64, 1, 1), (16, 9, 1, 1))
@@ -55,6 +56,9 @@ def tensor_bytes(rng: np.random.Generator, attrs: dict[str, Any], tensors: dict[
 
 def tensor_shape(rng: np.random.Generator, attrs: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
     name = str(rng.choice(list(tensors)))
+    if tensors[name].ndim == 0:
+        tensors[name] = np.repeat(tensors[name], int(rng.integers(3)))
+        return
     axis = int(rng.integers(tensors[name].ndim))
     keep = int(rng.integers(0, tensors[name].shape[axis] + 1))
     cut = np.take(tensors[name], np.arange(keep), axis)
@@ -75,8 +79,9 @@ def blocks(rng: np.random.Generator, attrs: dict[str, Any], tensors: dict[str, n
 
 
 def not_finite(rng: np.random.Generator, attrs: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
-    name = str(rng.choice(["values", "bias"]))
-    changed = tensors[name].astype(np.float32)
+    real = [name for name in ("values", "bias", "x_scale", "w_scale", "y_scale") if name in tensors]
+    name = str(rng.choice(real))
+    changed = np.atleast_1d(tensors[name].astype(np.float32))
     changed.reshape(-1)[rng.integers(changed.size)] = rng.choice([np.nan, np.inf, -np.inf])
     tensors[name] = changed
 
@@ -88,7 +93,7 @@ CORRUPTIONS: tuple[Corruption, ...] = (
 
 
 def corrupted_runs(library: Path, rounds: int, seed: int) -> collections.Counter[str]:
-    """Run `rounds` corrupted layers. Returns how many ran and how many failed at load or at run.
+    """Run `rounds` corrupted layers, half of them of int8. Returns how many ran and how many failed at load or at run.
 
     Raises:
         AssertionError: an error does not name the node.
@@ -97,9 +102,11 @@ def corrupted_runs(library: Path, rounds: int, seed: int) -> collections.Counter
     outcomes: collections.Counter[str] = collections.Counter()
     for _ in range(rounds):
         shape = SHAPES[rng.integers(len(SHAPES))]
-        op = "HybridGemm" if shape[2:] == (1, 1) and rng.random() < 0.4 else "HybridConv"
-        pads = tuple(int(pad) for pad in rng.integers(0, 3, 4)) if op == "HybridConv" else (0, 0, 0, 0)
-        base = random_layer(rng, shape, vector_rows=int(rng.choice([1, 4, 8])), op=op, pads=pads)
+        gemm, int8 = shape[2:] == (1, 1) and rng.random() < 0.4, rng.random() < 0.5
+        pads = (0, 0, 0, 0) if gemm else tuple(int(pad) for pad in rng.integers(0, 3, 4))
+        op = f"Hybrid{'Q' if int8 else ''}{'Gemm' if gemm else 'Conv'}"
+        options: dict[str, Any] = {"vector_rows": int(rng.choice([1, 4, 8])), "op": op, "pads": pads}
+        base = random_int8_layer(rng, shape, block=16, **options) if int8 else random_layer(rng, shape, **options)
         attrs, tensors = dict(base.attrs), dict(base.tensors)
         for _ in range(int(rng.integers(1, 3))):
             if all(array.size for array in tensors.values()):
@@ -112,16 +119,23 @@ def outcome(layer: Layer, shape: tuple[int, ...], library: Path, rng: np.random.
     """'ran', 'refused at load' or 'refused at run'."""
     channels = shape[1] if rng.random() < 0.9 else int(rng.integers(0, 80))
     side = int(rng.integers(1, 14))
-    x_shape = (3, channels) if layer.op == "HybridGemm" else (1, channels, side, side)
+    int8 = "Q" in layer.op
+    x_shape = (3, channels) if layer.op.endswith("Gemm") else (1, channels, side, side)
     stage = "refused at load"
     try:
-        model = model_of(layer, rank=len(x_shape))
+        rank = len(x_shape)
+        model = (
+            int8_model(Int8Layer(layer.op, layer.attrs, layer.tensors), rank=rank)
+            if int8
+            else model_of(layer, rank=rank)
+        )
         if rng.random() < 0.5:  # a known shape is carried through the operator when the session loads
             for axis, extent in enumerate(x_shape):
                 model.graph.input[0].type.tensor_type.shape.dim[axis].dim_value = extent
         session = open_session(model, library)
         stage = "refused at run"
-        session.run(None, {"X": rng.standard_normal(x_shape, dtype=np.float32)})
+        x = random_bytes(rng, x_shape) if int8 else rng.standard_normal(x_shape, dtype=np.float32)
+        session.run(None, {"X": x})
     except Exception as error:  # onnxruntime raises a type per error code
         assert "layer0" in str(error), f"an error that does not name the node: {error}"
         return stage
