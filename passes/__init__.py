@@ -2,6 +2,7 @@
 
 from crisp_onnx.masks import Plan
 from crisp_onnx.passes.apply_masks import ApplyMasks
+from crisp_onnx.passes.byte_pools import BytePools
 from crisp_onnx.passes.drop_identity import DropIdentity
 from crisp_onnx.passes.emit_hybrid import EmitHybrid
 from crisp_onnx.passes.explicit_axes import ExplicitAxes
@@ -49,6 +50,7 @@ def hybrid_passes(plan: Plan) -> tuple[Pass, ...]:
 __all__ = [
     "SIMPLIFY",
     "ApplyMasks",
+    "BytePools",
     "Declined",
     "EmitHybrid",
     "FoldConstants",

@@ -21,6 +21,7 @@ from crisp_onnx.format.operators import (
     DOMAIN,
     GEMM,
     INT8,
+    MAX_POOL,
     OPERATORS,
     Q_CONV,
     Q_CONV_ADD,
@@ -205,6 +206,18 @@ def operator_function(name: str, opset: int) -> onnx.FunctionProto:
     return function
 
 
+def pool_function(opset: int) -> onnx.FunctionProto:
+    """The local function of the MaxPool of bytes, its body at `opset` (13 or newer)."""
+    window = "kernel_shape", "strides", "pads"
+    given = ", ".join(f"{name}: ints = @{name}" for name in window)
+    function = parser.parse_function(
+        f'<opset_import: ["" : {opset}], domain: "{DOMAIN}">\n'
+        f"{MAX_POOL} <{', '.join(window)}> (X) => (Y) {{ Y = MaxPool <{given}> (X) }}"
+    )
+    function.doc_string = "MaxPool of bytes."
+    return function
+
+
 def _expansion(operator: Operator) -> str:
     """The text that makes the matrix A of the packed weight."""
     if operator.element == INT8:
@@ -218,8 +231,9 @@ def _expansion(operator: Operator) -> str:
 
 
 def with_bodies(model: Model) -> Model:
-    """The model with the local function of every hybrid operator that stands in its graph and has none yet."""
+    """The model with the local function of every operator of ours that stands in its graph and has none yet."""
     used = {node.op_type for node in model.proto.graph.node if node.domain == DOMAIN}
     used -= {function.name for function in model.proto.functions if function.domain == DOMAIN}
     bodies = [operator_function(name, model.opset) for name in OPERATORS if name in used]
+    bodies += [pool_function(model.opset)] if MAX_POOL in used else []
     return model.with_functions(bodies, DOMAIN, VERSION)

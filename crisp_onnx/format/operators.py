@@ -10,6 +10,8 @@ DOMAIN = "pkg.crisp_onnx"
 VERSION = 1
 CONV, CONV_ADD, GEMM = "HybridConv", "HybridConvAdd", "HybridGemm"
 Q_CONV, Q_CONV_ADD, Q_GEMM = "HybridQConv", "HybridQConvAdd", "HybridQGemm"
+MAX_POOL = "QMaxPool"
+"""Not hybrid: the MaxPool of bytes between hybrid layers, which ONNX Runtime takes longer for than for the layers."""
 FLOAT, INT8 = "float32", "uint8"
 """The element types of activations: real numbers, or bytes with a scale and a zero point beside int8 weights."""
 

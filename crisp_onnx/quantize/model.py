@@ -12,7 +12,7 @@ import onnx_graphsurgeon as gs
 from crisp_onnx.format import DOMAIN, with_bodies
 from crisp_onnx.format.node import Grid, is_hybrid
 from crisp_onnx.model import Model, Size
-from crisp_onnx.passes import Declined, JoinBytes, QuantiseHybrid, RealAnswers, run_passes
+from crisp_onnx.passes import BytePools, Declined, JoinBytes, QuantiseHybrid, RealAnswers, run_passes
 from crisp_onnx.quantize.dense import INT8_OPS, WEIGHTED, quantise_dense, reason_against, shared_grids
 
 
@@ -68,7 +68,12 @@ def quantise_model(
     named = with_bodies(bare.with_graph(graph))  # the quantiser knows nodes by their names alone
     written = quantise_dense(named, dense, shared, size=size)
     graph = _without_bodies(written).graph()
-    passes = QuantiseHybrid([name for name in hybrid if name not in keep], shared), JoinBytes(), RealAnswers()
+    passes = (
+        QuantiseHybrid([name for name in hybrid if name not in keep], shared),
+        BytePools(),
+        JoinBytes(),
+        RealAnswers(),
+    )
     declined = run_passes(passes, graph)
     left = {name: refusal for name, refusal in refused.items() if name in weighted and refusal}
     left |= {place.node: place.reason for place in declined if place.pass_name == QuantiseHybrid.name}

@@ -3,12 +3,14 @@
 
 #include <algorithm>
 #include <array>
+#include <array>
 #include <atomic>
 #include <vector>
 
 #include "geometry.h"
 #include "layer.h"
 #include "ort_call.h"
+#include "pool_node.h"
 
 namespace crisp {
 namespace {
@@ -22,7 +24,9 @@ constexpr OperatorForm kForms[] = {
     {"HybridGemm", Element::kFloat32, false, false, 5},  {"HybridQConv", Element::kInt8, true, false, 10},
     {"HybridQConvAdd", Element::kInt8, true, true, 13},  {"HybridQGemm", Element::kInt8, false, false, 10},
 };
-constexpr int kOperators = static_cast<int>(sizeof(kForms) / sizeof(kForms[0]));
+constexpr OperatorForm kPool = {"QMaxPool", Element::kInt8, false, false, 1};
+constexpr int kHybridOperators = static_cast<int>(sizeof(kForms) / sizeof(kForms[0]));
+constexpr int kOperators = kHybridOperators + 1;
 
 const Operator& self(const ort::CustomOp* op) { return *static_cast<const Operator*>(op); }
 
@@ -38,6 +42,17 @@ ort::Status* create_kernel(const ort::CustomOp* op, const ort::Api* api, const o
 ort::Status* compute(void* kernel, ort::KernelContext* context) {
   Layer* layer = static_cast<Layer*>(kernel);
   return ort::guarded(layer->api(), [&] { return layer->name(); }, [&] { layer->run(context); });
+}
+
+ort::Status* create_pool(const ort::CustomOp*, const ort::Api* api, const ort::KernelInfo* info, void** kernel) {
+  *kernel = nullptr;
+  return ort::guarded(
+      api, [&] { return ort::node_name(api, info); }, [&] { *kernel = new PoolNode(api, info); });
+}
+
+ort::Status* compute_pool(void* kernel, ort::KernelContext* context) {
+  const PoolNode* node = static_cast<PoolNode*>(kernel);
+  return ort::guarded(node->api(), [&] { return node->name(); }, [&] { node->run(context); });
 }
 
 int activation_type(const Operator& op) { return op.form.element == Element::kFloat32 ? ort::kFloat : ort::kUint8; }
@@ -69,11 +84,11 @@ Shape input_shape(const ort::Api* api, const ort::ShapeContext* context) {
   return shape;
 }
 
-void conv_output(const ort::Api* api, const ort::ShapeContext* context, Shape* shape) {
-  const std::vector<int64_t> weight = integers(api, context, "weight_shape");
+// `weight` (Cout, Cin, kh, kw).
+void window_output(const ort::Api* api, const ort::ShapeContext* context, const std::vector<int64_t>& weight,
+                   const std::vector<int64_t>& dilations, Shape* shape) {
   ConvAttributes a;
-  const std::vector<int64_t> strides = integers(api, context, "strides"), pads = integers(api, context, "pads"),
-                             dilations = integers(api, context, "dilations");
+  const std::vector<int64_t> strides = integers(api, context, "strides"), pads = integers(api, context, "pads");
   std::vector<int64_t>& x = shape->sizes;
   require(x.size() == 4 && weight.size() == 4 && strides.size() == 2 && pads.size() == 4 && dilations.size() == 2,
           "shapes do not fit");
@@ -88,12 +103,26 @@ void conv_output(const ort::Api* api, const ort::ShapeContext* context, Shape* s
   x[3] = s.out_width;
 }
 
+void conv_output(const ort::Api* api, const ort::ShapeContext* context, Shape* shape) {
+  window_output(api, context, integers(api, context, "weight_shape"), integers(api, context, "dilations"), shape);
+}
+
+void pool_output(const ort::Api* api, const ort::ShapeContext* context, Shape* shape) {
+  const std::vector<int64_t> kernel = integers(api, context, "kernel_shape");
+  require(kernel.size() == 2 && shape->sizes.size() == 4, "shapes do not fit");
+  const int64_t channels = shape->sizes[1];
+  window_output(api, context, {1, 1, kernel[0], kernel[1]}, {1, 1}, shape);
+  shape->sizes[1] = channels;
+}
+
 // The runtime ignores the returned status; without an inferred shape it goes by the file's value_info.
 ort::Status* infer_shape(const ort::CustomOp* op, ort::ShapeContext* context) {
   const ort::Api* api = shape_api.load();
   return ort::guarded(api, [&] { return std::string(self(op).form.name); }, [&] {
     Shape shape = input_shape(api, context);
-    if (self(op).form.convolution) {
+    if (self(op).form.name == kPool.name) {
+      pool_output(api, context, &shape);
+    } else if (self(op).form.convolution) {
       conv_output(api, context, &shape);
     } else {
       require(!shape.sizes.empty(), "X has no dimensions");
@@ -160,6 +189,10 @@ const ort::CustomOp* const* operators(uint32_t version, int* count) {
   static const std::vector<Operator> made = [version] {
     std::vector<Operator> rows;
     for (const OperatorForm& form : kForms) rows.push_back(make_operator(form, version));
+    rows.push_back(make_operator(kPool, version));
+    rows.back().CreateKernelV2 = create_pool;
+    rows.back().KernelComputeV2 = compute_pool;
+    rows.back().KernelDestroy = [](void* kernel) { delete static_cast<PoolNode*>(kernel); };
     return rows;
   }();
   static const std::array<const ort::CustomOp*, kOperators> all = [] {
@@ -171,7 +204,10 @@ const ort::CustomOp* const* operators(uint32_t version, int* count) {
   return all.data();
 }
 
-const char* operator_name(int index) { return index >= 0 && index < kOperators ? kForms[index].name : nullptr; }
+const char* operator_name(int index) {
+  if (index < 0 || index >= kOperators) return nullptr;
+  return index < kHybridOperators ? kForms[index].name : kPool.name;
+}
 
 void set_shape_api(const ort::Api* api) { shape_api.store(api); }
 
