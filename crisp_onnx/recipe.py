@@ -134,6 +134,14 @@ class Recipe(BaseModel):
     def _path_as_text(cls, value: object) -> object:
         return str(value) if isinstance(value, Path) else value
 
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _words_or_indices(cls, value: object) -> object:
+        strange = [one for one in value if isinstance(one, (bool, float))] if isinstance(value, (list, tuple)) else []
+        if strange:
+            raise ValueError(f"{strange[0]!r} is neither an output index nor a name; write names in quotes")
+        return value
+
     @field_validator("saliency")
     @classmethod
     def _known_saliency(cls, value: str) -> str:
@@ -232,7 +240,7 @@ def read_recipe(path: Path) -> dict[str, Any]:
         if isinstance(options.get(key), str):
             options[key] = path.parent / options[key]
     for key in NAME_OR_FILE_KEYS:
-        if _names_file(options.get(key)):
+        if names_file(options.get(key)):
             options[key] = str(path.parent / options[key])
     return options
 
@@ -261,7 +269,7 @@ def options_without_paths(recipe: Recipe) -> dict[str, Any]:
 
     The same run must give the same file.
     """
-    files = {key for key in NAME_OR_FILE_KEYS if _names_file(getattr(recipe, key))}
+    files = {key for key in NAME_OR_FILE_KEYS if names_file(getattr(recipe, key))}
     return recipe.model_dump(mode="json", exclude={*PATH_KEYS, *files, "most_blocks"})
 
 
@@ -269,7 +277,7 @@ def input_files(recipe: Recipe) -> tuple[Path, ...]:
     """Every path that the recipe names to be read."""
     paths = [getattr(recipe, key) for key in PATH_KEYS if key != "output"]
     names = [getattr(recipe, key) for key in NAME_OR_FILE_KEYS]
-    return (*(path for path in paths if isinstance(path, Path)), *(Path(name) for name in names if _names_file(name)))
+    return (*(path for path in paths if isinstance(path, Path)), *(Path(name) for name in names if names_file(name)))
 
 
 def recipe_text(recipe: Recipe) -> str:
@@ -284,7 +292,7 @@ def recipe_text(recipe: Recipe) -> str:
         if key in options and isinstance(value, Path):
             options[key] = _relative(value, recipe.folder)
     for key in NAME_OR_FILE_KEYS:
-        if _names_file(options[key]):
+        if names_file(options[key]):
             options[key] = _relative(Path(options[key]), recipe.folder)
     return yaml_text(options)
 
@@ -297,5 +305,6 @@ def _relative(path: Path, folder: Path) -> str:
         return path.resolve().as_posix()
 
 
-def _names_file(text: object) -> bool:
-    return isinstance(text, str) and Path(text).suffix in (".yaml", ".yml", ".json")
+def names_file(text: object) -> bool:
+    """Whether the text of an option that takes a name or a file is the path of one."""
+    return isinstance(text, str) and Path(text).suffix.lower() in (".yaml", ".yml", ".json")

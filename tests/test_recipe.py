@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -129,3 +130,9 @@ def test_a_seed_that_no_generator_takes_is_refused(seed: object) -> None:
     with pytest.raises(CrispError, match="'seed' in options"):
         make_recipe({**GIVEN, "seed": seed})
     assert make_recipe({**GIVEN, "seed": 2**64 - 1}).seed == 2**64 - 1
+
+
+@pytest.mark.parametrize("classes", [[True, False], [0.0, 2], (1, 2.5)])
+def test_classes_are_indices_or_names(classes: Any) -> None:
+    with pytest.raises(CrispError, match="neither an output index nor a name; write names in quotes"):
+        make_recipe({"model": Path("m.onnx"), "classes": classes})

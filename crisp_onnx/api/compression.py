@@ -36,13 +36,13 @@ from crisp_onnx.data.pairs import Pair
 from crisp_onnx.errors import CrispError
 from crisp_onnx.format import DOMAIN
 from crisp_onnx.masks import Planner
-from crisp_onnx.model import Model, load, save
+from crisp_onnx.model import Model, Size, is_unchanged, load, save
 from crisp_onnx.processes import processes, started_by_torchrun
-from crisp_onnx.reading import reason
+from crisp_onnx.reading import reason, shown
 from crisp_onnx.recipe import Recipe, input_files, options_text, options_without_paths
 from crisp_onnx.report.schema import Report
 from crisp_onnx.runtime.evaluate import Comparison, compare_on, open_stock
-from crisp_onnx.runtime.latency import measure_files
+from crisp_onnx.runtime.latency import Timing, measure_files
 from crisp_onnx.runtime.library import load_library, require_isa
 from crisp_onnx.runtime.opening import runtime_text
 from crisp_onnx.task import Classification, stamped
@@ -191,8 +191,8 @@ def _finished(
         written = bench / MODEL
         bytes_written = save(emitted.model, written, one_file=recipe.one_file)
     with watch("prove"):
-        shown = learned.images if judged is None else judged
-        inputs = proof_inputs(shown, prepared.source.input, asked.form.size)
+        looked_at = learned.images if judged is None else judged
+        inputs = proof_inputs(looked_at, prepared.source.input, asked.form.size)
         equivalence = prove(emitted, written, inputs)
     int8 = None
     if recipe.precision == INT8:
@@ -203,10 +203,9 @@ def _finished(
     # The model is finished and proven: from here on nothing that goes wrong may cost it.
     with watch("accuracy"):
         tasks, seen = (answers, kept), judged or learned.held_out
-        comparison, unjudged = _tried(partial(_compared, recipe.model, written, tasks, seen))
+        comparison, unjudged = _tried(partial(_compared, prepared.source, written, tasks, seen))
     with watch("latency"):
-        files = [recipe.model, written]
-        timing, untimed = _tried(partial(measure_files, files, prepared.source.input, size=asked.form.size))
+        timing, untimed = _tried(partial(_timed, prepared.source, written, asked.form.size))
     outcome = Outcome(
         recipe, prepared, asked.classes, learned, emitted, gains.verdicts, equivalence, comparison, unjudged,
         timing, untimed, runtime_text(written), planner, told, bytes_written, given=given,
@@ -235,12 +234,29 @@ def _tried(measure: Callable[[], T]) -> tuple[T | None, str]:
 
 
 def _compared(
-    dense: Path, compressed: Path, answers: tuple[Classification, Classification], seen: Images | None
+    dense: Model, compressed: Path, answers: tuple[Classification, Classification], seen: Images | None
 ) -> Comparison | None:
     """Both models on the same labelled images; None where there are none. Their sessions end here."""
     if seen is None or seen.labels is None:
         return None
-    return compare_on((open_stock(dense), open_stock(compressed)), answers, seen)
+    found = compare_on((open_stock(dense.path), open_stock(compressed)), answers, seen)
+    _require_unchanged(dense)
+    return found
+
+
+def _timed(dense: Model, compressed: Path, size: Size) -> Timing:
+    """Both models in turn."""
+    found = measure_files([dense.path, compressed], dense.input, size=size)
+    _require_unchanged(dense)
+    return found
+
+
+def _require_unchanged(dense: Model) -> None:
+    if not is_unchanged(dense):
+        raise CrispError(
+            f"{shown(str(dense.path))} was replaced while the run went on, so it is not the model that was compressed. "
+            "Compress it again, from a copy that stays."
+        )
 
 
 def _stamped(model: Model, recipe: Recipe, asked: Question, answers: Classification) -> Model:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from crisp_onnx.api.acceptance import Accepted, accept
 from crisp_onnx.api.bank import fitting_bank
 from crisp_onnx.api.class_order import mapping_note
+from crisp_onnx.api.device import find_device
 from crisp_onnx.api.int8_able import require_int8
 from crisp_onnx.api.learn import spares_some
 from crisp_onnx.api.planning import level_planners, make_planner, rehearse
@@ -54,6 +55,7 @@ def read_question(recipe: Recipe, source: Model, data: Source | None, eval_data:
     Raises:
         CrispError: the input or an option is at fault.
     """
+    find_device(recipe.device)
     form = find_form(recipe.preprocess, source, data, eval_data)
     if data is None and not isinstance(form, Preprocess):
         raise CrispError("Rows of values cannot be synthesised from a model. Give some to learn from with --data.")
@@ -65,7 +67,11 @@ def read_question(recipe: Recipe, source: Model, data: Source | None, eval_data:
     options = NameOptions(recipe.labels, recipe.labels_offset, recipe.class_order)
     named = find_labels(prepared, form, options, data, eval_data)
     labels = named.labels
-    classes = find_classes(recipe.classes, labels, head.classes)
+    try:
+        classes = find_classes(recipe.classes, labels, head.classes)
+    except CrispError as error:
+        why = named.notes if labels is None else ()
+        raise CrispError(" ".join((str(error), *why))) from None
     answers = task_of(head, classes.indices)
     notes = (*named.notes, *(prepared.outputs.notes(head) if prepared.outputs.several else ()))
     if labels is not None and labels.of_data:

@@ -22,6 +22,7 @@ from crisp_onnx.data import (
     parse_preprocess,
     read_classes,
     read_labels,
+    remedy,
     resolve,
     source_names,
 )
@@ -65,11 +66,17 @@ def find_labels(prepared: Prepared, form: InputForm, given: NameOptions, *source
 
 
 def _of_data(source: Source, outputs: int, notes: tuple[str, ...]) -> Named:
-    """The class names in which the labels of a data set count, if they are as many as the outputs."""
+    """The class names in which the labels of a data set count, if they are as many as the outputs.
+
+    Names that are numbers of outputs mean those, in whatever order they stand.
+    """
     names = source_names(source)
-    if names is None or all(NUMBER.fullmatch(name) for name in names):
+    if names is None:
         return Named(None, notes)
     where = shown(str(source))
+    if all(NUMBER.fullmatch(name) and 0 <= int(name) < outputs for name in names):
+        note = f"The classes of {where} are numbers, and each is taken for the output of that number."
+        return Named(None, tuple(dict.fromkeys((*notes, note))))
     if len(names) != outputs:
         raise CrispError(
             f"The labels of {where} count in its {len(names)} class names, and it is not known which of the model's "
@@ -90,7 +97,9 @@ def _of_model(given: NameOptions, prepared: Prepared) -> Named:
             raise CrispError("--labels-offset moves names, and there are none. Give them with --labels.")
         return _counted(aligned(found, outputs, given.offset), outputs)
     wrong = misfit(found, outputs) if found is not None else ""
-    return Named(None, (f"{wrong[:1].upper()}{wrong[1:]}, so these names are not used.",)) if wrong else Named(found)
+    if found is None or not wrong:
+        return Named(found)
+    return Named(None, (f"{wrong[:1].upper()}{wrong[1:]}, so these names are not used. {remedy(found, outputs)}",))
 
 
 def _counted(labels: Labels, outputs: int) -> Named:

@@ -4,7 +4,7 @@ from crisp_onnx.data.classes import Classes, read_classes, resolve
 from crisp_onnx.data.exported_names import cut_names, labels_from_metadata
 from crisp_onnx.data.images import Images, InputForm
 from crisp_onnx.data.label_files import read_labels
-from crisp_onnx.data.labels import Label, Labels, aligned, labels_from_names, misfit
+from crisp_onnx.data.labels import Label, Labels, aligned, labels_from_names, misfit, remedy
 from crisp_onnx.data.preprocess import Preprocess
 from crisp_onnx.data.preprocess_text import PRESETS, parse_preprocess
 from crisp_onnx.data.sources import Source, input_form, is_class_folder, open_images, source_names
@@ -31,6 +31,7 @@ __all__ = [
     "parse_preprocess",
     "read_classes",
     "read_labels",
+    "remedy",
     "resolve",
     "source_names",
 ]

@@ -135,7 +135,7 @@ def aligned(labels: Labels, outputs: int, offset: int | None) -> Labels:
     if offset is None:
         wrong = misfit(labels, outputs)
         if wrong:
-            raise CrispError(f"{wrong}, so names and outputs do not go together. {_remedy(labels, outputs)}")
+            raise CrispError(f"{wrong}, so names and outputs do not go together. {remedy(labels, outputs)}")
         return labels
     moved = {index + offset: label for index, label in labels.entries.items() if 0 <= index + offset < outputs}
     if not moved:
@@ -160,7 +160,8 @@ def misfit(labels: Labels, outputs: int) -> str:
     return f"{labels.source} names {rows}, but the model has {outputs}"
 
 
-def _remedy(labels: Labels, outputs: int) -> str:
+def remedy(labels: Labels, outputs: int) -> str:
+    """What to do about labels that do not fit the outputs."""
     first, last = min(labels.entries), max(labels.entries)
     shift = outputs - 1 - last
     if first > 0 and len(labels) == outputs:

@@ -15,7 +15,7 @@ from crisp_onnx.data.folder import read_folder
 from crisp_onnx.data.found import Found
 from crisp_onnx.data.images import Images, Indices, InputForm
 from crisp_onnx.data.labelled import LabelledArrays
-from crisp_onnx.data.labels import Labels
+from crisp_onnx.data.labels import NUMBER, Labels
 from crisp_onnx.data.npz import npz_names, npz_rows, read_npz
 from crisp_onnx.data.pairs import Pair, read_pairs
 from crisp_onnx.data.preprocess_text import parse_preprocess, takes_images
@@ -139,10 +139,12 @@ def _found(arrays: LabelledArrays, classes: Classes, labels: Labels | None, path
 def _outputs(
     numbers: Indices, names: tuple[str, ...] | None, classes: Classes, labels: Labels | None, path: Path
 ) -> Indices:
-    """Output index of each label (n,); -1 for those of no wanted class."""
+    """Output index of each label (n,); -1 for those of no wanted class. Without `labels`, names may be indices."""
     if names is None:
         return numbers
     if labels is None:
+        if all(NUMBER.fullmatch(name) for name in names):
+            return np.array([int(name) for name in names], np.int64)[numbers]
         log.warning("The labels of %s are read as output indices, because no names of the outputs are known.", path)
         return numbers
     table = np.full(len(names), -1, np.int64)

@@ -3,7 +3,7 @@
 from crisp_onnx.model.layers import WeightLayer, weight_layers
 from crisp_onnx.model.names import fresh_name, tensor_names
 from crisp_onnx.model.opset import upgrade
-from crisp_onnx.model.read import load
+from crisp_onnx.model.read import is_unchanged, load
 from crisp_onnx.model.shapes import tensor_shapes, with_value_info
 from crisp_onnx.model.spec import DEFAULT_SIZE, Model, Size, TensorSpec, height_and_width
 from crisp_onnx.model.write import save, weights_files, write_files
@@ -16,6 +16,7 @@ __all__ = [
     "WeightLayer",
     "fresh_name",
     "height_and_width",
+    "is_unchanged",
     "load",
     "save",
     "tensor_names",

@@ -44,6 +44,17 @@ def load(path: str | Path) -> Model:
     return Model(proto, path, digest.hexdigest(), file_bytes + external.bytes, external.files)
 
 
+def is_unchanged(model: Model) -> bool:
+    """Whether the model's file still holds, with its external data, what was read from it."""
+    try:
+        content = _content(model.path)
+        digest = hashlib.sha256(content)
+        read_external_data(_parsed(content, model.path), model.path, digest.update)
+    except (CrispError, OSError):
+        return False
+    return digest.hexdigest() == model.sha256
+
+
 def read_graph(path: Path) -> onnx.ModelProto:
     """What the file itself holds: not the weights that it keeps in other files, and nothing checked but its form.
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from crisp_onnx.data import Classes, Label, Labels
 from crisp_onnx.format import DOMAIN
+from crisp_onnx.recipe import names_file
 from crisp_onnx.task.classification import Classification
 
 OUTPUT, COLUMNS, CLASSES = f"{DOMAIN}.output", f"{DOMAIN}.columns", f"{DOMAIN}.classes"
@@ -70,10 +71,13 @@ def read_stamp(metadata: Mapping[str, str]) -> Stamp | None:
             int(index): Label(str(wnid), tuple(map(str, names)), str(whole)) for index, (wnid, whole, *names) in rows
         }
         output, task = metadata[OUTPUT], metadata.get(TASK, "classification")
-    except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError, OverflowError):
         return None
     sound = len(set(columns)) == len(columns) and min(columns, default=-1) >= 0
     if not sound or not classes or not set(classes) <= set(columns):
         return None
     labels = Labels(entries, SOURCE) if entries else None
-    return Stamp(output, columns, classes, labels, metadata.get(PREPROCESS), task)
+    preprocess = metadata.get(PREPROCESS, "")
+    if names_file(preprocess):  # whoever made the model could have any file of this machine opened
+        preprocess = ""
+    return Stamp(output, columns, classes, labels, preprocess or None, task)

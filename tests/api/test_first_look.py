@@ -92,6 +92,14 @@ def test_names_that_do_not_go_together_with_the_outputs_are_seen(look: Look, lab
     assert "--labels-offset" in note
 
 
+def test_a_model_that_calls_every_class_by_another_output_is_said_though_it_tells_them_apart(look: Look) -> None:
+    # Shades 0 and 3 bear the numbers 1 and 2: between these two outputs the model is right about both.
+    moved = [(image, {0: 1, 3: 2}[label]) for image, label in shades() if label in (0, 3)]
+    (note,) = look(moved, wanted=(1, 2))
+    assert note.startswith("Over all its outputs the untouched model is right about 0.0 % of 12 of your images.")
+    assert "shade 1 (1) with output 0, of shade 2 (2) with output 3: names and outputs do not go together" in note
+
+
 def test_images_to_judge_by_are_asked_about_too(look: Look) -> None:
     (note,) = look(shades(), shades((1, 2, 3, 0), seed=1))
     assert "names and outputs do not go together" in note

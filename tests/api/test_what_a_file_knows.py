@@ -11,6 +11,7 @@ from PIL import Image
 from small_models import coloured_images, residual_classifier
 
 from crisp_onnx import CrispError, Recipe, compress, inspect, verify
+from crisp_onnx.api import compression
 from crisp_onnx.api.words import find_form, find_preprocess
 from crisp_onnx.data import parse_preprocess
 from crisp_onnx.model import TensorSpec, load
@@ -55,6 +56,57 @@ def test_verify_without_options_finds_what_it_finds_with_them(folder: Path, head
     assert found.comparison == told.comparison
     assert found.worst_relative == told.worst_relative
     assert not any("assumed" in note for note in found.notes)
+
+
+def test_a_file_cannot_have_another_one_read(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret.yaml").write_text("password: hunter2\n")
+    stamp = {"output": "y", "columns": "[0]", "classes": '{"0": "a"}', "preprocess": str(tmp_path / "secret.YAML")}
+    entries = {f"pkg.crisp_onnx.{key}": text for key, text in stamp.items()}
+    read = read_stamp(entries)
+    assert read is not None
+    assert read.preprocess is None
+    honest = read_stamp(entries | {"pkg.crisp_onnx.preprocess": "mean=0.5,std=1.0,scale=0.1,size=4x4"})
+    assert honest is not None
+    assert honest.preprocess == "mean=0.5,std=1.0,scale=0.1,size=4x4"
+
+
+@pytest.mark.parametrize("columns", ["[1e999]", "[Infinity]", "[-1]", "[null]", "{}", "[[]]", "[NaN]", '["x"]', "9"])
+def test_a_record_that_cannot_be_true_is_none(columns: str) -> None:
+    entries = {"output": "y", "columns": columns, "classes": '{"0": "a"}', "labels": "{}"}
+    assert read_stamp({f"pkg.crisp_onnx.{key}": text for key, text in entries.items()}) is None
+
+
+def test_a_model_that_is_replaced_during_the_run_is_not_compared_with(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    residual_classifier(tmp_path / "live.onnx")
+    whole = compression.emit
+
+    def replaced(*words: object, **more: object) -> object:
+        residual_classifier(tmp_path / "live.onnx", seed=1)
+        return whole(*words, **more)
+
+    monkeypatch.setattr(compression, "emit", replaced)
+    report = compress(
+        Recipe(
+            model=tmp_path / "live.onnx", classes=("fox", "ant"), labels=folder / "labels.txt",
+            data=folder / "data.npz", preprocess="signed", epochs=0, target="portable", output=tmp_path / "out",
+        )
+    )  # fmt: skip
+    assert report.accuracy.source == "not measured"
+    assert "live.onnx was replaced while the run went on" in report.accuracy.reason
+    assert report.latency is None
+    assert any("was replaced while the run went on" in note for note in report.notes)
+    assert (tmp_path / "out" / "model.onnx").is_file()
+
+
+def test_a_device_that_is_not_there_is_refused_before_anything_is_timed(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compression, "workshop", lambda *words, **more: pytest.fail("the run has begun"))
+    for device in ("xpu", "", "meta", "cuda:99"):
+        with pytest.raises(CrispError, match="--device"):
+            compressed(folder, str(tmp_path / "out"), device=device)
 
 
 def test_a_cut_file_is_not_judged_against_a_model_without_its_outputs(folder: Path) -> None:

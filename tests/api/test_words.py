@@ -13,7 +13,7 @@ from PIL import Image
 from crisp_onnx.api.class_order import mapping_note
 from crisp_onnx.api.prepare import Prepared, prepare
 from crisp_onnx.api.words import NameOptions, find_classes, find_labels
-from crisp_onnx.data import open_images, parse_preprocess
+from crisp_onnx.data import Classes, open_images, parse_preprocess
 from crisp_onnx.errors import CrispError
 from crisp_onnx.model import Model
 
@@ -153,8 +153,39 @@ def test_metadata_of_another_model_is_not_used_and_said(prepared: Callable[..., 
     named = found(prepared([0, 1, 2], {"names": "['a', 'b', 'c', 'd']"}))
     assert named.labels is None
     assert named.notes == (
-        "The model's metadata (names) names 4 outputs, but the model has 3, so these names are not used.",
+        "The model's metadata (names) names 4 outputs, but the model has 3, so these names are not used. If its first "
+        "name is of no output, as background may be, pass --labels-offset -1; if its last is, --labels-offset 0.",
     )
+    counted = found(prepared([0, 1], {"names": "{1: 'a', 2: 'b'}"}))
+    assert counted.labels is None
+    assert counted.notes[0].endswith("If it counts from 1, pass --labels-offset -1.")
+    moved = found(prepared([0, 1], {"names": "{1: 'a', 2: 'b'}"}), offset=-1)
+    assert moved.labels.name(1) == "b"
+
+
+def test_class_names_of_a_data_set_that_are_numbers_mean_the_outputs_of_these_numbers(
+    prepared: Callable[..., Prepared], tmp_path: Path
+) -> None:
+    x = np.zeros((4, 8, 8, 3), np.uint8)
+    model = prepared([0, 1, 2, 3, 4, 5])
+    form = parse_preprocess("unit", model.source.input)
+
+    def outputs_of(names: list[str], wanted: tuple[int, ...]) -> tuple[list[int], object]:
+        np.savez(tmp_path / "d.npz", x=x, y=np.arange(4) % len(names), classes=names)
+        named = found(model, tmp_path / "d.npz")
+        images = open_images(tmp_path / "d.npz", Classes(wanted, tuple(map(str, wanted))), named.labels, form)
+        return images.labels.tolist(), named
+
+    assert outputs_of(["0", "2", "4"], (0, 4))[0] == [0, 4, 0]
+    labels, named = outputs_of(["5", "4", "3", "2", "1", "0"], (5, 3))
+    assert labels == [5, 3]
+    assert "each is taken for the output of that number" in named.notes[0]
+    labels, named = outputs_of(["1", "2", "3", "4", "5", "6"], (0, 3))  # no outputs: names in their order
+    assert labels == [0, 3]
+    assert find_classes(("1", "4"), named.labels, 6).indices == (0, 3)
+    np.savez(tmp_path / "d.npz", x=x, y=np.arange(4), classes=["1", "2", "3", "9"])
+    with pytest.raises(CrispError, match="not known which of the model's 6 outputs"):
+        found(model, tmp_path / "d.npz")
 
 
 def test_labels_that_count_in_names_of_their_own_are_no_outputs(

@@ -353,3 +353,28 @@ def test_any_order_of_lines_names_the_same_outputs(order: list[int], separator: 
     entries = numbered(lines, Path("labels"))
     assert entries is not None
     assert {index: label.name for index, label in entries.items()} == {i: f"thing{i}" for i in range(9)}
+
+
+@pytest.mark.parametrize(
+    ("key", "before", "after"),
+    [
+        ("labels", "red;green;blue", "blue;red"),
+        ("class_labels", '["red", "green", "blue"]', '["blue", "red"]'),
+        ("CLASSES", "red\ngreen\nblue", "blue\nred"),
+        ("category_names", "red, green, blue", "blue, red"),
+        ("class_count", "3", "2"),
+    ],
+)
+def test_names_under_other_keys_and_with_other_separators_are_cut_too(key: str, before: str, after: str) -> None:
+    assert cut_names({key: before}, (2, 0), 3) == ({key: after}, ())
+
+
+def test_what_cannot_be_cut_is_named_and_other_lists_stay() -> None:
+    entries = {"classes": '[{"id": 0}, {"id": 1}, {"id": 2}]', "class_weights": "1, 2", "mean": "0.1, 0.2, 0.3"}
+    assert cut_names(entries, (2, 0), 3) == ({}, ("classes",))
+
+
+def test_indices_by_name_are_names_too() -> None:
+    labels = labels_from_metadata({"label2id": '{"cat": 1, "dog": 0}'})
+    assert labels is not None
+    assert labels.name(1) == "cat"
