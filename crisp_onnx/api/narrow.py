@@ -192,7 +192,7 @@ def _budget(
 
 def _accepted(before: Prepared, model: Model, module: GraphModule) -> Accepted:
     simplified = replace(before.simplified, model=model)
-    return Accepted(described(before.source, simplified, before.size, before.output), module)
+    return Accepted(described(before.source, simplified, before.size, before.output, before.task), module)
 
 
 def _worth(
