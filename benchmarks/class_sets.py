@@ -29,6 +29,7 @@ from crisp_onnx.data import hold_out, open_images
 from crisp_onnx.format import Pattern
 from crisp_onnx.masks import Threshold
 from crisp_onnx.model import save
+from crisp_onnx.reconstruct import Refitted
 from crisp_onnx.recover import MODES, NoKeeper, Training
 from crisp_onnx.runtime.evaluate import compare_on, open_stock
 from crisp_onnx.task import task_of
@@ -71,7 +72,9 @@ def dense_by_the_same_recipe(recipe: Recipe, folder: Path, classes: tuple[int, .
     torch.manual_seed(recipe.seed)
     ones = {name: torch.ones_like(dict(module.named_parameters())[name]) for name in everything.weights}
     training = Training(recipe.epochs or 0, BATCH, flip=True, seed=recipe.seed)
-    MODES[recipe.recovery].recover(module, images, ones, everything, training, lambda module, plan: (), NoKeeper())
+    MODES[recipe.recovery].recover(
+        module, images, ones, everything, training, lambda module, plan: Refitted(plan), NoKeeper()
+    )
     judged = open_images(CifarImages(folder, "test", classes), chosen, None, preprocess)
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / "dense.onnx"

@@ -15,7 +15,7 @@ from torch import Tensor
 WIDEST = 6144
 """Columns up to which X^T X is held: 300 MB in float64."""
 ROWS_OF_WIDE = 1024
-ROWS_AT_ONCE = 4096
+ROWS_AT_ONCE, COLUMNS_AT_ONCE = 4096, 256
 """Rows that are multiplied in float32 before they are added to the sums: each addition passes over all of X^T X."""
 
 
@@ -145,12 +145,23 @@ class Sums:
         self._x += x.sum(0, dtype=torch.float64)
         self._y += y.sum(0, dtype=torch.float64)
         self._yy += y.double().square().sum(0)
-        self._xx += x.T @ x
+        self._xx += _products(x)
         self._xy += x.T @ y
 
     def _offset(self, total: Tensor) -> Tensor:
         """Means about the origin, which centring takes away."""
         return total / self.count if self.centred else torch.zeros_like(total)
+
+
+def _products(x: Tensor) -> Tensor:
+    """X^T X (K, K) of rows (m, K): blocks up to the diagonal, the others mirrored, for 0.6 of the work."""
+    columns = x.shape[1]
+    found = torch.empty(columns, columns, dtype=x.dtype, device=x.device)
+    for start in range(0, columns, COLUMNS_AT_ONCE):
+        end = min(columns, start + COLUMNS_AT_ONCE)
+        found[:end, start:end] = x[:, :end].T @ x[:, start:end]
+        found[start:end, :start] = found[:start, start:end].T
+    return found
 
 
 class Rows:

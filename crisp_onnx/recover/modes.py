@@ -43,8 +43,8 @@ class Recover(Protocol):
         """Change `module` in place; return the plan whose masks it ends with, and how its weights were re-fitted.
 
         `statistics`: what the criterion needs, by weight name, in a shape that goes with the stored weight. `refit` is
-        called once, with the masks that stay. `keeper`: of what a run that was killed had come to, from which this one
-        goes on.
+        called once, while the network without masks still answers. `keeper`: of what a run that was killed had come to,
+        from which this one goes on.
         """
 
 

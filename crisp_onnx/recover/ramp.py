@@ -1,4 +1,4 @@
-"""Mode `ramp`: sparsity rises early, masks are chosen anew from dense gradients, then frozen, weights re-fitted."""
+"""Mode `ramp`: sparsity rises early, masks are chosen anew from dense gradients, then frozen."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from crisp_onnx.recover.hooks import Again, Hooks
 from crisp_onnx.recover.keeper import Keeper
 from crisp_onnx.recover.loop import Loop
 from crisp_onnx.recover.masking import plan_from, plan_state, put_masks, saliency_of
-from crisp_onnx.recover.recovered import Recovered, Refit
+from crisp_onnx.recover.recovered import FIRST_MASKS, Recovered, Refit
 from crisp_onnx.recover.start import fits_from, fits_state
 from crisp_onnx.recover.state import State, copied, restore
 from crisp_onnx.recover.task import Task
@@ -56,7 +56,7 @@ class Rise:
 class Ramp(Hooks):
     """Chooses masks from a running mean of the gradients, which starts from the `statistics` by weight name.
 
-    The last choice is followed by `refit`, whose dense network is the one that training has come to.
+    The first choice is followed by `refit`: later, the network that the module is without its masks answers no more.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Ramp(Hooks):
             planner = self.task.planner.loosened(self.rise.loose(step))
             self.plan = planner.plan(saliency_of(self.module, self.running, self.task))
             put_masks(self.module, self.plan, self.task.weights)
-        if step == self.rise.last_choice:
+        if step == 0:
             refitted = self.refit(self.module, self.plan)
             self.plan, self.fits = refitted.plan, refitted.fits
             self.module.train()
@@ -116,4 +116,5 @@ def recover(
     loop = Loop(module, images, task, training, ramp, keeper=keeper)
     loop.run()
     loop.finish()
-    return Recovered(ramp.plan, ramp.fits, loop.notes)
+    notes = (FIRST_MASKS,) if ramp.fits else ()
+    return Recovered(ramp.plan, ramp.fits, (*notes, *loop.notes))

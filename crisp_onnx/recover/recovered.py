@@ -14,6 +14,9 @@ Refit = Callable[[GraphModule, Plan], Refitted]
 """Re-fits, in place, the weights of a module that has the masks of a plan, and may choose others: `reconstruct`."""
 
 
+FIRST_MASKS = "Weights were re-fitted under the first masks; training has chosen others since."
+
+
 @dataclass(frozen=True, eq=False)
 class Level:
     """One of several budgets: its plan, and the weights and statistics that go with it."""

@@ -21,7 +21,7 @@ from crisp_onnx.recover.hooks import Again, Hooks
 from crisp_onnx.recover.keeper import Keeper
 from crisp_onnx.recover.loop import Loop
 from crisp_onnx.recover.masking import mask_gradients, plan_from, plan_state, put_masks, saliency_of
-from crisp_onnx.recover.recovered import Recovered, Refit
+from crisp_onnx.recover.recovered import FIRST_MASKS, Recovered, Refit
 from crisp_onnx.recover.start import fits_from, fits_state
 from crisp_onnx.recover.state import State
 from crisp_onnx.recover.task import Task
@@ -47,7 +47,13 @@ class Choices:
 
 
 class Settling(Hooks):
-    """`plan`: the last one chosen. Its masks are in the module once they stay; before, a mode says what is in there."""
+    """`plan`: the last one chosen. Its masks are in the module once they stay; before, a mode says what is in there.
+
+    `refits_first`: weights are re-fitted under the first masks, not under those that stay. A re-fit follows the network
+    that the module is without its masks, and that answers only as long as training goes through all of its weights.
+    """
+
+    refits_first = False
 
     def __init__(
         self, module: GraphModule, statistics: Mapping[str, Tensor], task: Task, choices: Choices, refit: Refit
@@ -69,13 +75,15 @@ class Settling(Hooks):
         if not self.choices.at(step):
             return
         self.plan = self.task.planner.plan(saliency_of(self.module, self.statistics, self.task))
-        if step < self.choices.last:
+        last = step == self.choices.last
+        if last:
+            put_masks(self.module, self.plan, self.task.weights)
+        else:
             self.chosen(step)
-            return
-        put_masks(self.module, self.plan, self.task.weights)
-        refitted = self.refit(self.module, self.plan)
-        self.plan, self.fits = refitted.plan, refitted.fits
-        self.module.train()
+        if step == 0 if self.refits_first else last:
+            refitted = self.refit(self.module, self.plan)
+            self.plan, self.fits = refitted.plan, refitted.fits
+            self.module.train()
 
     def after_backward(self, step: int, again: Again) -> None:
         if step < self.choices.last:
@@ -126,4 +134,5 @@ def recover_settling(
     loop = Loop(module, images, task, training, hooks, teacher=teacher, features=block_ends(module), keeper=keeper)
     loop.run()
     loop.finish()
-    return Recovered(hooks.plan, hooks.fits, loop.notes)
+    notes = (FIRST_MASKS,) if hooks.fits and hooks.refits_first else ()
+    return Recovered(hooks.plan, hooks.fits, (*notes, *loop.notes))

@@ -15,6 +15,8 @@ from crisp_onnx.recover.settling import Settling, recover_settling
 class StraightThrough(Settling):
     """Dense gradients come from the module itself, whose masks they pass."""
 
+    refits_first = True
+
     def chosen(self, step: int) -> None:
         put_masks(self.module, self.plan, self.task.weights)
 

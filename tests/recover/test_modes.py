@@ -13,8 +13,9 @@ from torch import Tensor
 
 from crisp_onnx.bridge import GraphModule, write_back
 from crisp_onnx.data import Images
-from crisp_onnx.masks import Threshold
+from crisp_onnx.masks import Plan, Threshold
 from crisp_onnx.model import Model
+from crisp_onnx.reconstruct import Refitted
 from crisp_onnx.recover import MODES, NoKeeper, State, Task, Training, restore, trained_tensors
 from crisp_onnx.recover.cram import LOOSE, RHO, Cram
 from crisp_onnx.recover.grow_and_prune import Cycle, GrowAndPrune
@@ -96,6 +97,28 @@ def test_after_the_last_choice_removed_weights_get_no_gradients(
     before = weight_of(hooks.module).detach().clone()
     hooks.after_step(hooks.choices.last)
     assert torch.equal(weight_of(hooks.module), before)
+
+
+@pytest.mark.parametrize("kind", [StraightThrough, SrSte, SoftShrink, Cram])
+def test_weights_are_re_fitted_once_to_a_network_that_still_answers(
+    model: Model, images: Images, kind: type[Settling]
+) -> None:
+    """Where training goes through masks, the network without them is worth something only before the first step."""
+    task = make_task(model)
+    module, statistics = started(model, images, task)
+    called: list[int] = []
+
+    def refit(module: GraphModule, plan: Plan) -> Refitted:
+        called.append(len(called))
+        return leave(module, plan)
+
+    hooks = kind(module, statistics, task, Choices(100), refit)
+    hooks.before_step(0)
+    assert len(called) == (1 if hooks.refits_first else 0)
+    hooks.before_step(20)
+    hooks.before_step(hooks.choices.last)
+    assert len(called) == 1
+    assert hooks.refits_first == isinstance(hooks, StraightThrough)
 
 
 def test_what_is_to_go_fades_by_a_share_a_step(model: Model, images: Images) -> None:
