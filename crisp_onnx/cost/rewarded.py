@@ -14,22 +14,23 @@ def rewarded_pattern(target: Target) -> tuple[Pattern, str]:
     """(the pattern that `target` gains most from, why, in a sentence).
 
     Raises:
-        CrispError: the target skips no zeros that hybrid sparsity can give.
+        CrispError: the target neither skips zeros that hybrid sparsity can give nor stores weights smaller for them.
     """
     sparsity = target.descriptor.sparsity
     skipped = [support for support in sparsity.nm if support.compute == "skip"]
     blocks = sparsity.block is not None and sparsity.block.compute == "skip"
     loose = sparsity.unstructured is not None and sparsity.unstructured.compute == "skip"
-    if not skipped and not blocks and not loose:
+    stored = stores_smaller(target)
+    if not skipped and not blocks and not loose and not stored:
         raise CrispError(
-            f"Target {target.name} skips no zeros, so sparsity would not make the model faster there. "
-            "Remove channels instead, or choose another target (`crisp-onnx targets`)."
+            f"Target {target.name} skips no zeros and stores no weights smaller, so sparsity would not make the model "
+            "faster there. Remove channels instead, or choose another target (`crisp-onnx targets`)."
         )
     keep, group = 2, 4
     if skipped and not any(support.pattern == "2:4" for support in skipped):
         densest = max(skipped, key=lambda support: support.keep / support.group)
         keep, group = densest.keep, densest.group
-    elif not skipped and not loose:
+    elif not skipped and not loose and not stored:
         keep = group = 4
     side = BLOCK_SIDE
     if sparsity.block is not None:
@@ -37,5 +38,17 @@ def rewarded_pattern(target: Target) -> tuple[Pattern, str]:
     side = -(-side // group) * group
     vector = KERNEL_VECTOR_ROWS if sparsity.hybrid_operators_only and side % KERNEL_VECTOR_ROWS == 0 else 1
     nm = f"{keep}:{group}" if keep < group else "blocks alone"
+    if stored and not skipped and not blocks and not loose:
+        return Pattern(keep, group, side, vector), (
+            f"{target.name} computes zeros like any other value but stores {nm} in blocks of {side} smaller, so layers "
+            "that wait for their weights gain"
+        )
     why = f"{target.name} takes {nm} in blocks of {side}" + ("" if blocks else "; it gains nothing from dropped blocks")
     return Pattern(keep, group, side, vector), why
+
+
+def stores_smaller(target: Target) -> bool:
+    """Whether zeros make the weights smaller in the target's memory, and its memory has a pace that this can help."""
+    sparsity = target.descriptor.sparsity
+    parts = (*sparsity.nm, sparsity.block, sparsity.unstructured)
+    return target.dram.read_bw is not None and any(part is not None and part.storage for part in parts)

@@ -77,10 +77,12 @@ def tile(
     *,
     activation_density: float = 1.0,
     stay: Stay = NOWHERE,
+    least_reads: bool = False,
 ) -> Tiling:
     """Tile a layer; grouped layers run group by group or as one block-diagonal matrix, whichever takes fewer cycles.
 
     `activation_density` matters only to targets that make use of zeros of activations. `stay`: see `memory.Stay`.
+    `least_reads`: of the ways to share the buffer that which reads least, rather than the fastest.
     """
     work = _work(matrix, pattern, seen, target, dtype, activation_density, stay)
     operands = stored(work)
@@ -88,7 +90,8 @@ def tile(
         (way, tile_array(replace(work, register_columns=way.columns or None)), tile_memory(work, operands, way, stay))
         for way in reuses(work, operands, stay)
     ]
-    reuse, array, memory = min(tried, key=lambda t: (_busy(t[1], target), t[2].dram_read_bytes))
+    order = slice(None, None, -1 if least_reads else 1)
+    reuse, array, memory = min(tried, key=lambda t: (_busy(t[1], target), t[2].dram_read_bytes)[order])
     expanded, whole_cycles = False, 0
     if matrix.groups > 1 and matrix.weighted:
         whole = replace(matrix, M=matrix.M * matrix.groups, K=matrix.K * matrix.groups, groups=1)

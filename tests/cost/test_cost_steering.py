@@ -159,6 +159,7 @@ REWARDED = {
     "x86_avx512": Pattern(2, 4, 16, 8),
     "arm_cortex_a76": Pattern(2, 4, 16, 8),
     "nvidia_a100": Pattern(2, 4, 16, 1),
+    "arm_ethos_u65": Pattern(2, 4, 16, 1),
 }
 
 

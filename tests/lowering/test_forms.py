@@ -1,0 +1,179 @@
+"""What a target makes of sparsity: never dearer than dense, stored as its descriptor says; where activations fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from crisp_onnx.cost import cost_layer, estimate
+from crisp_onnx.lowering import LayerSparsity, Target, load_target, lower
+from crisp_onnx.lowering.detect import detect
+from crisp_onnx.lowering.layers import Layer, lower_layer, lower_layers, product_kind
+from crisp_onnx.lowering.lowered import LoweredOp, Source
+from crisp_onnx.lowering.matrix import conv_matrix, product_matrix
+from crisp_onnx.lowering.target import targets_folder
+from crisp_onnx.model import Model
+
+SOURCE = Source(file="none", sha256="")
+
+
+def changed(tmp: Path, name: str, *changes: tuple[str, str]) -> Target:
+    text = (targets_folder() / f"{name}.yaml").read_text()
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    (tmp / "t.yaml").write_text(text)
+    return load_target(tmp / "t.yaml")
+
+
+def lowered(target: Target, pattern: LayerSparsity, rows: int = 128, k: int = 1152, columns: int = 784) -> LoweredOp:
+    layer = Layer("l", "MatMul", "gemm", product_matrix(rows, k, columns), pattern)
+    return lower_layer(layer, target, target.descriptor.dtypes[0])
+
+
+def test_low_blocks_that_need_more_streams_than_they_save_run_as_two_of_four_alone() -> None:
+    target = load_target("stc_edge_int8")
+    blocks = LayerSparsity(2, 4, 16, 16, 68)  # of 72 blocks
+    op = lowered(target, blocks)
+    alone, dense = (lowered(target, LayerSparsity(*nm)) for nm in ((2, 4), (0, 0)))
+    costs = [cost_layer(found, target).latency_cycles for found in (op, alone, dense)]
+    assert costs[0] == costs[1] < costs[2]
+    assert "runs as 2:4 alone" in op.seen.reason
+    assert op.pattern == blocks
+
+
+@pytest.mark.parametrize(
+    ("effect", "storage", "cycles", "smaller"),
+    [
+        ("skip", "true", True, True),
+        ("skip", "false", True, False),
+        ("gate", "true", False, True),
+        ("gate", "false", False, False),
+    ],
+)
+def test_weights_are_stored_as_the_descriptor_says_whatever_is_computed(
+    tmp_path: Path, effect: str, storage: str, cycles: bool, smaller: bool
+) -> None:
+    target = changed(
+        tmp_path,
+        "stc_edge_int8",
+        (
+            'pattern: "2:4"\n      compute: skip\n      storage: true',
+            f'pattern: "2:4"\n      compute: {effect}\n      storage: {storage}',
+        ),
+    )
+    op, dense = lowered(target, LayerSparsity(2, 4)), lowered(target, LayerSparsity())
+    assert op.tiling is not None
+    assert dense.tiling is not None
+    assert (op.tiling.array_cycles < dense.tiling.array_cycles) == cycles
+    assert (op.tiling.stored_weight_bytes < dense.tiling.stored_weight_bytes) == smaller
+    assert (op.tiling.gated_macs > 0) == (effect == "gate")
+
+
+def test_the_dual_sided_machine_leaves_nearly_dense_weights_alone() -> None:
+    target = load_target("dstc_edge_int8")
+    nearly, dense = lowered(target, LayerSparsity(density=0.97)), lowered(target, LayerSparsity())
+    assert nearly.tiling is not None
+    assert dense.tiling is not None
+    assert nearly.tiling.dram_read_bytes == dense.tiling.dram_read_bytes
+
+
+def test_rates_between_whole_lanes_are_kept() -> None:
+    target = load_target("x86_avx2")
+    layer = Layer("l", "MatMul", "gemm", product_matrix(1024, 1024, 1024))
+    tilings = [lower_layer(layer, target, dtype).tiling for dtype in ("fp32", "int8")]  # type: ignore[arg-type]
+    assert tilings[0] is not None
+    assert tilings[1] is not None
+    assert tilings[0].array_cycles / tilings[1].array_cycles == pytest.approx(21.3 / 16, rel=2e-3)
+
+
+def test_groups_of_channels_register_no_more_than_their_own_work() -> None:
+    target = load_target("nvidia_a100")
+    matrix = conv_matrix((64, 8, 3, 3), (1, 64, 28, 28), pads=(1, 1, 1, 1))
+    tiling = lower_layer(Layer("g", "Conv", product_kind(matrix, "Conv"), matrix), target, "int8").tiling
+    assert tiling is not None
+    assert tiling.register_accesses <= 2 * matrix.macs
+
+
+def test_depthwise_layers_fill_the_vectors_of_a_processor() -> None:
+    target = load_target("x86_avx512")
+    matrix = conv_matrix((96, 1, 3, 3), (1, 96, 112, 112), pads=(1, 1, 1, 1))
+    op = lower_layer(Layer("d", "Conv", "depthwise", matrix), target, "fp32")
+    assert op.tiling is not None
+    assert op.tiling.array_cycles < 1.1 * matrix.macs / 32
+
+
+def test_blocks_of_sixteen_and_of_thirty_two_rows_are_equally_fast_on_a_processor() -> None:
+    target = load_target("x86_avx512")
+    cycles = []
+    for side in (16, 32):
+        pattern = LayerSparsity(2, 4, side, side, 576 // side, vector_rows=8, hybrid=True)
+        layer = Layer("h", "HybridConv", "hybrid", product_matrix(128, 1152, 784), pattern)
+        cycles.append(cost_layer(lower_layer(layer, target, "fp32"), target).compute_cycles)
+    assert cycles[0] == cycles[1]
+
+
+@pytest.mark.parametrize("nm", [(1, 4), (2, 8), (1, 8), (2, 4), (3, 4), (4, 8), (1, 2)])
+def test_each_pattern_is_told_from_the_coarser_ones_that_hold_it(nm: tuple[int, int]) -> None:
+    keep, group = nm
+    rng = np.random.default_rng(0)
+    mask = np.zeros((64, 256), bool)
+    for row in mask.reshape(-1, group):
+        row[rng.choice(group, keep, replace=False)] = True
+    found = detect(np.where(mask, 1.0, 0.0).reshape(64, 256, 1, 1))
+    assert (found.nm_keep, found.nm_group) == nm
+
+
+def test_finer_patterns_run_on_the_coarser_one_that_holds_them() -> None:
+    target = load_target("nvidia_a100")
+    for nm in ((1, 2), (2, 8), (1, 4)):
+        assert lowered(target, LayerSparsity(*nm)).seen.nm == "skip"
+    for nm in ((3, 8), (3, 4)):
+        assert lowered(target, LayerSparsity(*nm)).seen.nm == "none"
+
+
+def test_a_lookup_reads_the_rows_that_it_gives(model_of: Callable[..., Model]) -> None:
+    text = "(int64[1,4] i) => (float[1,4,8] y) <float[1000,8] t> { g = Gather(t, i) y = Relu(g) }"
+    (gather, _) = lower(model_of(text), "portable").operators
+    assert gather.input_bytes == 4 * (4 * 8 + 4)
+
+
+CHAIN = """(float[1,16,8,8] x) => (float[1,16,8,8] y) <float[16,16,3,3] w, float[16,16,3,3] v, float[16,16,3,3] u> {
+  a = Conv <pads = [1,1,1,1]> (x, w)  b = Conv <pads = [1,1,1,1]> (a, v)  y = Conv <pads = [1,1,1,1]> (b, u) }"""
+
+
+def test_activations_that_stay_on_the_chip_cost_no_memory(model_of: Callable[..., Model], tmp_path: Path) -> None:
+    target = load_target("stc_edge_int8")
+    first, middle, last = lower(model_of(CHAIN), target).operators
+    weights, map_bytes = 16 * 16 * 9, 16 * 64
+    assert first.dram_bytes == (weights + map_bytes, 0)
+    assert middle.dram_bytes == (weights, 0)
+    assert last.dram_bytes == (weights, map_bytes)
+    small = changed(tmp_path, "stc_edge_int8", ("value: 262144, unit: B", "value: 1500, unit: B"))
+    assert all(op.dram_bytes[0] > weights and op.dram_bytes[1] for op in lower(model_of(CHAIN), small).operators)
+
+
+def test_the_peak_counts_what_is_alive_and_what_is_read(model_of: Callable[..., Model]) -> None:
+    found = estimate(lower(model_of(CHAIN), "stc_edge_int8"), load_target("stc_edge_int8")).fit
+    assert found.peak_activation_bytes == 2 * 16 * 64
+    assert found.verdict == "on_chip"
+
+
+def test_a_model_larger_than_the_memory_does_not_fit(tmp_path: Path) -> None:
+    target = changed(tmp_path, "jetson_orin_nano", ("value: 8000000000.0, unit: B", "value: 1000, unit: B"))
+    layers = [Layer("l", "Gemm", "gemv", product_matrix(64, 4_000_000, 1))]
+    assert estimate(lower_layers(layers, target, source=SOURCE), target).fit.verdict == "no"
+
+
+def test_what_a_target_lacks_is_named_with_what_runs_it(model_of: Callable[..., Model]) -> None:
+    text = "(float[1,16,8,8] x) => (float[1,16,8,8] y) <float[16,16,1,1] w> { a = Conv(x, w) y = Erf(a) }"
+    target = load_target("coral_edge_tpu")
+    found = estimate(lower(model_of(text), target), target)
+    assert found.elsewhere == ("1 Erf run on portable: coral_edge_tpu has no Erf",)
+    assert found.layers[1].latency_ms == pytest.approx(
+        estimate(lower(model_of(text), "portable", dtype="int8"), load_target("portable")).layers[1].latency_ms,
+        rel=0.02,
+    )
