@@ -29,6 +29,7 @@ from crisp_onnx.api.speedup import fast_enough, refuse_speedup
 from crisp_onnx.api.steering import with_rewarded_pattern
 from crisp_onnx.api.stopwatch import Stopwatch
 from crisp_onnx.api.summarise import Outcome, summarise
+from crisp_onnx.api.width_entries import widths_stamp
 from crisp_onnx.api.widths import refuse_what_channels_do_not_know
 from crisp_onnx.api.workshop import state_folder, workshop
 from crisp_onnx.data import Images, Preprocess
@@ -187,7 +188,7 @@ def _finished(
     with watch("emit"):
         kept = answers.sliced() if recipe.head == "slice" else answers
         emitted = emit(learned.model, learned.plan, recipe, prepared, answers, timed=bool(gains.verdicts))
-        emitted = replace(emitted, model=_stamped(emitted.model, recipe, asked, kept))
+        emitted = replace(emitted, model=_stamped(emitted.model, recipe, asked, kept, narrowing))
         written = bench / MODEL
         bytes_written = save(emitted.model, written, one_file=recipe.one_file)
     with watch("prove"):
@@ -259,12 +260,15 @@ def _require_unchanged(dense: Model) -> None:
         )
 
 
-def _stamped(model: Model, recipe: Recipe, asked: Question, answers: Classification) -> Model:
+def _stamped(
+    model: Model, recipe: Recipe, asked: Question, answers: Classification, narrowing: Narrowing | None
+) -> Model:
     """The model with what it says of itself in its metadata; names of outputs that are cut off go or follow."""
     source = asked.prepared.source
     names = names_after_slicing(asked.prepared, answers) if recipe.head == "slice" else CutNames({}, ())
     preprocess = asked.form.describe() if isinstance(asked.form, Preprocess) else None
     entries = {
+        **widths_stamp(narrowing),
         f"{DOMAIN}.recipe": json.dumps(options_without_paths(recipe)),
         f"{DOMAIN}.source_sha256": source.sha256,
         **stamped(answers, asked.classes, labels=asked.labels, preprocess=preprocess),

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from crisp_onnx.api.width_entries import widths_told
 from crisp_onnx.errors import CrispError, nearest
 from crisp_onnx.format import recount
 from crisp_onnx.format.node import is_hybrid, packed_names
@@ -40,9 +41,8 @@ def inspect(model: Path, *, output_name: str | None = None) -> Inspection:
     constants = {t.name: t for t in graph.tensors().values() if isinstance(t, gs.Constant)}
     dense_bytes = sum(t.values.nbytes for name, t in constants.items() if name not in packed)
     zeros = tuple(_zero_layers(source))
-    return Inspection(
-        model, layers, dense_bytes, source.file_bytes, zeros, () if stamp is None else tuple(_told(stamp, output))
-    )
+    notes = () if stamp is None else (*_told(stamp, output), *filter(None, [widths_told(source.metadata)]))
+    return Inspection(model, layers, dense_bytes, source.file_bytes, zeros, notes)
 
 
 def _zero_layers(source: Model) -> Iterator[ZeroLayer]:

@@ -70,6 +70,7 @@ IMAGES = 4
 class Narrowing:
     """`before`: the network as it was. `widths`: its groups, and why some lose nothing. `removals`: what went.
 
+    `layers`: those of the narrower one. `macs_left`: share of the MACs that it has.
     `worst_relative`: what the cut changes of the answers that the network gives with zeros in place, over the largest.
     """
 
@@ -80,6 +81,7 @@ class Narrowing:
     worst_relative: float
     epochs: int
     macs_left: float
+    layers: tuple[WeightLayer, ...]
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,7 @@ def narrow(recipe: Recipe, asked: Question, *, folder: Path, checkpoint: Checkpo
     trained = write_back(narrower.module.cpu(), trained)
     accepted = _accepted(prepared, trained, narrower.module)
     left = accepted.prepared.macs / max(1, prepared.macs)
-    narrowing = Narrowing(prepared, widths, choice.removals, fits, worst, epochs, left)
+    narrowing = Narrowing(prepared, widths, choice.removals, fits, worst, epochs, left, accepted.prepared.layers)
     planner = make_planner(recipe_for_blocks(recipe, left), accepted.prepared)
     images = sight.images if asked.images is None else asked.images
     asked = replace(asked, accepted=accepted, images=images, planner=planner, rehearsed=rehearse(planner))

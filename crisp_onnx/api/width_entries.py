@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from math import prod
 
 from crisp_onnx.api.layer_entries import fit_entry
 from crisp_onnx.api.narrow import Narrowing
+from crisp_onnx.format import DOMAIN
 from crisp_onnx.recipe import Recipe
 from crisp_onnx.report.schema import Channels, GroupWidth, LayerEntry
+from crisp_onnx.report.wording import shape_text
 
+WIDTHS = f"{DOMAIN}.widths"
+NAMED = 5
 WORTH_ALL = "all of its channels are worth more than others"
 
 
@@ -37,6 +42,27 @@ def channels_entry(recipe: Recipe, narrowing: Narrowing | None) -> Channels | No
         epochs=narrowing.epochs,
         groups=tuple(groups),
     )
+
+
+def widths_stamp(narrowing: Narrowing | None) -> dict[str, str]:
+    """An entry for the file's metadata: the shape of each layer that became narrower, before and after."""
+    if narrowing is None:
+        return {}
+    after = {layer.name: layer.shape for layer in narrowing.layers}
+    shapes = {layer.name: (layer.shape, after[layer.name]) for layer in narrowing.before.layers}
+    changed = {name: [list(one) for one in pair] for name, pair in shapes.items() if pair[0] != pair[1]}
+    return {WIDTHS: json.dumps(changed)}
+
+
+def widths_told(metadata: Mapping[str, str]) -> str:
+    """What a file's metadata says of its widths, in a sentence; empty where it says nothing."""
+    try:
+        changed = {str(name): (tuple(pair[0]), tuple(pair[1])) for name, pair in json.loads(metadata[WIDTHS]).items()}
+    except (KeyError, ValueError, TypeError, AttributeError, IndexError, RecursionError):
+        return ""
+    listed = [f"{name} {shape_text(one)} > {shape_text(other)}" for name, (one, other) in list(changed.items())[:NAMED]]
+    more = ", ..." if len(changed) > NAMED else ""
+    return f"Channels were removed from {len(changed)} layers: {', '.join(listed)}{more}." if changed else ""
 
 
 def with_source_widths(entries: Sequence[LayerEntry], narrowing: Narrowing | None) -> tuple[LayerEntry, ...]:

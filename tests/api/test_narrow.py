@@ -78,6 +78,7 @@ def test_other_commands_take_the_result(one_shot: tuple[Report, Path]) -> None:
     found = inspect(folder / "model.onnx")
     assert (found.layers, found.zeros) == ((), ())
     assert any("Made for 3 classes" in note for note in found.notes)
+    assert any("Channels were removed from 4 layers: stem 32x3x3x3 > " in note for note in found.notes)
     assert verify(folder.parent / "small.onnx", folder / "model.onnx").bytes_compressed == report.file.bytes
     assert json.loads((folder / "report.json").read_text())["channels"]["epochs"] == 0
     assert "method: channels" in (folder / "recipe.yaml").read_text()
