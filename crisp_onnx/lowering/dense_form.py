@@ -9,19 +9,23 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from crisp_onnx.format import DOMAIN, decode
-from crisp_onnx.format.node import bias_of, data_of, read, residual_of, tensors_of, weight_name
+from crisp_onnx.format.node import bias_of, data_of, is_hybrid, read, residual_of, tensors_of, weight_name
+from crisp_onnx.format.operators import MAX_POOL
 from crisp_onnx.model import Model, fresh_name, tensor_names
 
 
 def dense_form(model: Model) -> Model | None:
     """The same answers from Conv, Gemm, Add and Clip alone; `None` where the model holds no hybrid operator."""
     graph = model.graph()
-    hybrid = [node for node in graph.nodes if node.domain == DOMAIN]
+    hybrid = [node for node in graph.nodes if is_hybrid(node)]
     if not hybrid:
         return None
     taken = tensor_names(graph)
     for node in hybrid:
         _expand(graph, node, taken)
+    for node in graph.nodes:
+        if node.domain == DOMAIN and node.op == MAX_POOL:
+            node.op, node.domain = "MaxPool", None
     graph.functions = []
     graph.cleanup().toposort()
     dense = model.with_graph(graph)

@@ -8,9 +8,8 @@ from math import prod
 
 import onnx_graphsurgeon as gs
 
-from crisp_onnx.format import DOMAIN
-from crisp_onnx.format.node import HybridNode, data_of, kept_blocks_of, read, residual_of, weight_name
-from crisp_onnx.format.operators import INT8
+from crisp_onnx.format.node import HybridNode, data_of, is_hybrid, kept_blocks_of, read, residual_of, weight_name
+from crisp_onnx.format.operators import INT8, MAX_POOL
 from crisp_onnx.lowering.detect import detect
 from crisp_onnx.lowering.fusion import Fusion, fuse
 from crisp_onnx.lowering.layer_sparsity import LayerSparsity
@@ -25,6 +24,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 POOLS = frozenset(
     (
         "MaxPool",
+        MAX_POOL,
         "AveragePool",
         "GlobalAveragePool",
         "GlobalMaxPool",
@@ -53,7 +53,7 @@ def read_layers(model: Model, shapes: Shapes) -> tuple[list[Layer], list[str]]:
     weights = {layer.name: layer for layer in weight_layers(model, shapes)}
     in_bytes = {node.name: found for node in graph.nodes if (found := byte_product(node)) is not None}
     rank = {node.name: place for place, node in enumerate(graph.nodes)}
-    products = [node for node in graph.nodes if node.name in weights or node.name in in_bytes or node.domain == DOMAIN]
+    products = [node for node in graph.nodes if node.name in weights or node.name in in_bytes or is_hybrid(node)]
     fusion = fuse(graph, products, rank)
     constant = constant_nodes(graph)
     layers: list[Layer] = []
@@ -91,12 +91,12 @@ def _layer(
     needed = [t.name for t in (*node.inputs[:1], *node.outputs[:1])]
     if any(name not in shapes for name in needed):
         return f"{node.op} {node.name!r} is left out: the shape of {needed} is unknown"
-    if node.domain == DOMAIN or weight is not None:
+    if is_hybrid(node) or weight is not None:
         own = _hybrid_product(node, shapes) if weight is None else _plain_product(node, weight, shapes)
         return _with_neighbours(own, fusion, shapes)
     if product is not None:
         return _with_neighbours(_byte_layer(node, product, shapes), fusion, shapes)
-    byte_like = on_bytes(node) or node.op.startswith("QLinear")
+    byte_like = on_bytes(node) or node.op == MAX_POOL or node.op.startswith("QLinear")
     if macs_of(node, shapes) == 0 or (byte_like and node.op not in _MATRICES):
         return _mover(node, shapes, "int8" if byte_like else "")
     return _open_product(node, shapes, "int8" if byte_like else "")

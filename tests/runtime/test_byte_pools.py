@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from int8_layer import random_bytes
 from onnx import TensorProto, helper, numpy_helper, parser
 
-from crisp_onnx.format import DOMAIN, VERSION
+from crisp_onnx.format import DOMAIN, VERSION, recount
 from crisp_onnx.format.bodies import pool_function
+from crisp_onnx.format.node import is_hybrid
 from crisp_onnx.passes import BytePools
 
 SLOW_START = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]}
@@ -81,3 +82,10 @@ def test_a_pool_between_bytes_of_one_grid_becomes_a_pool_of_bytes(attributes: st
     assert result.changed == (becomes == "QMaxPool")
     assert becomes in {node.op for node in graph.nodes}
     assert len(graph.nodes) == (1 if result.changed else 3)
+
+
+def test_what_reads_a_file_knows_a_pool_of_bytes_from_a_hybrid_layer() -> None:
+    proto = onnx.shape_inference.infer_shapes(pool_model((2, 2), (2, 2), (0, 0, 0, 0)))
+    graph = gs.import_onnx(proto)
+    assert recount(graph) == ()
+    assert not any(is_hybrid(node) for node in graph.nodes)
