@@ -127,7 +127,9 @@ def spare_layers(
 
 
 def _noise(emission: Emission, chosen: Chosen, judged: Images) -> dict[str, float]:
-    inputs = next(iter(judged.batches(emission.batch or NOISE_IMAGES)))[0]
+    size = emission.batch or min(NOISE_IMAGES, len(judged))
+    inputs = next(iter(judged.batches(size)))[0]
+    inputs = inputs[np.arange(size) % len(inputs)]  # a fixed batch is filled up
     graph = emission.dense.graph()
     done = frozenset(chosen.quantised.layers)
     places = [place for place in weight_places(graph) if place.name in done]

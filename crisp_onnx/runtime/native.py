@@ -11,10 +11,10 @@ import onnx
 from onnx import TensorProto, helper
 
 from crisp_onnx.errors import CrispError
-from crisp_onnx.format import OPERATORS
+from crisp_onnx.format import INT8, OPERATORS
 from crisp_onnx.format.node import is_hybrid
 from crisp_onnx.model.read import read_graph
-from crisp_onnx.runtime.library import Library, registered_operators
+from crisp_onnx.runtime.library import Element, Library, registered_operators
 
 LARGEST_BLOCK = 256  # a place inside a block is one byte in the kernels
 
@@ -29,6 +29,12 @@ class Scan:
     hybrid_nodes: int
     reason: str
     operators: frozenset[str] = frozenset()
+
+    @property
+    def elements(self) -> tuple[Element, ...]:
+        """What its hybrid operators compute on, float32 first."""
+        int8 = {OPERATORS[name].element == INT8 for name in self.operators}
+        return tuple(element for element, found in (("float32", False in int8), ("int8", True in int8)) if found)
 
     def against(self, library: Library) -> str:
         """Why the kernels of `library` cannot take the hybrid nodes, a sentence; empty when they can."""

@@ -71,8 +71,10 @@ def session(
             )
     else:
         options.register_custom_ops_library(str(load_library().path))
-        kernels = f"its layers of 8 rows and 28x28 positions take {which_kernel()}"
-        say_once(logging.INFO, f"{name} runs with the native kernels, instruction set {require_isa()}; {kernels}")
+        taken = " and ".join(which_kernel(element=element) for element in found.elements)
+        sets = " and ".join(dict.fromkeys(map(require_isa, found.elements)))
+        kernels = f"its layers of 8 rows and 28x28 positions take {taken}"
+        say_once(logging.INFO, f"{name} runs with the native kernels, instruction set {sets}; {kernels}")
     opened = _open(model, options, providers)
     fell_back = _on_cpu_alone(opened.get_providers()) and not _on_cpu_alone(providers)
     if native is None and found.hybrid_nodes and fell_back:  # there the kernels work after all
@@ -106,9 +108,12 @@ def runtime_text(path: Path) -> str:
     Raises:
         CrispError: the file is missing or no model.
     """
-    if scan(path).hybrid_nodes == 0:
+    found = scan(path)
+    if found.hybrid_nodes == 0:
         return STOCK
-    return f"native kernels, {require_isa()}" if runs_native(path) else BODIES
+    if not runs_native(path):
+        return BODIES
+    return f"native kernels, {' and '.join(dict.fromkeys(map(require_isa, found.elements)))}"
 
 
 def return_free_memory() -> None:

@@ -236,3 +236,28 @@ def test_a_grid_of_several_numbers_is_a_damaged_node() -> None:
     graph.nodes[0].inputs[place].values = np.zeros(1, np.uint8)
     with pytest.raises(VerificationFailed, match="x_zero of shape"):
         read(graph.nodes[0])
+
+
+def _cut(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return values[:-1] if values.ndim else values.reshape(1)
+
+
+DAMAGES = (_cut, lambda v: v.reshape(-1), lambda v: v.astype(np.float64), lambda v: np.full_like(v, 127), np.zeros_like)
+
+
+@settings(max_examples=60)
+@given(st.sampled_from([Q_CONV, Q_CONV_ADD, Q_GEMM]), st.integers(1, 12), st.sampled_from(DAMAGES))
+def test_a_damaged_int8_node_is_refused_by_its_name_or_is_whole(op: str, place: int, damage: Any) -> None:
+    graph = graph_of(op)
+    node = graph.nodes[0]
+    tensor = node.inputs[min(place, len(node.inputs) - 1)]
+    if isinstance(tensor, gs.Constant):
+        tensor.values = damage(tensor.values)
+    else:
+        node.inputs.remove(tensor)
+    try:
+        (layer,) = recount(graph)
+    except VerificationFailed as error:
+        assert "'layer'" in str(error)
+    else:
+        assert layer.value_bytes + layer.metadata_bytes == layer.formula_bytes
