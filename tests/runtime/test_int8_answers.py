@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,20 @@ def test_results_do_not_depend_on_the_number_of_threads(op: str, shape: tuple[in
     answers = [open_session(model, library, threads).run(None, feed)[0] for threads in (1, 2, 4)]
     assert np.array_equal(answers[0], answers[1])
     assert np.array_equal(answers[0], answers[2])
+
+
+def test_one_session_may_run_on_eight_threads_at_once(library: Path) -> None:
+    rng = np.random.default_rng(0)
+    layer = random_int8_layer(rng, (64, 32, 3, 3), block=16, vector_rows=8, pads=(1, 1, 1, 1))
+    session = open_session(int8_model(layer), library, threads=2)
+    feeds = [{"X": random_bytes(rng, (1, 32, 8 + i % 3, 12))} for i in range(8)]
+    expected = [session.run(None, feed)[0] for feed in feeds]
+
+    def repeated(i: int) -> bool:
+        return all(np.array_equal(session.run(None, feeds[i])[0], expected[i]) for _ in range(50))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(repeated, range(8)))
 
 
 @pytest.mark.parametrize(

@@ -193,7 +193,7 @@ def test_opening_and_closing_many_sessions_does_not_grow_the_process(library: Pa
 @pytest.mark.slow
 def test_ten_thousand_corruptions_pass_the_sanitizers(tmp_path: Path) -> None:
     library, environment = sanitized_library(tmp_path / "build")
-    for isa, rounds in (("", 8000), ("avx2", 1500), ("portable", 1000)):
+    for isa, rounds in (("", 16000), ("avx512_vnni", 3000), ("avx2", 3000), ("portable", 2000)):
         script = [sys.executable, str(Path(__file__).with_name("corrupt.py")), str(library), str(rounds), "7"]
         limited = {**environment, "CRISP_ONNX_ISA": isa}
         done = subprocess.run(script, env=limited, capture_output=True, text=True, check=False)
