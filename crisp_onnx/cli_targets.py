@@ -7,9 +7,10 @@ from typing import Any
 
 import click
 
-from crisp_onnx.cli_options import FILE, SIZE, common, talk, tell
+from crisp_onnx.cli_options import FILE, PREPROCESS, SIZE, common, talk, tell
 
 TARGET = click.option("--target", required=True, help="Name of a built-in target, or the path of a YAML file.")
+DATA = click.option("--data", type=FILE, help="Images: measure how many inputs of each layer are zero, and use it.")
 BATCH = click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Images at a time.")
 DTYPE = click.option("--dtype", type=click.Choice(["int8", "fp16", "fp32"]), help="Default: the target's first type.")
 
@@ -89,6 +90,8 @@ def calibrate(
 @BATCH
 @SIZE
 @DTYPE
+@DATA
+@PREPROCESS
 @click.option("-o", "--output", type=FILE, help="File to write.  [default: MODEL.<target>.json]")
 @common
 def lower(model: Path, target: str, output: Path | None, as_json: bool, verbosity: int, **options: Any) -> None:
@@ -109,6 +112,8 @@ def lower(model: Path, target: str, output: Path | None, as_json: bool, verbosit
 @BATCH
 @SIZE
 @DTYPE
+@DATA
+@PREPROCESS
 @common
 def estimate(
     model: Path,

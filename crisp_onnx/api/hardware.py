@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from crisp_onnx.api.densities import measured_densities
 from crisp_onnx.api.trials import no_fault_of
 from crisp_onnx.cost import Estimate
 from crisp_onnx.cost import estimate as estimate_lowered
@@ -17,7 +18,7 @@ from crisp_onnx.cost.calibrate.write import Calibrated, target_text
 from crisp_onnx.cost.profiles.fit import fit_profile
 from crisp_onnx.cost.profiles.read import read_profile
 from crisp_onnx.cost.profiles.write import fitted_text
-from crisp_onnx.errors import CrispError
+from crisp_onnx.errors import CrispError, Defect
 from crisp_onnx.lowering import Lowered, Target, load_target, lowered_path, read_lowered, target_names, write_lowered
 from crisp_onnx.lowering import lower as lower_model
 from crisp_onnx.lowering.dense_form import dense_form
@@ -119,6 +120,8 @@ def lower(
     batch: int = 1,
     size: int | Size = DEFAULT_SIZE,
     dtype: str | None = None,
+    data: Path | None = None,
+    preprocess: str | None = None,
 ) -> tuple[Lowered, Path]:
     """Lower the file `model` to `target` and write `model.<target>.json` (or `output`).
 
@@ -130,7 +133,7 @@ def lower(
     """
     chosen = load_target(target)
     source = load(model)
-    lowered = _of_model(source, chosen, batch=batch, size=size, dtype=dtype)
+    lowered = _of_model(source, chosen, batch=batch, size=size, dtype=dtype, data=data, preprocess=preprocess)
     path = output or lowered_path(Path(model), chosen)
     dense = dense_form(source) if chosen.descriptor.kind in FIND_SPARSITY else None
     beside = path.with_suffix(".onnx")
@@ -155,11 +158,14 @@ def estimate(
     size: int | Size = DEFAULT_SIZE,
     dtype: str | None = None,
     plots: Sequence[Path] = (),
+    data: Path | None = None,
+    preprocess: str | None = None,
 ) -> Estimation:
     """Latency, energy and bound of every layer of `model` (ONNX, or a lowered .json) on `target`.
 
     `against`: a second model on the same target. `plots`: .png or .svg files; the first is the roofline, the second the
-    stacked bar per layer.
+    stacked bar per layer. `data`: images on which the share of nonzeros among each layer's inputs is measured, for
+    targets that make use of it; without any, all count as nonzero.
 
     Raises:
         CrispError: a file cannot be read, or was lowered for another target.
@@ -168,33 +174,71 @@ def estimate(
     keep_inputs(plots, (Path(model), Path(against) if against else None, chosen.path), ANOTHER)
     for path in plots:
         require_place(path)
-    found = _one(model, chosen, batch=batch, size=size, dtype=dtype)
-    other = _one(against, chosen, batch=batch, size=size, dtype=dtype) if against is not None else None
+    found, other = (
+        None
+        if one is None
+        else _one(one, chosen, batch=batch, size=size, dtype=dtype, data=data, preprocess=preprocess)
+        for one in (model, against)
+    )
+    if found is None:
+        raise Defect("A model was given and not estimated.")
     for path, write in zip(plots, (write_roofline, write_layer_bars), strict=False):
         write(found, chosen, path)
     ratio = other.as_is.latency_ms / found.as_is.latency_ms if other else None
     return Estimation(found, other, ratio, tuple(plots))
 
 
-def _one(model: str | Path, target: Target, *, batch: int, size: int | Size, dtype: str | None) -> Estimate:
-    lowered = _lowered(Path(model), target, batch=batch, size=size, dtype=dtype)
+def _one(
+    model: str | Path,
+    target: Target,
+    *,
+    batch: int,
+    size: int | Size,
+    dtype: str | None,
+    data: Path | None,
+    preprocess: str | None,
+) -> Estimate:
+    lowered = _lowered(Path(model), target, batch=batch, size=size, dtype=dtype, data=data, preprocess=preprocess)
     found, note = estimate_lowered(lowered, target), measured_elsewhere(target)
     return replace(found, notes=(*found.notes, note)) if note else found
 
 
-def _lowered(path: Path, target: Target, *, batch: int, size: int | Size, dtype: str | None) -> Lowered:
+def _lowered(
+    path: Path,
+    target: Target,
+    *,
+    batch: int,
+    size: int | Size,
+    dtype: str | None,
+    data: Path | None = None,
+    preprocess: str | None = None,
+) -> Lowered:
     if path.suffix == ".json":
+        if data is not None:
+            raise CrispError(
+                f"{path} holds the densities that it was lowered with. Give --data with the model instead."
+            )
         lowered = read_lowered(path)
         if (batch, dtype) not in ((lowered.batch, None), (1, None), (lowered.batch, lowered.dtype)):
             raise CrispError(
                 f"{path} was lowered with batch {lowered.batch} in {lowered.dtype}. Lower the model again."
             )
         return lowered
-    return _of_model(load(path), target, batch=batch, size=size, dtype=dtype)
+    return _of_model(load(path), target, batch=batch, size=size, dtype=dtype, data=data, preprocess=preprocess)
 
 
-def _of_model(source: Model, target: Target, *, batch: int, size: int | Size, dtype: str | None) -> Lowered:
+def _of_model(
+    source: Model,
+    target: Target,
+    *,
+    batch: int,
+    size: int | Size,
+    dtype: str | None,
+    data: Path | None = None,
+    preprocess: str | None = None,
+) -> Lowered:
     sides = height_and_width(size)
     require_bounded(source, sides)
     with no_fault_of(source, sides):
-        return lower_model(source, target, batch=batch, size=size, dtype=dtype)
+        densities = None if data is None else measured_densities(source, data, preprocess)
+        return lower_model(source, target, batch=batch, size=size, dtype=dtype, densities=densities)

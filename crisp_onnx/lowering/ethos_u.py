@@ -300,7 +300,7 @@ def _choose(shape: _Shape, core: Core) -> _Blocks:
 
 def _depths(depth: int, limit: int, step: int) -> npt.NDArray[np.int64]:
     """Channels of a block: all of them, or whole steps of 16."""
-    found = []
+    found: list[int] = []
     tried = max(step, min(limit, DEPTH_STEP))
     while True:
         tried = _up(tried, DEPTH_STEP) if tried < depth else tried

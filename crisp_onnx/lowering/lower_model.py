@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from crisp_onnx.errors import CrispError
@@ -20,17 +22,20 @@ def lower(
     batch: int = 1,
     size: int | Size = DEFAULT_SIZE,
     dtype: str | None = None,
+    densities: Mapping[str, float] | None = None,
 ) -> Lowered:
     """`model`, dense or emitted with hybrid operators, as `target` sees it.
 
     `size`: pixels of open image sides, one number or height and width. `dtype`: int8, fp16 or fp32; the target's first
-    type if not given.
+    type if not given. `densities`: share of nonzeros among the inputs, by node name; 1 where not given.
 
     Raises:
         CrispError: unknown target, or no operator of the model could be read.
     """
     chosen = target if isinstance(target, Target) else load_target(target)
     layers, notes = read_layers(model, tensor_shapes(model, batch=batch, size=height_and_width(size)))
+    if densities:
+        layers = [replace(layer, activation_density=densities.get(layer.name, 1.0)) for layer in layers]
     if not layers:
         raise CrispError(f"{model.path.name} has no operator with known shapes. Give the model fixed input sizes.")
     return lower_layers(

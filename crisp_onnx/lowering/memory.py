@@ -174,8 +174,8 @@ def stored_bytes(
     if outer is not None:
         if not seen.stores_loose:
             return matrix.weights * size, 0, 0
-        values = matrix.groups * matrix.M * outer.k * Fraction(repr(outer.weight_density))
-        return ceil(values * size), ceil(outer.weight_mask_bits / 8), 0
+        nonzeros = matrix.groups * matrix.M * outer.k * Fraction(repr(outer.weight_density))
+        return ceil(nonzeros * size), ceil(outer.weight_mask_bits / 8), 0
     keeps_nm, keeps_blocks = seen.stores_nm, seen.stores_blocks
     if seen.unstructured != "none" and not (keeps_nm or keeps_blocks):
         support = target.descriptor.sparsity.unstructured

@@ -114,3 +114,27 @@ def test_sizes_that_cannot_be_are_refused(net: Path, text: str) -> None:
     result = run("estimate", net, "--target", "stc_edge_int8", "--size", text)
     assert result.exit_code == 2
     assert "no size in pixels" in result.stderr
+
+
+def test_zeros_among_the_inputs_are_measured_on_images_and_stored_with_the_lowered_file(tmp_path: Path) -> None:
+    proto = parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> net (float[1,3,8,8] x) => (float[1,16,8,8] y)'
+        " <float[16,3,3,3] w, float[16,16,3,3] v>"
+        "{ a = Conv <pads = [1,1,1,1]> (x, w) b = Relu (a) y = Conv <pads = [1,1,1,1]> (b, v) }"
+    )
+    del proto.graph.value_info[:]
+    rng = np.random.default_rng(0)
+    for name, shape in (("w", (16, 3, 3, 3)), ("v", (16, 16, 3, 3))):
+        proto.graph.initializer.append(numpy_helper.from_array(rng.standard_normal(shape, dtype=np.float32), name))
+    save(proto, tmp_path / "net.onnx")
+    np.savez(tmp_path / "x.npz", x=rng.integers(0, 256, (6, 8, 8, 3), np.uint8), y=np.zeros(6, np.int64))
+    words = ("--target", "dstc_edge_int8", "--data", tmp_path / "x.npz", "--preprocess", "unit", "-q")
+    run("lower", tmp_path / "net.onnx", *words, "-o", tmp_path / "net.json")
+    first, second = json.loads((tmp_path / "net.json").read_text())["operators"]
+    assert first["activation_density"] > 0.9
+    assert 0.2 < second["activation_density"] < 0.8
+    measured, blind = (
+        json.loads(run("estimate", tmp_path / "net.onnx", *options, "--json").stdout)["estimate"]["as_is"]
+        for options in (words, words[:2])
+    )
+    assert measured["computed_macs"] < blind["computed_macs"]

@@ -1,0 +1,65 @@
+"""Which share of each layer's inputs is not zero on the user's images: `estimate --data`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from crisp_onnx.api.words import find_form
+from crisp_onnx.data import Classes, open_images
+from crisp_onnx.data.sources import source_names
+from crisp_onnx.errors import CrispError
+from crisp_onnx.lowering.quantised import byte_product
+from crisp_onnx.model import Model
+from crisp_onnx.model.answers import open_model
+
+MOST_IMAGES = 32
+PRODUCTS = ("Conv", "Gemm", "MatMul", "HybridConv", "HybridConvAdd", "HybridGemm")
+
+
+def measured_densities(model: Model, data: Path, preprocess: str | None = None) -> Mapping[str, float]:
+    """Share of nonzeros among the inputs of every product on floats, by node name, on up to 32 images.
+
+    Products on bytes are left out: what their zero is, the zero point says.
+
+    Raises:
+        CrispError: the data cannot be read, or the model does not run.
+    """
+    graph = model.graph()
+    given = {tensor.name for tensor in graph.inputs}
+    reads = {
+        node.name: node.inputs[0].name
+        for node in graph.nodes
+        if node.op in PRODUCTS and node.inputs and byte_product(node) is None
+    }
+    wanted = sorted({name for name in reads.values() if name not in given})
+    nonzero, total = dict.fromkeys((*wanted, model.input.name), 0), dict.fromkeys((*wanted, model.input.name), 0)
+    try:
+        runner = open_model(model, wanted)
+        for batch in _batches(model, data, preprocess):
+            values = {**(runner.run({model.input.name: batch}, wanted) if wanted else {}), model.input.name: batch}
+            for name, value in values.items():
+                nonzero[name] += int(np.count_nonzero(value))
+                total[name] += int(value.size)
+    except CrispError:
+        raise
+    except Exception as error:  # onnxruntime raises many types
+        raise CrispError(f"{model.path.name} does not run on {data}: {error}. Check --preprocess.") from error
+    return {node: nonzero[name] / total[name] for node, name in reads.items() if total.get(name)}
+
+
+def _batches(model: Model, data: Path, preprocess: str | None) -> Iterator[npt.NDArray[Any]]:
+    """Images one at a time, spread over the folders of `data` where it has some; what they show does not matter."""
+    form = find_form(preprocess, model, data)
+    folders = sorted(path for path in data.iterdir() if path.is_dir()) if data.is_dir() else []
+    names = None if data.is_dir() else source_names(data)
+    for folder in folders or [data]:
+        classes = Classes(tuple(range(len(names))), names) if names else Classes((0,), ("any",))
+        images = open_images(folder, classes, None, form, each=False)
+        count = max(1, MOST_IMAGES // max(1, len(folders)))
+        for pixels, _ in images.subset(np.arange(min(count, len(images)))).batches(1):
+            yield pixels
