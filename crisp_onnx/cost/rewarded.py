@@ -20,7 +20,7 @@ def rewarded_pattern(target: Target) -> tuple[Pattern, str]:
     skipped = [support for support in sparsity.nm if support.compute == "skip"]
     blocks = sparsity.block is not None and sparsity.block.compute == "skip"
     loose = sparsity.unstructured is not None and sparsity.unstructured.compute == "skip"
-    stored = stores_smaller(target)
+    stored = target.stores_smaller
     if not skipped and not blocks and not loose and not stored:
         raise CrispError(
             f"Target {target.name} skips no zeros and stores no weights smaller, so sparsity would not make the model "
@@ -45,10 +45,3 @@ def rewarded_pattern(target: Target) -> tuple[Pattern, str]:
         )
     why = f"{target.name} takes {nm} in blocks of {side}" + ("" if blocks else "; it gains nothing from dropped blocks")
     return Pattern(keep, group, side, vector), why
-
-
-def stores_smaller(target: Target) -> bool:
-    """Whether zeros make the weights smaller in the target's memory, and its memory has a pace that this can help."""
-    sparsity = target.descriptor.sparsity
-    parts = (*sparsity.nm, sparsity.block, sparsity.unstructured)
-    return target.dram.read_bw is not None and any(part is not None and part.storage for part in parts)

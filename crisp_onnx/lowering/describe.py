@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import Literal
 
 from crisp_onnx.lowering.target import Target
 
+Zeros = Literal["skip", "store", "nothing"]
 _EFFECT = {
     "skip": "skipped: zeros cost neither time nor energy",
     "gate": "gated: zeros cost the cycle but little energy",
@@ -16,7 +18,10 @@ _EFFECT = {
 
 @dataclass(frozen=True)
 class TargetSummary:
-    """One line about a target: dense peak of its first type in TOPS, DRAM bandwidth in GB/s, what it skips."""
+    """One line about a target: dense peak of its first type in TOPS, DRAM bandwidth in GB/s, what it skips.
+
+    `zeros`: whether it skips them, only stores them smaller, or does nothing with them. `hand_over`: the file for it.
+    """
 
     name: str
     kind: str
@@ -27,6 +32,8 @@ class TargetSummary:
     assumed: int
     numbers: int
     summary: str
+    zeros: Zeros
+    hand_over: str
 
 
 def summarize_target(target: Target) -> TargetSummary:
@@ -44,7 +51,26 @@ def summarize_target(target: Target) -> TargetSummary:
         assumed=origins["assumed"],
         numbers=sum(origins.values()),
         summary=descriptor.summary,
+        zeros="skip" if _skipped(target) else "store" if target.stores_smaller else "nothing",
+        hand_over=_hand_over(target),
     )
+
+
+def _hand_over(target: Target) -> str:
+    """The file to give to what runs models there."""
+    descriptor = target.descriptor
+    if descriptor.sparsity.hybrid_operators_only:
+        return "model.onnx with hybrid operators, to this package's kernels"
+    skips = any(support.compute == "skip" and support.pattern == "2:4" for support in descriptor.sparsity.nm)
+    if skips and descriptor.kind in ("gpu", "npu"):
+        return "--emit dense --pattern 2:4, to TensorRT with --sparsity=enable; QDQ for int8"
+    if descriptor.kind == "accelerator":
+        return "the lowered .json; the machine is simulated"
+    if descriptor.array.design == "ethos_u" or target.stores_smaller:
+        return "--emit dense, as int8 to the vendor's compiler, which stores zeros smaller"
+    if descriptor.kind == "portable":
+        return "any of the files"
+    return "fewer channels (--method channels), as int8 to the vendor's compiler: zeros gain nothing"
 
 
 def ridge_point(target: Target, dtype: str) -> float | None:

@@ -115,12 +115,12 @@ def _dequantised(tensor: gs.Tensor) -> gs.Node | None:
 
 def _centred(weight: gs.Constant, zero: gs.Tensor | None) -> npt.NDArray[Any]:
     """The stored numbers less their zero point, which is one for all or one for each along some axis: 0 means zero."""
-    values = np.asarray(weight.values).astype(np.int32)
+    values: npt.NDArray[Any] = np.asarray(weight.values).astype(np.int32)
     if not isinstance(zero, gs.Constant):
         return values
     points = np.asarray(zero.values).astype(np.int32).ravel()
     if points.size == 1:
-        return values - points[0]
+        return np.asarray(values - points[0])
     axis = next((axis for axis in (0, values.ndim - 1) if values.shape[axis] == points.size), None)
     if axis is None:
         return values

@@ -74,6 +74,13 @@ class Target:
             raise CrispError(f"Target {self.name} does not compute in {dtype}. It has {known}; choose one of these.")
         return Fraction(self.whole(array.units) * self.whole(array.rows) * self.whole(array.lanes))
 
+    @property
+    def stores_smaller(self) -> bool:
+        """Whether zeros make the weights smaller in its memory, and that memory has a pace that this can help."""
+        sparsity = self.descriptor.sparsity
+        parts = (*sparsity.nm, sparsity.block, sparsity.unstructured)
+        return self.dram.read_bw is not None and any(part is not None and part.storage for part in parts)
+
     def runs(self, op: str) -> bool:
         """Whether the target has operator type `op`; it has every one where its descriptor lists none."""
         return self.descriptor.ops is None or op in self.descriptor.ops

@@ -18,9 +18,11 @@ View = tuple[RenderableType, ...]
 
 
 def targets_view(found: TargetList) -> View:
-    """A row per target."""
+    """A row per target: those that skip zeros, then those that store them smaller, then the others."""
+    order = {"skip": 0, "store": 1, "nothing": 2}
     rows = [
         (
+            t.zeros,
             t.name,
             t.kind,
             ", ".join(t.dtypes),
@@ -29,11 +31,14 @@ def targets_view(found: TargetList) -> View:
             ", ".join(t.skips) or "nothing",
             f"{t.assumed} of {t.numbers}",
             t.summary,
+            t.hand_over,
         )
-        for t in found.targets
+        for t in sorted(found.targets, key=lambda target: (order[target.zeros], target.name))
     ]
-    columns = ("target", "kind", "types", "dense TOPS", "DRAM GB/s", "skips", "assumed", "what it is")
-    return (rows_table("", columns, rows, right=(3, 4, 6)),)
+    columns = (
+        "zeros", "target", "kind", "types", "dense TOPS", "DRAM GB/s", "skips", "assumed", "what it is", "hand it",
+    )  # fmt: skip
+    return (rows_table("", columns, rows, right=(4, 5, 7)),)
 
 
 def target_view(found: TargetText) -> View:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -220,3 +221,55 @@ def test_a_file_lowered_for_another_target_is_refused() -> None:
     lowered = lower_layers(layers, TARGETS["stc_edge_int8"], source=SOURCE)
     with pytest.raises(CrispError, match="lowered for stc_edge_int8"):
         estimate(lowered, TARGETS["nvidia_a100"])
+
+
+def random_layers(count: int) -> list[tuple[Matrix, LayerSparsity]]:
+    """Convolutions, grouped or not, with random patterns."""
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(count):
+        groups = int(rng.choice([1, 1, 1, 2, 8]))
+        c_out, c_in = (int(rng.integers(1, 40)) * groups for _ in range(2))
+        matrix = conv(c_out, c_in, int(rng.choice([1, 3, 5])), int(rng.integers(5, 40)), groups)
+        nm = [(0, 0), (2, 4), (1, 4), (2, 8)][int(rng.integers(4))]
+        side, share = int(rng.choice([16, 32, 64])), Fraction(int(rng.integers(1, 21)), 20)
+        pattern = LayerSparsity(*nm, hybrid=groups == 1)
+        found.append((matrix, blocked(pattern, share, matrix.K, side, side) if rng.random() < 0.7 else pattern))
+    return found
+
+
+def holds(matrix: Matrix, pattern: LayerSparsity, target: Target) -> str:
+    """What is wrong with the costs of a layer, or nothing: bounds of peak and bandwidth, and dense above sparse."""
+    dtype = target.descriptor.dtypes[0]
+    kind = product_kind(matrix, "Conv")
+    ops = [lower_layer(Layer("l", "Conv", kind, matrix, p), target, dtype) for p in (pattern, DENSE)]
+    sparse, dense = (cost_layer(op, target) for op in ops)
+    peak = sparse.computed_macs / float(target.peak_macs(dtype))
+    bandwidth = target.number(target.dram.read_bw)
+    ports = 2 if target.dram.mode == "split" else 1
+    linked = target.descriptor.array.design == "host_link"
+    if sparse.latency_cycles < min(peak, dense.compute_cycles) * (1 - 1e-9) - 1:
+        return "below the peak"
+    if bandwidth and not linked and sparse.latency_cycles * ports < sparse.dram_bytes / float(bandwidth) * (1 - 1e-9):
+        return "below the bandwidth"
+    if sparse.latency_cycles > dense.latency_cycles:
+        return "sparse above dense in time"
+    energies = sparse.nominal_uj, dense.nominal_uj
+    if energies[0] is not None and energies[1] is not None and energies[0] > energies[1] * (1 + 1e-9):
+        return "sparse above dense in energy"
+    return ""
+
+
+@pytest.mark.parametrize("name", sorted(TARGETS))
+def test_no_layer_breaks_a_bound_or_costs_more_than_dense(name: str) -> None:
+    found = [(layer, holds(*layer, TARGETS[name])) for layer in random_layers(40)]
+    wrong = [(layer, why) for layer, why in found if why]
+    assert wrong == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(TARGETS))
+def test_no_layer_of_thousands_breaks_a_bound_or_costs_more_than_dense(name: str) -> None:
+    found = [(layer, holds(*layer, TARGETS[name])) for layer in random_layers(2500)]
+    wrong = [(layer, why) for layer, why in found if why]
+    assert wrong == []
