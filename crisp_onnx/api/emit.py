@@ -85,7 +85,7 @@ def _rewrite(masked: Model, plan: Plan) -> _Rewritten:
 
 def emission_notes(recipe: Recipe, verdicts: Mapping[str, Verdict]) -> tuple[str, ...]:
     """What the user should know of the file. `verdicts`: see `Emitted`."""
-    if recipe.emit == "dense":
+    if recipe.emit == "dense" and recipe.method != "channels":
         return (
             "Zeros stand in place in ordinary operators, as asked (--emit dense): ONNX Runtime computes with them, and "
             "what skips them is up to the engine that runs the file.",

@@ -38,7 +38,7 @@ from crisp_onnx.api.speedup import LEAD, measured, share_for
 from crisp_onnx.api.speedup import TOLERANCE as TOLERANCE_OF_SPEED
 from crisp_onnx.api.stopwatch import Stopwatch
 from crisp_onnx.api.trials import difference
-from crisp_onnx.api.widths import Widths, recipe_for_blocks, widths_of, with_stated_lengths
+from crisp_onnx.api.widths import Widths, recipe_for_blocks, widths_of, with_stated_lengths, within_pattern
 from crisp_onnx.bridge import GraphModule, to_torch, write_back
 from crisp_onnx.channels import (
     Choice,
@@ -149,7 +149,7 @@ def narrow(recipe: Recipe, asked: Question, *, folder: Path, checkpoint: Checkpo
     accepted = _accepted(prepared, trained, narrower.module)
     left = accepted.prepared.macs / max(1, prepared.macs)
     narrowing = Narrowing(prepared, widths, choice.removals, fits, worst, epochs, left, accepted.prepared.layers)
-    planner = make_planner(recipe_for_blocks(recipe, left), accepted.prepared)
+    planner = within_pattern(make_planner(recipe_for_blocks(recipe, left), accepted.prepared), accepted.prepared.macs)
     images = sight.images if asked.images is None else asked.images
     asked = replace(asked, accepted=accepted, images=images, planner=planner, rehearsed=rehearse(planner))
     learned = Learned(trained, asked.rehearsed, sight.images, sight.held_out, epochs, (*sight.notes, *told), fits)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 
 import numpy as np
@@ -13,8 +13,9 @@ from crisp_onnx.api.prepare import Prepared
 from crisp_onnx.api.trials import TOLERANCE, try_out, worst_difference
 from crisp_onnx.channels import Extent, choose, stock
 from crisp_onnx.errors import CrispError
+from crisp_onnx.format import parse_pattern
 from crisp_onnx.groups import ChannelGroup, channel_groups
-from crisp_onnx.masks import left_dense
+from crisp_onnx.masks import Planner, Threshold, left_dense
 from crisp_onnx.model import Model, Size, tensor_shapes, with_value_info
 from crisp_onnx.model.shapes import facts, inform
 from crisp_onnx.passes import FoldConstants, FoldLengths, run_pass
@@ -24,6 +25,8 @@ from crisp_onnx.recipe import Recipe
 DEFAULT_MACS = 0.5
 LARGEST_SHARE = 0.999
 ROUNDS = 3
+NM_ALONE = 0.99
+"""Of what N:M leaves by its density: groups that are cut off at a border keep a little less."""
 CRITERIA = ("crisp", "magnitude", "random")
 log = logging.getLogger(__name__)
 UNREAD = "no layer that leads to the answers sums over them, image by image, so nothing says what they are worth"
@@ -127,11 +130,27 @@ def recipe_for_blocks(recipe: Recipe, narrowed: float | None = None) -> Recipe:
 def share_for_widths(recipe: Recipe) -> float:
     """The MACs that are left once channels are gone, over those of the whole model.
 
-    Where blocks follow and MACs are what is asked for, both take the same share: the square root of the whole.
+    Where blocks follow and MACs are what is asked for, both take the same share, the square root of the whole; but
+    blocks leave no more than N:M does.
     """
     if recipe.macs is None:
         return DEFAULT_MACS
-    return recipe.macs if recipe.method == "channels" else sqrt(recipe.macs)
+    if recipe.method == "channels":
+        return recipe.macs
+    density = parse_pattern(recipe.pattern, block=recipe.block, vector_rows=recipe.vector_rows).density
+    return min(1.0, recipe.macs / min(sqrt(recipe.macs), density))
+
+
+def within_pattern(planner: Planner, macs: int) -> Planner:
+    """The planner, asked for no more MACs than its pattern leaves of the `macs` of the model.
+
+    Widths are coarse: they may leave so few MACs that N:M alone meets the whole budget.
+    """
+    if not isinstance(planner, Threshold) or planner.of != "macs":
+        return planner
+    free = sum(layer.macs for layer in planner.candidates.free)
+    most = 1 - free * (1 - planner.candidates.pattern.density) / max(1, macs)
+    return replace(planner, kept=min(planner.kept, NM_ALONE * most))
 
 
 def refuse_what_channels_do_not_know(recipe: Recipe) -> None:

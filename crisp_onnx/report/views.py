@@ -127,7 +127,7 @@ def inspect_view(found: Inspection) -> View:
     )
     recounted = f"Every N:M group, block row and tensor shape was recounted: all {len(rows)} layers are as they say."
     sentences = (
-        recounted if rows else "The file holds ordinary operators alone, as --emit dense writes them.",
+        recounted if rows else "The file holds ordinary operators alone: no zeros are packed.",
         f"File {size_text(found.file_bytes)}; formula plus dense tensors {size_text(found.formula_bytes)} "
         f"({100 * (ratio - 1):+.1f} % for the graph itself).",
         *found.notes,

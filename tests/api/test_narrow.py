@@ -104,6 +104,13 @@ def test_blocks_follow_on_channels_under_one_budget(tmp_path: Path) -> None:
     assert len(inspect(folder / "model.onnx").layers) == 2
 
 
+def test_a_budget_that_zeros_alone_would_not_need_is_met(tmp_path: Path) -> None:
+    """Half of 0.6 is all that 2:4 leaves, and widths leave less than they are asked for."""
+    report, _ = run(tmp_path, method="channels+hybrid", epochs=0, macs=0.3, target="portable", reconstruct="none")
+    (budget,) = report.budgets
+    assert (budget.asked, budget.met) == (0.3, True)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
