@@ -108,6 +108,7 @@ def lower(model: Path, target: str, output: Path | None, as_json: bool, verbosit
 @click.argument("model", type=FILE)
 @TARGET
 @click.option("--against", type=FILE, help="A second model, estimated on the same target.")
+@click.option("--html", "page", type=FILE, help="HTML page: first sentences, roofline, bars, both models side by side.")
 @click.option("--plot", "plots", type=FILE, multiple=True, help="PNG or SVG: first the roofline, then bars per layer.")
 @BATCH
 @SIZE

@@ -36,6 +36,7 @@ from crisp_onnx.model import (
     write_files,
 )
 from crisp_onnx.model.bounded import require_bounded
+from crisp_onnx.report.estimate_page import estimate_page
 from crisp_onnx.report.findings import Estimation, FittedTarget, TargetList, TargetText
 from crisp_onnx.report.roofline import write_layer_bars, write_roofline
 from crisp_onnx.runtime.library import load_library
@@ -160,19 +161,22 @@ def estimate(
     plots: Sequence[Path] = (),
     data: Path | None = None,
     preprocess: str | None = None,
+    page: Path | None = None,
 ) -> Estimation:
     """Latency, energy and bound of every layer of `model` (ONNX, or a lowered .json) on `target`.
 
     `against`: a second model on the same target. `plots`: .png or .svg files; the first is the roofline, the second the
     stacked bar per layer. `data`: images on which the share of nonzeros among each layer's inputs is measured, for
-    targets that make use of it; without any, all count as nonzero.
+    targets that make use of it; without any, all count as nonzero. `page`: an HTML file with both models side by side.
 
     Raises:
         CrispError: a file cannot be read, or was lowered for another target.
     """
     chosen = load_target(target)
-    keep_inputs(plots, (Path(model), Path(against) if against else None, chosen.path), ANOTHER)
-    for path in plots:
+    plots = tuple(plots)
+    outputs = (*plots, *([page] if page is not None else []))
+    keep_inputs(outputs, (Path(model), Path(against) if against else None, chosen.path), ANOTHER)
+    for path in outputs:
         require_place(path)
     found, other = (
         None
@@ -185,7 +189,10 @@ def estimate(
     for path, write in zip(plots, (write_roofline, write_layer_bars), strict=False):
         write(found, chosen, path)
     ratio = other.as_is.latency_ms / found.as_is.latency_ms if other else None
-    return Estimation(found, other, ratio, tuple(plots))
+    result = Estimation(found, other, ratio, tuple(plots))
+    if page is not None:
+        write_files({page: estimate_page(result, chosen).encode()})
+    return result
 
 
 def _one(

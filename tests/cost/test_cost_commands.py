@@ -138,3 +138,15 @@ def test_zeros_among_the_inputs_are_measured_on_images_and_stored_with_the_lower
         for options in (words, words[:2])
     )
     assert measured["computed_macs"] < blind["computed_macs"]
+
+
+def test_the_page_shows_both_models_and_loads_nothing(net: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    run("estimate", net, "--target", "nvidia_a100", "--against", net, "--html", page, "-q")
+    text = page.read_text()
+    assert text.count("<svg") == 4
+    assert "net.onnx on nvidia_a100: dense" in text
+    assert "2:4 roof" in text
+    assert "memory roof" in text
+    assert "<script" not in text
+    assert 'src="http' not in text

@@ -1,0 +1,59 @@
+"""`estimate --html`: one self-contained page with the first sentences, and roofline and bars of each model."""
+
+from __future__ import annotations
+
+import html
+import tempfile
+from pathlib import Path
+
+from crisp_onnx.cost import Estimate
+from crisp_onnx.lowering import Target
+from crisp_onnx.reading import shown
+from crisp_onnx.report.findings import Estimation
+from crisp_onnx.report.roofline import write_layer_bars, write_roofline
+from crisp_onnx.report.target_views import lead_sentences
+
+STYLE = (
+    ":root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:110rem;"
+    "padding:0 1rem}.models{display:grid;grid-template-columns:repeat(auto-fit,minmax(32rem,1fr));gap:2rem}"
+    "figure{margin:0 0 1rem;background:#fff;border-radius:.5rem;padding:.5rem;overflow:auto}svg{max-width:100%;"
+    "height:auto}li{margin:.3rem 0}"
+)
+
+
+def estimate_page(found: Estimation, target: Target) -> str:
+    """The page as HTML; every text is escaped, nothing is loaded from elsewhere. Two models stand side by side.
+
+    Raises:
+        CrispError: matplotlib is not installed.
+    """
+    models = [one for one in (found.estimate, found.against) if one is not None]
+    sentences = "".join(f"<li>{_text(sentence)}</li>" for sentence in lead_sentences(found))
+    leaned = "".join(
+        f"<li>{_text(leaf.key)} = {leaf.quantity.value:g} {_text(leaf.quantity.unit)}, {leaf.quantity.prov}: "
+        f"{_text(leaf.quantity.ref)}</li>"
+        for leaf in found.estimate.leaned_on
+    )
+    title = _text(f"{found.estimate.model} on {found.estimate.target}")
+    return (
+        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head><body>'
+        f"<h1>{title}</h1><ul>{sentences}</ul>"
+        f'<div class="models">{"".join(_model(one, target) for one in models)}</div>'
+        f"<h2>What it leaned on</h2><ul>{leaned}</ul></body></html>\n"
+    )
+
+
+def _model(one: Estimate, target: Target) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        drawn = []
+        for name, write in (("roofline", write_roofline), ("bars", write_layer_bars)):
+            path = Path(folder) / f"{name}.svg"
+            write(one, target, path)
+            svg = path.read_text(encoding="utf-8")
+            drawn.append(f"<figure>{svg[svg.index('<svg') :]}</figure>")
+    return f"<section><h2>{_text(one.model)}: {one.as_is.latency_ms:.4g} ms</h2>{''.join(drawn)}</section>"
+
+
+def _text(text: str) -> str:
+    return html.escape(shown(text))
