@@ -14,7 +14,7 @@ from crisp_onnx.errors import CrispError
 from crisp_onnx.format import INT8, OPERATORS
 from crisp_onnx.format.node import is_hybrid
 from crisp_onnx.model.read import read_graph
-from crisp_onnx.runtime.library import Element, Library, registered_operators
+from crisp_onnx.runtime.library import ELEMENTS, Element, Library, registered_operators
 
 LARGEST_BLOCK = 256  # a place inside a block is one byte in the kernels
 
@@ -33,8 +33,8 @@ class Scan:
     @property
     def elements(self) -> tuple[Element, ...]:
         """What its hybrid operators compute on, float32 first."""
-        int8 = {OPERATORS[name].element == INT8 for name in self.operators}
-        return tuple(element for element, found in (("float32", False in int8), ("int8", True in int8)) if found)
+        in_bytes = {OPERATORS[name].element == INT8 for name in self.operators}
+        return tuple(element for element in ELEMENTS if (element == "int8") in in_bytes)
 
     def against(self, library: Library) -> str:
         """Why the kernels of `library` cannot take the hybrid nodes, a sentence; empty when they can."""
