@@ -20,6 +20,7 @@ from crisp_onnx.cli_options import (
     LABELS_OFFSET,
     OUTPUT_NAME,
     PREPROCESS,
+    TASK,
     as_shares,
     common,
     quiet,
@@ -52,6 +53,7 @@ def cli() -> None:
 @click.option("--classes", type=FILE, help="One class a line: output index, name or synset id.")
 @click.option("--data", type=FILE, help="Images to learn from: folder, .npz or CIFAR archive. None: synthesise some.")
 @click.option("--eval-data", type=FILE, help="Images to judge by; never used to choose anything.")
+@TASK
 @LABELS
 @LABELS_OFFSET
 @CLASS_ORDER
@@ -170,6 +172,7 @@ def compress(recipe_file: Path | None, resume: bool, as_json: bool, verbosity: i
 @click.option("--vector-rows", type=int, default=8, show_default=True, help="Rows that share an N:M choice.")
 @click.option("--groups", is_flag=True, help="Every group of channels: its operators, its savings, what binds it.")
 @click.option("--precision", type=click.Choice(["fp32", "int8"]), default="fp32", help="Whether it can be int8 too.")
+@TASK
 @OUTPUT_NAME
 @PREPROCESS
 @common
@@ -180,6 +183,7 @@ def check(
     vector_rows: int,
     groups: bool,
     precision: Literal["fp32", "int8"],
+    task: str | None,
     output_name: str | None,
     preprocess: str | None,
     as_json: bool,
@@ -192,7 +196,14 @@ def check(
     from crisp_onnx.report.views import check_view, groups_view
 
     chosen = parse_pattern(pattern, block=block, vector_rows=vector_rows)
-    found = run(model, pattern=chosen, preprocess=preprocess, output_name=output_name, precision=precision)
+    found = run(
+        model,
+        pattern=chosen,
+        preprocess=preprocess,
+        output_name=output_name,
+        precision=precision,
+        task=task or "classification",
+    )
     tell(found, groups_view if groups else check_view, as_json)
     if found.refusal:
         raise CrispError(found.refusal)
@@ -220,6 +231,7 @@ def inspect(model: Path, output_name: str | None, netron: bool, as_json: bool, v
 @click.argument("compressed", type=FILE)
 @click.option("--data", type=FILE, help="Labelled images to judge by.")
 @click.option("--classes", type=FILE, help="Class list; by default the one that COMPRESSED was made for.")
+@TASK
 @LABELS
 @LABELS_OFFSET
 @CLASS_ORDER

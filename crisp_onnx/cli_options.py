@@ -49,6 +49,9 @@ LABELS_OFFSET = click.option(
 CLASS_ORDER = click.option(
     "--class-order", type=click.Choice(["lexical", "natural"]), help="How class folders number the outputs."
 )
+TASK = click.option(
+    "--task", type=click.Choice(["classification", "segmentation"]), help="A class an image, or one a pixel."
+)
 OUTPUT_NAME = click.option("--output-name", help="The output that scores the classes, where the file has several.")
 PREPROCESS = click.option(
     "--preprocess",

@@ -49,6 +49,10 @@ class Recipe(BaseModel):
     class_order: Literal["lexical", "natural"] | None = None
     """The order in which class folders number the outputs: 1, 10, 2 or 1, 2, 10. By default the untouched model's own
     answers decide."""
+    task: Literal["classification", "segmentation"] = "classification"
+    """What the model does: one class an image, or one a pixel. For `segmentation`, data are folders with `images` and
+    `labels` (PNG files of the same stems, whose pixels are output indices), or .npz files with y of (n, h, w); pixels
+    labelled 255 and those of other classes are neither learnt nor judged."""
     output_name: str | None = None
     """The output that scores the classes, where the file has several."""
     preprocess: str | None = None

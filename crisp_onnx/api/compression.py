@@ -29,6 +29,7 @@ from crisp_onnx.api.speedup import fast_enough, refuse_speedup
 from crisp_onnx.api.steering import with_rewarded_pattern
 from crisp_onnx.api.stopwatch import Stopwatch
 from crisp_onnx.api.summarise import Outcome, summarise
+from crisp_onnx.api.ways import WAYS, AnyComparison
 from crisp_onnx.api.width_entries import widths_stamp
 from crisp_onnx.api.widths import refuse_what_channels_do_not_know
 from crisp_onnx.api.workshop import state_folder, workshop
@@ -42,7 +43,7 @@ from crisp_onnx.processes import processes, started_by_torchrun
 from crisp_onnx.reading import reason, shown
 from crisp_onnx.recipe import Recipe, input_files, options_text, options_without_paths
 from crisp_onnx.report.schema import Report
-from crisp_onnx.runtime.evaluate import Comparison, compare_on, open_stock
+from crisp_onnx.runtime.evaluate import open_stock
 from crisp_onnx.runtime.latency import Timing, measure_files
 from crisp_onnx.runtime.library import load_library, require_isa
 from crisp_onnx.runtime.opening import runtime_text
@@ -236,11 +237,12 @@ def _tried(measure: Callable[[], T]) -> tuple[T | None, str]:
 
 def _compared(
     dense: Model, compressed: Path, answers: tuple[Classification, Classification], seen: Images | None
-) -> Comparison | None:
+) -> AnyComparison | None:
     """Both models on the same labelled images; None where there are none. Their sessions end here."""
-    if seen is None or seen.labels is None:
+    if seen is None or not seen.labelled:
         return None
-    found = compare_on((open_stock(dense.path), open_stock(compressed)), answers, seen)
+    sessions = (open_stock(dense.path), open_stock(compressed))
+    found: AnyComparison = WAYS[answers[0].name].compare(sessions, answers, seen)
     _require_unchanged(dense)
     return found
 

@@ -13,6 +13,7 @@ from crisp_onnx.api.int8_able import require_int8
 from crisp_onnx.api.planning import find_candidates
 from crisp_onnx.api.prepare import Prepared, prepare
 from crisp_onnx.api.trials import no_fault_of
+from crisp_onnx.api.ways import WAYS, require_way
 from crisp_onnx.api.widths import with_stated_lengths
 from crisp_onnx.bridge import missing_operators
 from crisp_onnx.channels import Extent
@@ -24,6 +25,7 @@ from crisp_onnx.groups import channel_groups
 from crisp_onnx.masks import reason_to_stay_dense
 from crisp_onnx.model import DEFAULT_SIZE, Model, Size, TensorSpec, load, tensor_shapes
 from crisp_onnx.report.findings import Check, LayerCheck, SharedChannels
+from crisp_onnx.task import CLASSIFICATION
 
 
 def check(
@@ -33,11 +35,12 @@ def check(
     preprocess: str | None = None,
     output_name: str | None = None,
     precision: Literal["fp32", "int8"] = "fp32",
+    task: str = CLASSIFICATION,
 ) -> Check:
     """Look at a model under `pattern` (2:4 in blocks of 16 by default), and whether `compress` would take it.
 
     `precision`: in which the result is to compute. `output_name`: the output that scores the classes, where the file
-    has several.
+    has several. `task`: `classification` or `segmentation`.
 
     Raises:
         CrispError: the file is broken or has several inputs.
@@ -45,7 +48,7 @@ def check(
     pattern = pattern or Pattern()
     source = load(model)
     size, notes = _size(source.input, preprocess)
-    prepared = prepare(source, size=size, output=output_name)
+    prepared = prepare(source, size=size, output=output_name, task=task)
     with no_fault_of(source, prepared.size):
         return _looked_at(source, prepared, pattern, notes, precision)
 
@@ -53,6 +56,7 @@ def check(
 def _looked_at(source: Model, prepared: Prepared, pattern: Pattern, notes: list[str], precision: str) -> Check:
     refusal = ""
     try:
+        require_way(WAYS[prepared.task].refusal_in(precision))
         prepared = accept(prepared).prepared
         notes += prepared.outputs.notes(prepared.head)
         find_candidates(prepared, pattern)

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from math import prod
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -52,12 +53,20 @@ from crisp_onnx.saliency import Bank, Sums, collect, statistic_of
 from crisp_onnx.saliency.collection import by_class, shape_of, sums_of
 from crisp_onnx.saliency.sums import merged
 from crisp_onnx.synthesis import as_synthesised, effort_for, synthesise
-from crisp_onnx.task import Classification, Head, layers_behind
+from crisp_onnx.task import CLASSIFICATION, SEGMENTATION, Classification, Head, layers_behind
 
 log = logging.getLogger(__name__)
 
-BATCH = 64
 BATCH_OF_LARGE_IMAGES, LARGE_PIXELS = 32, 128 * 128
+# Maps in full size in every layer, so the fewer the larger; two at least, for BatchNorm.
+MOST_OF_MAPS, PIXELS_OF_MAPS = 16, 1 << 20
+BATCHES: Mapping[str, Callable[[int], int]] = MappingProxyType(
+    {
+        CLASSIFICATION: lambda pixels: BATCH_OF_LARGE_IMAGES if pixels > LARGE_PIXELS else 64,
+        SEGMENTATION: lambda pixels: max(2, min(MOST_OF_MAPS, PIXELS_OF_MAPS // pixels)),
+    }
+)
+"""Images of so many pixels that are learnt from at once, by task."""
 HELD_OUT = 0.1
 EPOCHS_WITH_IMAGES = 20
 NOTHING_TO_LEARN = (
@@ -235,7 +244,7 @@ def parted(images: Images, seed: int) -> tuple[Images, Images]:
 def cross(accepted: Accepted, device: torch.device) -> Crossed:
     """Put the module on the device, and find out how many images it takes at once."""
     prepared, module = accepted.prepared, prepared_for(device, accepted.module)
-    wanted = BATCH_OF_LARGE_IMAGES if prod(prepared.size) > LARGE_PIXELS else BATCH
+    wanted = BATCHES[prepared.task](prod(prepared.size))
     batch = usable_batch(module, prepared.model.input, wanted, fixed=prepared.batch, size=prepared.size)
     return Crossed(prepared.model, module, batch)
 

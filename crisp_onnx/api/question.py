@@ -13,9 +13,10 @@ from crisp_onnx.api.learn import spares_some
 from crisp_onnx.api.planning import level_planners, make_planner, rehearse
 from crisp_onnx.api.prepare import Prepared, prepare
 from crisp_onnx.api.slicing import check_slicing, names_after_slicing
+from crisp_onnx.api.ways import WAYS, require_way
 from crisp_onnx.api.widths import recipe_for_blocks, rehearse_widths
 from crisp_onnx.api.words import NameOptions, find_classes, find_form, find_labels
-from crisp_onnx.data import Classes, Images, InputForm, Labels, Preprocess, Source, open_images
+from crisp_onnx.data import Classes, Images, InputForm, Labels, Preprocess, Source
 from crisp_onnx.errors import CrispError
 from crisp_onnx.masks import Plan, Planner
 from crisp_onnx.model import Model
@@ -56,22 +57,25 @@ def read_question(recipe: Recipe, source: Model, data: Source | None, eval_data:
         CrispError: the input or an option is at fault.
     """
     find_device(recipe.device)
+    way = WAYS[recipe.task]
+    require_way(way.refusal(recipe, data))
     form = find_form(recipe.preprocess, source, data, eval_data)
     if data is None and not isinstance(form, Preprocess):
         raise CrispError("Rows of values cannot be synthesised from a model. Give some to learn from with --data.")
-    accepted = accept(prepare(source, size=form.size, output=recipe.output_name))
+    accepted = accept(prepare(source, size=form.size, output=recipe.output_name, task=recipe.task))
     prepared = accepted.prepared
     if recipe.precision == "int8":
         require_int8(prepared)
     head = prepared.head
     options = NameOptions(recipe.labels, recipe.labels_offset, recipe.class_order)
-    named = find_labels(prepared, form, options, data, eval_data)
+    named = find_labels(prepared, form, options, *way.naming(data, eval_data))
     labels = named.labels
     try:
         classes = find_classes(recipe.classes, labels, head.classes)
     except CrispError as error:
         why = named.notes if labels is None else ()
         raise CrispError(" ".join((str(error), *why))) from None
+    require_way(way.refusal_of(classes))
     answers = task_of(head, classes.indices)
     notes = (*named.notes, *(prepared.outputs.notes(head) if prepared.outputs.several else ()))
     if labels is not None and labels.of_data:
@@ -86,7 +90,9 @@ def read_question(recipe: Recipe, source: Model, data: Source | None, eval_data:
     level_planners(recipe, planner)
     bank, told = fitting_bank(recipe, source, form, answers, planner.candidates.free)
     notes += told
-    images, judged = (None if s is None else open_images(s, classes, labels, form) for s in (data, eval_data))
+    images, judged = (
+        None if s is None else way.open(s, classes, labels, form, head.classes) for s in (data, eval_data)
+    )
     if recipe.sparsities and recipe.epochs is None and images is None:
         raise CrispError("Without --data nothing is trained, but --recovery nested has to: give --data or --epochs.")
     if recipe.patience is not None and (images is None or not spares_some(images)):

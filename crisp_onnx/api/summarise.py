@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 import onnx_graphsurgeon as gs
 
@@ -15,6 +16,7 @@ from crisp_onnx.api.narrow import Narrowing
 from crisp_onnx.api.prepare import Prepared
 from crisp_onnx.api.reorder import Reordering
 from crisp_onnx.api.speedup import TOLERANCE
+from crisp_onnx.api.ways import AnyComparison
 from crisp_onnx.api.width_entries import channels_entry, with_source_widths
 from crisp_onnx.api.widths import share_for_widths
 from crisp_onnx.data import Classes
@@ -26,11 +28,14 @@ from crisp_onnx.recipe import Recipe
 from crisp_onnx.report import schema
 from crisp_onnx.report.doctor import versions
 from crisp_onnx.report.machine import peak_memory_bytes
+from crisp_onnx.report.overlap_entry import segmentation_entry
 from crisp_onnx.report.wording import slower
+from crisp_onnx.runtime.compare_pixels import PixelComparison
 from crisp_onnx.runtime.evaluate import Comparison, Counts
 from crisp_onnx.runtime.latency import Timing
 from crisp_onnx.runtime.profit import Verdict
 
+OF_PIXELS = "the model gives pixels a class, and no image as a whole; see segmentation"
 GAIN_TO_EXPLAIN = 5.0  # points
 
 
@@ -51,7 +56,7 @@ class Outcome:
     emitted: Emitted
     rehearsed: Mapping[str, Verdict]
     equivalence: schema.Equivalence
-    comparison: Comparison | None
+    comparison: AnyComparison | None
     unjudged: str
     timing: Timing | None
     untimed: str
@@ -82,6 +87,7 @@ def summarise(outcome: Outcome, seconds: Mapping[str, float]) -> schema.Report:
             for index, name in zip(outcome.classes.indices, outcome.classes.names, strict=True)
         ),
         accuracy=_accuracy(outcome),
+        segmentation=_segmentation(outcome),
         sparsity=schema.Sparsity(weights=plan.sparsity, all_weights=zeros / total),
         macs=_macs(outcome),
         file=schema.FileSizes(
@@ -201,6 +207,8 @@ def _speed_notes(outcome: Outcome) -> tuple[str, ...]:
 
 
 def _accuracy(outcome: Outcome) -> schema.Accuracy:
+    if isinstance(outcome.comparison, PixelComparison):
+        return schema.Accuracy(reason=OF_PIXELS)
     if outcome.comparison is None:
         return schema.Accuracy(reason=_why_unmeasured(outcome))
     dense, compressed = (_score(counts) for counts in outcome.comparison.counts)
@@ -208,13 +216,23 @@ def _accuracy(outcome: Outcome) -> schema.Accuracy:
         dense=dense,
         compressed=compressed,
         n=outcome.comparison.n,
-        source="evaluation images" if outcome.evaluated else "held-out training images",
+        source=_judged_on(outcome),
     )
+
+
+def _judged_on(outcome: Outcome) -> Literal["evaluation images", "held-out training images"]:
+    return "evaluation images" if outcome.evaluated else "held-out training images"
+
+
+def _segmentation(outcome: Outcome) -> schema.Segmentation | None:
+    if not isinstance(outcome.comparison, PixelComparison):
+        return None
+    return segmentation_entry(outcome.comparison, outcome.classes, _judged_on(outcome), seed=outcome.recipe.seed)
 
 
 def _forgotten(outcome: Outcome) -> tuple[str, ...]:
     """Why a compressed model may gain over all outputs: it was trained on the user's classes alone."""
-    if outcome.comparison is None:
+    if not isinstance(outcome.comparison, Comparison):
         return ()
     before, after = outcome.comparison.counts
     gained = 100 * (after.right - before.right) / before.n
@@ -233,7 +251,7 @@ def _why_unmeasured(outcome: Outcome) -> str:
         return "the evaluation images have no labels"
     if outcome.learned.images is None or not outcome.given:
         return "no images were given"
-    if outcome.learned.images.labels is None:
+    if not outcome.learned.images.labelled:
         return "the images have no labels, and no evaluation images were given"
     return "no evaluation images were given and there are too few a class to hold some out"
 

@@ -12,19 +12,22 @@ import onnxruntime as ort
 from crisp_onnx.api.class_order import Named
 from crisp_onnx.api.int8_proof import require_agreement
 from crisp_onnx.api.prepare import prepare
+from crisp_onnx.api.ways import WAYS, AnyComparison, Way
 from crisp_onnx.api.words import NameOptions, find_classes, find_form, find_labels
-from crisp_onnx.data import Classes, InputForm, Labels, open_images
+from crisp_onnx.data import Classes, InputForm, Labels
 from crisp_onnx.data.folder_order import Order
 from crisp_onnx.errors import CrispError, VerificationFailed
 from crisp_onnx.format import DOMAIN, recount
 from crisp_onnx.model import Model, load
 from crisp_onnx.model.bounded import require_bounded
 from crisp_onnx.report.findings import Verification
-from crisp_onnx.runtime.evaluate import Comparison, Floats, compare_on, open_stock, outputs_of, worst_relative
+from crisp_onnx.report.overlap_entry import segmentation_entry
+from crisp_onnx.report.schema import Segmentation
+from crisp_onnx.runtime.evaluate import Comparison, Floats, open_stock, worst_relative
 from crisp_onnx.runtime.int8_layers import int8_agreement
 from crisp_onnx.runtime.latency import measure_files, seeded_input
 from crisp_onnx.runtime.opening import runs_native, runtime_text
-from crisp_onnx.task import Classification, Head, Stamp, read_stamp, task_of
+from crisp_onnx.task import CLASSIFICATION, Classification, Head, Stamp, read_stamp, task_of
 from crisp_onnx.task.score import shares_of_wanted
 
 SEEDED_IMAGES = 8
@@ -41,11 +44,13 @@ def verify(
     class_order: Order | None = None,
     preprocess: str | None = None,
     output_name: str | None = None,
+    task: str | None = None,
 ) -> Verification:
     """Compare both files. Without `classes`, those that the compressed file was made for.
 
     `labels`, `labels_offset`, `class_order`: names of the outputs, as for `compress`; without any of them, the names
-    that the compressed file records. `output_name`: the output to compare, where the original has several.
+    that the compressed file records. `output_name`: the output to compare, where the original has several. `task`:
+    `classification` or `segmentation`; by default the one that the compressed file was made for.
 
     Raises:
         CrispError: a file or an option is at fault.
@@ -59,12 +64,14 @@ def verify(
     form = find_form(preprocess if preprocess is not None else recorded_form, first, data)
     require_bounded(second, form.size)
     recorded = stamp.output if stamp and stamp.output in {spec.name for spec in first.outputs} else None
-    prepared = prepare(first, size=form.size, output=output_name or recorded)
+    kind = task or (CLASSIFICATION if stamp is None else stamp.task)
+    way = WAYS[kind]
+    prepared = prepare(first, size=form.size, output=output_name or recorded, task=kind)
     names = NameOptions(labels, labels_offset, class_order)
     if names == NameOptions() and stamp is not None and stamp.labels is not None:
         named = Named(stamp.labels)
     else:
-        named = find_labels(prepared, form, names, data)
+        named = find_labels(prepared, form, names, *way.naming(data))
     known = named.labels
     head = prepared.head
     chosen = find_classes(classes, known, head.classes) if classes is not None else _recorded(stamp, head)
@@ -72,12 +79,12 @@ def verify(
         raise CrispError(_nothing_to_judge(stamp, head, original, compressed))
     seeded = seeded_input(first.input, batch=SEEDED_IMAGES, size=form.size)
     dense, hybrid = open_stock(original), _opened(compressed)
-    expected, answers = outputs_of(dense, seeded, head.output), _run(hybrid, seeded, head.output, compressed)
+    expected, answers = way.answers(dense, seeded, head.output), _run(way, hybrid, seeded, head.output, compressed)
     columns = _columns(stamp, head, answers, compressed)
-    task = task_of(head, columns if chosen is None else chosen.indices)
-    tasks = (task, _on(columns, task, compressed))
+    meaning = task_of(head, columns if chosen is None else chosen.indices)
+    tasks = (meaning, _on(columns, meaning, compressed))
     worst = worst_relative(*(shares_of_wanted(rows, of) for rows, of in zip((expected, answers), tasks, strict=True)))
-    comparison, told = _judged((dense, hybrid), tasks, data, chosen, known, form)
+    comparison, told = _judged(way, (dense, hybrid), tasks, data, chosen, known, form)
     assumed = form.assumed and form.assumed.capitalize() + "."
     notes = [*filter(None, [assumed, *named.notes, _origin_note(first, second)]), *told]
     notes += _agreement_notes(compressed, seeded)
@@ -88,20 +95,25 @@ def verify(
 
 
 def _judged(
+    way: Way,
     models: tuple[ort.InferenceSession, ort.InferenceSession],
     tasks: tuple[Classification, Classification],
     data: Path | None,
     chosen: Classes | None,
     known: Labels | None,
     form: InputForm,
-) -> tuple[Comparison | None, tuple[str, ...]]:
+) -> tuple[Comparison | Segmentation | None, tuple[str, ...]]:
     """Both models on the same labelled images, None where there are none, and what the user should know of them."""
     if data is None or chosen is None:
         return None, ("Accuracy is not measured: no images were given. Pass --data.",)
-    images = open_images(data, chosen, known, form)
-    if images.labels is None:
+    images = way.open(data, chosen, known, form, len(tasks[0].columns))
+    if not images.labelled:
         return None, (*images.told(), f"Accuracy is not measured: {images.source} has no labels.")
-    return compare_on(models, tasks, images), tuple(images.told())
+    found: AnyComparison = way.compare(models, tasks, images)
+    told = tuple(images.told())
+    if isinstance(found, Comparison):
+        return found, told
+    return segmentation_entry(found, chosen, "evaluation images", seed=0), told
 
 
 def _check_pair(first: Model, second: Model) -> None:
@@ -127,9 +139,9 @@ def _opened(compressed: Path) -> ort.InferenceSession:
         raise VerificationFailed(f"{compressed} is damaged: {error}") from error
 
 
-def _run(session: ort.InferenceSession, inputs: npt.NDArray[np.float32], output: str, path: Path) -> Floats:
+def _run(way: Way, session: ort.InferenceSession, inputs: npt.NDArray[np.float32], output: str, path: Path) -> Floats:
     try:
-        answers = outputs_of(session, inputs, output)
+        answers = way.answers(session, inputs, output)
     except CrispError as error:
         raise VerificationFailed(f"{path} is damaged: {error}") from error
     if not np.isfinite(answers).all():
@@ -172,7 +184,7 @@ def _nothing_to_judge(stamp: Stamp | None, head: Head, original: Path, compresse
 
 def _columns(stamp: Stamp | None, head: Head, answers: Floats, path: Path) -> tuple[int, ...]:
     """The class of each column of the compressed file's answers: as it records, or all in order."""
-    width = answers.shape[1]
+    width = task_of(head, ()).rows(answers).shape[1]
     columns = tuple(range(head.classes)) if stamp is None else stamp.columns
     if width != len(columns):
         raise VerificationFailed(

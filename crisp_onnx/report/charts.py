@@ -12,7 +12,7 @@ from typing import Any
 from crisp_onnx.errors import CrispError
 from crisp_onnx.reading import shown
 from crisp_onnx.report.interval import wilson
-from crisp_onnx.report.schema import Report
+from crisp_onnx.report.schema import Accuracy, Report, Segmentation
 from crisp_onnx.report.wording import count_text
 
 ROW_INCHES = 0.2
@@ -66,32 +66,60 @@ def layer_chart(report: Report, form: str) -> str:
 
 
 def accuracy_chart(report: Report, form: str) -> str:
-    """Accuracy of both models with 95 % Wilson intervals; an empty string where it was not measured.
+    """Accuracy of both models, or mean IoU, with 95 % intervals; an empty string where it was not measured.
 
     Raises:
         CrispError: matplotlib is not installed.
     """
-    accuracy, way = report.accuracy, FORMS[form]
-    if accuracy.source == "not measured":
+    way = FORMS[form]
+    bars, counted = _overlap_bars(report.segmentation) if report.segmentation else _accuracy_bars(report.accuracy)
+    if not bars:
         return ""
-    bars = [
-        (f"{model},{way.joint}{_outputs(field)}", getattr(score, field), colour)
-        for field in ("top1_restricted", "top1")
-        for model, score, colour in (("dense", accuracy.dense, DENSE), ("compressed", accuracy.compressed, SPARSE))
-    ]
     with _figure(way, 1.9, f"accuracy-{form}") as (figure, svg):
         axes = figure.subplots()
-        for row, (_, share, colour) in enumerate(bars):
-            low, high = wilson(round(share * accuracy.n), accuracy.n)
-            axes.barh(row, 100 * share, color=colour, height=0.62)
-            axes.plot((100 * low, 100 * high), (row, row), color=INK, linewidth=1.6, solid_capstyle="butt")
-            axes.plot((100 * low, 100 * high), (row, row), color=INK, linestyle="none", marker="|", markersize=7)
+        for row, bar in enumerate(bars):
+            ends = (100 * bar.low, 100 * bar.high)
+            axes.barh(row, 100 * bar.share, color=bar.colour, height=0.62)
+            axes.plot(ends, (row, row), color=INK, linewidth=1.6, solid_capstyle="butt")
+            axes.plot(ends, (row, row), color=INK, linestyle="none", marker="|", markersize=7)
         axes.set_xlim(0, 100)
-        axes.set_yticks(range(len(bars)), [name for name, _, _ in bars])
+        axes.set_yticks(range(len(bars)), [f"{bar.model},{way.joint}{_outputs(bar.field)}" for bar in bars])
         axes.invert_yaxis()
-        axes.set_xlabel(f"images answered rightly, % of {accuracy.n:,};{way.joint}line: 95 % interval")
+        axes.set_xlabel(f"{counted};{way.joint}line: 95 % interval")
         axes.grid(axis="x")
     return svg.getvalue()
+
+
+@dataclass(frozen=True)
+class _Bar:
+    """One share of one model, with its interval."""
+
+    model: str
+    field: str
+    share: float
+    low: float
+    high: float
+    colour: str
+
+
+def _accuracy_bars(accuracy: Accuracy) -> tuple[list[_Bar], str]:
+    if accuracy.source == "not measured":
+        return [], ""
+    bars = []
+    for field in ("top1_restricted", "top1"):
+        for model, score, colour in (("dense", accuracy.dense, DENSE), ("compressed", accuracy.compressed, SPARSE)):
+            share = getattr(score, field)
+            bars.append(_Bar(model, field, share, *wilson(round(share * accuracy.n), accuracy.n), colour))
+    return bars, f"images answered rightly, % of {accuracy.n:,}"
+
+
+def _overlap_bars(found: Segmentation) -> tuple[list[_Bar], str]:
+    bars = []
+    for field in ("mean_iou_restricted", "mean_iou"):
+        for model, score, colour in (("dense", found.dense, DENSE), ("compressed", found.compressed, SPARSE)):
+            interval = getattr(score, f"{field}_interval")
+            bars.append(_Bar(model, field, getattr(score, field), interval.low, interval.high, colour))
+    return bars, f"mean IoU of your classes, %, over {found.n:,} images"
 
 
 @contextmanager
@@ -148,7 +176,7 @@ def _inline(svg: str, salt: str) -> str:
 
 
 def _outputs(field: str) -> str:
-    return "your classes" if field == "top1_restricted" else "all outputs"
+    return "your classes" if field.endswith("_restricted") else "all outputs"
 
 
 def _short(name: str, length: int) -> str:

@@ -12,6 +12,7 @@ from crisp_onnx.data import Classes
 from crisp_onnx.format import HybridLayer
 from crisp_onnx.lowering.describe import TargetSummary
 from crisp_onnx.model import WeightLayer
+from crisp_onnx.report.schema import Segmentation
 from crisp_onnx.runtime.evaluate import Comparison
 from crisp_onnx.runtime.latency import Timing
 
@@ -130,7 +131,7 @@ class Verification:
     """
 
     classes: Classes | None
-    comparison: Comparison | None
+    comparison: Comparison | Segmentation | None
     worst_relative: float
     bytes_original: int
     bytes_compressed: int

@@ -50,14 +50,17 @@ def _text(text: str) -> str:
 def _headlines(report: Report) -> list[tuple[str, str]]:
     """The figures that a reader looks for first, each with its meaning."""
     file, accuracy, latency = report.file, report.accuracy, report.latency
-    restricted = accuracy.compressed.top1_restricted
-    before = accuracy.dense.top1_restricted
+    restricted, before, judged = accuracy.compressed.top1_restricted, accuracy.dense.top1_restricted, "accuracy"
+    if report.segmentation is not None:
+        scores = (report.segmentation.compressed, report.segmentation.dense)
+        restricted, before = (score.mean_iou_restricted for score in scores)
+        judged = "mean IoU"
     headlines = [
         (size_text(file.bytes), f"file size, was {size_text(file.bytes_dense)}"),
         (share_text(report.macs.kept_ratio), "of the multiply-accumulates executed"),
         (
             share_text(restricted),
-            "accuracy on your classes" + ("" if before is None else f", was {share_text(before)}"),
+            f"{judged} on your classes" + ("" if before is None else f", was {share_text(before)}"),
         ),
     ]
     if latency is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from statistics import median
 
-from crisp_onnx.report.schema import Channels, LayerEntry, Macs, Reordering, Report, Side
+from crisp_onnx.report.schema import Channels, Interval, LayerEntry, Macs, Reordering, Report, Segmentation, Side
 from crisp_onnx.report.wording import (
     NOT_MEASURED,
     count_text,
@@ -101,7 +101,9 @@ def note_sentences(report: Report) -> tuple[str, ...]:
     """Everything a reader of the figures must know: what was not measured, noisy, declined, missed or synthesised."""
     notes = [*_fit_sentences(report), *_reordering_sentences(report.reordering), *report.notes]
     accuracy, latency = report.accuracy, report.latency
-    if accuracy.source == "not measured":
+    if report.segmentation is not None:
+        notes += _overlap_sentences(report.segmentation)
+    elif accuracy.source == "not measured":
         notes.append(f"Accuracy was not measured: {_sentence(accuracy.reason)}")
     else:
         notes.append(
@@ -127,6 +129,19 @@ def note_sentences(report: Report) -> tuple[str, ...]:
     return tuple(notes)
 
 
+def _overlap_sentences(found: Segmentation) -> list[str]:
+    """What was judged and how."""
+    judged, ignored = found.judged / found.pixels, found.ignored / found.pixels
+    return [
+        f"IoU is intersection over union over {found.n:,} {found.source}; in brackets, 95 % intervals by drawing "
+        f"images anew. '{_counted(len(found.classes), 'class', 'classes')}': the scores of your classes alone, on the "
+        f"{share_text(judged)} of the pixels that are of these. Background counts where it is one of them.",
+        f"{share_text(ignored)} of the pixels are labelled 255 and count nowhere; those of other classes count over "
+        "all outputs alone, against the class that is answered there.",
+        f"Both models give {share_text(found.agreement / max(1, found.judged))} of the judged pixels the same class.",
+    ]
+
+
 def _fit_sentences(report: Report) -> tuple[str, ...]:
     """What the re-fit gained, over the sparse layers."""
     narrow = report.channels is not None and not any(layer.decision == "sparse" for layer in report.layers)
@@ -150,6 +165,8 @@ def pattern_text(layer: LayerEntry) -> str:
 
 def _accuracy_cells(report: Report) -> list[tuple[str, ...]]:
     accuracy = report.accuracy
+    if report.segmentation is not None:
+        return [*overlap_cells(report.segmentation)]
     names = (
         (f"accuracy, {_counted(len(report.classes), 'class', 'classes')}", "top1_restricted"),
         ("accuracy, all outputs", "top1"),
@@ -164,6 +181,46 @@ def _accuracy_cells(report: Report) -> list[tuple[str, ...]]:
 
 def _narrower(before: tuple[int, ...], after: tuple[int, ...]) -> str:
     return f"{shape_text(before)} > {shape_text(after)}"
+
+
+def overlap_cells(found: Segmentation) -> list[tuple[str, str, str, str]]:
+    """A row for each way of scoring, and one for each class."""
+    yours = _counted(len(found.classes), "class", "classes")
+    dense, compressed = found.dense, found.compressed
+    change = f"{_points(found.change.low)} to {_points(found.change.high)}"
+    cells = [
+        (
+            f"mean IoU, {yours}",
+            between_text(dense.mean_iou_restricted, dense.mean_iou_restricted_interval),
+            between_text(compressed.mean_iou_restricted, compressed.mean_iou_restricted_interval),
+            f"{_points(compressed.mean_iou_restricted - dense.mean_iou_restricted)} points ({change})",
+        ),
+        (
+            "mean IoU, all outputs",
+            between_text(dense.mean_iou, dense.mean_iou_interval),
+            between_text(compressed.mean_iou, compressed.mean_iou_interval),
+            f"{_points(compressed.mean_iou - dense.mean_iou)} points",
+        ),
+    ]
+    fields = ((f"pixels right, {yours}", "pixel_accuracy_restricted"), ("pixels right, all outputs", "pixel_accuracy"))
+    for name, field in fields:
+        before, after = getattr(dense, field), getattr(compressed, field)
+        cells.append((name, share_text(before), share_text(after), f"{_points(after - before)} points"))
+    for each in found.classes:
+        known = each.dense is not None and each.compressed is not None
+        change = f"{_points((each.compressed or 0) - (each.dense or 0))} points" if known else ""
+        cells.append((f"IoU, {each.name}", share_text(each.dense), share_text(each.compressed), change))
+    return cells
+
+
+def between_text(share: float, interval: Interval) -> str:
+    """`71.3 % (68.0-74.1)`."""
+    low, high = (share_text(bound).removesuffix(" %") for bound in (interval.low, interval.high))
+    return f"{share_text(share)} ({low}-{high})"
+
+
+def _points(difference: float) -> str:
+    return f"{100 * difference:+.1f}"
 
 
 def _layer_ms(time_ms: float | None) -> str:

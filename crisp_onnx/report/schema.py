@@ -67,6 +67,57 @@ class Accuracy(Part):
         return self
 
 
+class Interval(Part):
+    """95 % interval: the percentile bootstrap over images."""
+
+    low: float
+    high: float
+
+
+class OverlapScore(Part):
+    """Mean intersection over union of the user's classes, over all images, and the share of their pixels that is right.
+
+    `restricted`: the scores restricted to the user's classes, on pixels of these. Otherwise over all outputs, where
+    pixels of other classes that are answered with one of the user's count in its union.
+    """
+
+    mean_iou_restricted: Share
+    mean_iou_restricted_interval: Interval
+    mean_iou: Share
+    mean_iou_interval: Interval
+    pixel_accuracy_restricted: Share
+    pixel_accuracy: Share
+
+
+class ClassOverlap(Part):
+    """Intersection over union of one class, restricted; null where it is neither shown nor answered."""
+
+    index: Count
+    name: str
+    dense: Share | None
+    compressed: Share | None
+
+
+class Segmentation(Part):
+    """Both models on the same `n` images, pixel by pixel.
+
+    `change`: 95 % interval of the restricted mean IoU of the compressed model less that of the dense one, on the same
+    drawn images. Of all `pixels`, as many as the answers have, `judged` are of the user's classes and `ignored` are
+    labelled 255; `agreement`: judged pixels to which both give one class of the user's.
+    """
+
+    dense: OverlapScore
+    compressed: OverlapScore
+    change: Interval
+    classes: tuple[ClassOverlap, ...]
+    n: Positive
+    pixels: Positive
+    judged: Count
+    ignored: Count
+    agreement: Count
+    source: Literal["evaluation images", "held-out training images"]
+
+
 class Sparsity(Part):
     """Shares of weights that are zero: of the sparse layers, which is what --sparsity asks for; and of all layers."""
 
@@ -331,6 +382,7 @@ class Report(Part):
     source: Source
     classes: tuple[ClassEntry, ...]
     accuracy: Accuracy
+    segmentation: Segmentation | None = None
     sparsity: Sparsity
     macs: Macs
     file: FileSizes

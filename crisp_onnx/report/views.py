@@ -13,7 +13,8 @@ from rich.text import Text
 
 from crisp_onnx.report.doctor import DoctorReport
 from crisp_onnx.report.findings import BankFound, Check, Inspection, Verification
-from crisp_onnx.report.schema import json_text
+from crisp_onnx.report.rows import overlap_cells
+from crisp_onnx.report.schema import Segmentation, json_text
 from crisp_onnx.report.table import line, lines, rows_table
 from crisp_onnx.report.wording import count_text, milliseconds_text, shape_text, share_text, size_text
 
@@ -143,7 +144,9 @@ def verify_view(found: Verification) -> View:
         ("file", size_text(found.bytes_original), size_text(found.bytes_compressed)),
         ("latency, 1 thread, batch 1", milliseconds_text(first.median), milliseconds_text(second.median)),
     ]
-    if found.comparison is not None:
+    if isinstance(found.comparison, Segmentation):
+        rows += [(name, before, after) for name, before, after, _ in overlap_cells(found.comparison)]
+    elif found.comparison is not None:
         n = found.comparison.n
         one, two = found.comparison.counts
         among = ("accuracy among the classes", one.right_restricted, two.right_restricted)

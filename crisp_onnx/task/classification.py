@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 from crisp_onnx.task.head import Form
 
-Array = TypeVar("Array", bound=Any)
+Array = Any
 """An array of NumPy or a tensor of torch."""
 
 
