@@ -109,6 +109,6 @@ def work(op: LoweredOp, granule: int, fetched: float) -> tuple[float, ...]:
         return 1.0, 0.0, 0.0, float(op.input_bytes), float(op.output_bytes)
     rows = -(-matrix.M // granule) * granule if matrix.groups == 1 else matrix.M
     macs = tiling.computed_macs * rows / matrix.M
-    written = op.output_bytes + tiling.residual_bytes
+    written = op.output_bytes + matrix.residuals * op.output_bytes // max(1, matrix.outputs)
     weights = tiling.stored_weight_bytes * (fetched if matrix.N > FEW_POSITIONS else 1.0)
     return 1.0, macs, weights, float(op.input_bytes), float(written)
