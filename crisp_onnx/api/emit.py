@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import onnxruntime as ort
 from crisp_onnx.api.prepare import Prepared
 from crisp_onnx.api.slicing import slice_head
 from crisp_onnx.data import Images
-from crisp_onnx.errors import VerificationFailed
+from crisp_onnx.errors import CrispError, VerificationFailed
 from crisp_onnx.format import with_bodies
 from crisp_onnx.masks import Plan
 from crisp_onnx.model import Model, Size, TensorSpec, save
@@ -97,11 +98,16 @@ def emission_notes(recipe: Recipe, verdicts: Mapping[str, Verdict]) -> tuple[str
     return (f"{len(slower)} sparse layers took longer than dense when they were timed again at the end: {named}.",)
 
 
-def proof_inputs(images: Images | None, spec: TensorSpec, size: Size) -> npt.NDArray[np.float32]:
-    """Inputs for `prove`: the first images, or seeded noise where there are none."""
-    if images is None:
-        return seeded_input(spec, batch=PROOF_IMAGES, size=size)
-    return next(iter(images.batches(PROOF_IMAGES)))[0]
+def proof_inputs(sources: Iterable[Images | None], spec: TensorSpec, size: Size) -> npt.NDArray[np.float32]:
+    """Inputs for `prove`: the first images of the first source that has some, or seeded noise where none has.
+
+    A source that cannot be read any more must not cost a model that is finished.
+    """
+    for images in sources:
+        if images is not None:
+            with suppress(CrispError):
+                return next(iter(images.batches(PROOF_IMAGES)))[0]
+    return seeded_input(spec, batch=PROOF_IMAGES, size=size)
 
 
 def prove(emitted: Emitted, path: Path, inputs: npt.NDArray[np.float32]) -> Equivalence:

@@ -1,11 +1,11 @@
-"""Pixels kept in an array, in memory or mapped from a file, and the temporary files behind mapped arrays."""
+"""Pixels kept in an array, in memory or in a file, and the temporary files behind arrays."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from PIL import Image
 from crisp_onnx.data.images import Indices
 from crisp_onnx.data.pixels import Picture, Pixels
 from crisp_onnx.data.preprocess import Preprocess
+from crisp_onnx.data.rows import Array, FileRows, state_of
 from crisp_onnx.errors import CrispError
 
 
@@ -21,7 +22,7 @@ from crisp_onnx.errors import CrispError
 class ArrayStore:
     """uint8 pixels (n, h, w), (n, h, w, c) or (n, c, h, w) with 1, 3 or 4 channels; `where` names them in messages."""
 
-    array: Pixels
+    array: Pixels | FileRows
     where: str
 
     def read(self, rows: Indices, preprocess: Preprocess) -> Pixels:
@@ -71,7 +72,7 @@ def channels_last(pixels: Pixels, where: str) -> Pixels:
     )
 
 
-def checked_store(array: Pixels, where: str) -> ArrayStore:
+def checked_store(array: Pixels | FileRows, where: str) -> ArrayStore:
     """A store of an array of images.
 
     Raises:
@@ -87,17 +88,17 @@ def checked_store(array: Pixels, where: str) -> ArrayStore:
     return ArrayStore(array, where)
 
 
-def spooled(images: Iterable[Pixels], shape: tuple[int, ...]) -> Pixels:
-    """Write arrays (.., *shape) one after the other to a temporary file and map it: uint8 (n, *shape).
+def spooled(arrays: Iterable[Array], dtype: np.dtype[Any], shape: tuple[int, ...]) -> FileRows:
+    """Write arrays (.., *shape) one after the other to a temporary file: (n, *shape).
 
-    The file has no name and vanishes with the array.
+    The file has no name and vanishes with the rows.
     """
     file = temporary()
     length = 0
-    for image in images:
-        write(file, np.ascontiguousarray(image, np.uint8).tobytes())
-        length += image.size
-    return mapped(file, np.dtype(np.uint8), (length // int(np.prod(shape)), *shape))
+    for array in arrays:
+        write(file, np.ascontiguousarray(array, dtype).tobytes())
+        length += array.size
+    return stored(file, dtype, (length // int(np.prod(shape)), *shape))
 
 
 def write(file: IO[bytes], content: bytes) -> None:
@@ -116,7 +117,7 @@ def write(file: IO[bytes], content: bytes) -> None:
 
 
 def temporary() -> IO[bytes]:
-    """An unnamed temporary file, gone when the last array mapped from it is.
+    """An unnamed temporary file, gone when the last rows in it are.
 
     Raises:
         CrispError: there is no room for temporary files.
@@ -127,6 +128,6 @@ def temporary() -> IO[bytes]:
         raise CrispError(f"No temporary file can be made: {error}. Free some space or set TMPDIR.") from error
 
 
-def mapped(file: IO[bytes], dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> Pixels:
-    """The written content of `file` as a read-only array that stays on disk until it is read."""
-    return np.empty(shape, dtype) if 0 in shape else np.memmap(file, dtype, "r", shape=shape)
+def stored(file: IO[bytes], dtype: np.dtype[Any], shape: tuple[int, ...]) -> FileRows:
+    """The written content of a temporary file, which stays on disk until it is read."""
+    return FileRows(file, 0, dtype, shape, f"A temporary file in {tempfile.gettempdir()}", state_of(file))

@@ -63,7 +63,9 @@ def read_cifar(root: Path, split: str) -> LabelledArrays:
         names = _names(read(form.meta), form, root)
         labels: list[int] = []
         array = spooled(
-            _pixels(form, form.train if split == "train" else form.test, read, labels, root), (SIDE, SIDE, 3)
+            _pixels(form, form.train if split == "train" else form.test, read, labels, root),
+            np.dtype(np.uint8),
+            (SIDE, SIDE, 3),
         )
     where = f"{split} of {shown(str(root))}"
     checked = checked_labels(np.array(labels, np.int64), len(array), names, where)

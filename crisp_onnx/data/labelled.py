@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crisp_onnx.data.images import Indices, Store
+from crisp_onnx.data.rows import FileRows
 from crisp_onnx.errors import CrispError
 
 MAX_ROWS = 1 << 24
@@ -34,7 +35,7 @@ class PixelArrays:
 
     store: Store
     rows: Indices
-    labels: npt.NDArray[Any] | None
+    labels: FileRows | None
     names: tuple[str, ...] | None
     left_out: tuple[str, ...] = ()
 

@@ -1,8 +1,9 @@
-"""Read `.npz` data sets (`x`, `y`, `classes`) without loading `x`: members are mapped, packed ones unpacked to disk."""
+"""Read `.npz` data sets (`x`, `y`, `classes`) without loading `x`: its rows are read when they are asked for."""
 
 from __future__ import annotations
 
 import math
+import os
 import shutil
 import struct
 import tempfile
@@ -12,16 +13,14 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-import numpy.typing as npt
 
-from crisp_onnx.data.arrays import checked_store, temporary, write
+from crisp_onnx.data.arrays import checked_store, spooled, stored, temporary, write
 from crisp_onnx.data.labelled import LabelledArrays, PixelArrays, check_form, checked_labels
+from crisp_onnx.data.rows import FileRows, in_rows, state_of
 from crisp_onnx.data.tally import Tally
 from crisp_onnx.data.values import AsIs, ValueStore, finite_rows
 from crisp_onnx.errors import CrispError
 from crisp_onnx.reading import border, shown
-
-Array = npt.NDArray[Any]
 
 MAX_NAME_BYTES = 64 << 20
 # Pixels that shrink more than this are no photographs; what unpacks to less than the second number does no harm.
@@ -65,7 +64,7 @@ def read_npz(path: Path, form: object = None) -> LabelledArrays:
             check_form(members["y"].dtype, members["y"].shape, x.shape[0], where)
         names = _names(archive, members["classes"], path) if "classes" in members else None
         labels = _values(archive, members["y"], path) if "y" in members else None
-        found = None if labels is None else checked_labels(np.array(labels), x.shape[0], names, where)
+        found = None if labels is None else checked_labels(labels[:], x.shape[0], names, where)
         values = _values(archive, x, path)
     if not isinstance(form, AsIs):
         return LabelledArrays(checked_store(values, f"x of {where}"), np.arange(len(values)), found, names)
@@ -173,22 +172,31 @@ def _member(file: IO[bytes], name: str, info: zipfile.ZipInfo, path: Path) -> Me
     return Member(name, info, dtype, fortran, tuple(map(int, shape)), header_bytes)
 
 
-def _values(archive: zipfile.ZipFile, member: Member, path: Path) -> Array:
-    """The values of an array, mapped."""
-    if 0 in member.shape:
-        return np.empty(member.shape, member.dtype)
-    order = "F" if member.fortran else "C"
-    with border(f"{_where(member.name, path)} cannot be read", REMEDY):
+def _values(archive: zipfile.ZipFile, member: Member, path: Path) -> FileRows:
+    """The values of an array: in their file, or a temporary one where they are packed or lie column after column."""
+    where = _where(member.name, path)
+    with border(f"{where} cannot be read", REMEDY):
         if member.info.compress_type == zipfile.ZIP_STORED:
-            start = _start(path, member.info) + member.header_bytes
-            return np.memmap(path, member.dtype, "r", start, member.shape, order)  # type: ignore[call-overload,no-any-return]
-        _check_room(member, path)
-        with archive.open(member.info) as file:
-            file.read(member.header_bytes)
+            file = _same_file(archive)
+            start = _start(file, member.info) + member.header_bytes
+            found = FileRows(file, start, member.dtype, member.shape, where, state_of(file))
+        else:
+            _check_room(member, path)
             unpacked = temporary()
-            while chunk := file.read(COPIED_BYTES):
-                write(unpacked, chunk)
-        return np.memmap(unpacked, member.dtype, "r", 0, member.shape, order)  # type: ignore[call-overload,no-any-return]
+            with archive.open(member.info) as packed:
+                packed.read(member.header_bytes)
+                while chunk := packed.read(COPIED_BYTES):
+                    write(unpacked, chunk)
+            found = stored(unpacked, member.dtype, member.shape)
+        if member.fortran and len(member.shape) > 1 and 0 not in member.shape:
+            found = spooled(in_rows(found), member.dtype, member.shape[1:])
+    return found
+
+
+def _same_file(archive: zipfile.ZipFile) -> IO[bytes]:
+    """The file that is open as `archive`, to stay open after it, whatever has its name by then."""
+    assert archive.fp is not None
+    return os.fdopen(os.dup(archive.fp.fileno()), "rb", buffering=0)
 
 
 def _check_room(member: Member, path: Path) -> None:
@@ -220,13 +228,11 @@ def _names(archive: zipfile.ZipFile, member: Member, path: Path) -> tuple[str, .
         )
     values = _values(archive, member, path)
     with border(f"{where} cannot be read", "Save a list of strings."):
-        return tuple(name.decode() if isinstance(name, bytes) else str(name) for name in values)
+        return tuple(name.decode() if isinstance(name, bytes) else str(name) for name in values[:].tolist())
 
 
-def _start(path: Path, info: zipfile.ZipInfo) -> int:
+def _start(file: IO[bytes], info: zipfile.ZipInfo) -> int:
     """Where a member's bytes begin: its local header has its own lengths of name and extra field."""
-    with path.open("rb") as file:
-        file.seek(info.header_offset)
-        header = file.read(30)
+    header = os.pread(file.fileno(), 30, info.header_offset)
     name_bytes, extra_bytes = struct.unpack("<HH", header[26:30])
     return info.header_offset + 30 + int(name_bytes) + int(extra_bytes)

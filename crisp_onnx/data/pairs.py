@@ -48,7 +48,7 @@ def read_pairs(pairs: Iterable[Pair], classes: Classes, labels: Labels | None, p
             outputs.append(output)
             yield preprocess.fit(_picture(image, preprocess, where))
 
-    array = spooled(fitted(), (*preprocess.size, preprocess.channels))
+    array = spooled(fitted(), np.dtype(np.uint8), (*preprocess.size, preprocess.channels))
     left_out = (f"{foreign} images of no wanted class",) if foreign else ()
     return Found(ArrayStore(array, SOURCE), np.arange(len(array)), np.array(outputs, np.int64), SOURCE, left_out)
 

@@ -14,6 +14,7 @@ from PIL import Image
 from crisp_onnx.data.images import Indices
 from crisp_onnx.data.pixels import MAX_PIXELS, MAX_SIDE, Labels, fit_labels
 from crisp_onnx.data.preprocess import Preprocess
+from crisp_onnx.data.rows import FileRows
 from crisp_onnx.errors import CrispError
 from crisp_onnx.reading import border, shown
 
@@ -49,9 +50,9 @@ class LabelFiles:
 
 @dataclass(frozen=True, eq=False)
 class LabelArray:
-    """Whole numbers (n, h, w), in memory or mapped. `outputs[i]`: the output of label i; None: labels are outputs."""
+    """Whole numbers (n, h, w), in memory or in a file. `outputs[i]`: the output of label i; None: labels are outputs."""
 
-    array: npt.NDArray[Any]
+    array: npt.NDArray[Any] | FileRows
     outputs: Indices | None
 
     def read(self, rows: Indices, form: Any) -> Indices:

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from crisp_onnx.data.rows import Array, FileRows
 from crisp_onnx.data.tally import Reason, Tally
 from crisp_onnx.errors import CrispError
 from crisp_onnx.model.spec import DEFAULT_SIZE, Size, TensorSpec
 
-Array = npt.NDArray[Any]
 VALUES_AT_ONCE = 1 << 24
 NOT_FINITE = Reason("row with values that are not finite", "rows with values that are not finite")
 
@@ -43,9 +43,9 @@ class AsIs:
 
 @dataclass(frozen=True, eq=False)
 class ValueStore:
-    """Rows of an array (n, ...), in memory or mapped; `where` names it in messages."""
+    """Rows of an array (n, ...), in memory or in a file; `where` names it in messages."""
 
-    array: Array
+    array: Array | FileRows
     where: str
 
     def read(self, rows: npt.NDArray[np.int64], preprocess: object) -> Array:
@@ -76,7 +76,7 @@ def as_is(spec: TensorSpec, shape: tuple[int, ...], dtype: np.dtype[Any], where:
     return AsIs(given, spec.dtype, _size(spec, given, where))
 
 
-def finite_rows(array: Array, dtype: np.dtype[Any], where: str, tally: Tally) -> npt.NDArray[np.int64]:
+def finite_rows(array: Array | FileRows, dtype: np.dtype[Any], where: str, tally: Tally) -> npt.NDArray[np.int64]:
     """The places of the rows whose values are all finite in the model's element type; the others go to `tally`."""
     if array.dtype.kind != "f" or dtype.kind != "f":
         return np.arange(len(array))

@@ -22,6 +22,7 @@ from crisp_onnx.data.arrays import ArrayStore, spooled
 from crisp_onnx.data.images import Images
 from crisp_onnx.data.pixels import Pixels
 from crisp_onnx.data.preprocess import Preprocess
+from crisp_onnx.data.rows import FileRows
 from crisp_onnx.errors import CrispError
 from crisp_onnx.progress import bar
 from crisp_onnx.synthesis.moments import BatchNormSite, batch_norm_sites, fixed_weights, moment_distance
@@ -126,11 +127,12 @@ def synthesise(
     labels = torch.tensor(task.wanted, device=device).repeat(effort.per_class)
     batches = torch.split(labels, max(1, min(effort.batch, BATCH_PIXELS // (height * width))))
     with fixed_weights(module), bar("synthesis", effort.steps * len(batches)) as advance:
-        array = spooled(_each_batch(job, batches, advance), (height, width, preprocess.channels))
+        pixels = _each_batch(job, batches, advance)
+        array = spooled(pixels, np.dtype(np.uint8), (height, width, preprocess.channels))
     return as_synthesised(array, labels.cpu().numpy(), preprocess)
 
 
-def as_synthesised(pixels: Pixels, labels: npt.NDArray[np.int64], preprocess: Preprocess) -> Images:
+def as_synthesised(pixels: Pixels | FileRows, labels: npt.NDArray[np.int64], preprocess: Preprocess) -> Images:
     """Pixels (n, h, w, c) that `synthesise` made for the classes `labels` (n,), as images."""
     fitted = replace(preprocess, resize=None)
     return Images(ArrayStore(pixels, SOURCE), np.arange(len(pixels)), labels, fitted, SOURCE)

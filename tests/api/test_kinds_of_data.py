@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import onnxruntime as ort
 import pytest
 from PIL import Image
 
-from crisp_onnx.api import compress, verify
+from crisp_onnx.api import compress, compression, verify
 from crisp_onnx.errors import CrispError
 from crisp_onnx.model import Model
 from crisp_onnx.recipe import Recipe
@@ -136,3 +137,37 @@ def test_labelled_images_judge_what_was_learnt_without_labels(run: Any, tmp_path
 def test_evaluation_images_without_labels_measure_nothing(run: Any, tmp_path: Path) -> None:
     report, _ = run(RGB, saved(tmp_path, x=PIXELS, y=LABELS), eval_data=flat(tmp_path), preprocess="unit")
     assert report.accuracy.reason == "the evaluation images have no labels"
+
+
+def test_evaluation_data_cut_late_leave_accuracy_unmeasured_and_the_model_kept(
+    run: Callable[..., tuple[Report, Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = saved(tmp_path, x=PIXELS, y=LABELS)
+    judge = saved(tmp_path, "e.npz", x=RNG.integers(0, 256, PIXELS.shape, np.uint8), y=LABELS)
+    emit = compression.emit
+
+    def emit_behind_the_cut(*given: Any, **options: Any) -> Any:
+        os.truncate(judge, 100)
+        return emit(*given, **options)
+
+    monkeypatch.setattr(compression, "emit", emit_behind_the_cut)
+    report, written = run(RGB, data, eval_data=judge, preprocess="unit")
+    assert report.accuracy.dense.top1_restricted is None
+    assert "e.npz was changed while it was in use" in report.accuracy.reason
+    assert written.is_file()
+
+
+def test_data_cut_before_training_are_refused_and_leave_nothing(
+    run: Callable[..., tuple[Report, Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = saved(tmp_path, x=PIXELS, y=LABELS)
+    gains = compression.gains_kept
+
+    def gains_behind_the_cut(*given: Any, **options: Any) -> Any:
+        os.truncate(data, 100)
+        return gains(*given, **options)
+
+    monkeypatch.setattr(compression, "gains_kept", gains_behind_the_cut)
+    with pytest.raises(CrispError, match=r"d\.npz was changed while it was in use"):
+        run(RGB, data, preprocess="unit")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["d.npz", "m.onnx"]
