@@ -13,8 +13,15 @@ from crisp_onnx.model import DEFAULT_SIZE, Size, TensorSpec
 
 
 def prepared_for(device: torch.device, module: GraphModule) -> GraphModule:
-    """Move `module` there, its convolution weights channels-last: the layout in which torch runs them fastest."""
-    return module.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    """Move `module` there, its convolution weights channels-last: the layout in which torch runs them fastest.
+
+    Weights of volumes, of five axes, stay as they are: torch has no such layout for them.
+    """
+    module = module.to(device)
+    for tensor in (*module.parameters(), *module.buffers()):
+        if tensor.ndim == 4:
+            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+    return module
 
 
 def to_batch(images: npt.NDArray[np.float32], device: torch.device) -> Tensor:
