@@ -39,6 +39,12 @@ class RealAnswers:
 
 def _ends(tensor: gs.Tensor, outputs: set[int]) -> bool:
     """Whether nothing but graph outputs is made of the tensor, as it is or as shares."""
-    if not tensor.outputs:
-        return id(tensor) in outputs
-    return all(reader.op in _BEHIND and _ends(reader.outputs[0], outputs) for reader in tensor.outputs)
+    waiting = [tensor]
+    while waiting:
+        made = waiting.pop()
+        if not made.outputs and id(made) not in outputs:
+            return False
+        if any(reader.op not in _BEHIND for reader in made.outputs):
+            return False
+        waiting += [reader.outputs[0] for reader in made.outputs]
+    return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import onnx_graphsurgeon as gs
@@ -26,9 +26,20 @@ class Activation:
 
 
 def activation_of(tensor: gs.Tensor) -> Activation | None:
-    """The activation whose result `tensor` is, or None."""
-    node = _producer(tensor)
-    return None if node is None or node.op not in _READERS else _READERS[node.op](node)
+    """The activation whose result `tensor` is, or None.
+
+    Log of shares, and Exp of their logarithm, are activations too, however many of them follow each other.
+    """
+    node, behind = _producer(tensor), list[str]()
+    while node is not None and node.op in ("Log", "Exp"):
+        behind.append(node.op)
+        node = _producer(node.inputs[0])
+    found = None if node is None or node.op not in _READERS else _READERS[node.op](node)
+    for op in reversed(behind):
+        if found is None or found.log == (op == "Log"):
+            return None
+        found = replace(found, log=not found.log)
+    return found
 
 
 def _softmax(node: gs.Node) -> Activation:
@@ -37,18 +48,6 @@ def _softmax(node: gs.Node) -> Activation:
 
 def _sigmoid(node: gs.Node) -> Activation:
     return Activation("sigmoid", False, node.inputs[0], None)
-
-
-def _log(node: gs.Node) -> Activation | None:
-    """Log of shares."""
-    inner = activation_of(node.inputs[0])
-    return None if inner is None or inner.log else Activation(inner.kind, True, inner.logits, inner.axes)
-
-
-def _exp(node: gs.Node) -> Activation | None:
-    """Exp of the logarithm of shares."""
-    inner = activation_of(node.inputs[0])
-    return Activation(inner.kind, False, inner.logits, inner.axes) if inner is not None and inner.log else None
 
 
 def _ratio(node: gs.Node) -> Activation | None:
@@ -88,8 +87,6 @@ _READERS: dict[str, Callable[[gs.Node], Activation | None]] = {
     "Softmax": _softmax,
     "LogSoftmax": _softmax,
     "Sigmoid": _sigmoid,
-    "Log": _log,
-    "Exp": _exp,
     "Div": _ratio,
     "Mul": _product,
     "Reciprocal": _reciprocal,

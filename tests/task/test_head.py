@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -246,3 +247,25 @@ def test_an_output_that_is_no_tensor_is_no_row_of_scores(model_of: ModelOf) -> N
     found = outputs_of(model)
     assert [head.output for head in found.heads] == ["y"]
     assert "s" in found.others
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "form", "logits"),
+    [
+        ("Softmax", ["Log", "Exp"] * 2_000, "probabilities", "l"),
+        ("LogSoftmax", ["Exp", "Log"] * 2_000, "log-probabilities", "l"),
+        ("Softmax", ["Log", "Exp", "Log"], "log-probabilities", "l"),
+        ("Identity", ["Exp", "Log"] * 2_000, "logits", "y"),
+        ("Softmax", ["Log", "Log"], "logits", "y"),
+        ("Softmax", ["Exp"], "logits", "y"),
+    ],
+)
+def test_logarithms_and_exponentials_are_followed_however_many_there_are(first, then, form, logits) -> None:
+    ops, value = ["Identity", first, *then], helper.make_tensor_value_info
+    names = ["x", "l", *(f"t{place}" for place in range(len(ops) - 2)), "y"]
+    nodes = [helper.make_node(op, [names[at]], [names[at + 1]]) for at, op in enumerate(ops)]
+    row = [1, 6]
+    graph = helper.make_graph(nodes, "g", [value("x", TensorProto.FLOAT, row)], [value("y", TensorProto.FLOAT, row)])
+    model = Model(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), Path("m.onnx"), "0" * 64)
+    (head,) = read_outputs(model, dict.fromkeys(names, (1, 6))).heads
+    assert (head.form, head.logits) == (form, logits)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import onnx_graphsurgeon as gs
 
@@ -10,6 +10,7 @@ _THROUGH = frozenset({"Mul", "Div", "Add", "Sub", "Softmax", "Identity", "Cast",
 _PICKING = frozenset({"Gather", "Split", "Slice"})
 _DEPTH = 12
 
+Places = dict[int, int]
 ShapeOf = Callable[[gs.Tensor], tuple[int, ...]]
 
 
@@ -20,18 +21,25 @@ def unit_axis(tensor: gs.Tensor, axes: Sequence[int], shape_of: ShapeOf) -> int:
     """
     batched: set[int] = set()
     picked: set[int] = set()
-    _follow(tensor, {axis: axis for axis in axes}, _DEPTH, batched, picked, shape_of)
+    places: Places = {axis: axis for axis in axes}
+    waiting, seen = [(tensor, places)], set[tuple[int, tuple[tuple[int, int], ...]]]()
+    for _ in range(_DEPTH):
+        found = [after for one in waiting for after in _behind(*one, batched, picked, shape_of)]
+        waiting = []
+        for result, after in found:
+            key = (id(result), tuple(after.items()))
+            if after and key not in seen:
+                seen.add(key)
+                waiting.append((result, after))
     return next(
         (axis for axis in axes if axis in batched), next((axis for axis in axes if axis not in picked), axes[0])
     )
 
 
-def _follow(
-    tensor: gs.Tensor, places: dict[int, int], depth: int, batched: set[int], picked: set[int], shape_of: ShapeOf
-) -> None:
-    """Walk to the products that read `tensor`; `places`: where in it each of the axes has come to lie."""
-    if not depth or not places:
-        return
+def _behind(
+    tensor: gs.Tensor, places: Places, batched: set[int], picked: set[int], shape_of: ShapeOf
+) -> Iterator[tuple[gs.Tensor, Places]]:
+    """One step on to the products that read `tensor`; `places`: where in it each of the axes has come to lie."""
     for node in tensor.outputs:
         after = dict(places)
         if node.op == "MatMul":
@@ -52,8 +60,7 @@ def _follow(
             after = {axis: place - sum(side == 1 for side in sides[:place]) for axis, place in places.items()}
         elif node.op not in _THROUGH:
             continue
-        for result in node.outputs:
-            _follow(result, after, depth - 1, batched, picked, shape_of)
+        yield from ((result, after) for result in node.outputs)
 
 
 def _picked_axis(node: gs.Node, rank: int) -> int:
