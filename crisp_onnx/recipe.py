@@ -302,11 +302,15 @@ def recipe_text(recipe: Recipe) -> str:
 
 
 def _relative(path: Path, folder: Path) -> str:
-    """`path` as seen from `folder`, with forward slashes; absolute where no way leads there (another drive)."""
+    """`path` as seen from `folder`, with forward slashes; absolute where no way leads there (another drive).
+
+    A link stays one: what lies beside it, and what its name says, belong to it and not to the file behind.
+    """
+    place = path.parent.resolve() / path.name if path.name not in ("", "..") else path.resolve()
     try:
-        return Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix()
+        return Path(os.path.relpath(place, folder.resolve())).as_posix()
     except ValueError:
-        return path.resolve().as_posix()
+        return place.as_posix()
 
 
 def names_file(text: object) -> bool:

@@ -136,3 +136,25 @@ def test_a_seed_that_no_generator_takes_is_refused(seed: object) -> None:
 def test_classes_are_indices_or_names(classes: Any) -> None:
     with pytest.raises(CrispError, match="neither an output index nor a name; write names in quotes"):
         make_recipe({"model": Path("m.onnx"), "classes": classes})
+
+
+def test_a_recipe_names_the_links_that_the_run_was_given_and_not_what_they_lead_to(tmp_path, monkeypatch):
+    """As the cache of Hugging Face has it: blobs without suffix, and a model's data beside its link."""
+    (tmp_path / "blobs").mkdir()
+    (tmp_path / "snapshots").mkdir()
+    for name in ("m.onnx", "d.npz", "p.yaml"):
+        (tmp_path / "blobs" / name[0]).write_text("")
+        (tmp_path / "snapshots" / name).symlink_to(f"../blobs/{name[0]}")
+    (tmp_path / "way").symlink_to("snapshots")
+    monkeypatch.chdir(tmp_path / "way")
+    recipe = make_recipe(
+        GIVEN | {"model": Path("m.onnx"), "data": Path("../way/d.npz"), "preprocess": "p.yaml", "output": Path("out")}
+    )
+    Path("out").mkdir()
+    Path("out/recipe.yaml").write_text(recipe_text(recipe))
+    again = make_recipe(read_recipe(Path("out/recipe.yaml")))
+    assert (again.model.name, again.data.name, Path(again.preprocess).name) == ("m.onnx", "d.npz", "p.yaml")
+    assert all(path.is_file() for path in input_files(again))
+    for given in (".", "..", "out/.."):
+        Path("out/recipe.yaml").write_text(recipe_text(recipe.model_copy(update={"data": Path(given)})))
+        assert read_recipe(Path("out/recipe.yaml"))["data"].resolve() == Path(given).resolve()

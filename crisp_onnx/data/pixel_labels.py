@@ -50,7 +50,7 @@ class LabelFiles:
 
 @dataclass(frozen=True, eq=False)
 class LabelArray:
-    """Whole numbers (n, h, w), in memory or in a file. `outputs[i]`: the output of label i; None: labels are outputs."""
+    """Whole numbers (n, h, w), in memory or in a file. `outputs[i]`: the output of label i; None: they are outputs."""
 
     array: npt.NDArray[Any] | FileRows
     outputs: Indices | None
