@@ -94,13 +94,17 @@ def _file(location: str, what: str, model: Path) -> Path:
         f"{what} keeps its data in {shown_location!r}, outside the model's folder {model.parent}. Copy the file itself "
         "there, in place of a link, or correct the location."
     )
-    if not location or "\0" in location or Path(location).is_absolute() or ".." in Path(location).parts:
+    climbs = ".." in Path(location).parts  # which a path may do as long as it stays inside
+    if not location or "\0" in location or Path(location).is_absolute():
         raise CrispError(outside)
     with border(f"{what} keeps its data in {shown_location!r}, which cannot be read"):
         real, folder = file.resolve(), model.parent.resolve()
-        if not real.is_file():
+        inside = real.is_relative_to(folder)
+        if climbs and not inside:
+            raise CrispError(outside)
+        if not file.is_file():
             raise CrispError(f"{what} keeps its data in {file}, which does not exist. Copy it there.")
-        if not real.is_relative_to(folder) and not _in_company(real, model):
+        if not inside and not _in_company(real, model):
             raise CrispError(outside)
     return file
 
