@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: heard once, by the way of an exception, and in the end also inside code that hears nothing.
+"""Ctrl-C, SIGTERM and SIGHUP: heard once, as an exception, and in the end also inside code that hears nothing.
 
 Python runs its handlers between two steps of its own. Inside ONNX Runtime there may be none for as long as a graph
 takes; a thread then ends the process. What it leaves is cleared away by the next run.
@@ -10,21 +10,23 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
 
-STOPPING = (signal.SIGINT, signal.SIGTERM)
+from crisp_onnx.writing import stopping
+
 PATIENCE_S = 5.0
 
 
 @contextmanager
 def heard() -> Iterator[None]:
-    """Either signal raises in the main thread, once; where that does not happen in time, the process ends."""
-    stop = _Stop()
+    """Each of them raises in the main thread, once; where that does not happen in time, the process ends."""
+    numbers = stopping()
+    stop = _Stop(numbers)
     read, write = os.pipe()
     os.set_blocking(write, False)
-    before = {number: signal.signal(number, stop) for number in STOPPING}
+    before = {number: signal.signal(number, stop) for number in numbers}
     woken = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
     _leave_children_alone()
     threading.Thread(target=_watch, args=(read, stop), name="signals", daemon=True).start()
@@ -38,15 +40,16 @@ def heard() -> Iterator[None]:
 
 
 class _Stop:
-    """The handler. `came` is set once it was called."""
+    """The handler of the signals `numbers`. `came` is set once it was called."""
 
-    def __init__(self) -> None:
+    def __init__(self, numbers: Iterable[int]) -> None:
+        self.numbers = frozenset(numbers)
         self.came = threading.Event()
 
     def __call__(self, number: int, frame: object) -> None:
         """Raise, so that unfinished results are cleared away, which nothing more interrupts."""
         self.came.set()
-        for further in STOPPING:
+        for further in self.numbers:
             signal.signal(further, _ignore)
         if number == signal.SIGINT:
             raise KeyboardInterrupt
@@ -69,6 +72,6 @@ def _watch(read: int, stop: _Stop) -> None:
     with os.fdopen(read, "rb", buffering=0) as pipe:
         while number := pipe.read(1):
             # Where others stand in for our handler (see `writing.undisturbed`), a step is being finished.
-            if number[0] in STOPPING and not stop.came.wait(PATIENCE_S) and signal.getsignal(number[0]) is stop:
+            if number[0] in stop.numbers and not stop.came.wait(PATIENCE_S) and signal.getsignal(number[0]) is stop:
                 os.write(2, b"Interrupted; nothing was written.\n")
                 os._exit(128 + number[0])

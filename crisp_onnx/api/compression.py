@@ -23,7 +23,7 @@ from crisp_onnx.api.learn import Learned, learn
 from crisp_onnx.api.narrow import Narrowing, narrow
 from crisp_onnx.api.planning import level_planners
 from crisp_onnx.api.question import Question, read_question
-from crisp_onnx.api.results import ELSEWHERE, MODEL, deliver, results_in
+from crisp_onnx.api.results import MODEL, deliver, results_in
 from crisp_onnx.api.slicing import CutNames, names_after_slicing
 from crisp_onnx.api.speedup import fast_enough, refuse_speedup
 from crisp_onnx.api.steering import with_rewarded_pattern
@@ -32,7 +32,7 @@ from crisp_onnx.api.summarise import Outcome, summarise
 from crisp_onnx.api.ways import WAYS, AnyComparison
 from crisp_onnx.api.width_entries import widths_stamp
 from crisp_onnx.api.widths import refuse_what_channels_do_not_know
-from crisp_onnx.api.workshop import state_folder, workshop
+from crisp_onnx.api.workshop import ELSEWHERE, state_folder, workshop
 from crisp_onnx.data import Images, Preprocess
 from crisp_onnx.data.pairs import Pair
 from crisp_onnx.errors import CrispError
@@ -48,7 +48,7 @@ from crisp_onnx.runtime.latency import Timing, measure_files
 from crisp_onnx.runtime.library import load_library, require_isa
 from crisp_onnx.runtime.opening import runtime_text
 from crisp_onnx.task import Classification, stamped
-from crisp_onnx.writing import keep_inputs
+from crisp_onnx.writing import keep_inputs, require_possible
 
 log = logging.getLogger(__name__)
 
@@ -119,6 +119,8 @@ def _run(
     watch = Stopwatch()
     if load_library().path:
         require_isa()  # a wrong CRISP_ONNX_ISA would stop the run when the model is trained already
+    for folder in recipe.folders:
+        require_possible(folder, ELSEWHERE)
     recipe, told = with_rewarded_pattern(recipe)
     with watch("read"):
         source = load(recipe.model)
@@ -193,8 +195,7 @@ def _finished(
         written = bench / MODEL
         bytes_written = save(emitted.model, written, one_file=recipe.one_file)
     with watch("prove"):
-        looked_at = learned.images if judged is None else judged
-        inputs = proof_inputs(looked_at, prepared.source.input, asked.form.size)
+        inputs = proof_inputs((judged, learned.images), prepared.source.input, asked.form.size)
         equivalence = prove(emitted, written, inputs)
     int8 = None
     if recipe.precision == INT8:

@@ -16,6 +16,7 @@ from crisp_onnx.api.compression import compress
 from crisp_onnx.api.question import Question, read_question
 from crisp_onnx.api.results import MODEL, RECIPE, REPORT, results_in
 from crisp_onnx.api.study import Space, Study, required
+from crisp_onnx.api.workshop import ELSEWHERE
 from crisp_onnx.errors import CrispError
 from crisp_onnx.format import parse_pattern
 from crisp_onnx.model import load, weights_files, write_files
@@ -34,6 +35,7 @@ from crisp_onnx.report.front_plot import write_front_plot
 from crisp_onnx.report.schema import Report, from_json
 from crisp_onnx.report.views import document
 from crisp_onnx.saliency import criterion_named
+from crisp_onnx.writing import require_possible
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +72,7 @@ def explore(recipe: Recipe, *, space: Space, limits: Limits | None = None, stora
     limits = limits or Limits()
     required()
     _check(recipe, space, limits)
+    require_possible(recipe.folder, ELSEWHERE)
     folder, began = recipe.folder, time.monotonic()
     asked = _asked(recipe)
     study = Study(

@@ -36,6 +36,7 @@ from crisp_onnx.model import (
     write_files,
 )
 from crisp_onnx.model.bounded import require_bounded
+from crisp_onnx.model.write import HASH_DIGITS, weights_path
 from crisp_onnx.report.estimate_page import estimate_page
 from crisp_onnx.report.findings import Estimation, FittedTarget, TargetList, TargetText
 from crisp_onnx.report.roofline import write_layer_bars, write_roofline
@@ -138,7 +139,8 @@ def lower(
     path = output or lowered_path(Path(model), chosen)
     dense = dense_form(source) if chosen.descriptor.kind in FIND_SPARSITY else None
     beside = path.with_suffix(".onnx")
-    outputs = (path,) if dense is None else (path, beside, *weights_files(beside))
+    of_dense = (beside, weights_path(beside, "0" * HASH_DIGITS), *weights_files(beside))
+    outputs = (path,) if dense is None else (path, *of_dense)
     keep_inputs(outputs, (Path(model), *source.data_files, chosen.path), ANOTHER)
     if path == beside:
         raise CrispError(f"{path} is the name of a model, and the result is a description of one. Let it end in .json.")

@@ -19,7 +19,6 @@ from crisp_onnx.writing import synced
 log = logging.getLogger(__name__)
 
 MODEL, REPORT, RECIPE, PAGE = "model.onnx", "report.json", "recipe.yaml", "report.html"
-ELSEWHERE = "Choose another folder with --output."
 
 
 def results_in(folder: Path) -> tuple[Path, ...]:

@@ -14,10 +14,11 @@ from pathlib import Path
 from crisp_onnx.errors import CrispError
 from crisp_onnx.model.write import WEIGHTS
 from crisp_onnx.reading import require_utf8, shown
-from crisp_onnx.writing import HeldError, free, hidden_name, hold, locked, settle, switch, undisturbed
+from crisp_onnx.writing import HeldError, free, hidden_name, hold, locked, require_possible, settle, switch, undisturbed
 
 _HIDDEN_NAME = re.compile(r"\.crisp-[0-9a-f]{8}")
 _STATE = ".state"
+ELSEWHERE = "Choose another folder with --output."
 _WRITE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG})
 
 
@@ -34,7 +35,8 @@ def workshop(folder: Path, *, resume: bool = False) -> Iterator[Path]:
     """
     name = shown(str(folder))
     folder = folder.resolve() if folder.name == ".." else folder.absolute()
-    require_utf8(folder, "Choose another folder with --output.")
+    require_utf8(folder, ELSEWHERE)
+    require_possible(folder, ELSEWHERE)
     made: list[Path] = []  # each stands here before it is made: an interruption may come at any moment
     try:
         try:
@@ -44,14 +46,12 @@ def workshop(folder: Path, *, resume: bool = False) -> Iterator[Path]:
                 f"Another run is writing to {name}. Wait until it has ended, or choose another folder with --output."
             ) from None
         except OSError as error:
-            raise CrispError(
-                f"Cannot write to {name}: {error.strerror}. Choose another folder with --output."
-            ) from error
+            raise CrispError(f"Cannot write to {name}: {error.strerror}. {ELSEWHERE}") from error
         kept = None
         try:
             results = hidden if hidden.parent == folder else hidden / folder.name
             kept = state_folder(results) if resume and handle is not None else None
-            beside = folder.parent / _hidden_name(folder.name) / f"{folder.name}{_STATE}"
+            beside = folder.parent / _hidden_name(folder.name) / f"{_hidden_name(folder.name)}{_STATE}"
             if kept is not None and not kept.is_dir() and beside.is_dir():
                 with suppress(OSError):  # that of a run which began when there was no folder yet
                     beside.rename(kept)
@@ -63,6 +63,11 @@ def workshop(folder: Path, *, resume: bool = False) -> Iterator[Path]:
         except OSError as error:
             where = Path(str(error.filename)) if error.filename else None
             if error.errno in _WRITE_ERRORS or where is None or hidden in where.parents or folder in where.parents:
+                if not results.is_dir():
+                    raise CrispError(
+                        f"Cannot write to {name}: the hidden folder {shown(str(results))} was removed while the run "
+                        "went on. Start again, and leave it there."
+                    ) from error
                 reason = error.strerror or error
                 raise CrispError(f"Cannot write to {name}: {reason}. Free some space there.") from error
             raise CrispError(f"Cannot read {shown(str(where))}: {error.strerror}.") from error
@@ -77,7 +82,7 @@ def state_folder(bench: Path) -> Path:
     """Where a run that makes its results in `bench` keeps what it has come to; not there until it makes it."""
     if _HIDDEN_NAME.fullmatch(bench.name):
         return bench / _STATE
-    return bench.with_name(f"{bench.name}{_STATE}")
+    return bench.with_name(f"{bench.parent.name}{_STATE}")  # the bench's own name may be as long as names can be
 
 
 def move_into_place(bench: Path, folder: Path, *, last: str, stale: Sequence[str] = ()) -> tuple[str, ...]:

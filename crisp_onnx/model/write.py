@@ -42,7 +42,7 @@ def save(model: Model, path: Path, *, one_file: bool = False) -> int:
     limit = ONE_FILE_BYTES if one_file else EXTERNAL_OVER_BYTES
     least = MOVED_OVER_BYTES if sum(map(_bytes, tensors)) + proto.ByteSize() > limit else inf
     moved = [tensor for tensor in tensors if _bytes(tensor) >= least]
-    data_path, end = path.with_name(f"{path.name}.{_digest(_aligned(moved))}{WEIGHTS}"), 0
+    data_path, end = weights_path(path, _digest(_aligned(moved))), 0
     for tensor in tensors:
         if _bytes(tensor) < least:
             proto.graph.initializer.append(tensor)
@@ -58,6 +58,11 @@ def save(model: Model, path: Path, *, one_file: bool = False) -> int:
         if former not in files:
             former.unlink(missing_ok=True)
     return written
+
+
+def weights_path(path: Path, digest: str) -> Path:
+    """The file beside the model `path` for weights of that digest, of 12 hexadecimal digits."""
+    return path.with_name(f"{path.name}.{digest}{WEIGHTS}")
 
 
 def weights_files(path: Path) -> list[Path]:
@@ -80,7 +85,7 @@ def write_files(files: Mapping[Path, bytes | Iterable[bytes]]) -> int:
         for path, content in files.items():
             if path.is_dir():
                 raise IsADirectoryError(errno.EISDIR, "it is a folder")
-            handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+            handle, temporary = tempfile.mkstemp(prefix=".crisp-", dir=path.parent)
             staged[path] = Path(temporary)
             with os.fdopen(handle, "wb") as file:
                 for piece in (content,) if isinstance(content, bytes) else content:

@@ -3,9 +3,9 @@
 import re
 import secrets
 
-from crisp_onnx.writing.guard import keep_inputs, require_place
+from crisp_onnx.writing.guard import keep_inputs, require_place, require_possible
 from crisp_onnx.writing.locks import HeldError, free, hold, locked
-from crisp_onnx.writing.signals import undisturbed
+from crisp_onnx.writing.signals import stopping, undisturbed
 from crisp_onnx.writing.switching import SWITCH, settle, switch, synced
 
 HIDDEN = re.compile(r"\.crisp-[0-9a-f]{8}/")  # what a path of an unfinished file has more than that of the finished one
@@ -20,7 +20,9 @@ __all__ = [
     "keep_inputs",
     "locked",
     "require_place",
+    "require_possible",
     "settle",
+    "stopping",
     "switch",
     "synced",
     "undisturbed",

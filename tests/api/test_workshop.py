@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 from pathlib import Path
 
 import pytest
 
-from crisp_onnx.api.workshop import move_into_place, workshop
+from crisp_onnx.api.workshop import move_into_place, state_folder, workshop
 from crisp_onnx.errors import CrispError
 from crisp_onnx.writing import HIDDEN
 
@@ -84,6 +85,17 @@ def test_a_full_disk_is_told_from_an_input_that_went_away(tmp_path):
         raise PermissionError(errno.EACCES, "Permission denied", str(bench / "model"))
 
 
+@pytest.mark.parametrize("gone", ["parent", "hidden"])
+def test_a_folder_that_is_taken_away_while_a_run_goes_on_is_said_to_be_gone(tmp_path, gone):
+    (tmp_path / "a").mkdir()
+    with (
+        pytest.raises(CrispError, match=r"a/out: the hidden folder .*crisp-.* removed"),
+        workshop(tmp_path / "a/out") as bench,
+    ):
+        shutil.rmtree(tmp_path / "a" if gone == "parent" else bench.parent)
+        (bench / "model").write_text("1")
+
+
 @pytest.mark.parametrize("kind", ["file", "dangling link"])
 def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path, kind):
     out = tmp_path / "out"
@@ -91,7 +103,8 @@ def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path, kind):
         out.write_text("mine")
     else:
         out.symlink_to(tmp_path / "nowhere")
-    with pytest.raises(CrispError, match="it is a file, not a folder"), workshop(out):
+    said = {"file": "it is a file, not a folder", "dangling link": "out is a link to what is not there"}[kind]
+    with pytest.raises(CrispError, match=said), workshop(out):
         pass
     assert out.is_symlink() or out.read_text() == "mine"
 
@@ -198,3 +211,24 @@ def test_a_folder_whose_path_is_not_utf8_is_refused_before_anything_is_made_ther
     ):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_folder_with_as_long_a_name_as_names_can_be_gets_its_results(tmp_path, resume):
+    out = tmp_path / ("y" * 255)
+    for text in ("1", "2"):
+        with workshop(out, resume=resume) as bench:
+            state_folder(bench).mkdir(exist_ok=True)
+            (bench / "model").write_text(text)
+            move_into_place(bench, out, last="model")
+        assert (out / "model").read_text() == text
+    assert [path.name for path in out.iterdir()] == ["model"]
+    assert list(tmp_path.iterdir()) == [out]
+
+
+@pytest.mark.parametrize(("name", "said"), [("loop", "leads back to itself"), ("dangling", "to what is not there")])
+def test_a_folder_that_is_a_link_to_nowhere_is_said_to_be_one(tmp_path, name, said):
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "dangling").symlink_to("gone")
+    with pytest.raises(CrispError, match=said), workshop(tmp_path / name):
+        pass

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
 from crisp_onnx.errors import CrispError
-from crisp_onnx.writing import keep_inputs, require_place
+from crisp_onnx.writing import keep_inputs, require_place, require_possible
 
 
 @pytest.mark.parametrize("way", ["same", "dots", "link to it", "link to its folder", "hard link"])
@@ -42,3 +43,37 @@ def test_a_place_needs_a_folder_that_can_be_written(tmp_path):
     for path in (tmp_path, tmp_path / "no" / "plot.svg"):
         with pytest.raises(CrispError, match="Cannot write"):
             require_place(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("y" * 256, "yyy[.]{3}: the name has 256 bytes, and 255 are allowed. Choose another"),
+        ("no/" + "ü" * 128 + "/out", "the name has 256 bytes"),
+        ("/".join(["y" * 200] * 20), "a path of 4[0-9]+ bytes: 3800 are allowed"),
+        ("loop", "loop is a link that leads back to itself"),
+        ("loop/out", "loop is a link that leads back to itself"),
+        ("dangling", "dangling is a link to what is not there"),
+        ("dangling/out/model.onnx", "dangling is a link to what is not there"),
+    ],
+)
+@pytest.mark.parametrize("relative", [False, True])
+def test_a_name_at_which_nothing_can_stand_is_refused_with_the_reason(tmp_path, monkeypatch, name, said, relative):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "dangling").symlink_to("gone")
+    path = Path(name) if relative else tmp_path / name
+    for ask in (
+        lambda: require_possible(path, "Choose another."),
+        lambda: keep_inputs([path], [tmp_path / "in"], "Choose another."),
+        lambda: require_place(path),
+    ):
+        with pytest.raises(CrispError, match=said):
+            ask()
+
+
+@pytest.mark.parametrize("name", ["y" * 255, "link", "link/out", "a/b/c", "."])
+def test_every_other_name_is_possible(tmp_path, name):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to("there")
+    require_possible(tmp_path / name, "Choose another.")
