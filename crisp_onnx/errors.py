@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+MOST_COMPARED = 50_000
+
 
 class CrispError(Exception):
     """The input or the options are at fault. Printed without a traceback at the command line's border."""
@@ -32,6 +34,9 @@ class Defect(CrispError):
 
 def nearest(word: str, known: Iterable[str], *, limit: int = 3) -> str:
     """A sentence naming the known words nearest to `word`, or an empty string."""
-    by_fold = {name.casefold(): name for name in known}
+    words = list(known)
+    if len(words) > MOST_COMPARED:  # each takes some of a millisecond
+        return ""
+    by_fold = {name.casefold(): name for name in words}
     close = difflib.get_close_matches(word.casefold(), list(by_fold), n=limit, cutoff=0.5)
     return f" Did you mean {' or '.join(repr(by_fold[name]) for name in close)}?" if close else ""

@@ -39,15 +39,22 @@ class Pass(Protocol):
 
 def run_passes(passes: Sequence[Pass], graph: gs.Graph) -> tuple[Declined, ...]:
     """Run `passes` in order on `graph`, in place; return all that was declined."""
+    _tidy(graph)
     return tuple(place for item in passes for place in run_pass(item, graph).declined)
 
 
 def run_pass(item: Pass, graph: gs.Graph) -> PassResult:
-    """Run one pass on `graph`, in place, and put its nodes in order."""
+    """Run one pass on `graph`, in place, and put its nodes in order where it changed any."""
     result = item.run(graph)
     log.debug("pass %s: %d changed, %d declined", item.name, result.changed, len(result.declined))
-    graph.cleanup(remove_unused_graph_inputs=False).toposort()
+    if result.changed:
+        _tidy(graph)
     return result
+
+
+def _tidy(graph: gs.Graph) -> None:
+    """Away with what nothing reads, and every node behind those that it reads from."""
+    graph.cleanup(remove_unused_graph_inputs=False).toposort()
 
 
 def constant(tensor: gs.Tensor | None) -> bool:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from crisp_onnx.data.labels import NUMBER, SYNSET, Labels, folded
+from crisp_onnx.data.labels import NUMBER, SYNSET, Labels, folded, require_few
 from crisp_onnx.errors import CrispError, nearest
-from crisp_onnx.reading import read_text
+from crisp_onnx.reading import line_count, read_text, shown
 
 __all__ = ["Classes", "Labels", "candidates", "describe", "read_classes", "resolve", "wanted"]
 
@@ -35,7 +36,7 @@ class Classes:
             raise CrispError("The list of classes is empty. Name at least one class.")
         if len(self.names) != len(self.indices):
             raise CrispError(f"{len(self.indices)} classes have {len(self.names)} names. Give every class one name.")
-        twice = sorted({index for index in self.indices if self.indices.count(index) > 1})
+        twice = sorted(index for index, times in Counter(self.indices).items() if times > 1)
         if twice:
             raise CrispError(f"Output {twice[0]} is in the list of classes twice. Name every class once.")
 
@@ -53,7 +54,9 @@ def read_classes(path: Path, labels: Labels | None, outputs: int) -> Classes:
     """
     first_line: dict[int, int] = {}
     names: list[str] = []
-    for number, line in enumerate(read_text(path, "class list").splitlines(), 1):
+    text = read_text(path, "class list")
+    require_few(line_count(text), f"The class list {shown(str(path))}")
+    for number, line in enumerate(text.splitlines(), 1):
         try:
             words = _words(line, labels)
             if not words:

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from crisp_onnx.data.label_rows import numbered
-from crisp_onnx.data.labels import INVERSE, KEYS, Label, Labels, entries_of, is_index, label_of, literal
+from crisp_onnx.data.labels import INVERSE, KEYS, Label, Labels, entries_of, is_index, label_of, literal, require_few
 from crisp_onnx.errors import CrispError
-from crisp_onnx.reading import read_text, read_yaml_words
+from crisp_onnx.reading import line_count, read_text, read_yaml_words, shown
 
 LITERALS = ("{}", "[]")
 
@@ -29,6 +29,7 @@ def read_labels(path: Path) -> Labels:
     text = read_text(path, "label file")
     if path.suffix.lower() == ".json" or _is_literal(text):
         return _of_value(literal(text.strip()), path)
+    require_few(line_count(text), f"The label file {shown(str(path))}")
     lines = text.splitlines()
     while lines and not lines[-1].strip():
         lines.pop()
@@ -50,6 +51,9 @@ def _is_literal(text: str) -> bool:
 
 
 def _of_value(value: object, path: Path) -> Labels:
+    for part in (value, *(value.values() if isinstance(value, Mapping) else ())):
+        if isinstance(part, (Mapping, list, tuple)):
+            require_few(len(part), f"The label file {shown(str(path))}")
     entries = entries_of(value)
     if not entries and isinstance(value, Mapping):
         by_key = {str(key).casefold(): part for key, part in value.items()}

@@ -17,6 +17,8 @@ SYNSET = re.compile(r"[nvar]\d{8}")
 NUMBER = re.compile(r"[+-]?\d{1,9}")
 MAX_DIGITS = 9
 MAX_LITERAL = 1 << 20
+MAX_LABELS = 1 << 19
+"""Outputs that can be named: more than any classifier has."""
 KEYS = ("names", "labels", "classes", "class_names", "id2label")
 """Where exporters and configurations keep the names of the outputs."""
 # The same said the other way round: index by name.
@@ -79,12 +81,12 @@ class Labels:
         Empty where not every output has one.
         """
         last = {index: label.names[-1] if label.names else "" for index, label in self.entries.items()}
-        found: dict[int, tuple[int, ...]] = {}
+        found: dict[int, list[int]] = {}
         for index, name in last.items():
             if not NUMBER.fullmatch(name):
                 return {}
-            found[int(name)] = (*found.get(int(name), ()), index)
-        return found
+            found.setdefault(int(name), []).append(index)
+        return {number: tuple(indices) for number, indices in found.items()}
 
     @cached_property
     def from_one(self) -> bool:
@@ -114,6 +116,18 @@ class Labels:
 def folded(word: str) -> str:
     """The form in which names are compared: macOS writes é in two characters, a class list in one."""
     return " ".join(unicodedata.normalize("NFC", shown(word)).replace("_", " ").split()).casefold()
+
+
+def require_few(count: int, where: str) -> None:
+    """Refuse more names than any model has outputs, before anything is made of them.
+
+    Raises:
+        CrispError: there are more than 524,288 in `where`.
+    """
+    if count > MAX_LABELS:
+        raise CrispError(
+            f"{where} holds {count:,} entries, and at most {MAX_LABELS:,} outputs can be named. Shorten it."
+        )
 
 
 def is_index(text: str) -> bool:

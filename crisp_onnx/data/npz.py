@@ -16,6 +16,7 @@ import numpy as np
 
 from crisp_onnx.data.arrays import checked_store, spooled, stored, temporary, write
 from crisp_onnx.data.labelled import LabelledArrays, PixelArrays, check_form, checked_labels
+from crisp_onnx.data.labels import require_few
 from crisp_onnx.data.rows import FileRows, in_rows, state_of
 from crisp_onnx.data.tally import Tally
 from crisp_onnx.data.values import AsIs, ValueStore, finite_rows
@@ -222,6 +223,7 @@ def _names(archive: zipfile.ZipFile, member: Member, path: Path) -> tuple[str, .
     where = f"classes of {shown(str(path))}"
     if member.dtype.kind not in "US" or len(member.shape) != 1:
         raise CrispError(f"{where} holds {member.dtype} of shape {member.shape}. Save a list of strings.")
+    require_few(member.shape[0], where)
     if member.info.file_size > MAX_NAME_BYTES:
         raise CrispError(
             f"{where} takes {member.info.file_size >> 20} MiB, too much for names. Save a list of strings."

@@ -14,7 +14,7 @@ from crisp_onnx.confined import Limits, excess, wants_memory
 from crisp_onnx.errors import CrispError
 from crisp_onnx.model.answers import open_model, seeded_image
 from crisp_onnx.model.forecast import Forecast, forecast
-from crisp_onnx.model.functions import require_bounded_functions
+from crisp_onnx.model.functions import require_few_nodes
 from crisp_onnx.model.read import load
 from crisp_onnx.model.shapes import facts
 from crisp_onnx.model.spec import DEFAULT_SIZE, Model, Size
@@ -35,7 +35,7 @@ def require_bounded(model: Model, size: Size = DEFAULT_SIZE) -> None:
     Raises:
         CrispError: it does not, or it has no single input.
     """
-    require_bounded_functions(model.proto, model.path)
+    require_few_nodes(model.proto, model.path)
     told = forecast(model, _memory_bytes(), size)
     found = told.excess
     if told.why and not found:

@@ -1,4 +1,4 @@
-"""The local functions of a file: how large a graph they stand for, and that graph written out."""
+"""How large a graph a file holds or stands for by its local functions, and that graph written out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import onnx
 from onnx import inliner
 
 from crisp_onnx.errors import CrispError
-from crisp_onnx.model.skeleton import nodes_in, skeleton, with_weights
+from crisp_onnx.model.skeleton import nodes, nodes_in, skeleton, with_weights
 from crisp_onnx.model.spec import Model
 from crisp_onnx.reading import border, shown
 
@@ -23,14 +23,19 @@ log = logging.getLogger(__name__)
 _Key: TypeAlias = tuple[str, str, str]
 
 
-def require_bounded_functions(proto: onnx.ModelProto, path: Path) -> None:
-    """Refuse functions that call themselves or stand for a graph that no tool could write out.
+def require_few_nodes(proto: onnx.ModelProto, path: Path) -> None:
+    """Refuse more nodes than are worked on in minutes, and functions that call themselves or stand for so many.
 
     Thirty functions, each of which calls the one before it twice, are two kilobytes and a billion nodes.
 
     Raises:
         CrispError: over 50,000 nodes, functions in over 100 levels, or a function that calls itself.
     """
+    held = sum(1 for _ in nodes(proto))
+    if held > MAX_NODES:
+        raise CrispError(
+            f"{shown(str(path))} holds {held:,} nodes, and at most {MAX_NODES:,} are worked on. Simplify it."
+        )
     if not proto.functions:
         return
     calls = {(f.domain, f.name, f.overload): _calls(f.node) for f in proto.functions}

@@ -13,7 +13,7 @@ from onnx import TensorProto
 from crisp_onnx.errors import CrispError
 from crisp_onnx.model.external_data import read_external_data
 from crisp_onnx.model.file_kind import other_kind
-from crisp_onnx.model.functions import require_bounded_functions
+from crisp_onnx.model.functions import require_few_nodes
 from crisp_onnx.model.skeleton import graphs, nodes, skeleton
 from crisp_onnx.model.sparse import write_out_sparse
 from crisp_onnx.model.spec import DEFAULT_DOMAIN, Model
@@ -35,11 +35,11 @@ def load(path: str | Path) -> Model:
     digest, proto = hashlib.sha256(content), _parsed(content, path)
     file_bytes = len(content)
     del content
+    require_few_nodes(proto, path)
     external = read_external_data(proto, path, digest.update)
     for tensor, what in stored_tensors(proto):
         check_data(tensor, f"{what} of {path}")
     write_out_sparse(proto, path)
-    require_bounded_functions(proto, path)
     _check(proto, path)
     return Model(proto, path, digest.hexdigest(), file_bytes + external.bytes, external.files)
 

@@ -8,6 +8,8 @@ from crisp_onnx.errors import CrispError
 from crisp_onnx.reading.foreign_errors import border, shown
 
 MAX_BYTES = 16 << 20
+# Where `str.splitlines` ends a line.
+_ENDS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 
 
 def read_text(path: Path, what: str, *, limit: int = MAX_BYTES) -> str:
@@ -26,3 +28,8 @@ def read_text(path: Path, what: str, *, limit: int = MAX_BYTES) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise CrispError(f"{name} is not UTF-8 text (byte {error.start}). Save it as UTF-8.") from error
+
+
+def line_count(text: str) -> int:
+    """How many lines end in `text`, as `splitlines` counts them, without making any."""
+    return sum(map(text.count, _ENDS)) - text.count("\r\n")

@@ -389,3 +389,12 @@ def test_names_with_lone_surrogates_are_escaped(tmp_path: Path) -> None:
     labels = labels_from_names(source_names(tmp_path / "d.npz") or (), "d.npz")
     assert [label.name for label in labels.entries.values()] == [r"\ud800", "b", "c"]
     assert open_images(tmp_path / "d.npz", Classes((0,), (r"\ud800",)), labels, RAW).labels.tolist() == [0]  # type: ignore[union-attr]
+
+
+def test_more_names_than_any_model_has_outputs_are_refused_by_the_header(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "d.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x.npy", npy(PIXELS))
+        archive.writestr("y.npy", npy(LABELS))
+        archive.writestr("classes.npy", npy(np.zeros((1 << 19) + 1, "S1")))
+    with pytest.raises(CrispError, match=r"classes of .*d\.npz holds 524,289 entries, and at most 524,288 outputs"):
+        source_names(tmp_path / "d.npz")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crisp_onnx.data.classes import read_classes
 from crisp_onnx.data.exported_names import cut_names, labels_from_metadata
 from crisp_onnx.data.label_files import read_labels
 from crisp_onnx.data.label_rows import numbered
@@ -378,3 +380,30 @@ def test_indices_by_name_are_names_too() -> None:
     labels = labels_from_metadata({"label2id": '{"cat": 1, "dog": 0}'})
     assert labels is not None
     assert labels.name(1) == "cat"
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n", "\v", "\x85"])
+@pytest.mark.parametrize("name", ["labels.txt", "labels.json"])
+def test_more_lines_than_any_model_has_outputs_are_refused_before_they_are_read(
+    tmp_path: Path, end: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("crisp_onnx.data.labels.MAX_LABELS", 5)
+    path = tmp_path / name
+    for count in (5, 6):
+        words = [f"n{place}" for place in range(count)]
+        path.write_bytes((json.dumps({"names": words}) if name.endswith("json") else end.join([*words, ""])).encode())
+        if count == 5:
+            assert len(read_labels(path)) == 5
+        else:
+            with pytest.raises(CrispError, match=r"The label file .* holds 6 entries, and at most 5 outputs"):
+                read_labels(path)
+    with pytest.raises(CrispError, match=r"The class list .* holds 6 entries"):
+        path.write_text("a\n" * 6)
+        read_classes(path, None, 10)
+
+
+def test_half_a_million_equal_names_are_counted_in_no_time() -> None:
+    labels = Labels({index: Label("", ("7",)) for index in range(1 << 17)}, "names")
+    start = time.process_time()
+    assert len(labels.numbers[7]) == 1 << 17
+    assert time.process_time() - start < 5

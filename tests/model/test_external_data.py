@@ -227,3 +227,9 @@ def test_tensors_inside_nodes_may_lie_outside_too(stored, answers):
     path.write_bytes(proto.SerializeToString())
     x = np.ones((2, 4), np.float32)
     assert np.array_equal(answers(load(path), x)[0], answers(stored, x)[0])
+
+
+def test_a_location_that_climbs_and_stays_in_the_folder_is_read(stored):
+    (stored.parent / "a").mkdir()
+    with_external(stored, "a/../x.bin", stored.parent / "x.bin")
+    assert len(load(stored).proto.graph.initializer[0].raw_data) == 4096

@@ -10,7 +10,7 @@ import pytest
 
 from crisp_onnx.errors import CrispError
 from crisp_onnx.model import load
-from crisp_onnx.model.functions import inlined, require_bounded_functions
+from crisp_onnx.model.functions import inlined, require_few_nodes
 
 OPSETS = '<domain: "local", opset_import: ["" : 17, "local" : 1]>'
 
@@ -44,17 +44,17 @@ def test_functions_that_call_themselves_are_refused(tmp_path):
     proto = proto_of(3)
     proto.functions[0].node[0].op_type, proto.functions[0].node[0].domain = "F2", "local"
     with pytest.raises(CrispError, match="calls itself"):
-        require_bounded_functions(proto, tmp_path)
+        require_few_nodes(proto, tmp_path)
 
 
 def test_calls_inside_subgraphs_count(tmp_path):
     proto = proto_of(16)
     branch = onnx.helper.make_graph([proto.graph.node[0]], "b", [], [proto.graph.output[0]])
     chosen = onnx.helper.make_node("If", ["c"], ["z"], then_branch=branch, else_branch=branch)
-    require_bounded_functions(proto, tmp_path)
+    require_few_nodes(proto, tmp_path)
     proto.graph.node.extend([chosen] * 3)
     with pytest.raises(CrispError, match="stand for"):
-        require_bounded_functions(proto, tmp_path)
+        require_few_nodes(proto, tmp_path)
 
 
 def test_functions_are_written_out_with_the_same_answers(model_of, answers):
@@ -90,3 +90,16 @@ def test_functions_of_a_domain_may_stay(model_of):
     )
     assert inlined(model, but="local") is model
     assert inlined(model, but="other").proto.functions[:] == []
+
+
+def test_more_nodes_than_are_worked_on_in_minutes_are_refused_before_any_work(tmp_path, monkeypatch):
+    monkeypatch.setattr("crisp_onnx.model.functions.MAX_NODES", 3)
+    for count in (3, 4):
+        steps = " ".join(f"t{k} = Relu({f't{k - 1}' if k else 'x'})" for k in range(count - 1))
+        text = f'<ir_version: 8, opset_import: ["" : 17]> g (float[N,4] x) => (float[N,4] y) {{ {steps} y = Abs(x) }}'
+        onnx.save(onnx.parser.parse_model(text), tmp_path / "chain.onnx")
+        if count == 3:
+            load(tmp_path / "chain.onnx")
+        else:
+            with pytest.raises(CrispError, match=r"chain\.onnx holds 4 nodes, and at most 3 are worked on"):
+                load(tmp_path / "chain.onnx")
