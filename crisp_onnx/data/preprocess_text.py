@@ -68,6 +68,11 @@ def parse_preprocess(text: str | Path | None, spec: TensorSpec) -> Preprocess:
         raise CrispError(
             "std=0 in the preprocessing would divide by zero. Give the standard deviation of each channel."
         )
+    if any(np.float32(scale / one) == 0 for one in std):
+        raise CrispError(
+            f"scale={known.get('scale')} in the preprocessing would make all images the same. Give what pixels are "
+            "multiplied by, for example 1/255."
+        )
     size = _size(known.get("size"), sides, spec)
     return Preprocess(
         mean=mean,

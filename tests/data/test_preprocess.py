@@ -212,3 +212,9 @@ def test_fit_covers_and_crops_the_centre(shape: tuple[int, int], resize: int | N
     assert pixels.shape == (32, 24, 3)
     middle = pixels[15:17, 11:13].astype(float).mean((0, 1))
     np.testing.assert_allclose(middle, 127.5, atol=24)
+
+
+@pytest.mark.parametrize("scale", ["0", "0/255", "1e-60"])
+def test_a_scale_that_makes_all_images_the_same_is_refused(scale: str) -> None:
+    with pytest.raises(CrispError, match="would make all images the same"):
+        parse_preprocess(f"raw,scale={scale}", TensorSpec("x", (None, 3, 8, 8), np.dtype("float32")))
