@@ -134,6 +134,7 @@ def compress(recipe_file: Path | None, resume: bool, as_json: bool, verbosity: i
     from crisp_onnx.recipe import make_recipe, merged, read_recipe
     from crisp_onnx.report.schema import to_json
     from crisp_onnx.report.table import line, show, summary
+    from crisp_onnx.report.wording import budget_texts
     from crisp_onnx.writing import keep_inputs
 
     given = {key: value for key, value in options.items() if value not in (None, ())}
@@ -160,7 +161,9 @@ def compress(recipe_file: Path | None, resume: bool, as_json: bool, verbosity: i
     except CrispError as error:  # the files are written: that is what the exit code is about
         complain(f"{error} The files are written to {recipe.folder}.")
     budgets = [budget for report in reports for budget in report.budgets]
-    missed = [f"{b.name}: asked {b.asked:g}, reached {b.reached:.4f}" for b in budgets if not b.met]
+    missed = [
+        "{}: asked {}, reached {}".format(b.name, *budget_texts(b.asked, b.reached)) for b in budgets if not b.met
+    ]
     if missed:
         raise BudgetMissed(f"The files are written, but a budget was missed ({'; '.join(missed)}).")
 

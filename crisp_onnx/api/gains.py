@@ -56,7 +56,9 @@ def find_gains(recipe: Recipe, prepared: Prepared, planner: Planner, plan: Plan,
         CrispError: a budget of MACs that the other layers cannot meet.
     """
     if not recipe.times_layers or not isinstance(planner, Threshold):
-        return Gains(recipe, planner)
+        given = recipe.packed is not None or recipe.most_blocks
+        unused = "`packed` and `most_blocks` of the recipe say what was timed on this host, and are not used here."
+        return Gains(recipe, planner, notes=(unused,) if given else ())
     candidates = planner.candidates
     if recipe.packed is not None:
         named = [layer.name for layer in candidates.free if layer.name in recipe.packed]

@@ -71,12 +71,13 @@ def find_candidates(prepared: Prepared, pattern: Pattern, *, asked: Mapping[str,
 
 def _check_packed(recipe: Recipe, prepared: Prepared) -> None:
     names = [layer.name for layer in prepared.layers]
-    for name in recipe.packed or ():
-        if name not in names:
-            raise CrispError(
-                f"`packed` in the recipe names {name!r}, but {recipe.model.name} has no such layer."
-                f"{nearest(name, names)} Leave `packed` out to time the layers on this machine."
-            )
+    for key, named in (("packed", recipe.packed or ()), ("most_blocks", recipe.most_blocks)):
+        for name in named:
+            if name not in names:
+                raise CrispError(
+                    f"`{key}` in the recipe names {name!r}, but {recipe.model.name} has no such layer."
+                    f"{nearest(name, names)} Leave `packed` and `most_blocks` out to time the layers on this machine."
+                )
 
 
 def level_planners(recipe: Recipe, planner: Planner) -> tuple[Planner, ...]:

@@ -17,6 +17,7 @@ from crisp_onnx.model import WeightLayer
 FLOOR = 0.5
 # A budget counts as met within 0.005; columns of a few wide layers may be coarser than that.
 SLACK = 0.0025
+DIGITS = 15
 
 
 @dataclass(frozen=True)
@@ -77,13 +78,20 @@ class Threshold:
 
     def spent(self, plan: Plan) -> Spent:
         """See `Planner`."""
-        name, asked = ("sparsity", round(1 - self.kept, 9)) if self.of == "weights" else ("macs", self.kept)
+        name, asked = ("sparsity", self._share) if self.of == "weights" else ("macs", self.kept)
         reached = plan.sparsity if self.of == "weights" else plan.kept_macs / plan.dense_macs
         return Spent(name, asked, reached, met=abs(asked - reached) <= max(BUDGET_TOLERANCE, self._step / 2))
 
     @property
     def _asked(self) -> str:
-        return f"--sparsity {1 - self.kept:g}" if self.of == "weights" else f"--macs {self.kept:g}"
+        if self.of == "weights":
+            return f"--sparsity {self._share!r}" if self._share else f"--sparsity of less than {10.0**-DIGITS:g}"
+        return f"--macs {self.kept!r}"
+
+    @property
+    def _share(self) -> float:
+        """The share of zeros asked for, as far as what is kept tells it."""
+        return round(1 - self.kept, DIGITS)
 
     def _unit(self, layer: WeightLayer) -> float:
         """Cost of one weight."""

@@ -11,8 +11,8 @@ from string import Template
 from crisp_onnx.reading import shown
 from crisp_onnx.report.charts import FORMS, accuracy_chart, layer_chart
 from crisp_onnx.report.rows import Rows, before_after_rows, layer_rows, note_sentences
-from crisp_onnx.report.schema import Report
-from crisp_onnx.report.wording import NOT_MEASURED, share_text, size_text, slower
+from crisp_onnx.report.schema import Budget, Report
+from crisp_onnx.report.wording import NOT_MEASURED, budget_texts, share_text, size_text, slower
 
 CLASSES_SHOWN = 20
 
@@ -88,7 +88,7 @@ def _details(report: Report) -> Rows:
             f"largest answer, on {report.equivalence.images} images: rounding; more would have ended the run",
         ),
         ("file size", f"{report.file.bytes:,} bytes; by the format's formula {report.file.bytes_formula:,}"),
-        *((f"budget: {b.name}", f"asked {b.asked:g}, reached {b.reached:.4g}") for b in report.budgets),
+        *((f"budget: {b.name}", _budget_text(b)) for b in report.budgets),
         ("time", stages),
         ("peak memory", size_text(report.peak_memory_bytes)),
         ("seed", str(report.seed)),
@@ -128,3 +128,8 @@ def _cell(tag: str, text: str, head: str, *, figure: bool) -> str:
     kind = ' class="figure"' if figure else ""
     named = f' data-head="{_text(head)}"' if head else ""
     return f"<{tag}{kind}{named}>{_text(text)}</{tag}>"
+
+
+def _budget_text(budget: Budget) -> str:
+    asked, reached = budget_texts(budget.asked, budget.reached)
+    return f"asked {asked}, reached {reached}"

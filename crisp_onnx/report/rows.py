@@ -8,6 +8,7 @@ from statistics import median
 from crisp_onnx.report.schema import Channels, Interval, LayerEntry, Macs, Reordering, Report, Segmentation, Side
 from crisp_onnx.report.wording import (
     NOT_MEASURED,
+    budget_texts,
     count_text,
     milliseconds_text,
     shape_text,
@@ -121,7 +122,9 @@ def note_sentences(report: Report) -> tuple[str, ...]:
         if latency.note:
             notes.append(_sentence(latency.note))
     notes += [
-        f"Budget missed: {budget.name} was to be {budget.asked:g}, {budget.reached:.4g} was reached."
+        "Budget missed: {} was to be {}, {} was reached.".format(
+            budget.name, *budget_texts(budget.asked, budget.reached)
+        )
         for budget in report.budgets
         if not budget.met
     ]

@@ -66,3 +66,11 @@ def _scaled(value: float, units: tuple[str, ...]) -> str:
     while scaled >= 999.5 and unit < len(units) - 1:
         scaled, unit = scaled / 1000, unit + 1
     return f"{significant(scaled)} {units[unit]}"
+
+
+def budget_texts(asked: float, reached: float) -> tuple[str, str]:
+    """Both figures of a budget in few digits, or in all of them where few would hide what lies between."""
+    first, second = f"{asked:g}", f"{reached:.4g}"
+    first = first if float(first) == asked and len(first) <= len(repr(asked)) else repr(asked)
+    same_side = (float(second) < asked) == (reached < asked) and (float(second) > asked) == (reached > asked)
+    return first, second if same_side or reached == asked else repr(reached)

@@ -171,3 +171,33 @@ def test_data_cut_before_training_are_refused_and_leave_nothing(
     with pytest.raises(CrispError, match=r"d\.npz was changed while it was in use"):
         run(RGB, data, preprocess="unit")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["d.npz", "m.onnx"]
+
+
+VOLUMES = """(float[N,1,4,6,6] x) => (float[N,4] y) <float[32,1,3,3,3] k, float[32,64] w1, float[64,4] w2> {
+    c = Conv<pads = [1,1,1,1,1,1]>(x, k)
+    a = Relu(c)
+    p = GlobalAveragePool(a)
+    f = Flatten(p)
+    h = MatMul(f, w1)
+    r = Relu(h)
+    y = MatMul(r, w2)
+}"""
+
+
+def test_volumes_are_learnt_from(run: Callable[..., tuple[Report, Path]], tmp_path: Path) -> None:
+    x = RNG.standard_normal((48, 1, 4, 6, 6)).astype(np.float32)
+    report, written = run(VOLUMES, saved(tmp_path, x=x, y=LABELS))
+    assert any(layer.decision == "sparse" for layer in report.layers)
+    session = ort.InferenceSession(str(written), providers=["CPUExecutionProvider"])
+    assert session.run(None, {"x": x})[0].shape == (48, 4)
+
+
+def test_what_was_timed_elsewhere_names_layers_of_the_model_and_is_said_to_be_unused(
+    run: Callable[..., tuple[Report, Path]], tmp_path: Path
+) -> None:
+    data = saved(tmp_path, x=PIXELS, y=LABELS)
+    for wrong in ({"packed": ("zzz",)}, {"most_blocks": {"zzz": 1}}):
+        with pytest.raises(CrispError, match=f"`{next(iter(wrong))}` in the recipe names 'zzz'"):
+            run(RGB, data, preprocess="unit", **wrong)
+    report, _ = run(RGB, data, preprocess="unit", packed=("Conv_2",))
+    assert any("are not used here" in note for note in report.notes)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from crisp_onnx.report.interval import wilson
-from crisp_onnx.report.wording import count_text, milliseconds_text, shape_text, share_text, size_text
+from crisp_onnx.report.wording import budget_texts, count_text, milliseconds_text, shape_text, share_text, size_text
 
 
 @given(st.integers(1, 100_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
@@ -43,3 +43,17 @@ def test_a_share_shows_its_interval_where_it_was_counted() -> None:
     assert share_text(104 / 108, 108) == "96.3 % (90.9-98.6)"
     assert share_text(1.0, 108) == "100 % (96.6-100)"
     assert share_text(None, 108) == "not measured"
+
+
+@pytest.mark.parametrize(
+    ("asked", "reached", "texts"),
+    [
+        (0.8, 0.79912345, ("0.8", "0.7991")),
+        (0.9999999999, 0.98765, ("0.9999999999", "0.9877")),
+        (0.9999, 0.99989999, ("0.9999", "0.99989999")),
+        (1e-320, 0.5, ("1e-320", "0.5")),
+        (5.0, 5.0, ("5", "5")),
+    ],
+)
+def test_a_budget_is_told_in_few_digits_where_these_tell_it(asked, reached, texts) -> None:
+    assert budget_texts(asked, reached) == texts
