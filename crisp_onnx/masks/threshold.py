@@ -85,8 +85,10 @@ class Threshold:
     @property
     def _asked(self) -> str:
         if self.of == "weights":
-            return f"--sparsity {self._share!r}" if self._share else f"--sparsity of less than {10.0**-DIGITS:g}"
-        return f"--macs {self.kept!r}"
+            return (
+                f"--sparsity {self._share:.{DIGITS}g}" if self._share else f"--sparsity of less than {10.0**-DIGITS:g}"
+            )
+        return f"--macs {self.kept:.{DIGITS}g}"
 
     @property
     def _share(self) -> float:
