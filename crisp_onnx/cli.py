@@ -129,7 +129,8 @@ def compress(recipe_file: Path | None, resume: bool, as_json: bool, verbosity: i
     from crisp_onnx.api import assist
     from crisp_onnx.api import compress as run
     from crisp_onnx.api import compress_nested as run_nested
-    from crisp_onnx.api.results import ELSEWHERE, results_in
+    from crisp_onnx.api.results import results_in
+    from crisp_onnx.api.workshop import ELSEWHERE
     from crisp_onnx.processes import started_by_torchrun
     from crisp_onnx.recipe import make_recipe, merged, read_recipe
     from crisp_onnx.report.schema import to_json
