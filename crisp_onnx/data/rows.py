@@ -97,7 +97,7 @@ def _read(rows: FileRows, position: int, found: Array) -> None:
     """Fill a contiguous array with the bytes of the file from `position` on."""
     if not found.nbytes:
         return
-    rest = memoryview(found.reshape(-1).view(np.uint8))
+    rest = found.reshape(-1).view(np.uint8).data
     try:
         while rest and (count := os.preadv(rows.file.fileno(), [rest], position)):
             rest, position = rest[count:], position + count
