@@ -17,7 +17,7 @@ UNCOUNTED = -1
 
 def logits_of(answers: Tensor, task: Classification) -> Tensor:
     """What the module answers (n, ...) as logits (r, columns), a row for each image or, in a segmentation, pixel."""
-    rows = task.rows(answers).float()
+    rows: Tensor = task.rows(answers).float()
     if task.logits_form == "logits":
         return rows
     logs = rows if task.logits_form == "log-probabilities" else rows.clamp_min(SMALLEST_SHARE).log()
