@@ -1,6 +1,6 @@
 """How many channels each group keeps, and which: what they cost, what they are worth, and the choice among them."""
 
-from crisp_onnx.channels.choose import Choice, Stock, choose, least_cost, stock
+from crisp_onnx.channels.choice import Choice, Stock, choose, least_cost, stock
 from crisp_onnx.channels.extent import Extent
 from crisp_onnx.channels.worth import by_group, channel_means, channel_worth, weight_norms
 

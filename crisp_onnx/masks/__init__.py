@@ -3,9 +3,9 @@
 from crisp_onnx.masks.curve import Curve, curve_through
 from crisp_onnx.masks.eligible import reason_to_stay_dense
 from crisp_onnx.masks.keep_dense import left_dense
-from crisp_onnx.masks.nearest import best_blocks, nearest, with_mask
 from crisp_onnx.masks.plan import DenseLayer, Plan, SparseLayer
 from crisp_onnx.masks.planner import Candidates, Planner, Saliency, Spent
+from crisp_onnx.masks.projection import best_blocks, nearest, with_mask
 from crisp_onnx.masks.scored import score_layer
 from crisp_onnx.masks.threshold import FLOOR, Threshold
 

@@ -5,7 +5,7 @@ that the diagonal of H is one, and P the projection on the pattern:
 
     W = (H + rho I)^-1 (G - U + rho D),   D = P(W + U / rho),   U = U + rho (W - D)
 
-while rho rises, until the support of D stays. P is exact: see `masks.nearest`.
+while rho rises, until the support of D stays. P is exact: see `masks.projection`.
 """
 
 from __future__ import annotations

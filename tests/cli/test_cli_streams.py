@@ -117,7 +117,7 @@ def test_what_cannot_be_measured_in_the_end_costs_no_run(workplace, run, tmp_pat
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("crisp_onnx.api.compression.measure_files", broken)
-    monkeypatch.setattr("crisp_onnx.api.compression.compare_on", broken)
+    monkeypatch.setattr("crisp_onnx.api.compression.open_stock", broken)
     done = run(*workplace.options, "-o", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "out" / "report.json").read_text())

@@ -43,17 +43,18 @@ def test_a_share_is_shown_as_in_the_whole_batch(channels_last: bool) -> None:
     shown = [
         augment(
             images[share],
+            None,
             torch.Generator().manual_seed(1),
             flip=True,
             channels_last=channels_last,
             whole=7,
             share=share,
-        )
+        )[0]
         for share in (slice(0, 7), slice(0, 3), slice(3, 7))
     ]
     assert torch.equal(shown[0], torch.cat(shown[1:]))
     assert torch.equal(
-        shown[0], augment(images, torch.Generator().manual_seed(1), flip=True, channels_last=channels_last)
+        shown[0], augment(images, None, torch.Generator().manual_seed(1), flip=True, channels_last=channels_last)[0]
     )
 
 
