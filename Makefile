@@ -20,7 +20,7 @@ demo: .venv/ready
 	  --sparsity 0.8 --epochs 20 --output $(DEMO)/compressed
 
 test: .venv/ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: .venv/ready
 	$(BIN)/python -m pytest -m slow

@@ -7,9 +7,11 @@ balanced. Its value is the saliency it holds, its cost the weights (or MACs) it 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, inf
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -66,19 +68,48 @@ def allocate(layers: Sequence[RankColumns], target: float, *, floor: float = 0.5
 def _settle(
     layers: Sequence[RankColumns], keep: Sequence[int], least: Sequence[int], excess: float, tolerance: float
 ) -> list[int]:
-    """Remove or restore one rank column at a time while that brings the `excess` of kept cost nearer to zero."""
+    """Remove or restore one rank column at a time, or change one of two layers each, while the `excess` falls by it."""
     settled = list(keep)
     while abs(excess) > tolerance:
-        step = -1 if excess > 0 else 1
-        moves = []
-        for number, layer in enumerate(layers):
-            after = settled[number] + step
-            if least[number] <= after <= len(layer.cost):
-                moved = float(layer.cost[len(layer.cost) - max(settled[number], after)])
-                moves.append((abs(excess + step * moved), number, moved))
-        distance, number, moved = min(moves, default=(inf, 0, 0.0))
-        if distance >= abs(excess):
+        steps = _steps(layers, settled, least)
+        toward = [one for one in steps if one.moved * excess < 0]
+        best = min(((abs(excess + one.moved), (one,)) for one in toward), default=None, key=lambda found: found[0])
+        if best is None or best[0] >= abs(excess):
+            best = _pair(steps, excess)
+        if best is None or best[0] >= abs(excess) * (1 - 1e-9):
             break
-        settled[number] += step
-        excess += step * moved
+        for step in best[1]:
+            settled[step.layer] += step.by
+            excess += step.moved
     return settled
+
+
+class _Step(NamedTuple):
+    """One rank column more (`by` 1) or less (-1) of a layer, and the cost kept that it adds."""
+
+    moved: float
+    layer: int
+    by: int
+
+
+def _steps(layers: Sequence[RankColumns], settled: Sequence[int], least: Sequence[int]) -> list[_Step]:
+    found = []
+    for number, layer in enumerate(layers):
+        for by in (-1, 1):
+            after = settled[number] + by
+            if least[number] <= after <= len(layer.cost):
+                found.append(_Step(by * float(layer.cost[len(layer.cost) - max(settled[number], after)]), number, by))
+    return sorted(found)
+
+
+def _pair(steps: Sequence[_Step], excess: float) -> tuple[float, tuple[_Step, ...]] | None:
+    """The two steps of different layers after which the excess is nearest to zero, and its size then."""
+    moved = [step.moved for step in steps]
+    best: tuple[float, tuple[_Step, ...]] | None = None
+    for step in steps:
+        at = bisect_left(moved, -excess - step.moved)
+        for other in steps[max(at - 2, 0) : at + 2]:
+            after = abs(excess + step.moved + other.moved)
+            if other.layer != step.layer and (best is None or after < best[0]):
+                best = after, (step, other)
+    return best

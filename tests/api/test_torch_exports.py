@@ -23,8 +23,7 @@ def test_a_vision_transformer_is_checked_and_compressed(torch_export, dynamo: bo
         output=tmp_path / "out",
     )
     report = compress(recipe)
-    # A column of blocks is 2.5 % of so small a model's weights, and the budget is met to half of one.
-    assert report.sparsity.weights == pytest.approx(0.7, abs=0.0126)
+    assert report.sparsity.weights == pytest.approx(0.7, abs=0.01)
     assert all(budget.met for budget in report.budgets)
     assert report.equivalence.worst_relative <= 1e-5
     assert {layer.op for layer in report.layers if layer.decision == "sparse"} <= {"MatMul", "Gemm"}

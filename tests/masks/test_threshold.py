@@ -374,3 +374,9 @@ def test_any_layers_pattern_and_budget_give_a_sound_plan_or_a_sentence(layers, p
             columns = pattern.block_columns(sparse.layer.shape)
             assert (np.diff(sparse.kept, axis=1) > 0).all() and 0 <= sparse.kept.min() <= sparse.kept.max() < columns
             assert sparse.mask.shape == sparse.layer.shape and sparse.mask.any()
+
+
+def test_two_layers_change_places_where_no_single_column_brings_the_budget_nearer() -> None:
+    costly, cheap = RankColumns(np.full(3, 9.0), np.full(3, 4.0)), RankColumns(np.full(3, 1.0), np.full(3, 3.0))
+    assert allocate([costly, cheap], 13, floor=0) == [3, 1]  # 15: greedy by saliency alone
+    assert allocate([costly, cheap], 13, floor=0, tolerance=0.1) == [1, 3]  # 13
