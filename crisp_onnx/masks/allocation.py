@@ -35,12 +35,15 @@ def rank_columns(scores: npt.NDArray[np.floating], cost: npt.NDArray[np.floating
     )
 
 
-def allocate(layers: Sequence[RankColumns], target: float, *, floor: float = 0.5, tolerance: float = inf) -> list[int]:
+def allocate(
+    layers: Sequence[RankColumns], target: float, *, floor: float = 0.5, tolerance: float = inf, paired: bool = False
+) -> list[int]:
     """Blocks kept per block row of each layer, so that the cost kept comes nearest to `target`.
 
     `floor`: no layer keeps less than this share of the blocks that a uniform allocation gives it, and never less than
     one. Where the floor forbids the target, the least that the floor allows is returned. `tolerance`: a cost further
-    than this from the target, as wide rank columns leave it, is brought nearer with columns of other layers.
+    than this from the target, as wide rank columns leave it, is brought nearer with columns of other layers; `paired`:
+    with those of two layers at once too.
     """
     total = sum(float(layer.cost.sum()) for layer in layers)
     uniform = min(1.0, target / total) if total else 1.0
@@ -62,11 +65,16 @@ def allocate(layers: Sequence[RankColumns], target: float, *, floor: float = 0.5
     removed = int(np.argmin(np.abs(kept_after - target)))
     gone = np.bincount(np.asarray(owner, int)[order[:removed]], minlength=len(layers)) if removed else [0] * len(layers)
     keep = [len(layer.cost) - int(count) for layer, count in zip(layers, gone, strict=True)]
-    return _settle(layers, keep, least, float(kept_after[removed]) - target, tolerance)
+    return _settle(layers, keep, least, float(kept_after[removed]) - target, tolerance, paired)
 
 
 def _settle(
-    layers: Sequence[RankColumns], keep: Sequence[int], least: Sequence[int], excess: float, tolerance: float
+    layers: Sequence[RankColumns],
+    keep: Sequence[int],
+    least: Sequence[int],
+    excess: float,
+    tolerance: float,
+    paired: bool,
 ) -> list[int]:
     """Remove or restore one rank column at a time, or change one of two layers each, while the `excess` falls by it."""
     settled = list(keep)
@@ -74,7 +82,7 @@ def _settle(
         steps = _steps(layers, settled, least)
         toward = [one for one in steps if one.moved * excess < 0]
         best = min(((abs(excess + one.moved), (one,)) for one in toward), default=None, key=lambda found: found[0])
-        if best is None or best[0] >= abs(excess):
+        if paired and (best is None or best[0] >= abs(excess)):
             best = _pair(steps, excess)
         if best is None or best[0] >= abs(excess) * (1 - 1e-9):
             break

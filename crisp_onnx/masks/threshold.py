@@ -60,7 +60,9 @@ class Threshold:
         # Where a layer may not keep all its blocks, the worst rank columns are gone before any is chosen.
         limits = [self.candidates.most_blocks.get(item.layer.name, len(item.columns.cost)) for item in scored]
         columns = [RankColumns(x.saliency[-limit:], x.cost[-limit:]) for x, limit in zip(columns, limits, strict=True)]
-        blocks = allocate(columns, target, floor=self.floor, tolerance=SLACK * self._whole)
+        blocks = allocate(
+            columns, target, floor=self.floor, tolerance=SLACK * self._whole, paired=bool(self.candidates.curves)
+        )
         return self.candidates.plan(_kept(scored, blocks))
 
     def measured(self, curves: Mapping[str, Curve]) -> Threshold:
