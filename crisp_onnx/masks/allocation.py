@@ -81,7 +81,8 @@ def _settle(
     while abs(excess) > tolerance:
         steps = _steps(layers, settled, least)
         toward = [one for one in steps if one.moved * excess < 0]
-        best = min(((abs(excess + one.moved), (one,)) for one in toward), default=None, key=lambda found: found[0])
+        alone: list[tuple[float, tuple[_Step, ...]]] = [(abs(excess + one.moved), (one,)) for one in toward]
+        best = min(alone, default=None, key=lambda found: found[0])
         if paired and (best is None or best[0] >= abs(excess)):
             best = _pair(steps, excess)
         if best is None or best[0] >= abs(excess) * (1 - 1e-9):
