@@ -13,6 +13,7 @@ import argparse
 import tempfile
 import time
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 
 import torch
@@ -20,9 +21,10 @@ from real_data import CIFAR_PREPROCESS, RESNET, CifarImages, cifar_names, class_
 from record import record
 
 from crisp_onnx import Recipe, compress
-from crisp_onnx.api.learn import BATCH, HELD_OUT
+from crisp_onnx.api.crossing import BATCHES
 from crisp_onnx.api.planning import make_planner, make_task
 from crisp_onnx.api.prepare import prepare
+from crisp_onnx.api.sight import HELD_OUT
 from crisp_onnx.api.words import find_classes, find_preprocess
 from crisp_onnx.bridge import to_torch, write_back
 from crisp_onnx.data import hold_out, open_images
@@ -71,7 +73,7 @@ def dense_by_the_same_recipe(recipe: Recipe, folder: Path, classes: tuple[int, .
     module = to_torch(prepared.model)
     torch.manual_seed(recipe.seed)
     ones = {name: torch.ones_like(dict(module.named_parameters())[name]) for name in everything.weights}
-    training = Training(recipe.epochs or 0, BATCH, flip=True, seed=recipe.seed)
+    training = Training(recipe.epochs or 0, BATCHES[prepared.task](prod(prepared.size)), flip=True, seed=recipe.seed)
     MODES[recipe.recovery].recover(
         module, images, ones, everything, training, lambda module, plan: Refitted(plan), NoKeeper()
     )

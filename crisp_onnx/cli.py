@@ -77,7 +77,7 @@ def cli() -> None:
 @click.option("--energy-mj", type=float, help="Estimated energy on the hardware target; instead of --sparsity.")
 @click.option("--speedup", type=float, help="Times as fast on this host, measured; instead of --sparsity.")
 @click.option("--saliency", help="crisp, fisher, magnitude, wanda, act-l2, firing, random.  [default: crisp]")
-@click.option("--bank", type=FILE, help="Sums of every class that `crisp-onnx saliency` made: no backward pass.")
+@click.option("--bank", type=FILE, help="Sums of every class that `crisp-onnx saliency` made, to take saliency from.")
 @click.option(
     "--reorder/--no-reorder", default=None, help="Channels in the order that suits the pattern.  [default: reorder]"
 )

@@ -12,9 +12,10 @@ import numpy as np
 from torch import Tensor
 
 from crisp_onnx.api.acceptance import Accepted, accept
+from crisp_onnx.api.crossing import cross
 from crisp_onnx.api.device import find_device
-from crisp_onnx.api.learn import HELD_OUT, cross
 from crisp_onnx.api.prepare import Prepared, prepare
+from crisp_onnx.api.sight import HELD_OUT
 from crisp_onnx.api.words import NameOptions, find_classes, find_form, find_labels
 from crisp_onnx.data import Classes, Images, InputForm, Labels, Preprocess, Source, hold_out, open_images
 from crisp_onnx.data.folder_order import Order

@@ -17,23 +17,14 @@ from torch import Tensor
 
 from crisp_onnx.api.acceptance import Accepted
 from crisp_onnx.api.checkpoint import Checkpoint
+from crisp_onnx.api.crossing import Crossed, anew, cross, with_batch_norm
 from crisp_onnx.api.device import find_device
 from crisp_onnx.api.gains import written_form
-from crisp_onnx.api.learn import (
-    Crossed,
-    Learned,
-    Sight,
-    agree,
-    anew,
-    cross,
-    epochs_for,
-    parted,
-    see,
-    with_batch_norm,
-)
+from crisp_onnx.api.learn import Learned, agree, epochs_for
 from crisp_onnx.api.planning import make_planner, make_task, rehearse
 from crisp_onnx.api.prepare import Prepared, described
 from crisp_onnx.api.question import Question
+from crisp_onnx.api.sight import Sight, parted, see
 from crisp_onnx.api.speedup import LEAD, measured, share_for
 from crisp_onnx.api.speedup import TOLERANCE as TOLERANCE_OF_SPEED
 from crisp_onnx.api.stopwatch import Stopwatch

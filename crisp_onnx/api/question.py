@@ -9,9 +9,9 @@ from crisp_onnx.api.bank import fitting_bank
 from crisp_onnx.api.class_order import mapping_note
 from crisp_onnx.api.device import find_device
 from crisp_onnx.api.int8_able import require_int8
-from crisp_onnx.api.learn import spares_some
 from crisp_onnx.api.planning import level_planners, make_planner, rehearse
 from crisp_onnx.api.prepare import Prepared, prepare
+from crisp_onnx.api.sight import spares_some
 from crisp_onnx.api.slicing import check_slicing, names_after_slicing
 from crisp_onnx.api.ways import WAYS, require_way
 from crisp_onnx.api.widths import recipe_for_blocks, rehearse_widths

@@ -22,7 +22,8 @@ from crisp_onnx.errors import CrispError
 from crisp_onnx.recover import State
 from crisp_onnx.synthesis import Effort
 
-LEARN, COMPRESS, LOOP = "crisp_onnx.api.learn", "crisp_onnx.api.compression", "crisp_onnx.recover.loop.Loop"
+STATISTICS, SIGHT = "crisp_onnx.api.criterion_statistics", "crisp_onnx.api.sight"
+COMPRESS, LOOP = "crisp_onnx.api.compression", "crisp_onnx.recover.loop.Loop"
 
 
 class Killed(BaseException):
@@ -87,7 +88,7 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_file_of_the_undistur
     whole = run(recipe, tmp_path / "whole", recovery=recovery)
     out = tmp_path / "out"
     for place, after, call in (
-        (f"{LEARN}.collect", False, 1),
+        (f"{STATISTICS}.collect", False, 1),
         ("crisp_onnx.reconstruct.least_squares._refit", False, 2),
         (f"{LOOP}._move", False, 1),
         (f"{LOOP}._move", True, 2),
@@ -166,7 +167,7 @@ def test_stages_that_were_finished_are_not_run_again(
     def again(*arguments: object, **keywords: object) -> None:
         raise AssertionError("once is enough")
 
-    monkeypatch.setattr(f"{LEARN}.collect", again)
+    monkeypatch.setattr(f"{STATISTICS}.collect", again)
     monkeypatch.setattr("crisp_onnx.reconstruct.methods.METHODS", {"least-squares": again})
     steps: list[int] = []
     original = _found(LOOP, "_move")
@@ -178,11 +179,11 @@ def test_stages_that_were_finished_are_not_run_again(
 
 def test_synthesised_images_are_kept(recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     effort = Effort(per_class=4, steps=2)
-    monkeypatch.setattr(f"{LEARN}.effort_for", lambda *arguments: effort)
+    monkeypatch.setattr(f"{SIGHT}.effort_for", lambda *arguments: effort)
     alone = recipe.model_copy(update={"data": None, "epochs": 0})
     whole = run(alone, tmp_path / "whole")
-    killed(alone, tmp_path / "out", f"{LEARN}.collect")
-    monkeypatch.setattr(f"{LEARN}.synthesise", lambda *arguments, **keywords: pytest.fail("once is enough"))
+    killed(alone, tmp_path / "out", f"{STATISTICS}.collect")
+    monkeypatch.setattr(f"{SIGHT}.synthesise", lambda *arguments, **keywords: pytest.fail("once is enough"))
     assert run(alone, tmp_path / "out") == whole
 
 
@@ -198,7 +199,7 @@ def test_synthesised_images_are_kept(recipe: Recipe, tmp_path: Path, monkeypatch
 def test_the_state_of_another_run_is_refused_and_stays(
     recipe: Recipe, tmp_path: Path, change: dict[str, Any], message: str
 ) -> None:
-    killed(recipe, tmp_path / "out", f"{LEARN}.collect")
+    killed(recipe, tmp_path / "out", f"{STATISTICS}.collect")
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(CrispError, match=f"The run that was stopped is not this one: {message}.*Leave --resume out"):
         run(recipe, tmp_path / "out", **change)
@@ -206,7 +207,7 @@ def test_the_state_of_another_run_is_refused_and_stays(
 
 
 def test_other_images_are_another_run(recipe: Recipe, tmp_path: Path) -> None:
-    killed(recipe, tmp_path / "out", f"{LEARN}.collect")
+    killed(recipe, tmp_path / "out", f"{STATISTICS}.collect")
     assert recipe.data is not None
     with np.load(recipe.data) as data:
         x, y = data["x"].copy(), data["y"]
@@ -217,9 +218,9 @@ def test_other_images_are_another_run(recipe: Recipe, tmp_path: Path) -> None:
 
 
 def test_without_resume_what_a_killed_run_left_goes(recipe: Recipe, tmp_path: Path) -> None:
-    killed(recipe, tmp_path / "out", f"{LEARN}.collect")
+    killed(recipe, tmp_path / "out", f"{STATISTICS}.collect")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(f"{LEARN}.collect", lambda *arguments, **keywords: (_ for _ in ()).throw(Killed))
+        patch.setattr(f"{STATISTICS}.collect", lambda *arguments, **keywords: (_ for _ in ()).throw(Killed))
         with pytest.raises(Killed):
             compress(recipe.model_copy(update={"output": tmp_path / "out", "seed": 4}))
     assert list(tmp_path.iterdir()) == []

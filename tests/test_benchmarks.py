@@ -1,0 +1,23 @@
+"""Every benchmark at least starts: what it takes from the package is there."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+APART = ("peers/worker.py",)  # runs in the environments of other runtimes
+
+
+def test_every_benchmark_finds_what_it_imports() -> None:
+    scripts = [path.relative_to(FOLDER) for path in sorted(FOLDER.rglob("*.py")) if path.name != "__init__.py"]
+    names = [".".join(path.with_suffix("").parts) for path in scripts if path.as_posix() not in APART]
+    assert len(names) > 20
+    # Some are run as scripts of the folder and some as modules of the package, so that both are on the path.
+    code = (
+        "import importlib, sys\nsys.path[:0] = sys.argv[1:3]\nfor name in sys.argv[3:]: importlib.import_module(name)"
+    )
+    command = [sys.executable, "-c", code, str(FOLDER.parent), str(FOLDER), *(name for name in names)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
