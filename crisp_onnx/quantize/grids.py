@@ -13,14 +13,15 @@ from crisp_onnx.quantize.calibration import Seen
 STEPS = 255
 PERCENTILE = 99.99
 TRIED = 40
-LEAST_WIDTH = 1e-12
-"""A tensor that holds one value alone stands on this width; scales below float32's normal numbers serve no kernel."""
+LEAST_STEP = 2.0**-20
+"""ONNX Runtime takes bounds that lie within 1.2e-7 of a grid's ends for the ends themselves and drops the Clip before a
+QuantizeLinear (ClipQuantFusion, float32's epsilon): on a finer grid than this that would change bytes."""
 
 
 def grid_of(low: float, high: float) -> Grid:
     """The grid that reaches from `low` to `high`, in which zero is exactly zero."""
     low, high = min(low, 0.0), max(high, 0.0)
-    scale = np.float32(max(high - low, LEAST_WIDTH) / STEPS)
+    scale = np.float32(max((high - low) / STEPS, LEAST_STEP))
     return Grid(float(scale), int(np.clip(np.rint(-low / float(scale)), 0, STEPS)))
 
 

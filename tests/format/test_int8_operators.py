@@ -20,6 +20,7 @@ from crisp_onnx.format import DOMAIN, OPERATORS, Pattern, decode, operator_funct
 from crisp_onnx.format.node import Grid, HybridNode, Window, grids_of, int8_weight_of, is_int8, read, value_bytes_of
 from crisp_onnx.format.operators import PACKED, Q_CONV, Q_CONV_ADD, Q_GEMM, X_GRID, Y_GRID, Z_GRID
 from crisp_onnx.format.packing import HybridTensors, in_lanes, lane_width, out_of_lanes
+from crisp_onnx.quantize.grids import LEAST_STEP
 from crisp_onnx.runtime.layer_case import random_tensors
 
 NEWEST = min(onnx.defs.onnx_opset_version(), 26)
@@ -165,7 +166,7 @@ def test_extreme_scales_zero_points_and_bounds_give_those_bytes_too(seed: int, o
     rng = np.random.default_rng(seed)
     shape = (24, 40, 1, 1)
     case = a_case(op, shape, Pattern(2, 4, 8, 4), 3, None if op == Q_GEMM else Window(pads=(1, 0, 0, 1)), seed)
-    power = data.draw(st.integers(-30, 30))
+    power = data.draw(st.integers(int(np.ceil(np.log2(LEAST_STEP / case.out.scale))), 30))
     ends = data.draw(st.sampled_from([(-np.inf, np.inf), (0.0, np.inf), (0.0, 6.0 * 2.0**power), (-np.inf, 0.0)]))
     zeros = data.draw(st.tuples(*[st.sampled_from([0, 1, 128, 255])] * 3))
     grids = [Grid(case.data.scale, zeros[0]), Grid(case.out.scale * 2.0**power, zeros[1])]

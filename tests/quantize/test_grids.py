@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crisp_onnx.quantize.calibration import BINS, NOTHING, Seen, widened
-from crisp_onnx.quantize.grids import METHODS, by_error, by_percentile, by_range, grid_of
+from crisp_onnx.quantize.grids import LEAST_STEP, METHODS, by_error, by_percentile, by_range, grid_of
 
 
 def seen_of(values: np.ndarray) -> Seen:
@@ -25,7 +25,7 @@ def rounded(values: np.ndarray, grid) -> np.ndarray:  # type: ignore[no-untyped-
 def test_a_grid_holds_zero_and_reaches_both_ends_within_a_step(one: float, other: float) -> None:
     low, high = sorted((one, other))
     grid = grid_of(low, high)
-    assert 0 <= grid.zero <= 255 and grid.scale > 0
+    assert 0 <= grid.zero <= 255 and grid.scale >= LEAST_STEP
     ends = np.array([min(low, 0), max(high, 0)])
     assert np.abs(rounded(ends, grid) - ends).max() <= 1.001 * grid.scale
     assert rounded(np.zeros(1), grid)[0] == 0
