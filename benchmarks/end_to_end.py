@@ -1,9 +1,11 @@
 """Time whole networks with the native kernels against stock ONNX Runtime dense fp32, and weigh their memory.
 
-    python -m benchmarks.end_to_end [--network resnet50]... [--threads 1,2] [--batch 1,8] [--passes 5] [--name NAME]
+    python -m benchmarks.end_to_end [--network resnet50]... [--precision fp32,int8] [--threads 1,2] [--batch 1,8]
+                                    [--passes 5] [--name NAME] [--memory]
 
-Both sides have the same seeded weights; the dense one has zeros in place. They take turns in which only one of them has
-a session (see `crisp_onnx.runtime.turns`). All settings are measured in turn, and that several times over, since a
+All sides have the same seeded weights; the dense one has zeros in place. In int8 the network is also timed against the
+dense one as ONNX Runtime's own quantiser writes it. Two sides take turns in which only one of them has a session (see
+`crisp_onnx.runtime.turns`). All settings are measured in turn, and that several times over, since a
 shared machine changes its mood for minutes: a virtual machine's cores may lose their common cache for as long, which
 the distance between them shows, a cache line's way there and back. The row of a setting is its middle pass. Writes
 results/NAME.json and a table.
@@ -18,19 +20,21 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
-import onnx
 
+from benchmarks.forms import FORMS, Form, write_forms
 from benchmarks.machine import built, core_distance_ns
 from benchmarks.network import Sparsity
 from benchmarks.topologies import TOPOLOGIES
 from crisp_onnx.format.pattern import Pattern
 from crisp_onnx.runtime import session, which_kernel
 from crisp_onnx.runtime.bench import compare
+from crisp_onnx.runtime.library import Element
 
 RESULTS = Path(__file__).parent / "results"
 PATTERNS = {
@@ -38,6 +42,9 @@ PATTERNS = {
     "V4 1/4": Sparsity(Pattern(2, 4, 16, 4), 0.25),
     "V8 1/8": Sparsity(Pattern(2, 4, 16, 8), 0.125),
 }
+OURS: dict[str, tuple[Form, Element]] = {"fp32": ("hybrid", "float32"), "int8": ("hybrid-int8", "int8")}
+"""By precision: the file, and the element of its kernels."""
+Files = dict[Form, Path]
 MEMORY_SCRIPT = """
 import os, sys
 from crisp_onnx.runtime import session
@@ -53,6 +60,7 @@ print(resident() - before)
 @click.command()
 @click.option("--network", "networks", multiple=True, default=tuple(TOPOLOGIES), type=click.Choice(list(TOPOLOGIES)))
 @click.option("--pattern", "patterns", multiple=True, default=("V8 1/4",), type=click.Choice(list(PATTERNS)))
+@click.option("--precision", default="fp32,int8", show_default=True)
 @click.option("--threads", default="1,2", show_default=True)
 @click.option("--batch", default="1", show_default=True)
 @click.option("--passes", default=5, show_default=True, help="Over all settings; an odd number.")
@@ -62,6 +70,7 @@ print(resident() - before)
 def main(
     networks: tuple[str, ...],
     patterns: tuple[str, ...],
+    precision: str,
     threads: str,
     batch: str,
     passes: int,
@@ -74,27 +83,29 @@ def main(
     seen: dict[tuple[object, ...], list[dict[str, Any]]] = {}
     program = built("core_distance")
     with tempfile.TemporaryDirectory() as folder:
-        files = {}
+        files: dict[tuple[str, str], Files] = {}
         for i, (network, pattern) in enumerate(itertools.product(networks, patterns)):
-            files[network, pattern] = _write(network, PATTERNS[pattern], Path(folder) / str(i))
+            (own := Path(folder) / str(i)).mkdir()
+            files[network, pattern] = write_forms(network, PATTERNS[pattern], own)
+        settings = list(itertools.product(files, precision.split(","), counts, sizes))
         for number in range(passes):
-            for (network, pattern), count, size in itertools.product(files, counts, sizes):
-                kernel, apart = which_kernel(PATTERNS[pattern].pattern.vector_rows), core_distance_ns(program)
-                for row in _measure(*files[network, pattern], count, size, budget_s):
-                    key = (network, pattern, count, size, row["in_parts"])
-                    about = {"network": network, "pattern": pattern, "kernel": kernel, "cores_apart_ns": apart}
+            for (network, pattern), ours, count, size in settings:
+                form, element = OURS[ours]
+                kernel = which_kernel(PATTERNS[pattern].pattern.vector_rows, element=element)
+                about = {"network": network, "pattern": pattern, "precision": ours, "kernel": kernel}
+                about["cores_apart_ns"] = core_distance_ns(program)
+                for row in _measure(files[network, pattern], form, count, size, budget_s):
+                    key = (network, pattern, ours, count, size, row["in_parts"])
                     seen.setdefault(key, []).append({**about, **row})
                     sys.stdout.write(f"{number + 1}: {_line(seen[key][-1])}\n")
+                    sys.stdout.flush()
         rows = [_middle(runs) for runs in seen.values()]
-        if memory:
-            for (network, pattern), pair in files.items():
-                dense, hybrid = (_weigh(file) for file in pair)
-                for row in rows:
-                    if (row["network"], row["pattern"]) == (network, pattern):
-                        row |= {"dense_bytes": dense, "hybrid_bytes": hybrid}
+        weights = [_weighed(*setting, forms) for setting, forms in files.items()] if memory else []
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    (RESULTS / f"{name}.md").write_text(_table(rows), encoding="utf-8")
+    (RESULTS / f"{name}.json").write_text(
+        json.dumps({"times": rows, "memory": weights}, indent=1) + "\n", encoding="utf-8"
+    )
+    (RESULTS / f"{name}.md").write_text(_table(rows) + _memory_table(weights), encoding="utf-8")
 
 
 def _middle(runs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -107,23 +118,16 @@ def _middle(runs: list[dict[str, Any]]) -> dict[str, Any]:
     return {**ordered[len(ordered) // 2], **passes}
 
 
-def _write(network: str, sparsity: Sparsity, folder: Path) -> tuple[Path, Path]:
-    folder.mkdir()
-    paths = folder / "dense.onnx", folder / "hybrid.onnx"
-    for path, hybrid in zip(paths, (False, True), strict=True):
-        onnx.save(
-            TOPOLOGIES[network](sparsity, hybrid=hybrid), path, save_as_external_data=True, location=f"{path.stem}.data"
-        )
-    return paths
-
-
-def _measure(dense: Path, hybrid: Path, threads: int, batch: int, budget_s: float) -> Iterator[dict[str, Any]]:
+def _measure(files: Files, form: Form, threads: int, batch: int, budget_s: float) -> Iterator[dict[str, Any]]:
     """A row for every way of taking the batch (see `runtime.bench`), against the dense model's faster way."""
-    error = _relative_error(dense, hybrid, threads, batch)
-    for found in compare(hybrid, dense, threads=threads, batch=batch, budget_s=budget_s):
-        ways = {"in_parts": found.in_parts, "dense_in_parts": found.against_in_parts}
-        setting = {"threads": threads, "batch": batch, **ways, "relative_error": error}
-        yield {**setting, **asdict(found.timing)}
+    error = _relative_error(files["dense"], files[form], threads, batch)
+    measured = partial(compare, files[form], threads=threads, batch=batch, budget_s=budget_s)
+    found = measured(files["dense"])
+    quantised = measured(files["dense-int8"]) if form == "hybrid-int8" else ()
+    for way, theirs in itertools.zip_longest(found, quantised):
+        ways = {"in_parts": way.in_parts, "dense_in_parts": way.against_in_parts}
+        row = {"threads": threads, "batch": batch, **ways, "relative_error": error, **asdict(way.timing)}
+        yield row if theirs is None else row | {"against_int8": asdict(theirs.timing)}
 
 
 def _relative_error(dense: Path, hybrid: Path, threads: int, batch: int) -> float:
@@ -134,26 +138,15 @@ def _relative_error(dense: Path, hybrid: Path, threads: int, batch: int) -> floa
     return float(np.abs(answer - expected).max() / np.abs(expected).max())
 
 
+def _weighed(network: str, pattern: str, files: Files) -> dict[str, Any]:
+    """What each form adds to a process, in bytes."""
+    return {"network": network, "pattern": pattern} | {form: _weigh(files[form]) for form in FORMS}
+
+
 def _table(rows: list[dict[str, Any]]) -> str:
-    columns = ("network", "pattern", "threads", "batch", "dense ms", "ours ms", "times faster", "10 to 90 %")
-    head = f"| {' | '.join(columns)} | all passes (cores apart, ns) | |\n"
-    head += "|---|---|--:|--:|--:|--:|--:|--:|---|---|\n"
-    table = head + "\n".join(map(_line, rows)) + "\n"
-    weighed = {
-        f"| {row['network']} | {row['pattern']} | {row['dense_bytes'] / 1e6:.0f} | {row['hybrid_bytes'] / 1e6:.0f} "
-        f"| {row['hybrid_bytes'] / row['dense_bytes']:.2f} |\n": None
-        for row in rows
-        if "dense_bytes" in row
-    }
-    if not weighed:
-        return table
-    memory = "\nResident memory that a session and one run add to a process:\n\n"
-    return (
-        table
-        + memory
-        + "| network | pattern | dense MB | ours MB | of the dense |\n|---|---|--:|--:|--:|\n"
-        + "".join(weighed)
-    )
+    columns = ("network", "pattern", "ours in", "threads", "batch", "dense ms", "ours ms", "times faster")
+    head = f"| {' | '.join(columns)} | 10 to 90 % | all passes (cores apart, ns) | dense int8 ms | times faster | |\n"
+    return head + "|---|---|---|--:|--:|--:|--:|--:|--:|---|--:|--:|---|\n" + "\n".join(map(_line, rows)) + "\n"
 
 
 def _line(row: dict[str, Any]) -> str:
@@ -163,10 +156,26 @@ def _line(row: dict[str, Any]) -> str:
     spread = f"{ratio['p10']:.2f} to {ratio['p90']:.2f}"
     pairs = zip(row.get("pass_ratios", ()), row.get("pass_cores_apart_ns", ()), strict=True)
     passes = ", ".join(f"{found:.2f} ({apart:.0f})" for found, apart in pairs)
+    int8 = row.get("against_int8")
+    theirs = f"{int8['sides_ms'][0]['median']:.2f} | {int8['ratios'][1]['median']:.2f}" if int8 else "|"
     return (
-        f"| {row['network']} | {row['pattern']} | {row['threads']} | {batch} | {dense:.2f} | {ours:.2f} "
-        f"| {ratio['median']:.2f} | {spread} | {passes} | {'noisy' if row['noisy'] else ''} |"
+        f"| {row['network']} | {row['pattern']} | {row['precision']} | {row['threads']} | {batch} | {dense:.2f} "
+        f"| {ours:.2f} | {ratio['median']:.2f} | {spread} | {passes} | {theirs} | {'noisy' if row['noisy'] else ''} |"
     )
+
+
+def _memory_table(weights: list[dict[str, Any]]) -> str:
+    if not weights:
+        return ""
+    head = "\nResident memory that a session and one run add to a process:\n\n"
+    head += "| network | pattern | dense MB | dense int8 MB | ours MB | of the dense | ours int8 MB | of the dense |\n"
+    lines = [
+        f"| {row['network']} | {row['pattern']} | {row['dense'] / 1e6:.0f} | {row['dense-int8'] / 1e6:.0f} "
+        f"| {row['hybrid'] / 1e6:.0f} | {row['hybrid'] / row['dense']:.2f} "
+        f"| {row['hybrid-int8'] / 1e6:.1f} | {row['hybrid-int8'] / row['dense']:.3f} |\n"
+        for row in weights
+    ]
+    return head + "|---|---|--:|--:|--:|--:|--:|--:|\n" + "".join(lines)
 
 
 def _weigh(model: Path) -> int:

@@ -1,28 +1,21 @@
-"""Write networks as ONNX, dense with zeros in place or with hybrid operators, from the same seeded weights."""
+"""Write networks as ONNX from seeded weights: dense with zeros in place, or as emission rewrites them."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from crisp_onnx.format import (
-    CONV,
-    CONV_ADD,
-    DOMAIN,
-    GEMM,
-    OPERATORS,
-    VERSION,
-    HybridTensors,
-    Pattern,
-    decode,
-    operator_function,
-)
-from crisp_onnx.format.node import HybridNode, Window, packed
+from crisp_onnx.format import HybridTensors, Pattern, decode, with_bodies
+from crisp_onnx.format.node import Window
+from crisp_onnx.masks import DenseLayer, Plan, SparseLayer
+from crisp_onnx.model import Model, weight_layers, with_value_info
+from crisp_onnx.passes import hybrid_passes, run_passes
 from crisp_onnx.runtime.layer_case import random_tensors
 
 OPSET = 17
@@ -49,12 +42,17 @@ class Sparsity:
 
 @dataclass
 class Network:
-    """A graph under construction. `hybrid` False writes the same weights as ordinary operators, zeros in place."""
+    """A graph under construction, of ordinary operators with zeros in place.
+
+    `hybrid`: its sparse layers become hybrid operators at the end, as emission rewrites them. `sparse`: what they keep,
+    by layer name.
+    """
 
     sparsity: Sparsity
     hybrid: bool
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     tensors: list[onnx.TensorProto] = field(default_factory=list)
+    sparse: dict[str, HybridTensors] = field(default_factory=dict)
     layers: int = 0
 
     def next_layer(self) -> tuple[str, np.random.Generator]:
@@ -81,13 +79,8 @@ class Network:
         cin, cout, groups = (self.left(count) for count in (cin, cout, groups))
         shape = (cout, cin // groups, kernel, kernel)
         window = Window((stride, stride), (kernel // 2,) * 4)
-        tensors = self.random(rng, shape) if sparse else None
-        bias = self.add(f"{name}.bias", rng.standard_normal(cout, dtype=np.float32) * 0.1)
-        if tensors is not None and self.hybrid:
-            bounds = (-math.inf, math.inf) if upper is None else (0.0, upper)
-            node = HybridNode(OPERATORS[CONV_ADD if residual else CONV], self.sparsity.pattern, shape, window, *bounds)
-            return self.hybrid_node(node, [x, *self.packed(name, tensors), bias, *filter(None, [residual])], name)
-        weight = self.add(f"{name}.weight", self.dense(rng, shape, tensors))
+        values = self.random(name, rng, shape) if sparse else self.dense(rng, shape)
+        weight, bias = self.add(f"{name}.weight", values), self.add(f"{name}.bias", self.bias(rng, cout))
         self.node("Conv", [x, weight, bias], name, group=groups, kernel_shape=[kernel] * 2, **window.attributes)
         if residual:
             self.node("Add", [name, residual], name := f"{name}.sum")
@@ -103,12 +96,8 @@ class Network:
         number, rng = self.next_layer()
         name, shape = f"fc{number}", (self.left(cout), self.left(cin) * positions, 1, 1)
         cout = shape[0]
-        tensors = self.random(rng, shape)
-        bias = self.add(f"{name}.bias", rng.standard_normal(cout, dtype=np.float32) * 0.1)
-        if self.hybrid:
-            node = HybridNode(OPERATORS[GEMM], self.sparsity.pattern, shape, lower=0.0 if relu else -math.inf)
-            return self.hybrid_node(node, [x, *self.packed(name, tensors), bias], name)
-        weight = self.add(f"{name}.weight", self.dense(rng, shape, tensors)[:, :, 0, 0])
+        values = self.random(name, rng, shape)[:, :, 0, 0]
+        weight, bias = self.add(f"{name}.weight", values), self.add(f"{name}.bias", self.bias(rng, cout))
         self.node("Gemm", [x, weight, bias], name, transB=1)
         return self.node("Relu", [name], f"{name}.relu") if relu else name
 
@@ -117,30 +106,26 @@ class Network:
         fixed = channels in (1, IMAGE_CHANNELS, CLASSES)
         return channels if fixed else max(1, round(channels * self.sparsity.channels))
 
-    def random(self, rng: np.random.Generator, shape: tuple[int, int, int, int]) -> HybridTensors:
-        columns = self.sparsity.pattern.block_columns(shape)
-        kept = max(1, round(columns * self.sparsity.block_share))
-        return random_tensors(rng, shape, self.sparsity.pattern, kept)
+    def random(self, name: str, rng: np.random.Generator, shape: tuple[int, int, int, int]) -> Floats:
+        """A weight with the network's zeros in place."""
+        pattern = self.sparsity.pattern
+        kept = max(1, round(pattern.block_columns(shape) * self.sparsity.block_share))
+        self.sparse[name] = random_tensors(rng, shape, pattern, kept)
+        return np.ascontiguousarray(decode(self.sparse[name], shape, pattern), dtype=np.float32)
+
+    def dense(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
+        return rng.standard_normal(shape, dtype=np.float32) * np.float32(math.sqrt(2 / np.prod(shape[1:])))
+
+    def bias(self, rng: np.random.Generator, rows: int) -> Floats:
+        return rng.standard_normal(rows, dtype=np.float32) * np.float32(0.1)
 
     def node(self, op: str, inputs: list[str], output: str, **attributes: object) -> str:
         self.nodes.append(helper.make_node(op, inputs, [output], name=output, **attributes))
         return output
 
-    def hybrid_node(self, node: HybridNode, inputs: list[str], output: str) -> str:
-        self.nodes.append(node.proto(output, inputs, output))
-        return output
-
     def add(self, name: str, array: npt.NDArray[np.generic] | np.float32) -> str:
         self.tensors.append(numpy_helper.from_array(np.asarray(array), name))
         return name
-
-    def packed(self, name: str, tensors: HybridTensors) -> list[str]:
-        return [self.add(part, array) for part, array in packed(f"{name}.weight", tensors).items()]
-
-    def dense(self, rng: np.random.Generator, shape: tuple[int, ...], tensors: HybridTensors | None) -> Floats:
-        if tensors is not None:
-            return np.ascontiguousarray(decode(tensors, shape, self.sparsity.pattern), dtype=np.float32)
-        return rng.standard_normal(shape, dtype=np.float32) * np.float32(math.sqrt(2 / np.prod(shape[1:])))
 
     def model(self, output: str, classes: int, side: int, name: str) -> onnx.ModelProto:
         graph = helper.make_graph(
@@ -150,7 +135,21 @@ class Network:
             [helper.make_tensor_value_info(output, TensorProto.FLOAT, ["N", classes])],
             self.tensors,
         )
-        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, VERSION)]
-        used = {node.op_type for node in self.nodes if node.domain == DOMAIN}
-        functions = [operator_function(op, OPSET) for op in sorted(used)]
-        return helper.make_model(graph, opset_imports=opsets, functions=functions, ir_version=8)
+        dense = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
+        return self._emitted(dense) if self.hybrid else dense
+
+    def _emitted(self, dense: onnx.ModelProto) -> onnx.ModelProto:
+        model = with_value_info(Model(dense, Path("network.onnx"), sha256=""))
+        pattern = self.sparsity.pattern
+        layers: list[SparseLayer | DenseLayer] = []
+        for layer in weight_layers(model):
+            kept = self.sparse.get(layer.name)
+            if kept is None:
+                layers.append(DenseLayer(layer, "the network has it dense"))
+            else:
+                there = HybridTensors(kept.values != 0, kept.indices, kept.blocks)
+                mask = np.asarray(decode(there, layer.shape, pattern), np.bool_)
+                layers.append(SparseLayer(layer, pattern, kept.blocks, mask))
+        graph = model.graph()
+        run_passes(hybrid_passes(Plan(tuple(layers))), graph)
+        return with_bodies(model.with_graph(graph)).proto

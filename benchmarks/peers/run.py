@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -30,32 +30,46 @@ RESULTS = Path(__file__).parents[1] / "results"
 WORKER = Path(__file__).with_name("worker.py")
 SIDES = MappingProxyType(
     {  # side: runtime, form of the model
-        "ours": ("ours", "hybrid"),
+        "ours-fp32": ("ours", "hybrid"),
+        "ours-int8": ("ours", "hybrid-int8"),
         "onnxruntime-fp32": ("onnxruntime", "dense"),
-        "onnxruntime-int8": ("onnxruntime", "int8"),
+        "onnxruntime-int8": ("onnxruntime", "dense-int8"),
         "openvino-fp32": ("openvino", "dense"),
-        "openvino-int8": ("openvino", "int8"),
-        "deepsparse": ("deepsparse", "unstructured"),
+        "openvino-int8": ("openvino", "dense-int8"),
+        "deepsparse-fp32": ("deepsparse", "unstructured"),
+        "deepsparse-int8": ("deepsparse", "unstructured-int8"),
     }
 )
+OURS = ("ours-fp32", "ours-int8")
+HEAD = """\
+| network | threads | side | ms | ours in fp32 is faster by | 10 to 90 % | ours in int8 is faster by | 10 to 90 % |
+|---|--:|---|--:|--:|--:|--:|--:|
+"""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One network at one thread count. `timing`: its sides are `sides`, ours first; `missing`: side -> reason."""
+    """One network at one thread count. `rounds`: the times of `sides` in every round; `missing`: side -> reason."""
 
     network: str
     threads: int
     sides: tuple[str, ...]
-    timing: Timing
+    rounds: list[tuple[Times, ...]]
     missing: dict[str, str]
+
+    def against(self, side: str) -> Timing:
+        """What the rounds say; its ratios are the time of `side` over that of each side."""
+        place = self.sides.index(side)
+        found = summarize([(turns[place], *turns) for turns in self.rounds])
+        return replace(found, sides_ms=found.sides_ms[1:], ratios=found.ratios[1:])
 
 
 @click.command()
 @click.option("--network", "networks", multiple=True, default=tuple(TOPOLOGIES), type=click.Choice(list(TOPOLOGIES)))
 @click.option("--threads", default="1,2", show_default=True)
 @click.option("--budget-s", default=6.0, show_default=True, help="Seconds a side.")
-def main(networks: tuple[str, ...], threads: str, budget_s: float) -> None:
+@click.option("--name", default="peers", show_default=True, help="Of the files in benchmarks/results.")
+def main(networks: tuple[str, ...], threads: str, budget_s: float, name: str) -> None:
     """Measure, print and write table and plot."""
     sparsity = Sparsity(Pattern(), 0.25)
     rows = []
@@ -63,13 +77,13 @@ def main(networks: tuple[str, ...], threads: str, budget_s: float) -> None:
         with tempfile.TemporaryDirectory() as folder:
             models = write_models(network, sparsity, Path(folder))
             rows += [_compare(network, models, count, budget_s) for count in map(int, threads.split(","))]
-    table = "\n".join(line for row in rows for line in _lines(row)) + "\n"
-    head = "| network | threads | side | ms | ours is faster by | 10 to 90 % |\n|---|--:|---|--:|--:|--:|\n"
+    table = HEAD + "\n".join(line for row in rows for line in _lines(row)) + "\n"
+    document = json.dumps([_document(row) for row in rows], indent=1) + "\n"
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "peers.md").write_text(head + table, encoding="utf-8")
-    (RESULTS / "peers.json").write_text(json.dumps([_document(row) for row in rows], indent=1) + "\n", encoding="utf-8")
-    _plot(rows, RESULTS / "peers.svg")
-    sys.stdout.write(head + table)
+    (RESULTS / f"{name}.md").write_text(table, encoding="utf-8")
+    (RESULTS / f"{name}.json").write_text(document, encoding="utf-8")
+    _plot(rows, RESULTS / f"{name}.svg")
+    sys.stdout.write(table)
 
 
 def _compare(network: str, models: dict[str, Path], threads: int, budget_s: float) -> Row:
@@ -86,7 +100,7 @@ def _compare(network: str, models: dict[str, Path], threads: int, budget_s: floa
         for worker in workers.values():
             worker.kill()
             worker.wait()
-    return Row(network, threads, tuple(workers), summarize(rounds), missing)
+    return Row(network, threads, tuple(workers), rounds, missing)
 
 
 def _start(python: Path, runtime: str, model: Path, threads: int) -> subprocess.Popen[str]:
@@ -114,25 +128,32 @@ def _turn(worker: subprocess.Popen[str], seconds: float) -> Times:
 
 
 def _lines(row: Row) -> list[str]:
+    timings = [row.against(side) for side in OURS]
     lines = []
-    for side, spread, ratio in zip(row.sides, row.timing.sides_ms, row.timing.ratios, strict=True):
+    for place, side in enumerate(row.sides):
         # A ratio is ours over the side; its inverse is what ours gains.
-        low, high = 1 / ratio.p90, 1 / ratio.p10
-        gain = f"{1 / ratio.median:.2f} | {low:.2f} to {high:.2f}"
-        lines.append(f"| {row.network} | {row.threads} | {side} | {spread.median:.2f} | {gain} |")
+        ratios = [timing.ratios[place] for timing in timings]
+        gains = " | ".join(f"{1 / r.median:.2f} | {1 / r.p90:.2f} to {1 / r.p10:.2f}" for r in ratios)
+        lines.append(f"| {row.network} | {row.threads} | {side} | {timings[0].sides_ms[place].median:.2f} | {gains} |")
     lines += [
-        f"| {row.network} | {row.threads} | {side} | not measured: {why} | | |" for side, why in row.missing.items()
+        f"| {row.network} | {row.threads} | {side} | not measured: {why} | | | | |" for side, why in row.missing.items()
     ]
     return lines
 
 
 def _document(row: Row) -> dict[str, object]:
-    medians = {side: spread.median for side, spread in zip(row.sides, row.timing.sides_ms, strict=True)}
+    timings = {side: row.against(side) for side in OURS}
+    spreads = timings[OURS[0]].sides_ms
+    gains = {
+        ours: {side: 1 / ratio.median for side, ratio in zip(row.sides, timing.ratios, strict=True)}
+        for ours, timing in timings.items()
+    }
     return {
         "network": row.network,
         "threads": row.threads,
-        "median_ms": medians,
-        "noisy": row.timing.noisy,
+        "median_ms": {side: spread.median for side, spread in zip(row.sides, spreads, strict=True)},
+        "times_faster": gains,
+        "noisy": [ours for ours, timing in timings.items() if timing.noisy],
         "missing": row.missing,
     }
 
@@ -148,7 +169,7 @@ def _plot(rows: list[Row], path: Path) -> None:
     size = (4.5 * columns, 2.6 * len(networks))
     figure, axes = pyplot.subplots(len(networks), columns, figsize=size, squeeze=False)
     for axis, row in zip(axes.flat, rows, strict=True):
-        axis.barh(row.sides, [spread.median for spread in row.timing.sides_ms])
+        axis.barh(row.sides, [spread.median for spread in row.against(OURS[0]).sides_ms])
         axis.invert_yaxis()
         axis.set_title(f"{row.network}, {row.threads} {'thread' if row.threads == 1 else 'threads'}")
         axis.set_xlabel("milliseconds an image")

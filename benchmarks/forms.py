@@ -1,0 +1,83 @@
+"""The files in which one seeded network is timed: dense and hybrid, in float32 and in int8.
+
+Our int8 form is chosen as `compress --precision int8` chooses it; theirs is ONNX Runtime's own static quantisation of
+the dense network. Both are calibrated on the same few seeded images, which decide scales and not speed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import onnx
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+from benchmarks.network import CLASSES, Sparsity
+from benchmarks.topologies import TOPOLOGIES
+from crisp_onnx.data import Images
+from crisp_onnx.data.values import AsIs, ValueStore
+from crisp_onnx.model import load, save
+from crisp_onnx.model.shapes import with_value_info
+from crisp_onnx.quantize import Emission, choose
+from crisp_onnx.task import Classification
+
+Form = Literal["dense", "hybrid", "dense-int8", "hybrid-int8"]
+FORMS: tuple[Form, ...] = get_args(Form)
+SIZE = (224, 224)
+CALIBRATION_IMAGES = 4
+
+
+class _SeededReader(CalibrationDataReader):  # type: ignore[misc]
+    def __init__(self, images: np.ndarray) -> None:
+        self._images = iter(images)
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        image = next(self._images, None)
+        return None if image is None else {"x": image[None]}
+
+
+def write_forms(network: str, sparsity: Sparsity, folder: Path) -> dict[Form, Path]:
+    """Form -> file, in `folder`, which must be there."""
+    paths = {form: folder / f"{form}.onnx" for form in FORMS}
+    for form, hybrid in (("dense", False), ("hybrid", True)):
+        path = folder / f"{form}.onnx"
+        onnx.save(
+            TOPOLOGIES[network](sparsity, hybrid=hybrid), path, save_as_external_data=True, location=f"{form}.data"
+        )
+    quantize_theirs(paths["dense"], paths["dense-int8"])
+    quantize_ours(paths["dense"], paths["hybrid"], paths["hybrid-int8"])
+    return paths
+
+
+def quantize_theirs(dense: Path, target: Path) -> None:
+    """`dense` by ONNX Runtime's static quantiser, with a scale for every row of a weight."""
+    quantize_static(
+        dense,
+        target,
+        _SeededReader(seeded_images()),
+        quant_format=QuantFormat.QDQ,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        per_channel=True,
+    )
+
+
+def quantize_ours(dense: Path, hybrid: Path, target: Path) -> None:
+    """`hybrid` as `compress --precision int8` would write it, calibrated on the dense form of the same network."""
+    whole, packed = (with_value_info(load(path)) for path in (dense, hybrid))
+    output = whole.outputs[0].name
+    every = tuple(range(CLASSES))
+    emission = Emission(packed, whole, Classification(every, every, output, output), SIZE, batch=None)
+    save(choose(emission, _images(), None).quantised.model, target)
+
+
+def seeded_images() -> np.ndarray:
+    """(n, 3, 224, 224), standard normal."""
+    return np.random.default_rng(0).standard_normal((CALIBRATION_IMAGES, 3, *SIZE), dtype=np.float32)
+
+
+def _images() -> Images:
+    store = ValueStore(seeded_images(), "seeded noise")
+    shape = (3, *SIZE)
+    return Images(store, np.arange(CALIBRATION_IMAGES), None, AsIs(shape, np.dtype(np.float32), SIZE), "seeded noise")
