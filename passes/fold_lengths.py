@@ -61,10 +61,12 @@ def _state(graph: gs.Graph, node: gs.Node, place: int, known: _Known, taken: set
             return 0
         node.inputs[place] = gs.Constant(fresh_name(taken, f"{node.inputs[place].name}.lengths"), np.array(target))
         return 1
-    if not all(isinstance(one, int) or (one and one in names) for one in wanted):
-        return 0
-    node.inputs[place] = _joined(graph, node.inputs[0], list(wanted), names, taken)
-    return 1
+    for asked in (node.inputs[0], *graph.inputs):  # what is expanded may have no open length of its own
+        names = [side if isinstance(side, (int, str)) else None for side in asked.shape or ()]
+        if all(isinstance(one, int) or (one and one in names) for one in wanted):
+            node.inputs[place] = _joined(graph, asked, list(wanted), names, taken)
+            return 1
+    return 0
 
 
 def _target(wanted: list[Length], names: list[Length], *, copies: bool) -> list[int] | None:

@@ -1,63 +1,25 @@
 """State anew what nodes say of the number or the places of their channels, once some of these are removed.
 
 A Reshape names lengths, a Split sizes, a Slice and a Gather places, a depthwise convolution its number of groups. An
-operator that is not in the table says nothing of the kind.
+operator that is not in the table says nothing of the kind. Means are over as many channels as before.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import onnx_graphsurgeon as gs
 
 from crisp_onnx.groups import Removed, pieces, shuffle_chain, shuffled_orders
 from crisp_onnx.model import fresh_name, tensor_names
-
-Ints = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class _Narrowed:
-    """`shapes`: before the removal. `taken`: names of tensors that are in use."""
-
-    graph: gs.Graph
-    removed: Removed
-    shapes: Mapping[str, tuple[int, ...]]
-    taken: set[str]
-
-    def loses(self, tensor: gs.Tensor, axis: int) -> bool:
-        return (tensor.name, axis) in self.removed
-
-    def kept(self, tensor: gs.Tensor, axis: int) -> Ints:
-        """The indices along the axis that stay."""
-        return np.delete(np.arange(self.shapes[tensor.name][axis]), self.removed.get((tensor.name, axis), ()))
-
-    def length(self, tensor: gs.Tensor, axis: int) -> int:
-        """Along the axis, after the removal."""
-        return self.shapes[tensor.name][axis] - len(self.removed.get((tensor.name, axis), ()))
-
-    def places(self, tensor: gs.Tensor, axis: int, indices: Ints) -> Ints:
-        """Where indices that stay lie after the removal."""
-        return np.searchsorted(self.kept(tensor, axis), indices)
-
-    def rank(self, tensor: gs.Tensor) -> int:
-        return len(self.shapes[tensor.name])
-
-    def state(self, node: gs.Node, place: int, values: npt.ArrayLike) -> None:
-        """Give the node a stored input of its own."""
-        while len(node.inputs) <= place:
-            node.inputs.append(gs.Variable.empty())
-        old = node.inputs[place]
-        name = fresh_name(self.taken, f"{old.name or node.name}.narrow")
-        node.inputs[place] = gs.Constant(name, np.asarray(values, np.int64))
+from crisp_onnx.passes.narrowed import Ints, Narrowed
+from crisp_onnx.passes.restate_norms import layer_norm, reduce_mean, rms_norm
 
 
 def restate(graph: gs.Graph, removed: Removed, shapes: Mapping[str, tuple[int, ...]]) -> None:
     """Change the nodes of `graph` in place. `shapes`: of all tensors before the removal, for one image."""
-    narrowed = _Narrowed(graph, removed, shapes, tensor_names(graph))
+    narrowed = Narrowed(graph, removed, shapes, tensor_names(graph))
     shown = {tensor.name for tensor in graph.outputs}
     done: set[int] = set()
     for node in list(graph.nodes):
@@ -75,7 +37,7 @@ def _tensors(node: gs.Node) -> list[gs.Tensor]:
     return [tensor for tensor in (*node.inputs, *node.outputs) if not tensor.is_empty()]
 
 
-def _convolution(node: gs.Node, narrowed: _Narrowed) -> None:
+def _convolution(node: gs.Node, narrowed: Narrowed) -> None:
     """A depthwise convolution has a group a channel; other groups all lose as many channels, and stay."""
     groups, weight = int(node.attrs.get("group", 1)), narrowed.shapes[node.inputs[1].name]
     depthwise = weight[1] == 1 if node.op == "Conv" else weight[0] == groups
@@ -83,7 +45,7 @@ def _convolution(node: gs.Node, narrowed: _Narrowed) -> None:
         node.attrs["group"] = narrowed.length(node.inputs[0], 1)
 
 
-def _reshape(node: gs.Node, narrowed: _Narrowed) -> None:
+def _reshape(node: gs.Node, narrowed: Narrowed) -> None:
     x, y = node.inputs[0], node.outputs[0]
     copies = not node.attrs.get("allowzero", 0)
 
@@ -98,7 +60,7 @@ def _reshape(node: gs.Node, narrowed: _Narrowed) -> None:
 
 
 def _restate_lengths(
-    node: gs.Node, place: int, first: int, narrowed: _Narrowed, new_length: Callable[[int, int], int]
+    node: gs.Node, place: int, first: int, narrowed: Narrowed, new_length: Callable[[int, int], int]
 ) -> None:
     """Change the stored numbers among the lengths that an input states, of the axes from `first` on."""
     told = node.inputs[place]
@@ -118,7 +80,7 @@ def _restate_lengths(
             narrowed.state(joined, at, new)
 
 
-def _own_concat(node: gs.Node, place: int, narrowed: _Narrowed) -> gs.Node:
+def _own_concat(node: gs.Node, place: int, narrowed: Narrowed) -> gs.Node:
     """The Concat that states the lengths of this node alone."""
     told = node.inputs[place]
     joined: gs.Node = told.inputs[0]
@@ -131,14 +93,14 @@ def _own_concat(node: gs.Node, place: int, narrowed: _Narrowed) -> gs.Node:
     return copy
 
 
-def _split(node: gs.Node, narrowed: _Narrowed) -> None:
+def _split(node: gs.Node, narrowed: Narrowed) -> None:
     along = int(node.attrs.get("axis", 0)) % narrowed.rank(node.inputs[0])
     if narrowed.loses(node.inputs[0], along):
         node.attrs.pop("num_outputs", None)
         narrowed.state(node, 1, [narrowed.length(out, along) for out in node.outputs])
 
 
-def _gather(node: gs.Node, narrowed: _Narrowed) -> None:
+def _gather(node: gs.Node, narrowed: Narrowed) -> None:
     x, y = node.inputs[0], node.outputs[0]
     along = int(node.attrs.get("axis", 0)) % narrowed.rank(x)
     if narrowed.loses(x, along):
@@ -147,7 +109,7 @@ def _gather(node: gs.Node, narrowed: _Narrowed) -> None:
         narrowed.state(node, 1, narrowed.places(x, along, wanted[narrowed.kept(y, along)]))
 
 
-def _slice(node: gs.Node, narrowed: _Narrowed) -> None:
+def _slice(node: gs.Node, narrowed: Narrowed) -> None:
     """Where what is left does not lie in even steps any more, a Gather behind takes over that axis."""
     x, y = node.inputs[0], node.outputs[0]
     starts, ends, axes, steps = _cuts(node, narrowed.rank(x))
@@ -186,7 +148,7 @@ def _cuts(node: gs.Node, rank: int) -> tuple[list[int], list[int], list[int], li
     return starts, ends, [axis % rank for axis in axes], steps
 
 
-def _shuffle(chain: tuple[gs.Node, ...], narrowed: _Narrowed) -> None:
+def _shuffle(chain: tuple[gs.Node, ...], narrowed: Narrowed) -> None:
     """Lengths do not divide any more, so that a Gather of the order takes the place of the whole chain."""
     x, y = chain[0].inputs[0], chain[-1].outputs[0]
     orders = shuffled_orders(chain, narrowed.shapes[x.name], narrowed.shapes[chain[0].outputs[0].name])
@@ -202,7 +164,7 @@ def _shuffle(chain: tuple[gs.Node, ...], narrowed: _Narrowed) -> None:
     _gather_behind(first, gathered, narrowed)
 
 
-def _gather_behind(node: gs.Node, gathered: list[tuple[int, Ints]], narrowed: _Narrowed) -> None:
+def _gather_behind(node: gs.Node, gathered: list[tuple[int, Ints]], narrowed: Narrowed) -> None:
     """Take `places` of an axis of the node's result, one Gather after another."""
     y = node.outputs[0]
     for axis, places in gathered:
@@ -215,10 +177,10 @@ def _gather_behind(node: gs.Node, gathered: list[tuple[int, Ints]], narrowed: _N
         )
 
 
-def _stated_lengths(place: int) -> Callable[[gs.Node, _Narrowed], None]:
+def _stated_lengths(place: int) -> Callable[[gs.Node, Narrowed], None]:
     """The input at `place` states the lengths of the result, aligned to its last axes."""
 
-    def run(node: gs.Node, narrowed: _Narrowed) -> None:
+    def run(node: gs.Node, narrowed: Narrowed) -> None:
         if len(node.inputs) <= place or node.inputs[place].is_empty():
             return
         y = node.outputs[0]
@@ -231,11 +193,14 @@ def _stated_lengths(place: int) -> Callable[[gs.Node, _Narrowed], None]:
     return run
 
 
-_TABLE: Mapping[str, Callable[[gs.Node, _Narrowed], None]] = {
+_TABLE: Mapping[str, Callable[[gs.Node, Narrowed], None]] = {
     "Conv": _convolution,
     "ConvTranspose": _convolution,
     "Expand": _stated_lengths(1),
     "Gather": _gather,
+    "LayerNormalization": layer_norm,
+    "RMSNormalization": rms_norm,
+    "ReduceMean": reduce_mean,
     "Reshape": _reshape,
     "Resize": _stated_lengths(3),
     "Slice": _slice,

@@ -24,7 +24,8 @@ from crisp_onnx.recipe import Recipe
 
 DEFAULT_MACS = 0.5
 LARGEST_SHARE = 0.999
-ROUNDS = 3
+ROUNDS = 64
+"""Where every block asks for the shape that the one before it gave, a round tells that of one more block."""
 NM_ALONE = 0.99
 """Of what N:M leaves by its density: groups that are cut off at a border keep a little less."""
 CRITERIA = ("crisp", "magnitude", "random")
@@ -53,11 +54,15 @@ class Widths:
 def with_stated_lengths(model: Model, size: Size) -> Model:
     """The model with its lengths in numbers where they are the same for every input; as it is if the answers differ."""
     plain = model
-    for item in (FoldLengths(), FoldConstants()) * ROUNDS:
-        graph = plain.graph()
-        inform(graph, facts(plain))
-        if run_pass(item, graph).changed:
-            plain = plain.with_graph(graph)
+    for _ in range(ROUNDS):
+        before = plain
+        for item in (FoldLengths(), FoldConstants()):
+            graph = plain.graph()
+            inform(graph, facts(plain))
+            if run_pass(item, graph).changed:
+                plain = plain.with_graph(graph)
+        if plain is before:
+            break
     if plain is model:
         return model
     plain = with_value_info(plain)

@@ -255,13 +255,19 @@ def test_tokens_carry_their_channels_last(groups_of):
     assert set(bounds(written_by(groups, "down"))) == {"graph input 'x'", "graph output 'y'"}
 
 
-def test_a_layer_norm_lets_channels_change_places_and_not_leave(groups_of):
+def test_channels_go_through_a_layer_norm_of_one_axis_and_stay_in_one_of_several(groups_of):
     groups = groups_of(
         "(float[N,7,16] x) => (float[N,7,16] y) <float[16,32] up, float[32] s, float[32] b, float[32,16] down>"
         "{ [up] h = MatMul(x, up) [n] g = LayerNormalization(h, s, b) [down] y = MatMul(g, down) }"
     )
     group = written_by(groups, "up")
     assert places(group) == {("up", 1, 0, 32), ("s", 0, 0, 32), ("b", 0, 0, 32), ("down", 0, 0, 32)}
+    assert (group.movable, group.removable) == (True, True)
+    groups = groups_of(
+        "(float[N,3,4] x) => (float[N,6,4] y) <float[8,3,1] up, float[8,4] s, float[6,8,1] down>"
+        "{ [up] h = Conv(x, up) [n] g = LayerNormalization<axis=1>(h, s) [down] y = Conv(g, down) }"
+    )
+    group = written_by(groups, "up")
     assert (group.movable, group.removable) == (True, False)
     assert str(group.keeps[0]) == "LayerNormalization 'n': its mean and variance are those of all channels"
 

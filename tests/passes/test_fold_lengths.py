@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from crisp_onnx.api.widths import with_stated_lengths
 from crisp_onnx.model import Model
 from crisp_onnx.model.shapes import facts, inform
 from crisp_onnx.passes import FoldLengths, run_pass
@@ -74,3 +75,35 @@ def test_open_lengths_and_what_depends_on_values_stay_computed(model_of: Callabl
     )
     _, graph = folded(model)
     assert graph.nodes[-1].inputs[1].values.tolist() == [0, -1, 8]
+
+
+def test_what_is_repeated_for_each_image_asks_the_input_how_many_there_are(
+    answers: Answers, model_of: Callable[..., Model]
+) -> None:
+    model = model_of(
+        "(float[N,3,4] x) => (float[N,1,4] y) <float[1,1,4] token, int64[1] zero = {0}, int64[1] two = {2},"
+        " int64[1] one = {1}>"
+        "{ r = Relu(x) s = Shape(r) n = Gather(s, zero) c = Gather(s, two) t = Concat<axis=0>(n, one, c)"
+        " y = Expand(token, t) }"
+    )
+    plain, graph = folded(model)
+    (expand,) = [node for node in graph.nodes if node.op == "Expand"]
+    assert [piece.values.tolist() for piece in expand.inputs[1].inputs[0].inputs[1:]] == [[1], [4]]
+    assert_same_for_any_batch(answers, model, plain, 3, 4)
+
+
+def test_lengths_of_one_block_after_another_become_numbers(answers: Answers, model_of: Callable[..., Model]) -> None:
+    """Each block asks for the length that the one before it gave, which is known one round later."""
+    count = 6
+    blocks = " ".join(
+        f"s{i} = Shape(h{i}) c{i} = Gather(s{i}, at) d{i} = Div(c{i}, at) t{i} = Concat<axis=0>(open, d{i}, at)"
+        f" p{i} = Slice(h{i}, zero, d{i}, at) h{i + 1} = Concat<axis=1>(p{i})"
+        for i in range(count)
+    )
+    model = model_of(
+        "(float[N,8] x) => (float[N,W] y) <int64[1] at = {1}, int64[1] open = {-1}, int64[1] zero = {0}>"
+        f"{{ h0 = Relu(x) {blocks} y = Relu(h{count}) }}"
+    )
+    plain = with_stated_lengths(model, (1, 1))
+    assert not [node for node in plain.graph().nodes if node.op == "Shape"]
+    assert_same_for_any_batch(answers, model, plain, 8)

@@ -58,7 +58,9 @@ def assert_exact(answers: Answers, model: Model, removals: list[Removal], image:
 
 
 def elements(model: Model) -> int:
-    return sum(int(np.prod(t.dims)) for t in model.proto.graph.initializer if t.data_type == onnx.TensorProto.FLOAT)
+    """Of all tensors that could hold channels."""
+    floats = (t for t in model.proto.graph.initializer if t.data_type == onnx.TensorProto.FLOAT and t.dims)
+    return sum(int(np.prod(t.dims)) for t in floats)
 
 
 def lost(model: Model, removals: list[Removal]) -> int:
@@ -105,7 +107,7 @@ def test_real_models_lose_channels(answers: Answers, shared_data: Path, name: st
 
 
 @pytest.mark.parametrize("dynamo", [False, True])
-@pytest.mark.parametrize(("kind", "groups"), [("VisionTransformer", 4), ("UNet", 6)])
+@pytest.mark.parametrize(("kind", "groups"), [("VisionTransformer", 5), ("UNet", 6)])
 def test_exports_of_torch_lose_channels_and_heads(
     answers: Answers, torch_export: Callable[..., tuple[Model, object]], kind: str, groups: int, dynamo: bool
 ) -> None:
@@ -114,6 +116,55 @@ def test_exports_of_torch_lose_channels_and_heads(
     image = np.random.default_rng(1).standard_normal(model.input.fixed(2)).astype(np.float32)
     assert_exact(answers, model, removals, image)
     assert len(removals) == groups
+
+
+@pytest.mark.parametrize(
+    "norm",
+    [
+        "LayerNormalization<axis=-1, epsilon=0.01>(h, s, b)",
+        "LayerNormalization(h, s)",
+        "RMSNormalization<axis=-1, epsilon=0.01>(h, s)",
+    ],
+)
+def test_a_norm_over_channels_is_over_as_many_as_before(
+    answers: Answers, model_of: Callable[..., Model], norm: str
+) -> None:
+    shift = ", float[8] b" if ", b)" in norm else ""
+    model = model_of(
+        f"(float[N,3,5] x) => (float[N,3,4] y) <float[5,8] up, float[8] s{shift}, float[8,4] down>"
+        f"{{ h = MatMul(x, up) g = {norm} y = MatMul(g, down) }}",
+        opset=23,
+    )
+    (group,) = [group for group in groups_of(model) if group.removable]
+    image = np.random.default_rng(0).standard_normal((2, 3, 5)).astype(np.float32)
+    narrow = assert_exact(answers, model, [Removal(group, (1, 5, 6))], image)
+    # The oracle: the same weights with zeros in place, which the whole norm sees.
+    stored = {t.name: np.array(t.values) for t in model.graph().tensors().values() if isinstance(t, gs.Constant)}
+    for name, values in stored.items():
+        np.moveaxis(values, 1 if name == "up" else 0, 0)[[1, 5, 6]] = 0
+    hidden = image @ stored["up"]
+    mean = 0 if norm.startswith("RMS") else hidden.mean(-1, keepdims=True)
+    epsilon = 0.01 if "epsilon" in norm else 1e-5
+    normed = (hidden - mean) / np.sqrt(np.square(hidden - mean).mean(-1, keepdims=True) + epsilon) * stored["s"]
+    expected = (normed + stored.get("b", 0)) @ stored["down"]
+    assert np.allclose(answers(narrow, image)[0], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("keepdims", [0, 1])
+def test_a_mean_over_channels_and_places_is_over_as_many_as_before(
+    answers: Answers, model_of: Callable[..., Model], keepdims: int
+) -> None:
+    model = model_of(
+        "(float[N,3,4,4] x) => (float[N,A,B,C] y) <float[8,3,1,1] w, float[6,8,1,1] c, int64[2] axes = {1, 3},"
+        " int64[2] added = {1, 3}>"
+        f"{{ h = Conv(x, w) m = ReduceMean<keepdims={keepdims}>(h, axes)"
+        + ("n = Identity(m)" if keepdims else "n = Unsqueeze(m, added)")
+        + " g = Sub(h, n) y = Conv(g, c) }",
+        opset=18,
+    )
+    (group,) = [group for group in groups_of(model) if group.removable]
+    image = np.random.default_rng(0).standard_normal((2, 3, 4, 4)).astype(np.float32)
+    assert_exact(answers, model, [Removal(group, (0, 2))], image)
 
 
 def test_a_split_states_its_new_sizes_and_a_slice_its_new_places(

@@ -1,4 +1,8 @@
-"""Normalisations and what else looks at all channels at once: they may change places, not always be removed."""
+"""Normalisations and what else looks at all channels at once: they may change places, not always be removed.
+
+A mean over channels stays what it is with zeros in place once some are gone: `passes/restate_norms.py` divides by as
+many as before.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,8 @@ import onnx_graphsurgeon as gs
 
 from crisp_onnx.groups.ties import NodeTies
 
-_OF_ZERO_NOTHING = ("ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSum")
-"""Reductions whose result is the same without a channel that is zero."""
+_OF_ZERO_NOTHING = ("ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSum", "ReduceMean")
+"""Reductions whose result is the same without a channel that is zero, a mean once its count is put right."""
 
 
 def per_channel(node: gs.Node, ties: NodeTies) -> None:
@@ -30,8 +34,13 @@ def layer_norm(node: gs.Node, ties: NodeTies) -> None:
         back = rank - axis
         own = ((row, len(ties.shape(row)) - back) for row in rows if len(ties.shape(row)) >= back)
         ties.tie((x, axis), (y, axis), *own)
-        if axis >= first and ties.shape(x)[axis] > 1:
+        if axis >= first and ties.shape(x)[axis] > 1 and not _written_out(node, first, rank):
             ties.keep(x, axis, "its mean and variance are those of all channels")
+
+
+def _written_out(node: gs.Node, first: int, rank: int) -> bool:
+    """Whether it can be written out in other operators: over one axis, in float32."""
+    return first == rank - 1 and node.inputs[1].dtype == np.float32
 
 
 def group_norm(node: gs.Node, ties: NodeTies) -> None:
