@@ -72,13 +72,17 @@ class Network:
         residual: str = "",
         sparse: bool = True,
         groups: int = 1,
+        pad: int | None = None,
     ) -> str:
-        """Conv, then the residual, then Relu (Clip to `upper` when finite, nothing when None). Returns the output."""
+        """Conv, then the residual, then Relu (Clip to `upper` when finite, nothing when None). Returns the output.
+
+        `pad`: on every side; half the kernel where it is None.
+        """
         number, rng = self.next_layer()
         name = f"conv{number}"
         cin, cout, groups = (self.left(count) for count in (cin, cout, groups))
         shape = (cout, cin // groups, kernel, kernel)
-        window = Window((stride, stride), (kernel // 2,) * 4)
+        window = Window((stride, stride), (kernel // 2 if pad is None else pad,) * 4)
         values = self.random(name, rng, shape) if sparse else self.dense(rng, shape)
         weight, bias = self.add(f"{name}.weight", values), self.add(f"{name}.bias", self.bias(rng, cout))
         self.node("Conv", [x, weight, bias], name, group=groups, kernel_shape=[kernel] * 2, **window.attributes)
@@ -100,6 +104,43 @@ class Network:
         weight, bias = self.add(f"{name}.weight", values), self.add(f"{name}.bias", self.bias(rng, cout))
         self.node("Gemm", [x, weight, bias], name, transB=1)
         return self.node("Relu", [name], f"{name}.relu") if relu else name
+
+    def linear(self, x: str, cin: int, cout: int, *, residual: str = "") -> str:
+        """X (..., cin) times a sparse weight, plus bias, then plus the residual: torch's export of a linear layer."""
+        number, rng = self.next_layer()
+        name, shape = f"fc{number}", (self.left(cout), self.left(cin), 1, 1)
+        values = np.ascontiguousarray(self.random(name, rng, shape)[:, :, 0, 0].T)
+        weight, bias = self.add(f"{name}.weight", values), self.add(f"{name}.bias", self.bias(rng, shape[0]))
+        self.node("MatMul", [x, weight], name)
+        y = self.node("Add", [name, bias], f"{name}.biased")
+        return self.node("Add", [y, residual], f"{name}.sum") if residual else y
+
+    def layer_norm(self, x: str, channels: int) -> str:
+        """Over the last axis, with a scale and a shift of each channel."""
+        number, rng = self.next_layer()
+        name = f"norm{number}"
+        scale = self.add(f"{name}.scale", np.float32(1) + self.bias(rng, channels))
+        return self.node(
+            "LayerNormalization", [x, scale, self.add(f"{name}.bias", self.bias(rng, channels))], name, epsilon=1e-6
+        )
+
+    def gelu(self, x: str) -> str:
+        """x/2 * (1 + erf(x / sqrt 2)), as torch exports it before opset 20."""
+        number, _ = self.next_layer()
+        name = f"gelu{number}"
+        values = {"root": math.sqrt(2), "one": 1.0, "half": 0.5}
+        root, one, half = (self.add(f"{name}.{part}", np.float32(value)) for part, value in values.items())
+        y = self.node("Erf", [self.node("Div", [x, root], f"{name}.scaled")], f"{name}.erf")
+        y = self.node("Mul", [x, self.node("Add", [y, one], f"{name}.sum")], f"{name}.product")
+        return self.node("Mul", [y, half], name)
+
+    def reshape(self, x: str, sides: list[int]) -> str:
+        """`sides` as Reshape takes them: 0 keeps a side, -1 takes what is left."""
+        name = f"reshape{self.next_layer()[0]}"
+        return self.node("Reshape", [x, self.add(f"{name}.sides", np.array(sides, np.int64))], name)
+
+    def transpose(self, x: str, order: list[int]) -> str:
+        return self.node("Transpose", [x], f"transpose{self.next_layer()[0]}", perm=order)
 
     def left(self, channels: int) -> int:
         """Of so many channels or groups, how many stay."""

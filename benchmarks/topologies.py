@@ -1,13 +1,15 @@
-"""ResNet-50, VGG-16 and MobileNetV2 at 224x224: the published shapes, seeded weights, BatchNorm folded."""
+"""Networks at 224x224 by name: the published shapes, seeded weights, BatchNorm folded."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 import onnx
 
 from benchmarks.network import CLASSES, Network, Sparsity
+from benchmarks.normalised import convnext_t, vit_s16
 
 
 def resnet50(sparsity: Sparsity, *, hybrid: bool, side: int = 224) -> onnx.ModelProto:
@@ -58,6 +60,64 @@ def mobilenet_v2(sparsity: Sparsity, *, hybrid: bool, side: int = 224) -> onnx.M
     return _finish(net, net.conv(x, cin, 1280, upper=6.0), 1280, side, "mobilenet_v2")
 
 
+def efficientnet_lite0(sparsity: Sparsity, *, hybrid: bool, side: int = 224) -> onnx.ModelProto:
+    """Liu et al. 2020: EfficientNet-B0 (Tan and Le 2019, table 1) without squeeze and excitation, ReLU6."""
+    net = Network(sparsity, hybrid)
+    x, cin = net.conv("x", 3, 32, 3, 2, sparse=False, upper=6.0), 32
+    stages = (
+        *((1, 16, 1, 1, 3), (6, 24, 2, 2, 3), (6, 40, 2, 2, 5), (6, 80, 3, 2, 3)),
+        *((6, 112, 3, 1, 5), (6, 192, 4, 2, 5), (6, 320, 1, 1, 3)),
+    )
+    for expand, width, blocks, first_stride, kernel in stages:
+        for block in range(blocks):
+            stride = first_stride if block == 0 else 1
+            middle = cin * expand
+            y = net.conv(x, cin, middle, upper=6.0) if expand > 1 else x
+            y = net.conv(y, middle, middle, kernel, stride, upper=6.0, sparse=False, groups=middle)
+            keeps = stride == 1 and cin == width
+            x = net.conv(y, middle, width, upper=None, residual=x if keeps else "")
+            cin = width
+    return _finish(net, net.conv(x, cin, 1280, upper=6.0), 1280, side, "efficientnet_lite0")
+
+
+def mobilenet_v3(sparsity: Sparsity, *, hybrid: bool, side: int = 224) -> onnx.ModelProto:
+    """Howard et al. 2019, table 1 (Large): squeeze and excitation, HardSwish."""
+    net = Network(sparsity, hybrid)
+    x, cin = _hard_swish(net, net.conv("x", 3, 16, 3, 2, sparse=False, upper=None)), 16
+    rows = (
+        *((3, 16, 16, 0, 0, 1), (3, 64, 24, 0, 0, 2), (3, 72, 24, 0, 0, 1), (5, 72, 40, 1, 0, 2)),
+        *((5, 120, 40, 1, 0, 1), (5, 120, 40, 1, 0, 1), (3, 240, 80, 0, 1, 2), (3, 200, 80, 0, 1, 1)),
+        *((3, 184, 80, 0, 1, 1), (3, 184, 80, 0, 1, 1), (3, 480, 112, 1, 1, 1), (3, 672, 112, 1, 1, 1)),
+        *((5, 672, 160, 1, 1, 2), (5, 960, 160, 1, 1, 1), (5, 960, 160, 1, 1, 1)),
+    )
+    for kernel, middle, width, squeezed, swish, stride in rows:
+        upper = None if swish else math.inf
+        y = net.conv(x, cin, middle, upper=upper) if middle > cin else x
+        y = _hard_swish(net, y) if swish and middle > cin else y
+        y = net.conv(y, middle, middle, kernel, stride, upper=upper, sparse=False, groups=middle)
+        y = _hard_swish(net, y) if swish else y
+        y = _squeeze(net, y, middle) if squeezed else y
+        x = net.conv(y, middle, width, upper=None, residual=x if stride == 1 and cin == width else "")
+        cin = width
+    x = _hard_swish(net, net.conv(x, cin, 960, upper=None))
+    x = net.node("Flatten", [net.node("GlobalAveragePool", [x], "average")], "flat")
+    x = _hard_swish(net, net.gemm(x, 960, 1280, relu=False))
+    return net.model(net.gemm(x, 1280, CLASSES, relu=False), CLASSES, side, "mobilenet_v3")
+
+
+def _hard_swish(net: Network, x: str) -> str:
+    return net.node("HardSwish", [x], f"{x}.swish")
+
+
+def _squeeze(net: Network, x: str, channels: int) -> str:
+    """Every channel times what a small network of all channels' averages says."""
+    fewer = -(-channels // 32) * 8  # a quarter, a multiple of eight
+    average = net.node("GlobalAveragePool", [x], f"{x}.average")
+    y = net.conv(net.conv(average, channels, fewer), fewer, channels, upper=None)
+    gate = net.node("HardSigmoid", [y], f"{y}.gate", alpha=1 / 6, beta=0.5)
+    return net.node("Mul", [x, gate], f"{x}.excited")
+
+
 def _finish(net: Network, x: str, cin: int, side: int, name: str) -> onnx.ModelProto:
     x = net.node("GlobalAveragePool", [x], "average")
     x = net.node("Flatten", [x], "flat")
@@ -65,5 +125,13 @@ def _finish(net: Network, x: str, cin: int, side: int, name: str) -> onnx.ModelP
 
 
 TOPOLOGIES: Mapping[str, Callable[..., onnx.ModelProto]] = MappingProxyType(
-    {"resnet50": resnet50, "vgg16": vgg16, "mobilenet_v2": mobilenet_v2}
+    {
+        "resnet50": resnet50,
+        "vgg16": vgg16,
+        "mobilenet_v2": mobilenet_v2,
+        "efficientnet_lite0": efficientnet_lite0,
+        "mobilenet_v3": mobilenet_v3,
+        "convnext_t": convnext_t,
+        "vit_s16": vit_s16,
+    }
 )
