@@ -40,6 +40,7 @@ RESULTS = Path(__file__).parent / "results"
 PATTERNS = {
     "V8 1/4": Sparsity(Pattern(2, 4, 16, 8), 0.25),
     "V4 1/4": Sparsity(Pattern(2, 4, 16, 4), 0.25),
+    "V8 1/2": Sparsity(Pattern(2, 4, 16, 8), 0.5),
     "V8 1/8": Sparsity(Pattern(2, 4, 16, 8), 0.125),
 }
 OURS: dict[str, tuple[Form, Element]] = {"fp32": ("hybrid", "float32"), "int8": ("hybrid-int8", "int8")}
