@@ -33,6 +33,7 @@ from crisp_onnx.passes import SliceChannels, run_pass
 from crisp_onnx.recipe import Recipe
 from crisp_onnx.runtime.latency import compare_runs, opened_run, seeded_input
 
+NETWORKS = ("resnet50", "vgg16", "mobilenet_v2")
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 DENSE = Sparsity(Pattern(1, 1, 16, 1), 1.0)
 SHARES = (0.5, 0.25, 0.1)
@@ -48,7 +49,7 @@ def built(name: str, folder: Path) -> Path:
 
 def networks(folder: Path) -> Iterator[tuple[str, Path]]:
     """Name and file of every network."""
-    yield from ((name, built(name, folder)) for name in TOPOLOGIES)
+    yield from ((name, built(name, folder)) for name in NETWORKS)
     yield from ((path.stem, path) for path in sorted(LIGHT.glob("light_*.onnx")))
     yield from ((path.stem, path) for path in sorted((data_folder() / "models").glob("*.onnx")))
 

@@ -9,6 +9,7 @@
 
 #include "i8_pack.h"
 #include "i8_plain.h"
+#include "i8_turn.h"
 
 namespace crisp {
 namespace {

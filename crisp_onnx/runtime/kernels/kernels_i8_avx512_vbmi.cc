@@ -79,7 +79,7 @@ constexpr Kernel kKernels[] = {CRISP_INT8_AVX512_KERNELS(KERNEL)};
 
 constexpr KernelSet kSet = {Element::kInt8, Isa::kAvx512Vbmi, Instructions::kLanes, kKernels,
                             sizeof(kKernels) / sizeof(kKernels[0]), true, pack_units<Instructions>, turn_units_of_16,
-                            turn_bytes};
+                            turn_tile_of_bytes<SseZips>};
 
 }  // namespace
 

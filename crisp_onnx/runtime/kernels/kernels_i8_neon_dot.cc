@@ -5,6 +5,7 @@
 
 #include "i8_pack.h"
 #include "i8_plain.h"
+#include "i8_turn.h"
 
 namespace crisp {
 namespace {
@@ -136,6 +137,14 @@ struct NeonDot {
   static CRISP_INLINE void prefetch(const int8_t* p) { __builtin_prefetch(p); }
 };
 
+struct NeonZips {
+  using Vec = uint8x16_t;
+  static CRISP_INLINE Vec load(const uint8_t* p) { return vld1q_u8(p); }
+  static CRISP_INLINE void store(uint8_t* p, Vec v) { vst1q_u8(p, v); }
+  static CRISP_INLINE Vec zip_low(Vec a, Vec b) { return vzip1q_u8(a, b); }
+  static CRISP_INLINE Vec zip_high(Vec a, Vec b) { return vzip2q_u8(a, b); }
+};
+
 #define KERNEL(rows, vectors, strip) \
   int8_kernel_row<NeonDot, rows, vectors, 0, strip>("i8_hybrid_" #rows "x" #strip "__neon_dot")
 
@@ -146,7 +155,8 @@ constexpr Kernel kKernels[] = {
 };
 
 constexpr KernelSet kSet = {Element::kInt8, Isa::kNeonDot, NeonDot::kLanes, kKernels,
-                            sizeof(kKernels) / sizeof(kKernels[0]), false, pack_units<NeonDot>, turn_units, turn_bytes};
+                            sizeof(kKernels) / sizeof(kKernels[0]), false, pack_units<NeonDot>, turn_units,
+                            turn_tile_of_bytes<NeonZips>};
 
 }  // namespace
 
