@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
@@ -92,9 +91,9 @@ def narrowed(model: Model, widths: Widths, share: float) -> tuple[Model, float]:
     stored = {name: tensor.values for name, tensor in tensors.items() if isinstance(tensor, gs.Constant)}
     groups = [widths.groups[number] for number in widths.free]
     worth = dict(zip(widths.free, weight_norms(groups, stored), strict=True))
-    full, count = widths.extent.macs(np.zeros(len(widths.groups))), len(widths.groups)
+    full, count = widths.whole, len(widths.groups)
     stocks = stock(widths.groups, worth, LANES)
-    choice = choose(stocks, widths.extent.macs, widths.extent.macs_gained, share * full, count)
+    choice = choose(stocks, widths.cost, share * full, count)
     graph = model.graph()
     run_pass(SliceChannels(choice.removals, widths.shapes), graph)
     return model.with_graph(graph), choice.reached / full

@@ -64,6 +64,9 @@ def cli() -> None:
     type=click.Choice(["hybrid", "channels", "channels+hybrid"]),
     help="Packed zeros, fewer channels (fast in any runtime), or both.  [default: hybrid]",
 )
+@click.option(
+    "--widths", type=click.Choice(["gates", "saliency"]), help="What finds the channels that go.  [default: saliency]"
+)
 @click.option("--round-channels", type=int, help="Widths are multiples of this.  [default: 8]")
 @click.option("--pattern", help="N:M, kept of every M input channels.  [default: the target's, or 2:4]")
 @click.option("--block", type=int, help="Side of a block.  [default: the target's, or 16]")

@@ -16,6 +16,7 @@ RECOVERIES = (
     "fixed", "ramp", "straight-through", "sr-ste", "soft-shrink", "grow-and-prune", "cram", "nested",
 )  # fmt: skip
 NESTED = "nested"
+GATES, SALIENCY = "gates", "saliency"
 SALIENCIES = ("crisp", "fisher", "magnitude", "wanda", "act-l2", "firing", "random")
 PATH_KEYS = ("model", "classes", "data", "eval_data", "labels", "bank", "output")
 BUDGET_KEYS = ("sparsity", "macs", "latency_ms", "energy_mj", "speedup")
@@ -62,6 +63,9 @@ class Recipe(BaseModel):
     `channels+hybrid`: first channels, then zeros."""
     round_channels: Annotated[int, Field(ge=1)] = 8
     """What the numbers of channels that are left are multiples of, for the hardware's lanes (method `channels`)."""
+    widths: Literal["gates", "saliency"] | None = None
+    """What finds the channels that go (methods with channels): `saliency` once, before the network trains, or `gates`
+    that open and shut while it does. By default `saliency`."""
     pattern: str = "2:4"
     """N:M: of every M neighbours along the input channels N are kept. A hardware target may set another default."""
     block: Annotated[int, Field(ge=1)] = 16

@@ -9,6 +9,7 @@ from crisp_onnx.passes.explicit_axes import ExplicitAxes
 from crisp_onnx.passes.explicit_pads import ExplicitPads
 from crisp_onnx.passes.fold_batch_norm import FoldBatchNorm
 from crisp_onnx.passes.fold_constants import FoldConstants
+from crisp_onnx.passes.fold_gates import FoldGates
 from crisp_onnx.passes.fold_if import FoldIf
 from crisp_onnx.passes.fold_lengths import FoldLengths
 from crisp_onnx.passes.fold_scale import FoldScale
@@ -54,6 +55,7 @@ __all__ = [
     "Declined",
     "EmitHybrid",
     "FoldConstants",
+    "FoldGates",
     "FoldLengths",
     "FreeBatch",
     "InsertBatchNorm",

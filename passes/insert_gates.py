@@ -110,6 +110,33 @@ def edges(
     return found
 
 
+def gated_columns(
+    graph: gs.Graph, groups: Sequence[ChannelGroup], shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, npt.NDArray[np.int64]]:
+    """By weight name: the gate of each of its columns, in a shape that goes with the weight.
+
+    A weight times its gates is the same as gates in front of the product that reads it.
+    """
+    places, found = edges(graph, groups, shapes), {}
+    for node in graph.nodes:
+        owners = places.get((node.inputs[0].name, _summed_axis(node, shapes))) if node.inputs else None
+        if owners is not None:
+            found[node.inputs[1].name] = _beside_weight(node, owners)
+    return found
+
+
+def _beside_weight(node: gs.Node, owners: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    weight, groups = node.inputs[1].values.shape, int(node.attrs.get("group", 1))
+    if node.op == "Conv":
+        rows = np.repeat(owners.reshape(groups, -1), weight[0] // groups if groups > 1 else 1, axis=0)
+        return rows.reshape(*rows.shape, *[1] * (len(weight) - 2))
+    if node.op == "Gemm" and node.attrs.get("transB", 0):
+        return owners[None]
+    if node.op == "MatMul":
+        return owners.reshape(*[1] * (len(weight) - 2), -1, *[1] * (len(weight) > 1))
+    return owners.reshape(-1, *[1] * (len(weight) - 1))
+
+
 def _summed_axis(node: gs.Node, shapes: Mapping[str, tuple[int, ...]]) -> int:
     """The axis of its first input that a product with a stored weight sums over; 0 where it is none."""
     if node.op not in ("Conv", "ConvTranspose", "Gemm", "MatMul") or not isinstance(node.inputs[1], gs.Constant):

@@ -125,7 +125,7 @@ def _run(
     with watch("read"):
         source = load(recipe.model)
         _check_input(recipe, source)
-        refuse_what_channels_do_not_know(recipe)
+        refuse_what_channels_do_not_know(recipe, given=recipe.data is not None or data is not None)
         refuse_speedup(recipe)
         asked = read_question(
             recipe, source, recipe.data if data is None else data, recipe.eval_data if eval_data is None else eval_data

@@ -91,7 +91,7 @@ def _shared(prepared: Prepared) -> tuple[SharedChannels, ...]:
     extent = Extent(graph, groups, shapes)
     none, one = np.zeros(len(groups)), np.ones(len(groups), np.int64)
     kinds = {node.name: node.op for node in graph.nodes}
-    saved = zip(extent.macs_gained(none, one), extent.bytes_gained(none, one), strict=True)
+    saved = zip(extent.macs.gained(none, one), extent.bytes.gained(none, one), strict=True)
     return tuple(
         SharedChannels(
             width=group.width,

@@ -11,7 +11,7 @@ import numpy as np
 
 from crisp_onnx.api.prepare import Prepared
 from crisp_onnx.api.trials import TOLERANCE, try_out, worst_difference
-from crisp_onnx.channels import Extent, choose, stock
+from crisp_onnx.channels import Extent, WidthCost, choose, stock
 from crisp_onnx.errors import CrispError
 from crisp_onnx.format import parse_pattern
 from crisp_onnx.groups import ChannelGroup, channel_groups
@@ -20,7 +20,7 @@ from crisp_onnx.model import Model, Size, tensor_shapes, with_value_info
 from crisp_onnx.model.shapes import facts, inform
 from crisp_onnx.passes import FoldConstants, FoldLengths, run_pass
 from crisp_onnx.passes.insert_gates import edges
-from crisp_onnx.recipe import Recipe
+from crisp_onnx.recipe import GATES, Recipe
 
 DEFAULT_MACS = 0.5
 LARGEST_SHARE = 0.999
@@ -39,16 +39,22 @@ SINGLE = "there is one alone"
 class Widths:
     """`groups`: all of them. `free`: the numbers of those that may lose channels. `kept`: why each other may not.
 
-    `edges`: the tensors, and the axes of them, in which the channels are read. `budget`: MACs of one image at most.
+    `edges`: the tensors, and the axes of them, in which the channels are read. `cost`: of widths, of which `share` of
+    the whole network's may be left.
     """
 
     groups: tuple[ChannelGroup, ...]
     free: tuple[int, ...]
     kept: Mapping[int, str]
     edges: tuple[tuple[str, int], ...]
-    extent: Extent
+    cost: WidthCost
     shapes: Mapping[str, tuple[int, ...]]
-    budget: float
+    share: float
+
+    @property
+    def whole(self) -> float:
+        """What the whole network costs."""
+        return self.cost.at(np.zeros(len(self.groups)))
 
 
 def with_stated_lengths(model: Model, size: Size) -> Model:
@@ -103,8 +109,7 @@ def widths_of(recipe: Recipe, prepared: Prepared, model: Model | None = None) ->
         )
     places = tuple(edges(graph, [groups[number] for number in free], shapes))
     extent = Extent(model.graph(), groups, shapes)
-    budget = share_for_widths(recipe) * extent.macs(np.zeros(len(groups)))
-    return Widths(groups, free, kept, places, extent, shapes, budget)
+    return Widths(groups, free, kept, places, extent.macs, shapes, share_for_widths(recipe))
 
 
 def rehearse_widths(recipe: Recipe, prepared: Prepared) -> None:
@@ -116,9 +121,8 @@ def rehearse_widths(recipe: Recipe, prepared: Prepared) -> None:
     widths = widths_of(recipe, prepared)
     worth = {number: np.ones(widths.groups[number].width) for number in widths.free}
     choose(
-        stock(widths.groups, worth, recipe.round_channels), widths.extent.macs, widths.extent.macs_gained,
-        widths.budget, len(widths.groups),
-    )  # fmt: skip
+        stock(widths.groups, worth, recipe.round_channels), widths.cost, widths.share * widths.whole, len(widths.groups)
+    )
 
 
 def recipe_for_blocks(recipe: Recipe, narrowed: float | None = None) -> Recipe:
@@ -158,26 +162,34 @@ def within_pattern(planner: Planner, macs: int) -> Planner:
     return replace(planner, kept=min(planner.kept, NM_ALONE * most))
 
 
-def refuse_what_channels_do_not_know(recipe: Recipe) -> None:
-    """Options that say nothing to the removal of channels.
+def refuse_what_channels_do_not_know(recipe: Recipe, *, given: bool) -> None:
+    """Options that say nothing to the removal of channels. `given`: whether there are images to learn from.
 
     Raises:
         CrispError: one of them is given.
     """
     if recipe.narrows and recipe.saliency not in CRITERIA:
         raise CrispError(f"--method {recipe.method} ranks channels by {' or '.join(CRITERIA)}, not {recipe.saliency}.")
+    if recipe.widths is not None and not recipe.narrows:
+        raise CrispError("--widths says how channels are found, and --method hybrid removes none. Leave it out.")
+    least = 2 if recipe.method == "channels" else 4
+    if recipe.widths == GATES and (recipe.epochs if recipe.epochs is not None else least * given) < least:
+        raise CrispError(
+            f"--widths gates finds channels while the network trains, for which it needs {least} epochs. Give images "
+            "with --data and --epochs, or use --widths saliency."
+        )
     if recipe.method != "channels":
         return
-    for option, given in (("--sparsity", recipe.sparsity), ("--latency-ms", recipe.latency_ms),
+    for option, said in (("--sparsity", recipe.sparsity), ("--latency-ms", recipe.latency_ms),
                           ("--energy-mj", recipe.energy_mj)):  # fmt: skip
-        if given is not None:
+        if said is not None:
             raise CrispError(
                 f"{option} is no budget of --method channels: it puts no zeros anywhere. Say with --macs what share of "
                 "the MACs is to be left."
             )
-    for option, given in (("--recovery", recipe.recovery != "fixed"), ("--first-finetune", recipe.first_finetune > 0),
+    for option, said in (("--recovery", recipe.recovery != "fixed"), ("--first-finetune", recipe.first_finetune > 0),
                           ("--precision", recipe.precision != "fp32")):  # fmt: skip
-        if given:
+        if said:
             raise CrispError(
                 f"{option} is of no use to --method channels, which has no masks and packs nothing. Leave it out, or "
                 "let zeros follow with --method channels+hybrid."

@@ -15,6 +15,7 @@ from math import ceil, gcd
 import numpy as np
 import numpy.typing as npt
 
+from crisp_onnx.channels.extent import WidthCost
 from crisp_onnx.errors import CrispError
 from crisp_onnx.groups import ChannelGroup, Removal
 
@@ -34,12 +35,16 @@ class Choice:
 
 @dataclass(frozen=True, eq=False)
 class Stock:
-    """A group that may lose channels. `worth` (width,): of each. `step`: how many go at a time."""
+    """A group that may lose channels. `worth` (width,): of each. `step`: how many go at a time.
+
+    `least`: share of them that always stays; one step does in any case.
+    """
 
     number: int
     group: ChannelGroup
     worth: Floats
     step: int
+    least: float = LEAST_SHARE
 
     @property
     def order(self) -> Ints:
@@ -48,15 +53,20 @@ class Stock:
 
     def steps(self) -> list[int]:
         """How many channels may be gone, ascending: none, down to a multiple of the step, and so on."""
-        least = max(self.step, ceil(LEAST_SHARE * self.group.width))
+        least = max(self.step, ceil(self.least * self.group.width))
         first = self.group.width % self.step or self.step
         counts = range(first, self.group.width - least + 1, self.step)
         return [0, *counts]
 
 
-def stock(groups: Sequence[ChannelGroup], worth: Mapping[int, Floats], lanes: int) -> tuple[Stock, ...]:
-    """The groups whose channels have a worth, by their number. `lanes`: what widths are to be multiples of."""
-    return tuple(Stock(n, groups[n], worth[n], _step(groups[n], lanes)) for n in sorted(worth))
+def stock(
+    groups: Sequence[ChannelGroup], worth: Mapping[int, Floats], lanes: int, *, least: float = LEAST_SHARE
+) -> tuple[Stock, ...]:
+    """The groups whose channels have a worth, by their number.
+
+    `lanes`: what widths are to be multiples of. `least`: share of a group that always stays.
+    """
+    return tuple(Stock(n, groups[n], worth[n], _step(groups[n], lanes), least) for n in sorted(worth))
 
 
 def _step(group: ChannelGroup, lanes: int) -> int:
@@ -67,26 +77,16 @@ def _step(group: ChannelGroup, lanes: int) -> int:
     return max(lanes // gcd(lanes, span) for span in spans.values())
 
 
-def least_cost(stocks: Sequence[Stock], cost: Callable[[Ints], float], groups: int) -> float:
+def least_cost(stocks: Sequence[Stock], cost: WidthCost, groups: int) -> float:
     """The cost with as many channels gone as may go."""
     removed = np.zeros(groups, np.int64)
     for item in stocks:
         removed[item.number] = item.steps()[-1]
-    return cost(removed)
+    return cost.at(removed)
 
 
-def choose(
-    stocks: Sequence[Stock],
-    cost: Callable[[Ints], float],
-    gained: Callable[[Ints, Ints], Floats],
-    budget: float,
-    groups: int,
-) -> Choice:
-    """The channels to remove so that `cost(removed)` is at most `budget`.
-
-    Args:
-        cost: of the numbers of channels removed, one for each of the `groups`.
-        gained: (groups,): by how much the cost falls where a group loses so many more.
+def choose(stocks: Sequence[Stock], cost: WidthCost, budget: float, groups: int) -> Choice:
+    """The channels to remove, of `groups` in all, so that what is left costs at most `budget`.
 
     Raises:
         CrispError: the least widths cost more.
@@ -103,16 +103,16 @@ def choose(
             if 0 <= place < len(ladder):
                 steps[number] = ladder[place] - ladder[taken[number]]
                 worth[number] = sums[number][ladder[place]] - sums[number][ladder[taken[number]]]
-        costs = gained(removed, steps)
+        costs = cost.gained(removed, steps)
         return np.where(np.isfinite(worth), worth / np.where(costs == 0, 1e-300, costs), np.inf if direction > 0 else 0)
 
-    while cost(removed) > budget:
+    while cost.at(removed) > budget:
         ratios = losses(1)
         best = int(np.argmin(ratios))
         if not np.isfinite(ratios[best]):
             raise CrispError(
                 f"The budget of {budget:.4g} cannot be met: with the least of every group of channels the model still "
-                f"costs {cost(removed):.4g}. Ask for more than that."
+                f"costs {cost.at(removed):.4g}. Ask for more than that."
             )
         taken[best] += 1
         removed[best] = ladders[best][taken[best]]
@@ -122,7 +122,7 @@ def choose(
         for item in stocks
         if removed[item.number]
     )
-    return Choice(removals, cost(removed))
+    return Choice(removals, cost.at(removed))
 
 
 def _give_back(
@@ -130,7 +130,7 @@ def _give_back(
     taken: dict[int, int],
     ladders: Mapping[int, Sequence[int]],
     losses: Callable[[int], Floats],
-    cost: Callable[[Ints], float],
+    cost: WidthCost,
     budget: float,
 ) -> None:
     """Undo steps, the most worth for their cost first, as long as the budget holds."""
@@ -141,7 +141,7 @@ def _give_back(
                 return
             tried = removed.copy()
             tried[number] = ladders[int(number)][taken[int(number)] - 1]
-            if cost(tried) <= budget:
+            if cost.at(tried) <= budget:
                 removed[:] = tried
                 taken[int(number)] -= 1
                 break

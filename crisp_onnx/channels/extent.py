@@ -1,10 +1,11 @@
-"""`Extent`: MACs and stored bytes of a graph as they follow from how many channels each of its groups keeps."""
+"""What a graph costs as a function of how many channels each of its groups has lost: MACs and stored bytes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,23 +19,45 @@ Ints = npt.NDArray[np.int64]
 Axis = tuple[str, int]
 
 
-@dataclass(frozen=True, eq=False)
-class _Terms:
-    """Products of lengths. `amounts` (t,): each at full widths. `lengths` (t, axes): 1 where a term has fewer axes.
+class WidthCost(Protocol):
+    """What a network costs, as a function of how many channels each of its groups has lost, in fractions or whole."""
 
-    `spans` (t, axes, groups): indices along the axis that one channel of a group takes.
+    def at(self, removed: npt.ArrayLike) -> float:
+        """The cost, with so many channels of each group gone."""
+
+    def gained(self, removed: npt.ArrayLike, step: npt.ArrayLike) -> Floats:
+        """(groups,): by how much the cost falls with `step` more channels of one group removed, each group alone."""
+
+    def slopes(self, removed: npt.ArrayLike) -> Floats:
+        """(groups,): by how much the cost falls for each channel of a group, at these widths."""
+
+
+@dataclass(frozen=True, eq=False)
+class Terms:
+    """A `WidthCost` that is a sum of products of lengths, as MACs and bytes are.
+
+    `amounts` (t,): each at full widths. `lengths` (t, axes): 1 where a term has fewer axes. `spans` (t, axes, groups):
+    indices along the axis that one channel of a group takes.
     """
 
     amounts: Floats
     lengths: Floats
     spans: Floats
 
-    def at(self, removed: Floats) -> float:
-        """The sum, with so many channels of each group gone."""
-        return float(self.amounts @ ((self.lengths - self.spans @ removed) / self.lengths).prod(1))
+    def at(self, removed: npt.ArrayLike) -> float:
+        gone = np.asarray(removed, np.float64)
+        return float(self.amounts @ ((self.lengths - self.spans @ gone) / self.lengths).prod(1))
 
-    def gains(self, removed: Floats, step: Ints) -> Floats:
-        """(groups,): by how much the sum falls with `step` more channels of that group alone."""
+    def slopes(self, removed: npt.ArrayLike) -> Floats:
+        shares = (self.lengths - self.spans @ np.asarray(removed, np.float64)) / self.lengths
+        rates = self.spans / self.lengths[:, :, None]
+        axes = range(shares.shape[1])
+        others = np.stack([np.delete(shares, axis, 1).prod(1) for axis in axes], 1) if shares.size else shares
+        found: Floats = np.einsum("t,ta,tag->g", self.amounts, others, rates)
+        return found
+
+    def gained(self, removed: npt.ArrayLike, step: npt.ArrayLike) -> Floats:
+        removed, step = np.asarray(removed, np.float64), np.asarray(step, np.int64)
         now = self.lengths - self.spans @ removed
         before = self.amounts * (now / self.lengths).prod(1)
         found = np.zeros(len(removed))
@@ -50,7 +73,10 @@ class _Terms:
 
 
 class Extent:
-    """`shapes`: of all tensors, for one image. Widths are given as the numbers of channels removed, a group each."""
+    """`macs` of one image and `bytes` of the tensors that hold channels of groups, each a `WidthCost`.
+
+    `shapes`: of all tensors, for one image.
+    """
 
     def __init__(self, graph: gs.Graph, groups: Sequence[ChannelGroup], shapes: Mapping[str, tuple[int, ...]]) -> None:
         self.groups = tuple(groups)
@@ -58,24 +84,8 @@ class Extent:
         for number, group in enumerate(groups):
             for member in (*group.members, *group.flows):
                 spans.setdefault((member.tensor, member.axis), []).append((number, member.span))
-        self._macs = _terms(_products(graph, shapes), spans, shapes, len(groups))
-        self._bytes = _terms(_stored(graph, spans), spans, shapes, len(groups))
-
-    def macs(self, removed: npt.ArrayLike) -> int:
-        """Multiply-accumulates of one image."""
-        return round(self._macs.at(np.asarray(removed, np.float64)))
-
-    def bytes(self, removed: npt.ArrayLike) -> int:
-        """Of all tensors that hold channels of groups."""
-        return round(self._bytes.at(np.asarray(removed, np.float64)))
-
-    def macs_gained(self, removed: npt.ArrayLike, step: npt.ArrayLike) -> Floats:
-        """(groups,): MACs fewer with `step` more channels of one group removed, each group alone."""
-        return self._macs.gains(np.asarray(removed, np.float64), np.asarray(step, np.int64))
-
-    def bytes_gained(self, removed: npt.ArrayLike, step: npt.ArrayLike) -> Floats:
-        """(groups,): bytes fewer, in the same way."""
-        return self._bytes.gains(np.asarray(removed, np.float64), np.asarray(step, np.int64))
+        self.macs = _terms(_products(graph, shapes), spans, shapes, len(groups))
+        self.bytes = _terms(_stored(graph, spans), spans, shapes, len(groups))
 
 
 def _products(graph: gs.Graph, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[tuple[float, tuple[Axis, ...]]]:
@@ -111,7 +121,7 @@ def _terms(
     spans: Mapping[Axis, Sequence[tuple[int, int]]],
     shapes: Mapping[str, tuple[int, ...]],
     groups: int,
-) -> _Terms:
+) -> Terms:
     listed = [(amount, [axis for axis in axes if axis in spans]) for amount, axes in found]
     most = max((len(axes) for _, axes in listed), default=0)
     lengths, taken = np.ones((len(listed), most)), np.zeros((len(listed), most, groups))
@@ -120,4 +130,4 @@ def _terms(
             lengths[row, place] = shapes[tensor][axis]
             for group, span in spans[tensor, axis]:
                 taken[row, place, group] += span
-    return _Terms(np.array([amount for amount, _ in listed], np.float64), lengths, taken)
+    return Terms(np.array([amount for amount, _ in listed], np.float64), lengths, taken)

@@ -1,6 +1,7 @@
 """Stage 6, train: recovery under masks, with labels or without."""
 
 from crisp_onnx.recover.dense import finetune
+from crisp_onnx.recover.gates import search_gates
 from crisp_onnx.recover.keeper import Keeper, NoKeeper
 from crisp_onnx.recover.masking import plan_from, plan_state, put_masks, saliency_of
 from crisp_onnx.recover.mirror import mirror_safe
@@ -37,6 +38,7 @@ __all__ = [
     "reestimate",
     "restore",
     "saliency_of",
+    "search_gates",
     "train_narrow",
     "trained_tensors",
     "training_for",

@@ -86,7 +86,7 @@ def test_other_commands_take_the_result(one_shot: tuple[Report, Path]) -> None:
 
 
 def test_a_network_without_batch_norm_and_a_trained_one(tmp_path: Path) -> None:
-    report, _ = run(tmp_path, batch_norm=False, epochs=2, macs=0.4, round_channels=4)
+    report, _ = run(tmp_path, batch_norm=False, epochs=2, macs=0.4, round_channels=4, widths="gates")
     assert report.macs.kept_ratio <= 0.4
     assert report.channels is not None
     assert report.channels.epochs == 2
@@ -117,6 +117,8 @@ def test_a_budget_that_zeros_alone_would_not_need_is_met(tmp_path: Path) -> None
         ({"sparsity": 0.8}, "--sparsity is no budget of --method channels"),
         ({"macs": 0.01}, "budget of .* cannot be met"),
         ({"saliency": "wanda"}, "crisp or magnitude or random, not wanda"),
+        ({"widths": "gates", "epochs": 1}, "needs 2 epochs"),
+        ({"widths": "gates", "method": "hybrid"}, "removes none"),
         ({"keep_dense": ("conv",)}, "No channel of small.onnx can be removed: .*as asked"),
     ],
 )

@@ -18,22 +18,21 @@ def group(width: int, span: int = 1) -> ChannelGroup:
     return ChannelGroup(width, (Member("w", 0, 0, width * span, span, span),), (), ("a",), ("b",), (), (), ())
 
 
-def additive(prices):
-    """Cost and savings where every channel of group g costs prices[g]."""
-    whole = None
+class Additive:
+    """A `WidthCost` under which every channel of group g costs prices[g], whatever the others are."""
 
-    def cost(removed):
-        return float(whole - np.asarray(removed) @ prices)
+    def __init__(self, groups, prices):
+        self.prices = prices
+        self.whole = sum(g.width * price for g, price in zip(groups, prices, strict=True))
 
-    def gained(removed, step):
-        return np.asarray(step) * prices
+    def at(self, removed):
+        return float(self.whole - np.asarray(removed) @ self.prices)
 
-    def of(groups):
-        nonlocal whole
-        whole = sum(g.width * price for g, price in zip(groups, prices, strict=True))
-        return cost, gained, whole
+    def gained(self, removed, step):
+        return np.asarray(step) * self.prices
 
-    return of
+    def slopes(self, removed):
+        return self.prices
 
 
 @given(
@@ -48,14 +47,17 @@ def test_the_budget_holds_widths_are_rounded_and_the_least_worth_go(sizes, share
     groups = [group(width) for width, _ in sizes]
     prices = np.array([price for _, price in sizes])
     worth = {n: rng.random(g.width) for n, g in enumerate(groups)}
-    cost, gained, whole = additive(prices)(groups)
+    cost = Additive(groups, prices)
     try:
-        found = choose(stock(groups, worth, lanes), cost, gained, share * whole, len(groups))
+        found = choose(stock(groups, worth, lanes), cost, share * cost.whole, len(groups))
     except CrispError:
         least = [max(lanes, -(-g.width // 10)) for g in groups]
-        assert sum(min(w, g.width) * p for w, g, p in zip(least, groups, prices, strict=True)) > (share - 0.25) * whole
+        assert (
+            sum(min(w, g.width) * p for w, g, p in zip(least, groups, prices, strict=True))
+            > (share - 0.25) * cost.whole
+        )
         return
-    assert found.reached <= share * whole + 1e-9
+    assert found.reached <= share * cost.whole + 1e-9
     for removal in found.removals:
         number = next(n for n, g in enumerate(groups) if g is removal.group)
         left = removal.group.width - len(removal.channels)
@@ -68,14 +70,14 @@ def test_it_gives_up_at_most_one_step_more_than_the_best_choice():
     rng = np.random.default_rng(3)
     groups, prices = [group(16), group(12), group(20)], np.array([3.0, 7.0, 1.0])
     worth = {n: rng.random(g.width) * (n + 1) for n, g in enumerate(groups)}
-    cost, gained, whole = additive(prices)(groups)
+    cost = Additive(groups, prices)
     stocks = stock(groups, worth, 2)
-    found = choose(stocks, cost, gained, 0.6 * whole, 3)
+    found = choose(stocks, cost, 0.6 * cost.whole, 3)
     sums = [np.concatenate([[0], np.cumsum(np.sort(worth[n]))]) for n in range(3)]
     best = min(
         sum(sums[n][gone] for n, gone in enumerate(counts))
         for counts in product(*(item.steps() for item in stocks))
-        if cost(np.array(counts)) <= 0.6 * whole
+        if cost.at(np.array(counts)) <= 0.6 * cost.whole
     )
     lost = sum(sum(worth[n][list(r.channels)]) for r in found.removals for n, g in enumerate(groups) if g is r.group)
     assert lost <= best + max(np.diff(sums[n][item.steps()]).max() for n, item in enumerate(stocks))
@@ -83,9 +85,9 @@ def test_it_gives_up_at_most_one_step_more_than_the_best_choice():
 
 def test_heads_of_many_places_go_one_by_one_and_a_budget_under_the_least_is_refused():
     heads = [group(12, span=64)]
-    cost, gained, whole = additive(np.array([1.0]))(heads)
+    cost = Additive(heads, np.array([1.0]))
     stocks = stock(heads, {0: np.arange(12.0)}, 8)
     assert stocks[0].step == 1
-    assert choose(stocks, cost, gained, 0.75 * whole, 1).removals[0].channels == (0, 1, 2)
+    assert choose(stocks, cost, 0.75 * cost.whole, 1).removals[0].channels == (0, 1, 2)
     with pytest.raises(CrispError, match=r"The budget of 0\.6 cannot be met"):
-        choose(stocks, cost, gained, 0.05 * whole, 1)
+        choose(stocks, cost, 0.05 * cost.whole, 1)

@@ -8,11 +8,12 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from random_graphs import networks
 
 from crisp_onnx.groups import ChannelGroup, Removal, channel_groups
 from crisp_onnx.model import Model, tensor_shapes, weight_layers
-from crisp_onnx.passes import InsertGates, MaskChannels, run_pass
+from crisp_onnx.passes import FoldGates, InsertGates, MaskChannels, run_pass
 from crisp_onnx.passes.insert_gates import edges
 
 Answers = Callable[..., list[np.ndarray]]
@@ -70,3 +71,19 @@ def test_with_means_a_shut_gate_leaves_the_mean(model_of: Callable[..., Model]) 
     hidden[0, 1] = 2.0
     found = gated_answers(model, gates, np.array([[1, 0, 1, 1]]), image)
     assert found == pytest.approx(hidden @ tensors["b"].values, rel=1e-5)
+
+
+@given(networks(), st.integers(0, 1000))
+@settings(max_examples=30)
+def test_gates_folded_into_weights_answer_as_gates_in_front_of_them(answers: Answers, model: Model, seed: int) -> None:
+    shapes = tensor_shapes(model)
+    groups = free_groups(model, shapes)
+    if not groups:
+        return
+    opened = np.random.default_rng(seed).random(sum(group.width for group in groups))
+    image = np.random.default_rng(1).standard_normal((1, 3, 4, 4)).astype(np.float32)
+    gated = gated_answers(model, InsertGates(groups, shapes), np.append(opened, 1)[None], image)
+    graph = model.graph()
+    assert run_pass(FoldGates(groups, shapes, opened), graph).changed
+    (folded,) = answers(model.with_graph(graph), image)
+    assert close(gated, folded)

@@ -1,0 +1,61 @@
+"""The budget of widths, as a share of what the whole network costs, and the choice of channels within it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import sqrt
+from pathlib import Path
+
+from crisp_onnx.api.checkpoint import Checkpoint
+from crisp_onnx.api.gains import written_form
+from crisp_onnx.api.question import Question
+from crisp_onnx.api.speedup import LEAD, TOLERANCE, measured, share_for
+from crisp_onnx.api.widths import Widths
+from crisp_onnx.channels import Choice, Stock, choose, least_cost
+from crisp_onnx.masks import Plan
+from crisp_onnx.model import Model
+from crisp_onnx.passes import SliceChannels, run_passes
+from crisp_onnx.recipe import Recipe
+from crisp_onnx.recover import State
+
+ROUNDING = 1e-9
+
+
+def chosen_within(widths: Widths, stocks: Sequence[Stock], share: float) -> Choice:
+    """The channels to remove so that `share` of the whole network's cost is left, or less."""
+    return choose(stocks, widths.cost, (share + ROUNDING) * widths.whole, len(widths.groups))
+
+
+def share_of_cost(
+    recipe: Recipe,
+    asked: Question,
+    model: Model,
+    widths: Widths,
+    stocks: Sequence[Stock],
+    folder: Path,
+    checkpoint: Checkpoint,
+    *,
+    part: str = "widths",
+) -> float:
+    """The share that widths may leave: as asked, or so little that the narrower network is as fast as asked.
+
+    Where zeros follow on channels, both are to be equally fast: channels take the square root of the speed. `part`:
+    what the measured share is kept under.
+    """
+    if recipe.speedup is None:
+        return widths.share
+    kept = checkpoint.get(f"speedup of {part}")
+    if kept is not None:
+        return float(kept.values["share"])
+    speed = recipe.speedup if recipe.method == "channels" else sqrt(recipe.speedup)
+
+    def gain(share: float) -> float:
+        graph = model.graph()
+        run_passes((SliceChannels(chosen_within(widths, stocks, share).removals, widths.shapes),), graph)
+        written = written_form(recipe, model.with_graph(graph), Plan(), size=asked.prepared.size)
+        return measured(recipe, asked, written, folder)
+
+    least = least_cost(stocks, widths.cost, len(widths.groups)) / widths.whole
+    found = share_for(LEAD * speed, gain, least, 1.0, name="--speedup", tolerance=TOLERANCE)
+    checkpoint.put(f"speedup of {part}", State({}, {"share": found}))
+    return found
