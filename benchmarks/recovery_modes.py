@@ -1,6 +1,6 @@
 """What each mode of recovery gives: `resnet18w32_cifar100`, ten of a hundred classes, equal epochs, images and budget.
 
-    python benchmarks/recovery_modes.py [--set 0] [--epochs 20] [--sparsity 0.875] [--only fixed,cram] [--device cuda]
+    python -m benchmarks.recovery_modes [--set 0] [--epochs 20] [--sparsity 0.875] [--only fixed,cram] [--device cuda]
 
 A row is one call of `compress`, judged on 1,000 test images with the logits restricted to the ten classes. Beside them
 stand the dense model fine-tuned by the same recipe, and one nested training for three sparsities beside a training for
@@ -17,10 +17,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from class_sets import dense_by_the_same_recipe
-from real_data import CIFAR_PREPROCESS, RESNET, CifarImages, class_set, data_folder
-from record import RESULTS, record
-
+from benchmarks.accuracy.ceiling import dense_by_the_same_recipe
+from benchmarks.real_data import CIFAR_PREPROCESS, RESNET, CifarImages, class_set, data_folder
+from benchmarks.record import RESULTS, record
 from crisp_onnx import Recipe, Report, compress, compress_nested
 from crisp_onnx.recipe import NESTED, RECOVERIES
 from crisp_onnx.report.interval import wilson
@@ -71,9 +70,9 @@ def measured(case: Case, folder: Path, device: str) -> list[Row]:
         )  # fmt: skip
         start = time.perf_counter()
         if dense:
-            right, reports = dense_by_the_same_recipe(recipe, folder, classes), []
+            found, reports = dense_by_the_same_recipe(recipe, folder, case.set), []
             spent = time.perf_counter() - start
-            return [row(case, right, 1000, None, spent)]
+            return [row(case, found.counts[1].right_restricted, found.n, None, spent)]
         reports = list(
             compress_nested(recipe, data=train, eval_data=test)
             if recipe.sparsities

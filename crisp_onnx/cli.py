@@ -19,6 +19,7 @@ from crisp_onnx.cli_options import (
     LABELS,
     LABELS_OFFSET,
     OUTPUT_NAME,
+    OUTPUT_NAMES,
     PREPROCESS,
     TASK,
     as_shares,
@@ -57,7 +58,7 @@ def cli() -> None:
 @LABELS
 @LABELS_OFFSET
 @CLASS_ORDER
-@OUTPUT_NAME
+@OUTPUT_NAMES
 @PREPROCESS
 @click.option(
     "--method",
@@ -180,7 +181,7 @@ def compress(recipe_file: Path | None, resume: bool, as_json: bool, verbosity: i
 @click.option("--groups", is_flag=True, help="Every group of channels: its operators, its savings, what binds it.")
 @click.option("--precision", type=click.Choice(["fp32", "int8"]), default="fp32", help="Whether it can be int8 too.")
 @TASK
-@OUTPUT_NAME
+@OUTPUT_NAMES
 @PREPROCESS
 @common
 def check(
@@ -191,7 +192,7 @@ def check(
     groups: bool,
     precision: Literal["fp32", "int8"],
     task: str | None,
-    output_name: str | None,
+    output_name: tuple[str, ...],
     preprocess: str | None,
     as_json: bool,
     verbosity: int,

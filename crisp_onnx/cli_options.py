@@ -53,6 +53,9 @@ TASK = click.option(
     "--task", type=click.Choice(["classification", "segmentation"]), help="A class an image, or one a pixel."
 )
 OUTPUT_NAME = click.option("--output-name", help="The output that scores the classes, where the file has several.")
+OUTPUT_NAMES = click.option(
+    "--output-name", multiple=True, help="The output that scores the classes, then others whose answers are to stay."
+)
 PREPROCESS = click.option(
     "--preprocess",
     help="imagenet, unit, signed, raw, FILE.yaml, preprocessor_config.json, or mean=R/G/B,std=R/G/B,size=N or HxW.",

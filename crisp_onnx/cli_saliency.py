@@ -19,7 +19,7 @@ from crisp_onnx.errors import CrispError
 @click.option("--labels", type=FILE, help="As for compress.")
 @click.option("--labels-offset", type=int, help="As for compress.")
 @click.option("--class-order", type=click.Choice(["lexical", "natural"]), help="As for compress.")
-@click.option("--output-name", help="As for compress.")
+@click.option("--output-name", multiple=True, help="As for compress.")
 @click.option("--preprocess", help="As for compress.")
 @click.option("--saliency", "criterion", help="crisp, fisher, wanda, act-l2 or firing.  [default: crisp]")
 @click.option("--device", help="cpu or cuda.  [default: cpu]")
@@ -37,7 +37,7 @@ def saliency(
     from crisp_onnx.api import make_bank, merge_banks
     from crisp_onnx.report.views import bank_view
 
-    given = {key: value for key, value in options.items() if value is not None}
+    given = {key: value for key, value in options.items() if value not in (None, ())}
     if merging:
         if given:
             raise CrispError(f"--merge takes banks and --output, not --{next(iter(given)).replace('_', '-')}.")

@@ -54,8 +54,9 @@ class Recipe(BaseModel):
     """What the model does: one class an image, or one a pixel. For `segmentation`, data are folders with `images` and
     `labels` (PNG files of the same stems, whose pixels are output indices), or .npz files with y of (n, h, w); pixels
     labelled 255 and those of other classes are neither learnt nor judged."""
-    output_name: str | None = None
-    """The output that scores the classes, where the file has several."""
+    output_name: str | Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    """The output that scores the classes, where the file has several. Of several names, the first is that output; what
+    the untouched model answers in the others counts too, in saliency and in training."""
     preprocess: str | None = None
     """Preset name, YAML file, `preprocessor_config.json`, or `mean=R/G/B,std=R/G/B,size=N`, or `size=HxW`."""
     method: Literal["hybrid", "channels", "channels+hybrid"] = "hybrid"

@@ -6,6 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+
+from benchmarks.accuracy.public_layout import scrambled
+
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 APART = ("peers/worker.py",)  # runs in the environments of other runtimes
 
@@ -21,3 +25,12 @@ def test_every_benchmark_finds_what_it_imports() -> None:
     command = [sys.executable, "-c", code, str(FOLDER.parent), str(FOLDER), *(name for name in names)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_public_codes_layout_judges_a_block_by_the_one_that_a_transposed_reading_meets() -> None:
+    scores = np.random.default_rng(0).random((4, 9))
+    found = scrambled(scores)
+    for row in range(4):
+        for column in range(9):
+            number = row * 9 + column
+            assert found[row, column] == scores[number % 4, number // 4]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 RESNET, MOBILENET_1, MOBILENET_2 = "resnet18w32_cifar100", "mobilenetv1_imagenet", "mobilenetv2_imagenet"
 SETS = (0, 1, 2)
@@ -13,8 +13,11 @@ SETS = (0, 1, 2)
 class Case:
     """One call of `compress`. `set`: seed of the classes, 0 for Imagenette's ten. `images`: real or synthesised.
 
+    `sparsity`: of the layers that become sparse; 0 is the ceiling, the dense model fine-tuned by the same recipe.
+
     `learnt`: whether it learns from images of the `user`'s classes, or from as many of `all` classes and is judged on
-    the user's. `emit`: how the file is written; patterns that have no packed operator are written dense.
+    the user's. `layout`: how blocks are scored, by the format's own layout or as CRISP's public code does. `emit`: how
+    the file is written; patterns that have no packed operator are written dense.
     """
 
     model: str
@@ -31,14 +34,27 @@ class Case:
     reorder: bool = True
     reconstruct: str = "least-squares"
     recovery: str = "fixed"
+    first_finetune: int = 0
     epochs: int = 0
+    layout: str = "format"
     emit: str = "hybrid"
     seed: int = 0
 
     @property
+    def words(self) -> frozenset[str]:
+        """All of it as `name=value`."""
+        return frozenset(f"{field.name}={getattr(self, field.name)}" for field in fields(self))
+
+    @property
     def key(self) -> str:
-        """All of it as text, which results are kept under."""
-        return ", ".join(f"{name}={value}" for name, value in vars(self).items())
+        """What results are kept under: what has no default, and what is not at its default."""
+        told = (field for field in fields(self) if getattr(self, field.name) != field.default)
+        return ", ".join(f"{field.name}={getattr(self, field.name)}" for field in told)
+
+    @property
+    def ceiling(self) -> Case:
+        """The dense model fine-tuned by the same recipe, on the same images."""
+        return Case(self.model, self.set, 0.0, recovery=self.recovery, epochs=self.epochs, seed=self.seed)
 
 
 def one_shot() -> Iterator[Case]:
@@ -79,14 +95,19 @@ def baselines(epochs: int = 0) -> Iterator[Case]:
         )  # unstructured, rows balanced
         yield replace(ours, pattern="1:8", vector_rows=1)  # N:M alone: every block is kept
         yield replace(ours, pattern="4:4")  # blocks alone
+        yield replace(plain, reorder=False)
+        yield replace(plain, reorder=False, layout="public code")
 
 
 def trained() -> Iterator[Case]:
-    """Twenty epochs."""
-    for sparsity in (0.875, 0.92):
-        for allocation in ("error", "saliency"):
-            for number in SETS:
-                yield Case(RESNET, number, sparsity, allocation=allocation, epochs=20)
+    """Twenty epochs: the ceiling, the default, and the budget shared by saliency."""
+    for sparsity in (0.875, 0.92, 0.95):
+        for number in SETS:
+            yield Case(RESNET, number, sparsity, epochs=20)
+    for number in SETS:
+        yield Case(RESNET, number, 0.0, epochs=20)
+    for number in SETS:
+        yield Case(RESNET, number, 0.875, allocation="saliency", epochs=20)
 
 
 def trained_baselines() -> Iterator[Case]:

@@ -43,8 +43,8 @@ def accept(prepared: Prepared) -> Accepted:
     if refusal:
         raise CrispError(refusal)
     simplified = require_same_answers(source, prepared.simplified, size=prepared.size)
-    prepared = described(source, simplified, prepared.size, prepared.output, prepared.task)
-    module = to_torch(prepared.model, head.logits)
+    prepared = described(source, simplified, prepared.size, prepared.asked, prepared.task)
+    module = to_torch(prepared.model, head.trained)
     fixed = prepared.batch
     compare_with_runtime(module, prepared.model, batches=BATCHES if fixed is None else (fixed,), size=prepared.size)
     learnable = dict(module.named_parameters())
@@ -57,7 +57,7 @@ def _obstacles(prepared: Prepared) -> Iterator[str]:
     """What can be seen in the graph, a sentence each or empty, the one that explains most first."""
     name, head = prepared.source.path.name, prepared.head
     yield compressed_already(prepared.source)
-    yield refusal_of(missing_operators(prepared.model, head.logits), name)
+    yield refusal_of(missing_operators(prepared.model, head.trained), name)
     graph = prepared.model.graph()
     for node in graph.nodes:
         yield _training_obstacle(node, name)

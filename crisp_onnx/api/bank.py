@@ -46,7 +46,7 @@ def make_bank(
     labels: Path | None = None,
     labels_offset: int | None = None,
     class_order: Order | None = None,
-    output_name: str | None = None,
+    output_name: str | Sequence[str] | None = None,
     preprocess: str | None = None,
     device: str = "cpu",
     seed: int = 0,
@@ -86,7 +86,7 @@ def make_bank(
 
         sums = these.shared(tuple(counts), shapes, compute)
         if these.first:
-            write_bank(output, subject_of(source, prepared.head.output, chosen, form, seed), counts, shapes, sums)
+            write_bank(output, subject_of(source, task.outputs, chosen, form, seed), counts, shapes, sums)
         else:
             deque(sums, maxlen=0)  # its share is computed and sent
             return None
@@ -126,7 +126,7 @@ def fitting_bank(
     chosen = criterion_named(recipe.saliency)
     _require_sums(chosen)
     bank, name = open_bank(recipe.bank), shown(str(recipe.bank))
-    asked = subject_of(source, answers.output, chosen, form, recipe.seed)
+    asked = subject_of(source, answers.outputs, chosen, form, recipe.seed)
     unlike = differences(bank.subject, replace(asked, seed=bank.subject.seed))
     if unlike:
         raise CrispError(

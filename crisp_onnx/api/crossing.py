@@ -48,7 +48,7 @@ def cross(accepted: Accepted, device: torch.device) -> Crossed:
 
 def anew(crossed: Crossed, model: Model, head: Head) -> Crossed:
     """Cross over with another form of the model, which takes the same images."""
-    module = prepared_for(next(crossed.module.parameters()).device, to_torch(model, head.logits))
+    module = prepared_for(next(crossed.module.parameters()).device, to_torch(model, head.trained))
     module.takes, module.processes = crossed.module.takes, crossed.module.processes
     return Crossed(model, module, crossed.batch)
 
@@ -56,7 +56,7 @@ def anew(crossed: Crossed, model: Model, head: Head) -> Crossed:
 def with_batch_norm(crossed: Crossed, images: Images, head: Head) -> Crossed:
     """The same function with an identity BatchNorm behind every convolution that is trained, but the classifier."""
     graph = crossed.model.graph()
-    trained = layers_behind(graph, head.logits) - set(head.classifier)
+    trained = layers_behind(graph, head.trained) - set(head.classifier)
     convolutions = [node for node in graph.nodes if node.op == "Conv" and node.name in trained]
     if not convolutions:
         return crossed

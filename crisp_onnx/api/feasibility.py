@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -33,14 +34,14 @@ def check(
     *,
     pattern: Pattern | None = None,
     preprocess: str | None = None,
-    output_name: str | None = None,
+    output_name: str | Sequence[str] | None = None,
     precision: Literal["fp32", "int8"] = "fp32",
     task: str = CLASSIFICATION,
 ) -> Check:
     """Look at a model under `pattern` (2:4 in blocks of 16 by default), and whether `compress` would take it.
 
     `precision`: in which the result is to compute. `output_name`: the output that scores the classes, where the file
-    has several. `task`: `classification` or `segmentation`.
+    has several, or those that matter, that one first. `task`: `classification` or `segmentation`.
 
     Raises:
         CrispError: the file is broken or has several inputs.

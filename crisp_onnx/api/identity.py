@@ -33,7 +33,7 @@ def identity_of(recipe: Recipe, asked: Question) -> dict[str, Any]:
         "the number of processes": started_by_torchrun().count,
         "the model": asked.prepared.source.sha256,
         "the list of classes": list(asked.answers.wanted),
-        "the output that scores": asked.answers.output,
+        "the outputs that matter": asked.answers.outputs,
         "the preprocessing": form.describe() if isinstance(form, Preprocess) else f"{form.dtype} {form.shape}",
         "the set of images in --data": _fingerprint(asked.images),
         "the bank": None if recipe.bank is None else _digest(recipe.bank),

@@ -19,9 +19,15 @@ def require_int8(prepared: Prepared) -> None:
     """Write the model in int8 on grids that mean nothing, and run it.
 
     Raises:
-        CrispError: none of its layers has an int8 form, ONNX Runtime's quantiser fails, or what it writes does not run.
+        CrispError: several outputs are to stay, none of its layers has an int8 form, ONNX Runtime's quantiser fails, or
+            what it writes does not run.
     """
     graph, name = prepared.model.graph(), prepared.source.path.name
+    if prepared.head.beside:
+        raise CrispError(
+            "What stays in float32 is chosen by the answers of one output: give --output-name once, or use --precision "
+            "fp32."
+        )
     run_passes(dense_passes(Plan()), graph)
     found = rehearsed(prepared.model.with_graph(graph), size=prepared.size)
     if not found.layers:

@@ -128,7 +128,7 @@ def narrow(recipe: Recipe, asked: Question, *, folder: Path, checkpoint: Checkpo
 
 def _accepted(before: Prepared, model: Model, module: GraphModule) -> Accepted:
     simplified = replace(before.simplified, model=model)
-    return Accepted(described(before.source, simplified, before.size, before.output, before.task), module)
+    return Accepted(described(before.source, simplified, before.size, before.asked, before.task), module)
 
 
 def _cut(model: Model, removals: Sequence[Removal], widths: Widths, size: Size) -> tuple[Model, float]:

@@ -33,8 +33,8 @@ CLASSIFIER = "classifier: its rows are the classes (--head slice keeps only thos
 class Prepared:
     """`source` is the file as given; `simplified` its plain form, not compared with it; `layers` its weight layers.
 
-    `beside`: what it multiplies outside of them. `outputs`: what each output is for the `task`; `output`: the one that
-    the user chose.
+    `beside`: what it multiplies outside of them. `outputs`: what each output is for the `task`; `asked`: those that the
+    user chose.
     `left`: why layers stay dense, by name, where the answers decide it. `size`: height and width that open image sides
     count as. `notes`: what the user should know of the file.
     """
@@ -45,7 +45,7 @@ class Prepared:
     beside: Beside
     shapes: Shapes
     outputs: Outputs
-    output: str | None
+    asked: tuple[str, ...]
     task: str
     left: Mapping[str, str]
     size: Size
@@ -78,37 +78,42 @@ class Prepared:
         Raises:
             CrispError: there is none, or it is not clear which.
         """
-        return self.outputs.chosen(self.output, self.source.path.name)
+        return self.outputs.chosen(self.asked, self.source.path.name)
 
 
 def prepare(
-    file: Path | Model, *, size: int | Size = DEFAULT_SIZE, output: str | None = None, task: str = CLASSIFICATION
+    file: Path | Model,
+    *,
+    size: int | Size = DEFAULT_SIZE,
+    output: str | Sequence[str] | None = None,
+    task: str = CLASSIFICATION,
 ) -> Prepared:
     """Load a model, if it is not loaded yet, upgrade and simplify it.
 
     Open image sides count as `size`: pixels of both, or height and width.
 
-    `output`: the name of the output that scores the classes, where the file has several. `task`: what it does, one of
-    `READERS`.
+    `output`: the name of the output that scores the classes, where the file has several, or the names of those that
+    matter, that one first. `task`: what it does, one of `READERS`.
 
     Raises:
         CrispError: the file is broken, has several inputs, takes too much to run, or cannot be upgraded.
     """
     source, sides = load(file) if isinstance(file, Path) else file, height_and_width(size)
     require_bounded(source, sides)
+    asked = () if output is None else (output,) if isinstance(output, str) else tuple(output)
     with no_fault_of(source, sides):
-        return described(source, simplify(source), sides, output, task)
+        return described(source, simplify(source), sides, asked, task)
 
 
-def described(source: Model, simplified: Simplified, size: Size, output: str | None, task: str) -> Prepared:
+def described(source: Model, simplified: Simplified, size: Size, asked: tuple[str, ...], task: str) -> Prepared:
     """What is known of the plain form of a file."""
     model = simplified.model
     shapes = tensor_shapes(model, size=size)
     outputs, layers = READERS[task](model, shapes), weight_layers(model, shapes)
-    left = _left(model, layers, outputs, output)
+    left = _left(model, layers, outputs, asked)
     beside = beside_layers(model, {layer.name for layer in layers}, shapes)
     return Prepared(
-        source, simplified, layers, beside, shapes, outputs, output, task, left, size,
+        source, simplified, layers, beside, shapes, outputs, asked, task, left, size,
         tuple(filter(None, (note_on_overrides(source.proto), *simplified.notes, _unsized(layers), *beside.notes))),
     )  # fmt: skip
 
@@ -121,14 +126,15 @@ def _unsized(layers: Sequence[WeightLayer]) -> str:
     return f"MACs of {unknown} layers are unknown, {why}; each counts as one position."
 
 
-def _left(model: Model, layers: Sequence[WeightLayer], outputs: Outputs, output: str | None) -> dict[str, str]:
+def _left(model: Model, layers: Sequence[WeightLayer], outputs: Outputs, asked: tuple[str, ...]) -> dict[str, str]:
     """Why the classifiers stay dense, and the layers that do not lead to the answers: nothing says what they need."""
     left = {name: CLASSIFIER for head in outputs.heads for name in head.classifier}
     try:
-        head = outputs.chosen(output, model.path.name)
+        head = outputs.chosen(asked, model.path.name)
     except CrispError:  # said by those who need a classifier
         return left
     left |= dict.fromkeys(head.classifier, CLASSIFIER)
-    behind = layers_behind(model.graph(), head.logits)
-    unread = f"it does not lead to output {head.output!r}, by which the model is judged"
+    behind = layers_behind(model.graph(), head.trained)
+    judged = " or ".join(repr(each.output) for each in (head, *head.beside))
+    unread = f"it does not lead to output {judged}, by which the model is judged"
     return {layer.name: unread for layer in layers if layer.name not in behind} | left

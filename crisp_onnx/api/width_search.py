@@ -141,7 +141,7 @@ def _worth(scene: Scene) -> dict[int, npt.NDArray[np.float64]]:
     means = channel_means(crossed.module, widths.edges, images, batch_size=crossed.batch, seed=recipe.seed)
     gates = InsertGates(chosen, widths.shapes, means)
     run_passes((gates,), graph)
-    gated = to_torch(crossed.model.with_graph(graph), scene.asked.answers.logits)
+    gated = to_torch(crossed.model.with_graph(graph), scene.asked.answers.trained)
     gated.takes = crossed.module.takes
     gated = gated.to(next(crossed.module.parameters()).device)
     count = sum(spans.values()) + 1

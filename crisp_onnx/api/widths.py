@@ -89,7 +89,8 @@ def widths_of(recipe: Recipe, prepared: Prepared, model: Model | None = None) ->
     shapes = prepared.shapes if model is prepared.model else tensor_shapes(model, size=prepared.size)
     groups = channel_groups(graph, prepared.layers, shapes)
     asked = left_dense(recipe.keep_dense, prepared.layers)
-    graph.outputs = [graph.tensors()[prepared.head.logits]]
+    tensors = graph.tensors()
+    graph.outputs = [tensors[name] for name in prepared.head.trained]
     graph.cleanup(remove_unused_graph_inputs=False)
     kept = {}
     for number, group in enumerate(groups):

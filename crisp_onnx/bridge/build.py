@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 
 import onnx_graphsurgeon as gs
 from onnx import numpy_helper
@@ -20,24 +20,24 @@ from crisp_onnx.model.overridable import overridable
 OLDEST_OPSET, NEWEST_OPSET = 13, 28
 
 
-def missing_operators(model: Model, output: str | None = None) -> dict[str, tuple[str, ...]]:
+def missing_operators(model: Model, outputs: Sequence[str] = ()) -> dict[str, tuple[str, ...]]:
     """Names of the nodes by operator, for each operator that the bridge lacks; foreign ones as `domain::Operator`.
 
-    With `output` only nodes that this tensor needs count.
+    With `outputs` only nodes that these tensors need count.
     """
-    return missing_in(_graph(model, output))
+    return missing_in(_graph(model, outputs))
 
 
-def to_torch(model: Model, output: str | None = None) -> GraphModule:
+def to_torch(model: Model, outputs: Sequence[str] = ()) -> GraphModule:
     """The model as a torch module in eval mode, its weights as parameters under their initializer names.
 
-    `output`: any tensor of the graph; the module then answers with it and holds nothing that it does not need.
+    `outputs`: any tensors of the graph; the module then answers with them and holds nothing that they do not need.
 
     Raises:
         CrispError: operators are missing (all are listed), the opset is outside 13 to 28, or a constant has an
             element type that torch lacks.
     """
-    graph = _graph(model, output)
+    graph = _graph(model, outputs)
     refusal = refusal_of(missing_in(graph), model.path.name)
     if refusal:
         raise CrispError(refusal)
@@ -55,10 +55,11 @@ def to_torch(model: Model, output: str | None = None) -> GraphModule:
     return _module(graph, model.opset, frozenset(overrides)).eval()
 
 
-def _graph(model: Model, output: str | None) -> gs.Graph:
+def _graph(model: Model, outputs: Sequence[str]) -> gs.Graph:
     graph = model.graph()
-    if output is not None:
-        graph.outputs = [graph.tensors()[output]]
+    if outputs:
+        tensors = graph.tensors()
+        graph.outputs = [tensors[name] for name in outputs]
         graph.cleanup(remove_unused_graph_inputs=False)
     return graph
 

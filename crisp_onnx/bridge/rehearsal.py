@@ -25,7 +25,7 @@ def rehearse(module: GraphModule, spec: TensorSpec, weights: Sequence[str], *, b
     parameters = dict(module.named_parameters())
     try:
         with border("The model cannot be trained"):
-            answers = module(images).float().sum()
+            answers = torch.stack([own.float().sum() for own in module.several(images, module.output_names)]).sum()
             if not answers.requires_grad:
                 raise CrispError("The model cannot be trained: no gradient comes through its graph.")
             gradients = torch.autograd.grad(answers, [parameters[name] for name in weights], allow_unused=True)

@@ -41,20 +41,26 @@ def channel_worth(
     random = torch.Generator().manual_seed(seed)
     places = _some(len(images), MOST_IMAGES, seed)
     total = torch.zeros(count, dtype=torch.float64, device=device)
-    image, answer = module.input_names[0], module.output_names[0]
+    image, names = module.input_names[0], module.output_names[: len(task.every)]
     with bar("channels", len(places)) as advance:
         for inputs, _ in images.batches(batch_size, order=places):
             gate = torch.ones(len(inputs), count, device=device, requires_grad=True)
-            found = module.run({image: to_batch(inputs, device), gates: gate}, [answer])[answer]
-            scores = wanted_logits(logits_of(found, task), task)
+            found = module.run({image: to_batch(inputs, device), gates: gate}, names)
+            every = [
+                wanted_logits(logits_of(found[name], each), each) for name, each in zip(names, task.every, strict=True)
+            ]
             for draw in range(DRAWS):
-                direction = torch.randn(scores.shape, generator=random).to(device)
-                if scores.shape[1] > 1:  # classes compete: what all scores have in common says nothing
-                    direction = direction - direction.mean(1, keepdim=True)
-                (gradient,) = torch.autograd.grad((direction * scores).sum(), [gate], retain_graph=draw + 1 < DRAWS)
+                drawn = sum((_direction(scores, random) * scores).sum() for scores in every)
+                (gradient,) = torch.autograd.grad(drawn, [gate], retain_graph=draw + 1 < DRAWS)
                 total += gradient.double().square().sum(0)
             advance(len(inputs))
     return (total / (DRAWS * len(places))).cpu().numpy()
+
+
+def _direction(scores: torch.Tensor, random: torch.Generator) -> torch.Tensor:
+    """Drawn from a normal distribution; classes compete, so that what all scores have in common says nothing."""
+    direction = torch.randn(scores.shape, generator=random).to(scores.device)
+    return direction - direction.mean(1, keepdim=True) if scores.shape[1] > 1 else direction
 
 
 def channel_means(

@@ -133,7 +133,7 @@ def _noise(emission: Emission, chosen: Chosen, judged: Images) -> dict[str, floa
     graph = emission.dense.graph()
     done = frozenset(chosen.quantised.layers)
     places = [place for place in weight_places(graph) if place.name in done]
-    return layer_noise(to_torch(emission.dense, emission.task.logits), places, chosen.grids, inputs)
+    return layer_noise(to_torch(emission.dense, (emission.task.logits,)), places, chosen.grids, inputs)
 
 
 def weight_places(graph: gs.Graph) -> tuple[LayerPlace, ...]:

@@ -49,7 +49,7 @@ def trained_rounded(
 
     It is taught by itself in float32. The plan's masks hold.
     """
-    module = to_torch(emission.dense, emission.task.logits)
+    module = to_torch(emission.dense, (emission.task.logits,))
     teacher = copy.deepcopy(module)
     put_masks(module, plan)
     places = [place for place in weight_places(emission.dense.graph()) if place.name in layers]

@@ -33,7 +33,6 @@ from crisp_onnx.recover.state import State, copied, restore
 from crisp_onnx.recover.statistics import reestimate
 from crisp_onnx.recover.task import Task
 from crisp_onnx.recover.training import Training
-from crisp_onnx.task.loss import logits_of
 
 MAX_GRADIENT_NORM = 5.0
 PART = "training"
@@ -73,10 +72,11 @@ class Loop:
         teacher.clear_masks()
         prepared_for(self.device, teacher)
         height, width = images.preprocess.size
+        inner = (*module.output_names[1 : len(task.answers.every)], *features)
         self.forward, self.teach = (
-            compiled(Shown(part, features, own), steps=self.steps, pixels=height * width, device=self.device)
+            compiled(Shown(part, inner, own), steps=self.steps, pixels=height * width, device=self.device)
             if module.processes.count == 1  # what processes exchange in BatchNorm is not compiled
-            else Shown(part, features, own)
+            else Shown(part, inner, own)
             for part, own in ((module, None), (teacher, picks))
         )
         self.optimizer = _optimizer(module, training)
@@ -234,13 +234,12 @@ class Loop:
         processes, weight = self.module.processes, len(batch) / self.size
         with autocast(self.device):
             with torch.no_grad():
-                taught, *wanted = self.teach(batch)
-            answered, *features = self.forward(batch)
-        answers = self.task.answers
-        student, teacher = logits_of(answered, answers), logits_of(taught, answers)
-        loss = objective(student, teacher, target, answers, all_outputs=self.task.all_outputs)
-        if features:
-            loss = loss + FEATURE_WEIGHT * feature_loss(features, wanted, processes, weight)
+                taught = self.teach(batch)
+            answered = self.forward(batch)
+        count = len(self.task.answers.every)
+        loss = objective(answered[:count], taught[:count], target, self.task)
+        if answered[count:]:
+            loss = loss + FEATURE_WEIGHT * feature_loss(answered[count:], taught[count:], processes, weight)
         self.optimizer.zero_grad(set_to_none=True)
         (loss * weight if processes.count > 1 else loss).backward()  # type: ignore[no-untyped-call]
         for parameter in self.module.parameters() if processes.count > 1 else ():

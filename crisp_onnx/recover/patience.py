@@ -14,7 +14,6 @@ from crisp_onnx.recover.objective import objective
 from crisp_onnx.recover.start import trained_tensors
 from crisp_onnx.recover.state import State, copied, restore
 from crisp_onnx.recover.task import Task
-from crisp_onnx.task.loss import logits_of
 
 
 class Patience:
@@ -61,13 +60,14 @@ class Patience:
 def held_out_loss(module: GraphModule, teacher: GraphModule, judged: Images, task: Task, *, batch_size: int) -> float:
     """What training minimises, but for features, as the mean over `judged`; `module` is left in training mode."""
     device, total = next(module.parameters()).device, 0.0
+    names = module.output_names[: len(task.answers.every)]
     module.eval()
     with torch.no_grad():
         for inputs, labels in judged.batches(batch_size):
             batch = to_batch(inputs, device)
-            student, taught = (logits_of(part(batch), task.answers) for part in (module, teacher))
+            student, taught = (part.several(batch, names) for part in (module, teacher))
             target: Tensor | None = None if labels is None else torch.from_numpy(labels).to(device)
-            loss = objective(student, taught, target, task.answers, all_outputs=task.all_outputs)
+            loss = objective(student, taught, target, task)
             total += float(loss) * len(inputs)
     module.train()
     return total / len(judged)

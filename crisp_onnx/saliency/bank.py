@@ -35,7 +35,7 @@ _AGAIN = "Make one with `crisp-onnx saliency`."
 class Subject:
     """What sums are of. Sums of different subjects mean nothing together.
 
-    `sha256`: of the model's file. `output`: the one that scores the classes. `statistic`: what a criterion needs.
+    `sha256`: of the model's file. `output`: the names of those that matter. `statistic`: what a criterion needs.
     `preprocess`: how images become the model's input. `seed`: of the images held out.
     """
 

@@ -49,10 +49,10 @@ def gradient_sums(
     The loss is over all outputs: what an image adds does not depend on which other classes are wanted. Of pixels, those
     of the user's classes count. `advance` is told of the images that are done.
 
-    Images without labels are judged by the class that the model prefers.
+    Images without labels are judged by the class that the model prefers. So are the outputs beside the one that is
+    judged, each by a loss of its own: gradients of several outputs add up by their sizes and do not cancel.
     """
     module.eval()
-    over_all = replace(task, wanted=task.columns)
     parameters = dict(module.named_parameters())
     chosen = [parameters[name] for name in weights]
     device = chosen[0].device
@@ -60,15 +60,29 @@ def gradient_sums(
     square = [torch.zeros_like(p) for p in chosen]
     with _only(module, chosen):
         for inputs, labels in images.batches(batch_size):
-            logits = logits_of(module(to_batch(inputs, device)), task)
             given = None if labels is None else torch.from_numpy(labels).to(device)
-            target = truths_of(logits.detach(), given, task)
-            gradients = torch.autograd.grad(truth_loss(logits, target, over_all), chosen)
-            for total, total_square, gradient in zip(absolute, square, gradients, strict=True):
-                total.add_(gradient.abs(), alpha=len(inputs))
-                total_square.addcmul_(gradient, gradient, value=len(inputs))
+            answers = module.several(to_batch(inputs, device), module.output_names[: len(task.every)])
+            losses = losses_of(answers, given, task)
+            while losses:
+                gradients = torch.autograd.grad(
+                    losses.pop(), chosen, retain_graph=bool(losses), allow_unused=bool(task.beside)
+                )
+                for total, total_square, gradient in zip(absolute, square, gradients, strict=True):
+                    if gradient is not None:
+                        total.add_(gradient.abs(), alpha=len(inputs))
+                        total_square.addcmul_(gradient, gradient, value=len(inputs))
             advance(len(inputs))
     return GradientSums(*(Sums(dict(zip(weights, totals, strict=True)), len(images)) for totals in (absolute, square)))
+
+
+def losses_of(answers: Sequence[Tensor], labels: Tensor | None, task: Classification) -> list[Tensor]:
+    """The mean loss of a batch over all columns of each of the `task.every`, whose answers those are."""
+    losses = []
+    for each, own in zip(task.every, answers, strict=True):
+        logits = logits_of(own, each)
+        target = truths_of(logits.detach(), labels if each is task else None, each)
+        losses.append(truth_loss(logits, target, replace(each, wanted=each.columns)))
+    return losses
 
 
 @contextmanager

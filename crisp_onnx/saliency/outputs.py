@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -11,8 +10,8 @@ from torch import Tensor
 from crisp_onnx.bridge import GraphModule, to_batch
 from crisp_onnx.data import Images
 from crisp_onnx.model import WeightLayer
+from crisp_onnx.saliency.gradients import losses_of
 from crisp_onnx.task import Classification
-from crisp_onnx.task.loss import logits_of, preferred, truth_loss
 
 
 def output_squares(
@@ -22,20 +21,23 @@ def output_squares(
 
     With errors e of the outputs that depend on nothing else, the loss rises by half the sum of E[e^2] times this: the
     diagonal of the Fisher information. The loss is over all outputs; without labels the class that the model prefers is
-    the truth.
+    the truth. Squares of several outputs' losses add up.
     """
     module.eval()
-    over_all = replace(task, wanted=task.columns)
+    count = len(task.every)
     nodes = {node.name: node for node in module.nodes}
     names = [nodes[layer.name].outputs[0] for layer in layers]
     device = next(module.parameters()).device
     totals = [torch.zeros(layer.shape[0], dtype=torch.float64, device=device) for layer in layers]
     for inputs, labels in images.batches(batch_size):
-        answers, *outputs = module.several(to_batch(inputs, device), [module.output_names[0], *names])
-        logits = logits_of(answers, task)
-        target = preferred(logits.detach(), task) if labels is None else torch.from_numpy(labels).to(device)
-        loss = truth_loss(logits, target, over_all) * len(inputs)
-        for layer, total, gradient in zip(layers, totals, torch.autograd.grad(loss, outputs), strict=True):
-            last = gradient.movedim(1, -1) if layer.op == "Conv" else gradient
-            total.add_(last.reshape(-1, layer.shape[0]).square().sum(0, dtype=torch.float64))
+        found = module.several(to_batch(inputs, device), [*module.output_names[:count], *names])
+        outputs, given = found[count:], None if labels is None else torch.from_numpy(labels).to(device)
+        losses = losses_of(found[:count], given, task)
+        while losses:
+            loss = losses.pop() * len(inputs)
+            gradients = torch.autograd.grad(loss, outputs, retain_graph=bool(losses), allow_unused=count > 1)
+            for layer, total, gradient in zip(layers, totals, gradients, strict=True):
+                if gradient is not None:
+                    last = gradient.movedim(1, -1) if layer.op == "Conv" else gradient
+                    total.add_(last.reshape(-1, layer.shape[0]).square().sum(0, dtype=torch.float64))
     return {layer.name: total / max(1, len(images)) for layer, total in zip(layers, totals, strict=True)}

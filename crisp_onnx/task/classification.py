@@ -20,7 +20,8 @@ class Classification:
     its own.
 
     `output` holds the rows in the file, as `form` says; `logits` is the tensor that training reads, as `logits_form`
-    says: the torch module computes no other.
+    says: the torch module computes no other than these and those of the tasks `beside`: other outputs of the model,
+    whose untouched answers are to stay.
     """
 
     columns: tuple[int, ...]
@@ -30,12 +31,28 @@ class Classification:
     form: Form = "logits"
     logits_form: Form = "logits"
     exclusive: bool = True
+    beside: tuple[Classification, ...] = ()
 
     @property
     def places(self) -> tuple[int, ...]:
         """The columns of the user's classes, in their order."""
         column = {index: place for place, index in enumerate(self.columns)}
         return tuple(column[index] for index in self.wanted)
+
+    @property
+    def every(self) -> tuple[Classification, ...]:
+        """This task and those beside it."""
+        return (self, *self.beside)
+
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """The tensors that training reads, in the order of `every`."""
+        return tuple(task.logits for task in self.every)
+
+    @property
+    def outputs(self) -> str:
+        """The names of all outputs that matter, for what is kept beside results."""
+        return ", ".join(task.output for task in self.every)
 
     @property
     def name(self) -> str:

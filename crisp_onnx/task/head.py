@@ -7,7 +7,7 @@ logits, or what Softmax or Sigmoid makes of them. One whose columns only feed th
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -57,6 +57,8 @@ class Head:
     output itself. `exclusive`: an image has one class (Softmax, plain logits), or any number of them (Sigmoid).
 
     `maps`: the output scores the classes of pixels, and how; None for those of whole images.
+
+    `beside`: other outputs whose answers matter too, as the untouched model gives them.
     """
 
     output: str
@@ -67,6 +69,12 @@ class Head:
     logits_form: Form
     exclusive: bool
     maps: Maps | None = None
+    beside: tuple[Head, ...] = ()
+
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """The tensors that training reads: of this output, then of those beside it."""
+        return (self.logits, *(head.logits for head in self.beside))
 
     @property
     def described(self) -> str:
@@ -95,14 +103,16 @@ class Outputs:
     def several(self) -> bool:
         return len(self.names) > 1
 
-    def chosen(self, name: str | None, where: str) -> Head:
-        """The head of that output, or the only one.
+    def chosen(self, names: Sequence[str], where: str) -> Head:
+        """The head of the output named first, with those named behind it beside it; or the only one.
 
         Raises:
             CrispError: no such output, one that does not score classes, or none or several that do.
         """
-        if name is not None:
-            return self._named(name, where)
+        if names:
+            first, *others = (self._named(name, where) for name in names)
+            beside = {head.logits: head for head in others if head.logits != first.logits}
+            return replace(first, beside=tuple(beside.values()))
         if not self.heads:
             reasons = "; ".join(self.others.values()) or "it has no output"
             raise CrispError(
@@ -121,8 +131,12 @@ class Outputs:
     def notes(self, head: Head) -> tuple[str, ...]:
         """What a user should know of the choice of `head`."""
         notes = [f"The classes are judged by output {head.described}."]
-        rest = [other.described for other in self.heads if other is not head]
-        rest += [f"{other.output!r} holds the features" for other in self.features if other is not head]
+        if head.beside:
+            listed = " and ".join(other.described for other in head.beside)
+            notes.append(f"What the untouched model answers in {listed} counts too: masks and training heed it.")
+        heeded = {head.output, *(other.output for other in head.beside)}
+        rest = [other.described for other in self.heads if other.output not in heeded]
+        rest += [f"{other.output!r} holds the features" for other in self.features if other.output not in heeded]
         rest += self.others.values()
         if rest:
             notes.append(
@@ -172,9 +186,10 @@ def read_outputs(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> Outputs
     return Outputs(tuple(head for head, _ in found if head not in features), features, others)
 
 
-def layers_behind(graph: gs.Graph, name: str) -> frozenset[str]:
-    """Names of the nodes that the tensor of that name is computed from."""
-    waiting, found = list(graph.tensors()[name].inputs), set()
+def layers_behind(graph: gs.Graph, names: Sequence[str]) -> frozenset[str]:
+    """Names of the nodes that the tensors of those names are computed from."""
+    tensors = graph.tensors()
+    waiting, found = [node for name in names for node in tensors[name].inputs], set()
     while waiting:
         node = waiting.pop()
         if node.name not in found:

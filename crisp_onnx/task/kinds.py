@@ -23,6 +23,7 @@ READERS: Mapping[str, Callable[[Model, Shapes], Outputs]] = MappingProxyType(
 def task_of(head: Head, wanted: tuple[int, ...]) -> Classification:
     """The task of a model that was not cut: column i is output i."""
     meaning = (tuple(range(head.classes)), wanted, head.output, head.logits, head.form, head.logits_form)
+    beside = tuple(task_of(other, tuple(range(other.classes))) for other in head.beside)
     if head.maps is None:
-        return Classification(*meaning, head.exclusive)
-    return Segmentation(*meaning, head.exclusive, head.maps.grid, head.maps.class_axis)
+        return Classification(*meaning, head.exclusive, beside)
+    return Segmentation(*meaning, head.exclusive, beside, head.maps.grid, head.maps.class_axis)

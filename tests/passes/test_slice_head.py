@@ -31,7 +31,7 @@ CASES = {
 def sliced(model, indices=KEEP, output=None):
     informed = with_value_info(model)
     graph, shapes = informed.graph(), tensor_shapes(informed)
-    head = read_outputs(informed, shapes).chosen(output, "net.onnx")
+    head = read_outputs(informed, shapes).chosen(() if output is None else (output,), "net.onnx")
     declined = run_passes([SliceHead(head, indices, shapes)], graph)
     return informed.with_graph(graph), [d.reason for d in declined]
 

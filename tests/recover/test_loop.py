@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -10,9 +11,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from recovery_runs import leave, make_task, started
+from recovery_runs import ANSWERS, leave, make_task, started
 from torch import Tensor
 
+from crisp_onnx.bridge import to_torch
 from crisp_onnx.data import Images
 from crisp_onnx.errors import CrispError
 from crisp_onnx.masks import Plan
@@ -23,7 +25,9 @@ from crisp_onnx.recover.loop import Loop
 from crisp_onnx.recover.masking import plan_from, plan_state
 from crisp_onnx.recover.ramp import Ramp, Rise
 from crisp_onnx.recover.state import State
+from crisp_onnx.task import Classification
 
+ModelOf = Callable[..., Model]
 TRAINING = Training(epochs=3, batch_size=16, peak_rate=0.02, flip=True, seed=5)
 """18 steps over 96 images: masks are chosen at steps 0 and 7."""
 
@@ -181,3 +185,33 @@ def test_a_part_of_a_state_is_what_was_put_under_its_name(parts: dict[str, dict[
     for name, content in parts.items():
         found = state.part(f"<{name}>")
         assert dict(found.tensors) == content and found.values.keys() == content.keys()
+
+
+def test_what_another_output_answers_is_held_where_it_is_named(model_of: ModelOf, images: Images) -> None:
+    text = (
+        "(float[N,3,16,16] x) => (float[N,6] logits, float[N,4] b) <float[16,3,3,3] k, float[16,6] v, float[16,4] w>"
+        "{ c = Conv(x, k) r = Relu(c) g = GlobalAveragePool(r) f = Flatten(g) logits = MatMul(f, v) b = MatMul(f, w) }"
+    )
+    model = model_of(text)
+    beside = Classification(tuple(range(4)), tuple(range(4)), "b", "b")
+
+    def moved(answers: Classification) -> float:
+        """How far the other output has gone from where it was."""
+        task = replace(make_task(model), answers=answers)
+        module = to_torch(model, ("logits", "b"))
+        before = {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
+        Loop(module, images, task, replace(TRAINING, epochs=6, peak_rate=0.2), Hooks()).run()
+        x = torch.from_numpy(next(images.batches(64))[0])
+        module.eval()
+        (now,) = module.several(x, ("b",))
+        with torch.no_grad():
+            for name, parameter in module.named_parameters():
+                parameter.copy_(before[name])
+        (then,) = module.several(x, ("b",))
+        return float(
+            torch.nn.functional.kl_div(
+                now.log_softmax(1), then.log_softmax(1), log_target=True, reduction="sum"
+            ).detach()
+        )
+
+    assert moved(replace(ANSWERS, beside=(beside,))) < 0.5 * moved(ANSWERS)

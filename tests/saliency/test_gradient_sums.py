@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from crisp_onnx.saliency import Sums, collect, criterion_named, gradient_sums
 from crisp_onnx.saliency.inputs import input_sums
 from crisp_onnx.task import Classification
 
+ModelOf = Callable[..., Model]
 CLASSES = (4, 1, 2)
 TASK = Classification(tuple(range(6)), CLASSES, "logits", "logits")
 
@@ -57,6 +59,28 @@ def test_the_means_are_those_of_plain_autograd(model: Model, images: Images, bat
         absolute, square = by_hand(module, images, name, batch_size)
         torch.testing.assert_close(means[0][name], absolute)
         torch.testing.assert_close(means[1][name], square)
+
+
+def test_gradients_of_several_outputs_add_up_by_their_sizes(model_of: ModelOf) -> None:
+    text = (
+        "(float[N,3,8,8] x) => (float[N,6] a, float[N,4] b) <float[5,3,3,3] k, float[5,6] v, float[5,4] w>"
+        "{ c = Conv(x, k) r = Relu(c) g = GlobalAveragePool(r) f = Flatten(g) a = MatMul(f, v) b = MatMul(f, w) }"
+    )
+    model = model_of(text)
+    classes = Classes(CLASSES, tuple(map(str, CLASSES)))
+    pictures = open_images(coloured_images(4), classes, None, parse_preprocess("signed", model.input))
+    beside = Classification(tuple(range(4)), tuple(range(4)), "b", "b")
+    both = replace(TASK, output="a", logits="a", beside=(beside,))
+    names = ["k", "v", "w"]
+    found = gradient_sums(to_torch(model, both.trained), names, pictures, both, batch_size=4)
+    first = gradient_sums(to_torch(model, ("a",)), ["k", "v"], pictures, replace(both, beside=()), batch_size=4)
+    second = gradient_sums(
+        to_torch(model, ("b",)), ["k", "w"], replace(pictures, labels=None), beside, batch_size=4
+    )  # fmt: skip
+    totals, one, other = (sums.absolute.totals for sums in (found, first, second))
+    torch.testing.assert_close(totals["k"], one["k"] + other["k"])
+    torch.testing.assert_close(totals["v"], one["v"])
+    torch.testing.assert_close(totals["w"], other["w"])
 
 
 def test_nothing_in_the_module_moves(model: Model, images: Images) -> None:

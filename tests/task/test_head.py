@@ -119,7 +119,7 @@ def test_what_the_numbers_are_is_read_from_the_graph(
     # The tensor that training reads gives the file's numbers, whatever way they are written.
     x = np.random.default_rng(0).standard_normal((5, 4)).astype(np.float32)
     with torch.no_grad():
-        found = logits_of(to_torch(model, head.logits)(torch.from_numpy(x)), task_of(head, (0,)))
+        found = logits_of(to_torch(model, head.trained)(torch.from_numpy(x)), task_of(head, (0,)))
     shares = found.softmax(1) if exclusive else found.sigmoid()
     expected = {"logits": found, "probabilities": shares, "log-probabilities": shares.log()}[form].numpy()
     scale = 100 if "100.0" in tail else 1
@@ -167,9 +167,9 @@ def test_what_cannot_be_judged_is_refused_with_its_reason(
     found = outputs_of(model_of(f"(float[N,4] x) => {declared} <float[4,6] w, float[4,1] one> {{ {body} }}"))
     assert not found.heads
     with pytest.raises(CrispError, match=f"net.onnx cannot be judged by classes: .*{reason}"):
-        found.chosen(None, "net.onnx")
+        found.chosen((), "net.onnx")
     with pytest.raises(CrispError, match=r"Output 'y' of net\.onnx cannot be judged"):
-        found.chosen("y", "net.onnx")
+        found.chosen(("y",), "net.onnx")
 
 
 def test_a_batch_as_long_as_the_classes_is_no_class_axis(model_of: ModelOf) -> None:
@@ -197,9 +197,9 @@ def test_features_are_told_from_the_scores_that_are_made_of_them(model_of: Model
         found = outputs_of(model_of(TWO.format(order, "f = Identity(r) [last] y = MatMul(r, w)")))
         assert [head.output for head in found.heads] == ["y"]
         assert [head.output for head in found.features] == ["f"]
-        assert found.chosen(None, "net.onnx").classifier == ("last",)
+        assert found.chosen((), "net.onnx").classifier == ("last",)
         assert "'f' holds the features" in " ".join(found.notes(found.heads[0]))
-        assert found.chosen("f", "net.onnx").output == "f"
+        assert found.chosen(("f",), "net.onnx").output == "f"
 
 
 def test_of_logits_and_probabilities_of_one_classifier_the_logits_are_read(model_of: ModelOf) -> None:
@@ -207,9 +207,9 @@ def test_of_logits_and_probabilities_of_one_classifier_the_logits_are_read(model
         "float[N,6] p, float[N,6] y, int64[N,1] l", "y = MatMul(r, w) p = Softmax(y) l = ArgMax<axis=1>(p)"
     )
     found = outputs_of(model_of(text))
-    assert found.chosen(None, "net.onnx").output == "y"
-    assert found.chosen("p", "net.onnx").form == "probabilities"
-    notes = " ".join(found.notes(found.chosen(None, "net.onnx")))
+    assert found.chosen((), "net.onnx").output == "y"
+    assert found.chosen(("p",), "net.onnx").form == "probabilities"
+    notes = " ".join(found.notes(found.chosen((), "net.onnx")))
     assert "judged by output 'y' (6 classes, logits)" in notes
     assert "'p' (6 classes, probabilities)" in notes
     assert "--output-name" in notes
@@ -221,18 +221,35 @@ def test_of_logits_and_probabilities_of_one_classifier_the_logits_are_read(model
 def test_of_two_classifiers_none_is_guessed(model_of: ModelOf, declared: str, other: str) -> None:
     found = outputs_of(model_of(TWO.format(declared, f"[one] a = MatMul(r, w) [two] b = MatMul(r, {other})")))
     with pytest.raises(CrispError, match=r"several outputs that may score the classes: 'a' .* and 'b' .*--output-name"):
-        found.chosen(None, "net.onnx")
-    assert found.chosen("b", "net.onnx").classifier == ("two",)
+        found.chosen((), "net.onnx")
+    assert found.chosen(("b",), "net.onnx").classifier == ("two",)
     with pytest.raises(CrispError, match="no output 'c'; it has 'a', 'b'"):
-        found.chosen("c", "net.onnx")
+        found.chosen(("c",), "net.onnx")
+
+
+def test_outputs_named_behind_the_first_stand_beside_it(model_of: ModelOf) -> None:
+    model = model_of(
+        TWO.format(
+            "float[N,6] a, float[N,6] b, float[N,6] p",
+            "[one] a = MatMul(r, w) [two] b = MatMul(r, u) p = Softmax(b)",
+        )
+    )
+    found = outputs_of(model)
+    head = found.chosen(("b", "a", "p"), "net.onnx")
+    assert head.trained == ("b", "a")  # p says what b does
+    assert task_of(head, (0, 1)).beside == (task_of(found.chosen(("a",), "net.onnx"), tuple(range(6))),)
+    notes = " ".join(found.notes(head))
+    assert "untouched model answers in 'a' (6 classes, logits) counts too" in notes
+    assert layers_behind(model.graph(), head.trained) >= {"one", "two"}
+    assert to_torch(model, head.trained).output_names == ("b", "a")
 
 
 def test_only_what_the_logits_need_lies_behind_them(model_of: ModelOf) -> None:
     model = model_of(TWO.format("float[N,6] a, float[N,6] b", "[one] a = MatMul(r, w) [two] b = MatMul(r, u)"))
-    behind = layers_behind(model.graph(), "b")
+    behind = layers_behind(model.graph(), ("b",))
     assert "two" in behind
     assert "one" not in behind
-    module = to_torch(model, "b")
+    module = to_torch(model, ("b",))
     assert {name for name, _ in module.named_parameters()} == {"v", "u"}
 
 
