@@ -13,6 +13,7 @@ from crisp_onnx.format import DOMAIN, with_bodies
 from crisp_onnx.format.node import Grid, is_hybrid
 from crisp_onnx.model import Model, Size
 from crisp_onnx.passes import BytePools, Declined, JoinBytes, QuantiseHybrid, RealAnswers, run_passes
+from crisp_onnx.quantize.crossings import on_bytes
 from crisp_onnx.quantize.dense import INT8_OPS, WEIGHTED, quantise_dense, reason_against, shared_grids
 
 
@@ -63,8 +64,11 @@ def quantise_model(
     shared = shared_grids(graph, grids)
     hybrid = [node.name for node in graph.nodes if is_hybrid(node)]
     refused = {node.name: reason_against(node, shared) for node in graph.nodes if node.name not in hybrid}
-    dense = [name for name, refusal in refused.items() if not refusal and name not in keep]
+    able = [name for name, refusal in refused.items() if not refusal and name not in keep]
     weighted = {node.name for node in graph.nodes if node.op in WEIGHTED}
+    layers = {name for name in (*hybrid, *able) if name not in keep and (name in hybrid or name in weighted)}
+    joined = on_bytes(graph, layers, set(able) - weighted)
+    dense = [name for name in able if name in weighted or name in joined]
     named = with_bodies(bare.with_graph(graph))  # the quantiser knows nodes by their names alone
     written = quantise_dense(named, dense, shared, size=size)
     graph = _without_bodies(written).graph()

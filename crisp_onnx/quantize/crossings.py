@@ -1,0 +1,81 @@
+"""Which operators without weights compute on bytes: those by which the fewest numbers cross between bytes and reals.
+
+An Add between two layers in int8 is fastest on bytes. One behind LayerNormalization, or the pieces of a GELU, would
+only be crossed into bytes and out again, lose accuracy, and be kept from the runtime's own fusions. Every tensor that
+is made in one form and read in the other is crossed once, whole. So the best choice is a minimal cut between the layers
+in int8 and what has no int8 form; of several, the one with the fewest operators on bytes.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Collection, Hashable
+from enum import Enum
+from math import prod
+
+import onnx_graphsurgeon as gs
+
+
+class Form(Enum):
+    """What a tensor is made of: the two ends of the network."""
+
+    BYTES, REALS = range(2)
+
+
+UNCUT = 1 << 62
+Network = defaultdict[Hashable, dict[Hashable, int]]
+"""Capacity by source and target."""
+
+
+def on_bytes(graph: gs.Graph, fixed: Collection[str], free: Collection[str]) -> frozenset[str]:
+    """Of the nodes named in `free`, those that compute on bytes where those named in `fixed` do, and no others can."""
+    network: Network = defaultdict(dict)
+    sides = {node.name: _side(node, fixed, free) for node in graph.nodes}
+    for tensor in graph.tensors().values():
+        if isinstance(tensor, gs.Constant) or tensor.is_empty():
+            continue
+        makers = [sides[node.name] for node in tensor.inputs] or [Form.REALS]
+        readers = list(dict.fromkeys(sides[node.name] for node in tensor.outputs))
+        size = prod(side for side in tensor.shape or () if isinstance(side, int)) or 1
+        for maker in makers:
+            _add(network, maker, (tensor.name, "read"), size)
+            _add(network, (tensor.name, "made"), maker, size)
+        for reader in readers:
+            _add(network, (tensor.name, "read"), reader, UNCUT)
+            _add(network, reader, (tensor.name, "made"), UNCUT)
+    return frozenset(place for place in _reached(network) if isinstance(place, str))
+
+
+def _side(node: gs.Node, fixed: Collection[str], free: Collection[str]) -> Hashable:
+    if node.name in free:
+        return str(node.name)
+    return Form.BYTES if node.name in fixed else Form.REALS
+
+
+def _add(network: Network, source: Hashable, target: Hashable, capacity: int) -> None:
+    network[source][target] = network[source].get(target, 0) + capacity
+    network[target].setdefault(source, 0)
+
+
+def _reached(network: Network) -> set[Hashable]:
+    """What is on the side of the bytes in the minimal cut nearest to them, by augmenting shortest paths."""
+    while True:
+        before: dict[Hashable, Hashable] = {Form.BYTES: Form.BYTES}
+        waiting = deque[Hashable]([Form.BYTES])
+        while waiting and Form.REALS not in before:
+            place = waiting.popleft()
+            for target, left in network[place].items():
+                if left > 0 and target not in before:
+                    before[target] = place
+                    waiting.append(target)
+        if Form.REALS not in before:
+            return set(before)
+        steps = []
+        place = Form.REALS
+        while place != Form.BYTES:
+            steps.append((before[place], place))
+            place = before[place]
+        pushed = min(network[source][target] for source, target in steps)
+        for source, target in steps:
+            network[source][target] -= pushed
+            network[target][source] += pushed
