@@ -92,8 +92,9 @@ def cli() -> None:
 )
 @click.option(
     "--allocation",
-    type=click.Choice(["error", "saliency"]),
-    help="What layers share the budget by: error after the fit, measured, or saliency.  [default: error]",
+    type=click.Choice(["error", "saliency", "sensitivity", "search"]),
+    help="What layers share the budget by: error after the fit, measured; saliency; how much the loss minds it in each "
+    "layer; or a search over 32 plans.  [default: error]",
 )
 @click.option(
     "--masks",

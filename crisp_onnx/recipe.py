@@ -98,8 +98,10 @@ class Recipe(BaseModel):
     masks: Literal["saliency", "obs", "alps"] = "alps"
     """What chooses the masks of a layer once the number of its blocks is known, where weights are re-fitted: `saliency`
     alone; `obs` or `alps`, by what the layer can still answer after the fit."""
-    allocation: Literal["error", "saliency"] = "error"
-    """How layers share the budget: by the `error` that each would make after the fit, measured, or by `saliency`."""
+    allocation: Literal["error", "saliency", "sensitivity", "search"] = "error"
+    """How layers share the budget: by the `error` that each would make after the fit, measured; by `saliency`; by
+    saliency and how much the loss of held-out images rises with it in each layer (`sensitivity`); or as a `search` over
+    32 plans finds best on these images."""
     recovery: str = "fixed"
     """How masks and training go together: `fixed` chooses the masks once before it, `ramp` prunes more and more while
     training and chooses them anew. `straight-through`, `sr-ste`, `soft-shrink`, `grow-and-prune` and `cram` are others'

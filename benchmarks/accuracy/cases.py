@@ -72,8 +72,10 @@ def one_shot() -> Iterator[Case]:
 
 
 def without_each_part(base: Case) -> Iterator[Case]:
-    """The case without measured allocation, without masks chosen after the fit, and without any fit."""
+    """The case with other allocations, without masks chosen after the fit, and without any fit."""
     yield replace(base, allocation="saliency")
+    yield replace(base, allocation="sensitivity")
+    yield replace(base, allocation="search")
     yield replace(base, masks="saliency")
     yield replace(base, allocation="saliency", masks="saliency")
     yield replace(base, allocation="saliency", masks="saliency", reconstruct="none")
@@ -101,11 +103,9 @@ def baselines(epochs: int = 0) -> Iterator[Case]:
 
 def trained() -> Iterator[Case]:
     """Twenty epochs: the ceiling, the default, and the budget shared by saliency."""
-    for sparsity in (0.875, 0.92, 0.95):
+    for sparsity in (0.875, 0.0, 0.92, 0.95):
         for number in SETS:
             yield Case(RESNET, number, sparsity, epochs=20)
-    for number in SETS:
-        yield Case(RESNET, number, 0.0, epochs=20)
     for number in SETS:
         yield Case(RESNET, number, 0.875, allocation="saliency", epochs=20)
 

@@ -91,7 +91,7 @@ def _counts(found: Comparison) -> Result:
 def _compared(recipe: Recipe, case: Case, test: CifarImages | None) -> Comparison:
     """Both files on the images of the user's classes, which are not those that were learnt from."""
     source, user = load(recipe.model), class_set(case.set)
-    form = parse_preprocess(CIFAR_PREPROCESS)
+    form = parse_preprocess(CIFAR_PREPROCESS, source.input)
     answers = task_of(prepare(source, size=form.size).head, user)
     images = open_images(test, Classes(user, tuple(map(str, user))), None, form)
     sessions = (open_stock(recipe.model), open_stock(recipe.folder / "model.onnx"))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from crisp_onnx.api.acceptance import Accepted
-from crisp_onnx.api.allocation import layer_curves
+from crisp_onnx.api.allocation import ALLOCATIONS, Ground
 from crisp_onnx.api.checkpoint import Checkpoint, as_first
 from crisp_onnx.api.criterion_statistics import statistics_for
 from crisp_onnx.api.crossing import Crossed, anew, cross, with_batch_norm
@@ -129,10 +129,10 @@ def learn(
     if recipe.allocation != "saliency":
         with watch("allocation"):
             judged = sight.held_out or parted(sight.images, recipe.seed)[1]
-            curves = layer_curves(
-                crossed.module, task, sight.images, judged, checkpoint, batch_size=crossed.batch, seed=recipe.seed
+            ground = Ground(
+                crossed.module, statistics, sight.images, judged, crossed.batch, recipe.seed, trains=bool(epochs)
             )
-            task = task.measured(curves)
+            task = ALLOCATIONS[recipe.allocation](task, ground, checkpoint)
     agree(crossed.module, checkpoint, "weights before training")
     mode = MODES[recipe.recovery if epochs else "none"]
     with watch("recovery" if mode.trains else "masks"):

@@ -9,11 +9,14 @@ from crisp_onnx.recover.modes import MODES, Mode
 from crisp_onnx.recover.moments import output_moments
 from crisp_onnx.recover.narrow import train_narrow
 from crisp_onnx.recover.recovered import Level, Recovered, Refit
+from crisp_onnx.recover.search import searched
+from crisp_onnx.recover.sensitivity import utilisation
 from crisp_onnx.recover.start import fits_from, fits_state, trained_tensors
 from crisp_onnx.recover.state import State, copied, restore
 from crisp_onnx.recover.statistics import reestimate
 from crisp_onnx.recover.task import Task
 from crisp_onnx.recover.training import Training, training_for
+from crisp_onnx.recover.trial import Trial
 
 __all__ = [
     "MODES",
@@ -26,6 +29,7 @@ __all__ = [
     "State",
     "Task",
     "Training",
+    "Trial",
     "copied",
     "finetune",
     "fits_from",
@@ -39,7 +43,9 @@ __all__ = [
     "restore",
     "saliency_of",
     "search_gates",
+    "searched",
     "train_narrow",
     "trained_tensors",
     "training_for",
+    "utilisation",
 ]

@@ -18,12 +18,12 @@ from crisp_onnx.recover.task import Task
 
 
 def saliency_of(module: GraphModule, statistics: Mapping[str, Tensor], task: Task) -> Saliency:
-    """The criterion's score of every weight that may become sparse, from the module's weights."""
+    """The criterion's score of every weight that may become sparse, times the task's factor."""
     parameters = dict(module.named_parameters())
     scored = {}
     for layer in task.planner.candidates.free:
         score = task.criterion.score(parameters[layer.weight].detach(), statistics[layer.weight])
-        scored[layer.weight] = layer.matrix(score.float().cpu().numpy())
+        scored[layer.weight] = layer.matrix(score.float().cpu().numpy()) * task.factors.get(layer.weight, 1.0)
     return scored
 
 
