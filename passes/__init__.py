@@ -3,6 +3,7 @@
 from crisp_onnx.masks import Plan
 from crisp_onnx.passes.apply_masks import ApplyMasks
 from crisp_onnx.passes.byte_pools import BytePools
+from crisp_onnx.passes.collapse_blocks import CollapseBlocks, collapsible
 from crisp_onnx.passes.drop_identity import DropIdentity
 from crisp_onnx.passes.emit_hybrid import EmitHybrid
 from crisp_onnx.passes.explicit_axes import ExplicitAxes
@@ -26,6 +27,7 @@ from crisp_onnx.passes.mask_channels import MaskChannels
 from crisp_onnx.passes.plain_floats import PlainFloats
 from crisp_onnx.passes.quantise_hybrid import QuantiseHybrid
 from crisp_onnx.passes.real_answers import RealAnswers
+from crisp_onnx.passes.remove_dead import RemoveDead
 from crisp_onnx.passes.result import Declined, Pass, PassResult, run_pass, run_passes
 from crisp_onnx.passes.slice_channels import SliceChannels
 from crisp_onnx.passes.slice_head import SliceHead
@@ -52,6 +54,7 @@ __all__ = [
     "SIMPLIFY",
     "ApplyMasks",
     "BytePools",
+    "CollapseBlocks",
     "Declined",
     "EmitHybrid",
     "FoldConstants",
@@ -67,8 +70,10 @@ __all__ = [
     "PlainFloats",
     "QuantiseHybrid",
     "RealAnswers",
+    "RemoveDead",
     "SliceChannels",
     "SliceHead",
+    "collapsible",
     "dense_passes",
     "hybrid_passes",
     "run_pass",

@@ -52,7 +52,7 @@ class InsertGates:
         for (name, axis), owners in places.items():
             gated = self._gated(graph, tensors[name], axis, gates, owners, taken)
             for node in list(tensors[name].outputs):
-                if node.inputs[0] is tensors[name] and _summed_axis(node, self.shapes) == axis:
+                if node.inputs[0] is tensors[name] and summed_axis(node, self.shapes) == axis:
                     node.inputs[0] = gated
         return PassResult(len(places))
 
@@ -99,7 +99,7 @@ def edges(
         first += group.width
     found: dict[Edge, npt.NDArray[np.int64]] = {}
     for node in graph.nodes:
-        edge = (node.inputs[0].name, _summed_axis(node, shapes)) if node.inputs else ("", 0)
+        edge = (node.inputs[0].name, summed_axis(node, shapes)) if node.inputs else ("", 0)
         if edge not in flows or edge in found or edge[1] == 0 or shapes[edge[0]][0] != 1:
             continue
         owners = np.full(shapes[edge[0]][edge[1]], first, np.int64)
@@ -119,7 +119,7 @@ def gated_columns(
     """
     places, found = edges(graph, groups, shapes), {}
     for node in graph.nodes:
-        owners = places.get((node.inputs[0].name, _summed_axis(node, shapes))) if node.inputs else None
+        owners = places.get((node.inputs[0].name, summed_axis(node, shapes))) if node.inputs else None
         if owners is not None:
             found[node.inputs[1].name] = _beside_weight(node, owners)
     return found
@@ -137,7 +137,7 @@ def _beside_weight(node: gs.Node, owners: npt.NDArray[np.int64]) -> npt.NDArray[
     return owners.reshape(-1, *[1] * (len(weight) - 1))
 
 
-def _summed_axis(node: gs.Node, shapes: Mapping[str, tuple[int, ...]]) -> int:
+def summed_axis(node: gs.Node, shapes: Mapping[str, tuple[int, ...]]) -> int:
     """The axis of its first input that a product with a stored weight sums over; 0 where it is none."""
     if node.op not in ("Conv", "ConvTranspose", "Gemm", "MatMul") or not isinstance(node.inputs[1], gs.Constant):
         return 0

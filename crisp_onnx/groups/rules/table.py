@@ -12,24 +12,24 @@ from crisp_onnx.groups.ties import NodeTies
 
 Rule = Callable[[gs.Node, NodeTies], None]
 
-_ELEMENTWISE = (
+ELEMENTWISE = (
     "Abs", "Acos", "Add", "And", "Asin", "Atan", "Cast", "Ceil", "Celu", "Cos", "Div", "Elu", "Equal", "Erf", "Exp",
     "Floor", "Gelu", "Greater", "GreaterOrEqual", "HardSigmoid", "HardSwish", "Identity", "IsInf", "IsNaN", "LeakyRelu",
     "Less", "LessOrEqual", "Log", "Max", "Mean", "Min", "Mish", "Mod", "Mul", "Neg", "Not", "Or", "PRelu", "Pow",
     "Reciprocal", "Relu", "Round", "Selu", "Shrink", "Sigmoid", "Sign", "Sin", "Softplus", "Softsign", "Sqrt", "Sub",
     "Sum", "Swish", "Tan", "Tanh", "ThresholdedRelu", "Where", "Xor",
 )  # fmt: skip
-_REDUCTIONS = (
+REDUCTIONS = (
     "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
     "ReduceSum", "ReduceSumSquare",
 )  # fmt: skip
 
 RULES: Mapping[str, Rule] = MappingProxyType(
     {
-        **dict.fromkeys(_ELEMENTWISE, elementwise.elementwise),
+        **dict.fromkeys(ELEMENTWISE, elementwise.elementwise),
         **dict.fromkeys(("Clip", "Dropout"), elementwise.first_operand),
         **dict.fromkeys(("QuantizeLinear", "DequantizeLinear"), elementwise.scaled),
-        **dict.fromkeys(_REDUCTIONS, norms.reduction),
+        **dict.fromkeys(REDUCTIONS, norms.reduction),
         **dict.fromkeys(("BatchNormalization", "InstanceNormalization"), norms.per_channel),
         **dict.fromkeys(("Softmax", "LogSoftmax"), norms.softmax),
         **dict.fromkeys(("LayerNormalization", "RMSNormalization"), norms.layer_norm),
