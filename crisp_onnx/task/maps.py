@@ -25,7 +25,7 @@ def read_maps(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> Outputs:
     for tensor in graph.outputs:
         shape = shapes.get(tensor.name)
         axis = None if shape is None else _class_axis(shape, image)
-        reason = no_scores(tensor, untensored) or _obstacle(tensor, shape, axis)
+        reason = no_scores(tensor, untensored) or _obstacle(tensor, shape, axis, image)
         if not reason and shape is not None and axis is not None:
             before, _ = activation_before(tensor)
             dims = None if before is None else shapes.get(before.logits.name)
@@ -33,30 +33,63 @@ def read_maps(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> Outputs:
             if over is not None and dims is not None and any(dims[each % len(dims)] != shape[axis] for each in over):
                 reason = f"the Softmax of {tensor.name!r} does not add up over the classes"
             else:
-                grid = (shape[2], shape[3]) if axis == 1 else (shape[1], shape[2])
-                heads.append(head_of(tensor, shape[axis], Maps(grid, axis), as_is=dims != shape))
+                heads.append(head_of(tensor, shape[axis], Maps(_grid(shape, axis), axis), as_is=dims != shape))
         if reason:
             others[tensor.name] = reason
     return Outputs(tuple(heads), (), others)
 
 
 def _class_axis(shape: Sequence[int], image: Sequence[int | None]) -> int | None:
-    """The axis along which classes lie: the two others are as wide to high as the image."""
+    """The axis along which classes lie: the two others are the image's sides or a whole part of them."""
+    sides = _sides(shape, image)
+    return next((axis for axis in _axes(image) if sides and _covers(_grid(shape, axis), sides)), None)
+
+
+def _sides(shape: Sequence[int], image: Sequence[int | None]) -> tuple[int, int] | None:
     if len(shape) != 4 or len(image) != 4:
         return None
-    channels_last = image[3] in (1, 3) and image[1] not in (1, 3)
-    sides = image[1:3] if channels_last else image[2:4]
-    for axis in CLASS_AXES[::-1] if channels_last else CLASS_AXES:
-        height, width = (shape[2], shape[3]) if axis == 1 else (shape[1], shape[2])
-        if None not in sides and height * int(sides[1] or 0) == width * int(sides[0] or 0) and min(height, width) > 1:
-            return axis
-    return None
+    height, width = image[1:3] if _axes(image)[0] == 3 else image[2:4]
+    return (height, width) if height and width else None
 
 
-def _obstacle(tensor: gs.Tensor, shape: tuple[int, ...] | None, axis: int | None) -> str:
+def _axes(image: Sequence[int | None]) -> tuple[int, ...]:
+    """The axes of classes, the likelier first."""
+    return CLASS_AXES[::-1] if len(image) == 4 and image[3] in (1, 3) and image[1] not in (1, 3) else CLASS_AXES
+
+
+def _grid(shape: Sequence[int], axis: int) -> tuple[int, int]:
+    return (shape[2], shape[3]) if axis == 1 else (shape[1], shape[2])
+
+
+def _covers(grid: tuple[int, int], sides: tuple[int, int]) -> bool:
+    """Whether a map of these sides is one of the whole image: of every k-th pixel, or k times as fine.
+
+    Strides round: 513 pixels make 65 places of 8. A map whose sides are no such part, 388 of 572, is the image's centre
+    that convolutions without padding leave, and its places would be taken for others.
+    """
+    if min(grid) < 2:
+        return False
+    if all(places >= side and places % side == 0 for places, side in zip(grid, sides, strict=True)):
+        return grid[0] * sides[1] == grid[1] * sides[0]
+    steps = {round(side / places) for places, side in zip(grid, sides, strict=True)}
+    return any(
+        step > 1 and all(abs(step * places - side) <= step for places, side in zip(grid, sides, strict=True))
+        for step in steps
+    )
+
+
+def _obstacle(tensor: gs.Tensor, shape: tuple[int, ...] | None, axis: int | None, image: Sequence[int | None]) -> str:
     output = repr(tensor.name)
     if shape is None:
         return f"the shape of {output} is not known"
+    sides = _sides(shape, image)
+    if axis is None and sides and min(_grid(shape, _axes(image)[0])) > 1:
+        grid = _grid(shape, _axes(image)[0])
+        return (
+            f"{output} gives {grid[0]}x{grid[1]} places for an image of {sides[0]}x{sides[1]}, which is no whole part "
+            "of it: maybe its centre alone, as convolutions without padding leave it; pad them, or resize the answers "
+            "to the image in the graph"
+        )
     if axis is None:
         row = " --task classification takes a row an image" if len(shape) == 2 else ""
         return (

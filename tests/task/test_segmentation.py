@@ -133,3 +133,33 @@ def test_what_scores_no_pixels_says_why(model_of: ModelOf, body: str, declared: 
     model = model_of(f"(float[N,3,8,8] x) => ({declared}) <float[6,3,1,1] w> {{ {body} }}")
     found = read_maps(model, tensor_shapes(model))
     assert not found.heads and said in found.others["y"]
+
+
+SIDES = {  # of the image, of the map: whether it is one of the whole image
+    ((16, 16), (16, 16)): True,
+    ((16, 24), (8, 12)): True,
+    ((513, 1025), (65, 129)): True,  # every eighth, rounded up
+    ((65, 65), (32, 32)): True,
+    ((8, 8), (16, 16)): True,
+    ((16, 16), (12, 12)): False,  # two convolutions without padding
+    ((572, 572), (388, 388)): False,  # the first U-Net
+    ((64, 64), (30, 30)): False,
+    ((16, 16), (8, 4)): False,
+}
+
+
+@pytest.mark.parametrize(("image", "places"), SIDES)
+def test_a_map_that_may_be_the_centre_of_the_image_alone_is_refused(
+    model_of: ModelOf, image: tuple[int, int], places: tuple[int, int]
+) -> None:
+    (high, wide), (rows, columns) = image, places
+    model = model_of(
+        f"(float[N,3,{high},{wide}] x) => (float[N,6,{rows},{columns}] y) "
+        f"<float[6,3,1,1] w, int64[2] s = {{{rows},{columns}}}> "
+        "{ c = Conv(x, w) n = Constant <value_ints = [1, 6]> () s4 = Concat <axis = 0> (n, s) "
+        'y = Resize <mode = "nearest"> (c, , , s4) }'
+    )
+    found = read_maps(model, {"x": (1, 3, *image), "y": (1, 6, *places), "c": (1, 6, *image)})
+    assert bool(found.heads) == SIDES[image, places]
+    if not found.heads:
+        assert "no whole part of it" in found.others["y"]
