@@ -1,31 +1,64 @@
 """Hold a calibrated target against whole models that its calibration never saw: end to end and layer by layer.
 
-Usage: python benchmarks/calibration_check.py TARGET.yaml MODEL.onnx... [--threads 1] [--kernels FILE] [--output DIR]
+    python -m benchmarks.calibration_check TARGET.yaml [--threads 1] [--model NAME]... [--budget-s 1]
 
-With `--kernels` every model is also made sparse at random (1:4 in half of the blocks) and run in hybrid operators.
-Run it on a quiet machine: the measured side is only as good as that.
+Twelve published networks: ours (`topologies.py`), the light ones of the onnx package, and two of the folder of real
+models; each dense and sparse at random in hybrid operators, in float32 and int8. Run it on a quiet machine: the
+measured side is only as good as that.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
+import click
 import numpy as np
 import numpy.typing as npt
+import onnx
 
-from crisp_onnx.cost.calibrate.hybrid import hybrid_network
+from benchmarks.network import Sparsity
+from benchmarks.real_data import data_folder
+from benchmarks.topologies import TOPOLOGIES
+from crisp_onnx.api.simplify import simplify
+from crisp_onnx.cost.calibrate.forms import FORMS
 from crisp_onnx.cost.calibrate.machine import this_machine
 from crisp_onnx.cost.calibrate.samples import Measured, measure_model
 from crisp_onnx.cost.estimator import cost_operators
+from crisp_onnx.format import Pattern
 from crisp_onnx.lowering import Target, load_target
-from crisp_onnx.model import load
+from crisp_onnx.model import Model, load
+from crisp_onnx.runtime.library import load_library
 
-BUDGET_S = 2.0
 SEED = 4
 WORST = 3
+RESULTS = Path(__file__).parent / "results"
+LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
+LIGHT_NAMES = ("squeezenet", "inception_v1", "inception_v2", "densenet121", "shufflenet", "bvlc_alexnet", "zfnet512")
+REAL_NAMES = ("mobilenetv1_imagenet", "resnet18w32_cifar100")
+DENSE = Sparsity(Pattern(2, 4, 16, 8), 1.0)
+
+
+def _built(name: str) -> Model:
+    return Model(TOPOLOGIES[name](DENSE, hybrid=False), Path(f"{name}.onnx"), "")
+
+
+def _light(name: str) -> Model:
+    return load(LIGHT / f"light_{name}.onnx")
+
+
+def _real(name: str) -> Model:
+    return load(data_folder() / "models" / f"{name}.onnx")
+
+
+MODELS: Mapping[str, Callable[[], Model]] = {
+    name: partial(source, name)
+    for source, names in ((_built, tuple(TOPOLOGIES)), (_light, LIGHT_NAMES), (_real, REAL_NAMES))
+    for name in names
+}
 
 
 @dataclass(frozen=True)
@@ -33,12 +66,13 @@ class Row:
     """ms predicted and measured (the whole run, and the sum of its operators' quiet times); Spearman over layers."""
 
     model: str
+    form: str
     threads: int
     predicted_ms: float
     measured_ms: float
     operators_ms: float
     spearman: float
-    worst_layers: tuple[str, ...]
+    worst: tuple[str, ...]
 
     @property
     def error_percent(self) -> float:
@@ -49,7 +83,7 @@ class Row:
         return 100 * (self.predicted_ms / self.operators_ms - 1)
 
 
-def check(measured: Measured, target: Target, threads: int) -> Row:
+def check(measured: Measured, form: str, target: Target, threads: int) -> Row:
     """Predict the operators of one measured model."""
     predicted = cost_operators("as_is", tuple(sample.op for sample in measured.samples), target)
     guess = np.array([layer.latency_ms * 1e3 for layer in predicted.layers])
@@ -58,6 +92,7 @@ def check(measured: Measured, target: Target, threads: int) -> Row:
     worst = tuple(f"{measured.samples[i].op.name}: {guess[i]:.0f} for {truth[i]:.0f} us" for i in order)
     return Row(
         measured.network,
+        form,
         threads,
         predicted.latency_ms,
         measured.whole_ms,
@@ -75,55 +110,59 @@ def _ranks(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 def markdown(rows: list[Row], target: Target) -> str:
     lines = [
-        f"Predicted by {target.name}, whose calibration saw none of these models.",
+        f"Predicted by {target.name}, whose calibration saw none of these models, for {rows[0].threads} threads.",
         "",
-        "| model | threads | predicted ms | measured ms | error | operators ms | error | Spearman | worst layers |",
+        "| model | form | predicted ms | measured ms | error | operators ms | error | Spearman | worst layers |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     lines += [
-        f"| {r.model} | {r.threads} | {r.predicted_ms:.2f} | {r.measured_ms:.2f} | {r.error_percent:+.1f} % | "
-        f"{r.operators_ms:.2f} | {r.operators_error_percent:+.1f} % | {r.spearman:.3f} | {'; '.join(r.worst_layers)} |"
+        f"| {r.model} | {r.form} | {r.predicted_ms:.2f} | {r.measured_ms:.2f} | {r.error_percent:+.1f} % "
+        f"| {r.operators_ms:.2f} | {r.operators_error_percent:+.1f} % | {r.spearman:.3f} | {'; '.join(r.worst)} |"
         for r in rows
     ]
-    for name, errors in (
-        ("whole runs", [abs(r.error_percent) for r in rows]),
-        ("sums of operators", [abs(r.operators_error_percent) for r in rows]),
-    ):
-        lines.append(f"\nAgainst {name}: mean {np.mean(errors):.1f} %, worst {max(errors):.1f} %.")
+    lines += [
+        "",
+        "| form | models | whole runs, mean error | worst | sums of operators, mean error | worst | least Spearman |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for form in (*dict.fromkeys(r.form for r in rows), "all"):
+        own = [r for r in rows if form in (r.form, "all")]
+        whole, operators = [abs(r.error_percent) for r in own], [abs(r.operators_error_percent) for r in own]
+        lines.append(
+            f"| {form} | {len(own)} | {np.mean(whole):.1f} % | {max(whole):.1f} % | {np.mean(operators):.1f} % | "
+            f"{max(operators):.1f} % | {min(r.spearman for r in own):.3f} |"
+        )
     return "\n".join(lines) + "\n"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("target", type=Path)
-    parser.add_argument("models", nargs="+", type=Path)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--kernels", type=Path)
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
-    options = parser.parse_args()
-    target, base, granule = load_target(options.target), load_target("x86_avx2"), this_machine().granule
-    rows = []
-    for path in options.models:
-        model = load(path)
-        found = measure_model(model, path.stem, base, threads=options.threads, granule=granule, budget_s=BUDGET_S)
-        rows.append(check(found, target, options.threads))
-        sparse = hybrid_network(model, SEED) if options.kernels else None
-        if sparse is not None:
+@click.command()
+@click.argument("target", type=click.Path(path_type=Path))
+@click.option("--threads", default=1, show_default=True)
+@click.option("--model", "models", multiple=True, default=tuple(MODELS), type=click.Choice(list(MODELS)))
+@click.option("--form", "forms", multiple=True, default=tuple(FORMS), type=click.Choice(list(FORMS)))
+@click.option("--budget-s", default=1.0, show_default=True, help="Seconds of measuring a model and form.")
+@click.option("--output", type=click.Path(path_type=Path), default=RESULTS, show_default=True, help="Folder.")
+def main(
+    target: Path, threads: int, models: tuple[str, ...], forms: tuple[str, ...], budget_s: float, output: Path
+) -> None:
+    chosen, base, granule = load_target(target), load_target("x86_avx2"), this_machine().granule
+    kernels, rows = load_library().path, []
+    for name in models:
+        source = simplify(MODELS[name]()).model
+        for form in forms:
+            model = FORMS[form](source, SEED)
+            if model is None:
+                continue
             found = measure_model(
-                sparse,
-                f"{path.stem}, hybrid",
-                base,
-                threads=options.threads,
-                granule=granule,
-                kernels=options.kernels,
-                budget_s=BUDGET_S,
+                model, name, base, threads=threads, granule=granule, kernels=kernels, budget_s=budget_s
             )
-            rows.append(check(found, target, options.threads))
-    options.output.mkdir(parents=True, exist_ok=True)
-    stem = options.output / f"calibration_check_{options.threads}"
+            rows.append(check(found, form, chosen, threads))
+            click.echo(f"{name}, {form}: {rows[-1].error_percent:+.1f} %, Spearman {rows[-1].spearman:.3f}", err=True)
+    output.mkdir(parents=True, exist_ok=True)
+    stem = output / f"calibration_check_{threads}"
     stem.with_suffix(".json").write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
-    stem.with_suffix(".md").write_text(markdown(rows, target))
-    print(markdown(rows, target), end="")
+    stem.with_suffix(".md").write_text(markdown(rows, chosen))
+    click.echo(markdown(rows, chosen), nl=False)
 
 
 if __name__ == "__main__":

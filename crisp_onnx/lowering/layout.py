@@ -1,42 +1,58 @@
-"""The layout changes of a runtime that keeps the channels of ordinary convolutions in groups, and others' plain.
+"""The layout changes of a runtime that keeps the channels of convolutions in another order than other operators do.
 
-ONNX Runtime does so on CPUs (its NCHWc transformer); the hybrid operators, matrix products and most other operators
-take and give plain tensors. A tensor that operators of both sides use is converted once.
+ONNX Runtime does so on CPUs: ordinary convolutions of floats take channels in groups (its NCHWc transformer), those of
+bytes take them last (its NHWC transformer); the hybrid operators, matrix products and most other operators take and
+give plain tensors. A tensor that operators of both sides use is converted once, and so is one that some take as bytes
+and others as floats.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from crisp_onnx.lowering.lowered import LoweredOp
-from crisp_onnx.lowering.matrix import Matrix
+from crisp_onnx.lowering.matrix import BYTES, Matrix
+from crisp_onnx.lowering.quantised import plain_name
+from crisp_onnx.lowering.schema import Dtype
 from crisp_onnx.runtime.seams import KEEPS_LAYOUT
 
-LAYOUT = "Layout"
+LAYOUT, CONVERSION = "Layout", "Conversion"
 POOLS = frozenset({"MaxPool", "AveragePool"})  # in groups even where their input is plain
 GLOBAL_POOLS = frozenset({"GlobalAveragePool", "GlobalMaxPool"})
 FOLLOWS = (KEEPS_LAYOUT | GLOBAL_POOLS) - POOLS
 CHANNEL_ALIGNMENT = 4  # of input channels; others are convolved in the plain layout
+Order = Literal["plain", "groups", "last"]
 
 
 def with_layout_changes(operators: Sequence[LoweredOp], granule: int) -> tuple[LoweredOp, ...]:
-    """The operators with one of type `Layout` behind each whose output must be converted.
+    """The operators with one of type `Layout` or `Conversion` behind each whose output must be converted.
 
-    `granule`: channels of a group. Operators that already have layout changes among them are returned as they are.
+    `granule`: channels of a group. Operators that already have such changes among them are returned as they are.
     """
-    if any(op.op == LAYOUT for op in operators):
+    if any(op.op in (LAYOUT, CONVERSION) for op in operators):
         return tuple(operators)
-    grouped: dict[str, bool] = {}
+    orders: dict[str, Order] = {}
     channels: dict[str, int] = {}
-    converted: set[str] = set()
+    types = {op.name: op.dtype for op in operators}
+    reordered: set[str] = set()
+    retyped: dict[str, Dtype | None] = {}
     for op in operators:
-        known = [name for name in op.reads if name in grouped]
+        known = [name for name in op.reads if name in orders]
         channels[op.name] = _channels(op, [channels[name] for name in known])
-        wanted = _wants_groups(op, granule, [grouped[name] for name in known], channels[op.name])
-        grouped[op.name] = wanted or _reads_plain_image(op, granule)
+        wanted = _wanted(op, granule, [orders[name] for name in known], channels[op.name])
+        orders[op.name] = "groups" if _reads_plain_image(op, granule) else wanted
         if not _reads_plain_image(op, granule):
-            converted.update(name for name in known if grouped[name] != wanted)
-    return tuple(found for op in operators for found in (op, *([_change(op)] if op.name in converted else [])))
+            reordered.update(name for name in known if orders[name] != wanted)
+        retyped.update((name, op.dtype) for name in known if types[name] != op.dtype)
+    found: list[LoweredOp] = []
+    for op in operators:
+        found.append(op)
+        if op.name in retyped and op.kind not in ("gemm", "gemv"):  # those give answers in floats as they are
+            found.append(_conversion(op, retyped[op.name]))
+        if op.name in reordered:
+            found.append(_change(op))
+    return tuple(found)
 
 
 def _channels(op: LoweredOp, inputs: list[int]) -> int:
@@ -49,6 +65,19 @@ def _channels(op: LoweredOp, inputs: list[int]) -> int:
 def runs_hybrid(op: LoweredOp) -> bool:
     """Whether the target skips zeros of this operator, which on a CPU the hybrid kernels do."""
     return op.matrix is not None and (op.seen.nm == "skip" or op.seen.block == "skip")
+
+
+def _wanted(op: LoweredOp, granule: int, inputs: list[Order], channels: int) -> Order:
+    """The order in which `op` takes and gives channels, `inputs` being those of what it reads."""
+    if op.dtype == "int8":
+        return "last" if _takes_last(op, inputs) else "plain"
+    return "groups" if _wants_groups(op, granule, [order == "groups" for order in inputs], channels) else "plain"
+
+
+def _takes_last(op: LoweredOp, inputs: list[Order]) -> bool:
+    if op.matrix is not None:
+        return "Conv" in op.op and not runs_hybrid(op)
+    return plain_name(op.op) in FOLLOWS | POOLS and bool(inputs) and all(order == "last" for order in inputs)
 
 
 def _wants_groups(op: LoweredOp, granule: int, inputs: list[bool], channels: int) -> bool:
@@ -84,4 +113,18 @@ def _change(op: LoweredOp) -> LoweredOp:
         input_bytes=op.output_bytes,
         output_bytes=op.output_bytes,
         reads=(op.name,),
+        dtype=op.dtype,
+    )
+
+
+def _conversion(op: LoweredOp, dtype: Dtype | None) -> LoweredOp:
+    values = op.output_bytes // BYTES[op.dtype or "fp32"]
+    return LoweredOp(
+        name=f"{op.name}, {CONVERSION.lower()}",
+        op=CONVERSION,
+        kind="elementwise",
+        input_bytes=op.output_bytes,
+        output_bytes=values * BYTES[dtype or "fp32"],
+        reads=(op.name,),
+        dtype=dtype,
     )

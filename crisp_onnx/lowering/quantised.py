@@ -64,6 +64,14 @@ def on_bytes(node: gs.Node) -> bool:
     return node.op in _FLOAT_OPERATORS and len(node.inputs) > 1 and all(_dequantised(t) for t in node.inputs[:2])
 
 
+def moves_bytes(node: gs.Node) -> bool:
+    """Whether `node`, between conversions, takes bytes and gives bytes, which a runtime does without any floats."""
+    taken = [tensor for tensor in node.inputs if not isinstance(tensor, gs.Constant) and not tensor.is_empty()]
+    readers = [reader for tensor in node.outputs for reader in tensor.outputs]
+    back = bool(readers) and all(reader.op == "QuantizeLinear" for reader in readers)
+    return back and bool(taken) and all(_dequantised(tensor) is not None for tensor in taken)
+
+
 def operands(node: gs.Node) -> tuple[gs.Tensor, gs.Tensor]:
     """The two factors of a product on bytes."""
     slots = _OPERATORS.get(node.op)

@@ -15,7 +15,7 @@ from crisp_onnx.lowering.fusion import Fusion, fuse
 from crisp_onnx.lowering.layer_sparsity import LayerSparsity
 from crisp_onnx.lowering.layers import Layer, product_kind
 from crisp_onnx.lowering.matrix import Matrix, conv_matrix, product_matrix
-from crisp_onnx.lowering.quantised import ByteProduct, byte_product, on_bytes, operands
+from crisp_onnx.lowering.quantised import ByteProduct, byte_product, moves_bytes, on_bytes, operands
 from crisp_onnx.lowering.schema import OpKind
 from crisp_onnx.model import Model, WeightLayer, weight_layers
 from crisp_onnx.model.macs import constant_nodes, contraction, macs_of
@@ -96,7 +96,7 @@ def _layer(
         return _with_neighbours(own, fusion, shapes)
     if product is not None:
         return _with_neighbours(_byte_layer(node, product, shapes), fusion, shapes)
-    byte_like = on_bytes(node) or node.op == MAX_POOL or node.op.startswith("QLinear")
+    byte_like = on_bytes(node) or moves_bytes(node) or node.op == MAX_POOL or node.op.startswith("QLinear")
     if macs_of(node, shapes) == 0 or (byte_like and node.op not in _MATRICES):
         return _mover(node, shapes, "int8" if byte_like else "")
     return _open_product(node, shapes, "int8" if byte_like else "")

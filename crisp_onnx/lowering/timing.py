@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from crisp_onnx.lowering.layout import LAYOUT, runs_hybrid
+from crisp_onnx.format.operators import MAX_POOL
+from crisp_onnx.lowering.layout import CONVERSION, LAYOUT, runs_hybrid
 from crisp_onnx.lowering.lowered import LoweredOp
 from crisp_onnx.lowering.matrix import Matrix
+from crisp_onnx.lowering.quantised import plain_name
 from crisp_onnx.lowering.schema import TimingKind
 
 PARTS = ("fixed", "mac", "weight_byte", "input_byte", "output_byte")
@@ -17,7 +19,31 @@ _OWN_KIND: dict[str, TimingKind] = {
     "Concat": "concat",
     "LRN": "lrn",
     LAYOUT: "layout",
+    CONVERSION: "conversion",
+    MAX_POOL: "int8_hybrid_max_pool",
 }
+_ON_BYTES: dict[TimingKind, TimingKind] = {
+    "conv_first": "int8_conv_first",
+    "conv_kxk": "int8_conv_kxk",
+    "conv_kxk_unaligned": "int8_conv_kxk",
+    "conv_1x1": "int8_conv_1x1",
+    "conv_1x1_unaligned": "int8_conv_1x1",
+    "depthwise": "int8_depthwise",
+    "depthwise_unaligned": "int8_depthwise",
+    "grouped": "int8_grouped",
+    "gemm": "int8_gemm",
+    "gemv": "int8_gemv",
+    "elementwise": "int8_elementwise",
+    "concat": "int8_concat",
+    "layout": "int8_layout",
+    "pool": "int8_pool",
+    "global_pool": "int8_global_pool",
+    "max_pool": "int8_max_pool",
+    "hybrid_kxk": "int8_hybrid_kxk",
+    "hybrid_1x1": "int8_hybrid_1x1",
+    "hybrid_gemm": "int8_hybrid_gemm",
+}
+"""The kind of a layer in int8, by that of the same layer in floats."""
 FEW_POSITIONS = 8
 # A kind that was not measured is timed as the one it stands beside here.
 _STAND_IN: dict[TimingKind, TimingKind] = {
@@ -38,11 +64,30 @@ _STAND_IN: dict[TimingKind, TimingKind] = {
     "concat": "elementwise",
     "lrn": "elementwise",
     "layout": "concat",
+    "conversion": "layout",
+    "int8_hybrid_1x1": "int8_hybrid_kxk",
+    "int8_hybrid_gemm": "int8_hybrid_1x1",
+    "int8_conv_first": "int8_conv_kxk",
+    "int8_conv_1x1": "int8_conv_kxk",
+    "int8_grouped": "int8_conv_kxk",
+    "int8_gemv": "int8_gemm",
+    "int8_gemm": "int8_conv_1x1",
+    "int8_hybrid_max_pool": "int8_max_pool",
+    "int8_max_pool": "int8_pool",
+    "int8_global_pool": "int8_pool",
+    "int8_elementwise": "int8_pool",
+    "int8_concat": "int8_elementwise",
+    "int8_layout": "int8_concat",
 }
 
 
 def timing_kind(op: LoweredOp, granule: int) -> TimingKind:
     """Runtimes keep channels in groups of `granule`; layers whose channels do not fill them take slower paths."""
+    kind = _kind(op, granule)
+    return _ON_BYTES.get(kind, kind) if op.dtype == "int8" else kind
+
+
+def _kind(op: LoweredOp, granule: int) -> TimingKind:
     matrix = op.matrix
     if matrix is None:
         return _without_weights(op)
@@ -56,7 +101,8 @@ def timing_kind(op: LoweredOp, granule: int) -> TimingKind:
 
 
 def _without_weights(op: LoweredOp) -> TimingKind:
-    return _OWN_KIND.get(op.op, "pool" if op.kind == "pool" else "elementwise")
+    name = op.op if op.op in _OWN_KIND else plain_name(op.op)
+    return _OWN_KIND.get(name, "pool" if op.kind == "pool" else "elementwise")
 
 
 def _plain(matrix: Matrix, granule: int) -> TimingKind:
@@ -80,7 +126,8 @@ def stand_ins(kind: TimingKind) -> tuple[TimingKind, ...]:
     found = [kind]
     while (following := _STAND_IN.get(found[-1])) is not None and following not in found:
         found.append(following)
-    return tuple(found)
+    floats = next((plain for plain, on_bytes in _ON_BYTES.items() if on_bytes == kind), None)
+    return (*found, *stand_ins(floats)) if floats is not None else tuple(found)
 
 
 def fetched_share(model_weight_bytes: int, last_cache_bytes: float) -> float:

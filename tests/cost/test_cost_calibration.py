@@ -16,9 +16,10 @@ from crisp_onnx.api.hardware import calibrate as write_calibration
 from crisp_onnx.api.steering import with_rewarded_pattern
 from crisp_onnx.cost import estimate
 from crisp_onnx.cost.calibrate.fit import fit_kinds, fit_runs, nonnegative, predict_us
+from crisp_onnx.cost.calibrate.forms import FORMS
 from crisp_onnx.cost.calibrate.hybrid import hybrid_network
 from crisp_onnx.cost.calibrate.machine import Machine, this_machine
-from crisp_onnx.cost.calibrate.profile import Profile
+from crisp_onnx.cost.calibrate.profile import Profile, TimedNode
 from crisp_onnx.cost.calibrate.run import calibrate, fit_all
 from crisp_onnx.cost.calibrate.samples import Measured, Sample, pair
 from crisp_onnx.cost.calibrate.synthetic import synthetic_network
@@ -29,6 +30,7 @@ from crisp_onnx.errors import CrispError
 from crisp_onnx.format import Pattern
 from crisp_onnx.lowering import load_target, lower
 from crisp_onnx.lowering.layout import LAYOUT, with_layout_changes
+from crisp_onnx.lowering.lowered import LoweredOp
 from crisp_onnx.lowering.timing import PARTS, fetched_share, timing_kind, weight_bytes, work
 from crisp_onnx.masks import Candidates, Plan
 from crisp_onnx.model import save, tensor_shapes, weight_layers
@@ -45,12 +47,13 @@ def measured() -> list[Measured]:
     """Networks whose layers take exactly what a known law says."""
     base, found = load_target("x86_avx2"), []
     for seed in range(30):
-        dense = synthetic_network(seed)
-        models = [dense, *([hybrid_network(dense, seed)] if seed % 2 == 0 else [])]
-        for name, model in zip(("dense", "hybrid"), models, strict=False):
+        network = synthetic_network(seed)
+        on_bytes = ("int8", "hybrid int8") if seed % 5 == 1 else ()
+        for name in ("dense", *(["hybrid"] if seed % 2 == 0 else []), *on_bytes):
+            model = FORMS[name](network, seed)
             if model is None:
                 continue
-            operators = lower(model, base, dtype="fp32").operators
+            operators = lower(model, base).operators
             weights = weight_bytes(operators)
             fetched = fetched_share(weights, MACHINE.cache_bytes)
             samples = tuple(
@@ -74,22 +77,23 @@ def test_synthetic_networks_run_and_repeat(seed: int) -> None:
 def test_every_profiled_operator_is_booked_to_its_layer_and_layout_changes_to_the_tensor_of_their_size() -> None:
     model, base = hybrid_network(synthetic_network(16), 16), load_target("x86_avx2")
     assert model is not None
-    operators = with_layout_changes(lower(model, base, dtype="fp32").operators, 16)
+    operators = with_layout_changes(lower(model, base).operators, 16)
     expected = {op.name: 10.0 + place for place, op in enumerate(operators)}
     changes = [op for op in operators if op.op == LAYOUT]
     assert changes
-    nodes, sizes, late = {}, {}, []
+    nodes: dict[str, TimedNode] = {}
+    late: list[LoweredOp] = []
     for op in operators:
         if op.op == LAYOUT:
             late.append(op)
             continue
-        nodes[op.name], sizes[op.name] = expected[op.name], op.output_bytes
+        nodes[op.name] = TimedNode(op.op, expected[op.name], op.output_bytes)
         for change in late:  # the runtime changes a tensor's layout when it is wanted, after other operators perhaps
-            name = f"Reorder of {change.name}"
-            nodes[name], sizes[name] = expected[change.name], change.output_bytes
+            found_as = TimedNode("ReorderInput", expected[change.name], change.output_bytes)
+            nodes[f"Reorder of {change.name}"] = found_as
         late = []
-    nodes["Reorder of nothing known"], sizes["Reorder of nothing known"] = 5.0, 1
-    found = pair(model, "net", base, Profile(nodes, sizes, 1.0), granule=16)
+    nodes["Reorder of nothing known"] = TimedNode("ReorderOutput", 5.0, 1)
+    found = pair(model, "net", base, Profile(nodes, 1.0), granule=16)
     last = operators[-1].name
     booked = {sample.op.name: sample.time_us for sample in found.samples}
     assert booked == {**expected, last: expected[last] + 5.0}
@@ -98,6 +102,7 @@ def test_every_profiled_operator_is_booked_to_its_layer_and_layout_changes_to_th
 def test_the_fit_finds_the_parts_of_a_known_law_again(measured: list[Measured]) -> None:
     fits = fit_kinds([s for m in measured for s in m.samples], MACHINE, BANDWIDTH)
     assert {"conv_1x1", "conv_kxk_unaligned", "conv_first", "hybrid_kxk", "gemv", "global_pool"} <= set(fits)
+    assert {"int8_conv_1x1", "int8_conv_kxk", "int8_conv_first", "int8_hybrid_kxk", "int8_hybrid_1x1"} <= set(fits)
     for sample in (s for m in measured for s in m.samples):
         found = predict_us(sample, fits, MACHINE)
         if found is not None:
@@ -149,6 +154,21 @@ def test_the_written_target_predicts_the_law_and_says_what_it_is(measured: list[
     model = synthetic_network(0)
     predicted = estimate(lower(model, target), target).as_is.latency_ms
     assert predicted == pytest.approx(network.whole_ms, rel=0.03)
+
+
+@pytest.mark.parametrize("form", ["int8", "hybrid int8"])
+def test_the_written_target_costs_what_computes_on_bytes_by_the_times_of_bytes(
+    measured: list[Measured], tmp_path: Path, form: str
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(target_text(fit_all("mine", measured, MACHINE, threads=1, bandwidth_bytes_s=BANDWIDTH)))
+    target = load_target(path)
+    model = FORMS[form](synthetic_network(11), 11)
+    assert model is not None
+    lowered = lower(model, target)
+    assert not [note for note in lowered.notes if "costed in floats" in note]
+    network = next(m for m in measured if m.network == f"{form} 11")
+    assert estimate(lowered, target).as_is.latency_ms == pytest.approx(network.whole_ms, rel=0.1)
 
 
 def test_a_target_measured_on_another_processor_says_so_where_it_is_used(

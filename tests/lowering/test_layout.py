@@ -12,12 +12,16 @@ import pytest
 from onnx import numpy_helper, parser, save
 
 from crisp_onnx.cost import estimate
+from crisp_onnx.format.node import Grid
+from crisp_onnx.format.operators import MAX_POOL
 from crisp_onnx.lowering import load_target, lower
 from crisp_onnx.lowering.layer_sparsity import LayerSparsity
 from crisp_onnx.lowering.layers import lower_again
-from crisp_onnx.lowering.layout import LAYOUT, with_layout_changes
+from crisp_onnx.lowering.layout import CONVERSION, LAYOUT, with_layout_changes
 from crisp_onnx.lowering.lowered import LoweredOp
-from crisp_onnx.model import Model, load
+from crisp_onnx.model import Model, load, with_value_info
+from crisp_onnx.quantize.model import quantise_model, quantised_tensors, rehearsed
+from crisp_onnx.runtime.library import load_library
 
 NET = """
 <ir_version: 8, opset_import: ["" : 17]>
@@ -53,13 +57,14 @@ def changes(operators: tuple[LoweredOp, ...], granule: int = 16) -> list[str]:
     return [op.reads[0] for op in with_layout_changes(operators, granule) if op.op == LAYOUT]
 
 
-def of_runtime(path: Path) -> int:
-    """Layout changes in the graph that ONNX Runtime makes of the file for this processor."""
-    options = ort.SessionOptions()
+def in_runtime(path: Path) -> Counter[str]:
+    """Operators in the graph that ONNX Runtime makes of the file for this processor, with the kernels if there are."""
+    options, kernels = ort.SessionOptions(), load_library().path
+    if kernels is not None:
+        options.register_custom_ops_library(str(kernels))
     options.optimized_model_filepath = str(path.with_suffix(".optimized.onnx"))
     ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    counts = Counter(node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node)
-    return counts["ReorderInput"] + counts["ReorderOutput"]
+    return Counter(node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node)
 
 
 @pytest.mark.parametrize(("width", "expected"), [(64, ["p1"]), (20, ["c3"])])
@@ -68,7 +73,8 @@ def test_channels_that_fill_no_groups_are_converted_before_the_pool(
 ) -> None:
     model = network(tmp_path, width)
     assert changes(lower(model, "x86_avx2").operators) == expected
-    found = of_runtime(tmp_path / "net.onnx")
+    counts = in_runtime(tmp_path / "net.onnx")
+    found = counts["ReorderInput"] + counts["ReorderOutput"]
     if found == 0:
         pytest.skip("ONNX Runtime keeps channels plain on this processor")
     assert found == len(expected)
@@ -80,6 +86,31 @@ def test_a_hybrid_operator_among_convolutions_is_converted_to_and_from(tmp_path:
     mixed = tuple(lower_again(op, BLOCKS, target, "fp32", hybrid=True) if op.name == "c2" else op for op in operators)
     assert changes(mixed) == ["c1", "c2", "p1"]
     assert with_layout_changes(with_layout_changes(mixed, 16), 16) == with_layout_changes(mixed, 16)
+
+
+def test_convolutions_of_bytes_take_channels_last_and_pools_of_bytes_do_not(tmp_path: Path) -> None:
+    model = rehearsed(with_value_info(network(tmp_path, 64)), size=(32, 32)).model
+    operators = lower(model, "x86_avx2").operators
+    assert {op.dtype for op in operators} == {"int8"}
+    assert changes(operators) == ["c0", "p0", "p1"]
+    path = tmp_path / "int8.onnx"
+    save(model.proto, path)
+    counts = in_runtime(path)
+    if not counts["QLinearConv"] or not counts[MAX_POOL]:
+        pytest.skip("no convolutions of bytes in ONNX Runtime on this processor, or no kernels")
+    assert counts["Transpose"] == 1 + len(changes(operators))  # one of the image, which no layer made
+
+
+def test_what_some_layers_take_as_bytes_and_others_as_floats_is_converted(tmp_path: Path) -> None:
+    model = with_value_info(network(tmp_path, 64))
+    grids = dict.fromkeys(quantised_tensors(model.graph()), Grid(0.02, 128))
+    mixed = quantise_model(model, grids, size=(32, 32), keep={"c3": "left in floats"}).model
+    operators = with_layout_changes(lower(mixed, "x86_avx2").operators, 16)
+    assert {op.name: op.dtype for op in operators}["c3"] == "fp32"
+    converted = {op.reads[0]: (op.input_bytes, op.output_bytes) for op in operators if op.op == CONVERSION}
+    values = 64 * 16 * 16
+    assert converted["c2"] == (values, 4 * values)
+    assert converted["c3"] == (4 * values, values)
 
 
 def test_only_a_measured_processor_pays_for_layout_changes(tmp_path: Path) -> None:

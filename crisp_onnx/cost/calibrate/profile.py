@@ -23,14 +23,17 @@ QUIET_PERCENTILE = 10  # other work on the machine only ever adds time
 
 
 @dataclass(frozen=True)
+class TimedNode:
+    op: str
+    time_us: float
+    output_bytes: int
+
+
+@dataclass(frozen=True)
 class Profile:
-    """us by node name as ONNX Runtime runs it (fused, renamed), and ms of a whole run without the profiler.
+    """Nodes by name as ONNX Runtime runs them (fused, renamed), in order, and ms of a run without the profiler."""
 
-    `nodes_us` is in execution order; `output_bytes` by the same names.
-    """
-
-    nodes_us: dict[str, float]
-    output_bytes: dict[str, int]
+    nodes: dict[str, TimedNode]
     whole_ms: float
 
 
@@ -47,8 +50,10 @@ def profile(
     whole = timed(partial(_opened, path, threads, kernels, feed), clock=clock)(budget_s / 2)
     nodes = profile_nodes(path, budget_s / 2, threads=threads, feed=feed, kernels=kernels, fewest=fewest)
     return Profile(
-        {name: 1e3 * float(np.percentile(node.ms, QUIET_PERCENTILE)) for name, node in nodes.items()},
-        {name: node.output_bytes for name, node in nodes.items()},
+        {
+            name: TimedNode(node.op, 1e3 * float(np.percentile(node.ms, QUIET_PERCENTILE)), node.output_bytes)
+            for name, node in nodes.items()
+        },
         float(np.percentile(whole, QUIET_PERCENTILE)),
     )
 

@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime as ort
 
 from crisp_onnx.cost.calibrate.fit import fit_kinds, fit_runs, predict_us
-from crisp_onnx.cost.calibrate.hybrid import hybrid_network
+from crisp_onnx.cost.calibrate.forms import DENSE, FORMS
 from crisp_onnx.cost.calibrate.machine import Machine, read_bandwidth_bytes_s, this_machine
 from crisp_onnx.cost.calibrate.samples import Measured, measure_model
 from crisp_onnx.cost.calibrate.synthetic import synthetic_network
@@ -20,7 +20,9 @@ from crisp_onnx.errors import CrispError
 from crisp_onnx.lowering import load_target
 from crisp_onnx.progress import bar
 
-NETWORKS = 96
+NETWORKS = 120
+TURNS = ((DENSE, "hybrid int8"), ("hybrid", "int8"))
+"""Forms in which networks are timed in turn."""
 HELD_OUT = 5  # every fifth network judges the fit
 log = logging.getLogger(__name__)
 
@@ -40,27 +42,25 @@ def calibrate(
 
 
 def measure_networks(*, threads: int, networks: int, kernels: Path | None, budget_s: float) -> list[Measured]:
-    """Synthetic networks 0 to `networks` - 1, and every second one in hybrid operators where there are kernels."""
+    """Synthetic networks 0 to `networks` - 1, each in the forms of its turn; without kernels only as they are."""
     base, granule = load_target("x86_avx2"), this_machine().granule
     measured = []
     with bar("measuring layers", networks) as advance:
         for seed in range(networks):
-            model = synthetic_network(seed)
-            measured.append(
-                measure_model(model, f"dense {seed}", base, threads=threads, granule=granule, budget_s=budget_s)
-            )
-            sparse = hybrid_network(model, seed) if kernels is not None and seed % 2 == 0 else None
-            if sparse is not None:
-                found = measure_model(
-                    sparse,
-                    f"hybrid {seed}",
-                    base,
-                    threads=threads,
-                    granule=granule,
-                    kernels=kernels,
-                    budget_s=budget_s,
-                )
-                measured.append(found)
+            network = synthetic_network(seed)
+            for form in TURNS[seed % len(TURNS)] if kernels is not None else (DENSE,):
+                model = FORMS[form](network, seed)
+                if model is not None:
+                    found = measure_model(
+                        model,
+                        f"{form} {seed}",
+                        base,
+                        threads=threads,
+                        granule=granule,
+                        kernels=kernels,
+                        budget_s=budget_s,
+                    )
+                    measured.append(found)
             advance(1)
     return measured
 

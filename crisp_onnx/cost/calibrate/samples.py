@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from crisp_onnx.cost.calibrate.profile import Profile, profile
+from crisp_onnx.cost.calibrate.profile import Profile, TimedNode, profile
 from crisp_onnx.lowering import Target, lower
-from crisp_onnx.lowering.layout import LAYOUT, with_layout_changes
+from crisp_onnx.lowering.layout import CONVERSION, LAYOUT, with_layout_changes
 from crisp_onnx.lowering.lowered import LoweredOp
 from crisp_onnx.lowering.timing import weight_bytes
 from crisp_onnx.model import Model, load, save
 
+CHANGES = {
+    "ReorderInput": LAYOUT,
+    "ReorderOutput": LAYOUT,
+    "Transpose": LAYOUT,
+    "QuantizeLinear": CONVERSION,
+    "DequantizeLinear": CONVERSION,
+}
+"""What the runtime puts between operators that want other orders or types, by its own names."""
+RENAMED = re.compile(r"_nchwc$|_token_\d+$")
+
 
 @dataclass(frozen=True)
 class Sample:
-    """One layer in one network and how long it took: 0 for a layout change that the runtime did without.
+    """One layer in one network and how long it took: 0 for a change of layout or type that the runtime did without.
 
     `model_weight_bytes`: of the whole network.
     """
@@ -64,10 +75,10 @@ def pair(model: Model, name: str, base: Target, found: Profile, *, granule: int)
     """Sum the profiled times by layer.
 
     ONNX Runtime names a fused operator after one of its parts or after that part's output, with `fused` in front or
-    `_nchwc` behind. Its layout changes are layers of their own where they are expected (`with_layout_changes`), and
-    belong to the layer before them elsewhere.
+    `_nchwc` or a number behind. Its changes of layout and type are layers of their own where they are expected
+    (`with_layout_changes`), and belong to the layer before them elsewhere.
     """
-    operators = with_layout_changes(lower(model, base, dtype="fp32").operators, granule)
+    operators = with_layout_changes(lower(model, base).operators, granule)
     outputs = {node.name: [tensor.name for tensor in node.outputs] for node in model.graph().nodes}
     owner = {
         name: index
@@ -77,24 +88,25 @@ def pair(model: Model, name: str, base: Target, found: Profile, *, granule: int)
     }
     times = [0.0] * len(operators)
     last = 0
-    for node, spent in found.nodes_us.items():
-        if node.startswith("Reorder"):
-            times[_change_of(operators, times, last, found.output_bytes[node])] += spent
-            continue
-        last = owner.get(node.removeprefix("fused ").removesuffix("_nchwc"), last)
-        times[last] += spent
+    for name_there, node in found.nodes.items():
+        place = owner.get(RENAMED.sub("", name_there.removeprefix("fused ")))
+        if place is None and node.op in CHANGES:
+            place = _change_of(operators, times, last, node)
+        else:
+            last = place = last if place is None else place
+        times[place] += node.time_us
     weights = weight_bytes(operators)
     samples = tuple(
         Sample(name, op, spent, weights)
         for op, spent in zip(operators, times, strict=True)
-        if spent > 0 or op.op == LAYOUT
+        if spent > 0 or op.op in (LAYOUT, CONVERSION)
     )
     return Measured(name, samples, found.whole_ms)
 
 
-def _change_of(operators: Sequence[LoweredOp], times: Sequence[float], last: int, size: int) -> int:
-    """The first expected layout change of this size up to the one behind `last` that has no time yet; or `last`."""
-    for index, op in enumerate(operators[: last + 2]):
-        if op.op == LAYOUT and not times[index] and op.output_bytes == size:
+def _change_of(operators: Sequence[LoweredOp], times: Sequence[float], last: int, node: TimedNode) -> int:
+    """The first expected change of this kind and size up to those behind `last` that has no time yet; or `last`."""
+    for index, op in enumerate(operators[: last + 3]):
+        if op.op == CHANGES[node.op] and not times[index] and op.output_bytes == node.output_bytes:
             return index
     return last

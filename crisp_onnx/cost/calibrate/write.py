@@ -42,8 +42,7 @@ class Calibrated:
 def target_text(found: Calibrated) -> str:
     """The YAML file."""
     where = f"{found.machine.cpu}, {found.threads} threads, ONNX Runtime {found.onnxruntime}, {found.date}"
-    rates = [1e6 / fit.parts_us[1] for fit in found.kinds.values() if fit.parts_us[1] > 0]
-    peak = max(rates, default=CLOCK_HZ) / CLOCK_HZ
+    dtypes = ("fp32", "int8") if any(kind.startswith("int8") for kind in found.kinds) else ("fp32",)
     content: dict[str, Any] = {
         "schema": SCHEMA,
         "name": found.name,
@@ -55,7 +54,8 @@ def target_text(found: Calibrated) -> str:
             "rows": _number(1, "count", "assumed", "the timing section decides"),
             "lanes": _number(1, "count", "assumed", "the timing section decides"),
             "peak_dense_mac_per_cycle": {
-                "fp32": _number(round(peak, 4), "MAC/cycle", "fitted", f"fastest kind of layer: {where}")
+                dtype: _number(_peak(found, dtype), "MAC/cycle", "fitted", f"fastest kind of layer: {where}")
+                for dtype in dtypes
             },
         },
         "layout": {"k_order": "channel_last"},
@@ -73,7 +73,7 @@ def target_text(found: Calibrated) -> str:
             "granule": _number(found.machine.granule, "values", "assumed", "floats of one vector register"),
             "kinds": {kind: _kind(fit, found.runs, where) for kind, fit in found.kinds.items()},
         },
-        "dtypes": ["fp32"],
+        "dtypes": list(dtypes),
         "calibration": {
             "cpu": found.machine.cpu,
             "threads": found.threads,
@@ -87,6 +87,13 @@ def target_text(found: Calibrated) -> str:
         },
     }
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=False, width=120, default_flow_style=None)
+
+
+def _peak(found: Calibrated, dtype: str) -> float:
+    """MACs a cycle of the fastest kind of layer in `dtype`."""
+    of_type = [fit for kind, fit in found.kinds.items() if kind.startswith("int8") == (dtype == "int8")]
+    rates = [1e6 / fit.parts_us[1] for fit in of_type if fit.parts_us[1] > 0]
+    return round(max(rates, default=CLOCK_HZ) / CLOCK_HZ, 4)
 
 
 def _sparsity(found: Calibrated) -> dict[str, Any]:
