@@ -72,7 +72,10 @@ def by_error(task: Task, ground: Ground, keeper: Keeper) -> Task:
     candidates, size, seed = task.planner.candidates, ground.batch_size, ground.seed
     some = ground.images.subset(np.sort(np.random.default_rng(seed).permutation(len(ground.images))[: ground.most]))
     minded = output_squares(ground.module, candidates.free, some, task.answers, batch_size=size)
-    curves = error_curves(ground.module, candidates, minded, ground.images, ground.judged, batch_size=size, seed=seed)
+    curves = error_curves(
+        ground.module, candidates, minded, ground.images, ground.judged, batch_size=size, coarse=ground.trains,
+        seed=seed,
+    )  # fmt: skip
     tensors = {name: torch.tensor(np.append(curve.gains, curve.rest)) for name, curve in curves.items()}
     keeper.put(CURVES, State(tensors, {}))
     return task.measured(curves)

@@ -29,8 +29,10 @@ from crisp_onnx.reconstruct.targets import rows_of
 
 SHARES = (1 / 16, 1 / 8, 0.2, 0.3, 0.45, 0.65, 1.0)
 """Of a block row's blocks that are tried."""
-IMAGES_SHARE = 2
-"""One image in so many of those that a fit uses: curves are compared, not kept."""
+IMAGES_SHARE, ROWS_SHARE = 2, 1
+"""One image, and one row, in so many of those that a fit uses: curves are compared, not kept."""
+COARSE_IMAGES_SHARE, COARSE_ROWS_SHARE = 8, 3
+"""The same where training follows, which makes good what a coarser allocation costs."""
 
 
 def error_curves(
@@ -41,15 +43,18 @@ def error_curves(
     judged: Images,
     *,
     batch_size: int,
+    coarse: bool = False,
     seed: int = 0,
 ) -> dict[str, Curve]:
     """By layer name, for every layer that may become sparse; `module` is the dense network.
 
-    `minded`: by layer name (Cout,), what the loss minds of an error in each output.
+    `minded`: by layer name (Cout,), what the loss minds of an error in each output. `coarse`: from fewer images and
+    rows.
     """
+    of_images, of_rows = (COARSE_IMAGES_SHARE, COARSE_ROWS_SHARE) if coarse else (IMAGES_SHARE, ROWS_SHARE)
     module.eval()
     free = {layer.name: layer for layer in candidates.free}
-    parts = parts_of(images, judged, takes=module.takes, seed=seed, share=IMAGES_SHARE)
+    parts = parts_of(images, judged, takes=module.takes, seed=seed, share=of_images)
     frontier = Frontier(module, module, parts, batch_size=batch_size)
     counts = tuple(len(part.places) for part in parts)
     generator = torch.Generator().manual_seed(seed)
@@ -64,7 +69,7 @@ def error_curves(
                 replace(seen, student=seen.teacher)
                 for seen in frontier.see(((), (node.inputs[0], node.outputs[0])), needed)
             )
-            rows = rows_of(module, layer, node, after, both, rows_an_image(layer, counts), generator)
+            rows = rows_of(module, layer, node, after, both, rows_an_image(layer, counts, share=of_rows), generator)
             dense = as_rows(layer, dict(module.named_parameters())[layer.weight])
             known, unseen = gathered(rows, dense, centred=after.shifts)
             curves[layer.name] = _curve(known, unseen, dense.double(), layer, candidates, minded[layer.name])

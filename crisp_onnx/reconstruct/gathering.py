@@ -37,9 +37,12 @@ def _places(images: Images, share: int, takes: int | None, seed: int) -> npt.NDA
     return places if takes is None else np.resize(places, max(takes, len(places) // takes * takes))
 
 
-def rows_an_image(layer: WeightLayer, images: tuple[int, ...]) -> tuple[float, float]:
-    """Rows wanted of each image that is learnt from, and of each that judges, of which there are so many `images`."""
-    return _rows_wanted(layer) / images[0], JUDGED_ROWS / images[1]
+def rows_an_image(layer: WeightLayer, images: tuple[int, ...], *, share: int = 1) -> tuple[float, float]:
+    """Rows wanted of each image that is learnt from, and of each that judges, of which there are so many `images`.
+
+    `share`: one in so many of the rows that a fit uses.
+    """
+    return _rows_wanted(layer) / share / images[0], JUDGED_ROWS / images[1]
 
 
 def _rows_wanted(layer: WeightLayer) -> int:

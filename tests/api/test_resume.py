@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -276,3 +277,32 @@ def test_keeping_takes_a_fiftieth_of_the_time_at_most(
     monkeypatch.setattr("crisp_onnx.api.checkpoint.save_file", slow)
     kept.put("start", State())
     assert kept._next_s == now[0] + (50 if seconds else 20)
+
+
+@pytest.mark.slow
+def test_two_processes_that_are_killed_go_on_to_the_file_of_two_that_are_not(recipe: Recipe, tmp_path: Path) -> None:
+    (tmp_path / "cls.txt").write_text("0\n2\n4\n")
+    here = Path(__file__).parent
+    words = [
+        *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
+        *(str(here / "eager_compress.py"), "compress", str(recipe.model), "--data", str(recipe.data), "-q"),
+        *("--preprocess", "unit", "--target", "portable", "--epochs", "12", "--classes", str(tmp_path / "cls.txt")),
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(here), "OMP_NUM_THREADS": "1"}
+
+    def started(output: str, *more: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([*words, *more, "-o", str(tmp_path / output)], env=environment, start_new_session=True)
+
+    assert started("whole").wait() == 0
+    for kill in range(3):
+        known = _newest_state(tmp_path)
+        process = started("out", *(["--resume"] if kill else []))
+        while process.poll() is None and _newest_state(tmp_path) == known:
+            time.sleep(0.01)
+        time.sleep(kill)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        assert not (tmp_path / "out").exists()
+    assert started("out", "--resume").wait() == 0
+    assert (tmp_path / "out" / "model.onnx").read_bytes() == (tmp_path / "whole" / "model.onnx").read_bytes()
