@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.accuracy.public_layout import scrambled
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
-APART = ("peers/worker.py",)  # runs in the environments of other runtimes
+APART = ("peers/worker.py", "torch_pruning_coverage.py")  # run in the environments of others
 
 
 def test_every_benchmark_finds_what_it_imports() -> None:

@@ -10,6 +10,7 @@ PEERS = Path(__file__).parents[2] / "build" / "peers"
 REQUIREMENTS = {
     "openvino": ("openvino", "numpy"),
     "deepsparse": ("--only-binary=:all:", "deepsparse==1.8.0"),
+    "torch-pruning": ("torch", "torch-pruning==1.6.1"),
 }
 
 
