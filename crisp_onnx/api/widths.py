@@ -188,8 +188,7 @@ def refuse_what_channels_do_not_know(recipe: Recipe, *, given: bool) -> None:
                 f"{option} is no budget of --method channels: it puts no zeros anywhere. Say with --macs what share of "
                 "the MACs is to be left."
             )
-    for option, said in (("--recovery", recipe.recovery != "fixed"), ("--first-finetune", recipe.first_finetune > 0),
-                          ("--precision", recipe.precision != "fp32")):  # fmt: skip
+    for option, said in (("--recovery", recipe.recovery != "fixed"), ("--first-finetune", recipe.first_finetune > 0)):
         if said:
             raise CrispError(
                 f"{option} is of no use to --method channels, which has no masks and packs nothing. Leave it out, or "

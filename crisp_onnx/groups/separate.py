@@ -25,19 +25,19 @@ def separate(graph: gs.Graph, group: ChannelGroup, shapes: Shapes, counted: Coll
     for member in group.flows:
         axes.setdefault(member.tensor, set()).add(member.axis)
     return all(
-        id(node) in counted or _one_by_one(node, axes[tensor.name], len(shapes[tensor.name]))
+        id(node) in counted or _one_by_one(node, axes[tensor.name], shapes, len(shapes[tensor.name]))
         for node in graph.nodes
         for tensor in node.inputs
         if tensor.name in axes
     )
 
 
-def _one_by_one(node: gs.Node, axes: set[int], rank: int) -> bool:
+def _one_by_one(node: gs.Node, axes: set[int], shapes: Shapes, rank: int) -> bool:
     if node.op in ELEMENTWISE or node.op in _PLACING:
         return True
     if node.op in ("Conv", "ConvTranspose"):
-        weight, groups = getattr(node.inputs[1], "shape", ()), int(node.attrs.get("group", 1))
-        return groups > 1 and (weight[1] == 1 if node.op == "Conv" else weight[0] == groups) and axes == {1}
+        weight, groups = shapes.get(node.inputs[1].name, ()), int(node.attrs.get("group", 1))
+        return groups > 1 and weight[node.op == "Conv"] == (1 if node.op == "Conv" else groups) and axes == {1}
     if node.op in ("BatchNormalization", "InstanceNormalization"):
         return axes == {1}
     if node.op in ("Softmax", "LogSoftmax"):

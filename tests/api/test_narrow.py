@@ -126,3 +126,12 @@ def test_what_cannot_be_is_refused_before_anything_long(tmp_path: Path, options:
     with pytest.raises(CrispError, match=words):
         run(tmp_path, **options)
     assert not (tmp_path / "out").exists()
+
+
+def test_the_narrower_network_is_written_in_bytes(tmp_path: Path) -> None:
+    report, folder = run(tmp_path, precision="int8", epochs=0)
+    assert report.quantisation is not None
+    assert report.quantisation.layers == 4
+    assert report.file.bytes < 0.3 * (tmp_path / "small.onnx").stat().st_size
+    operators = {node.op_type for node in onnx.load(folder / "model.onnx").graph.node}
+    assert "QuantizeLinear" in operators or "QLinearConv" in operators
