@@ -13,6 +13,8 @@ from PIL import Image
 
 CIFAR_PREPROCESS = "mean=0.5071/0.4865/0.4409,std=0.2673/0.2564/0.2762,size=32"
 RESNET = "resnet18w32_cifar100.onnx"
+EVERY = 100
+"""The number of the set of all hundred classes."""
 
 
 def data_folder() -> Path:
@@ -29,7 +31,9 @@ def cifar_names(folder: Path) -> tuple[str, ...]:
 
 
 def class_set(number: int) -> tuple[int, ...]:
-    """Ten of a hundred classes, drawn with seed `number`."""
+    """Ten of a hundred classes, drawn with seed `number`, or `EVERY` class."""
+    if number == EVERY:
+        return tuple(range(100))
     return tuple(int(i) for i in np.random.default_rng(number).choice(100, 10, replace=False))
 
 

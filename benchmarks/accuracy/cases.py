@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 
+from benchmarks.real_data import EVERY
+
 RESNET, MOBILENET_1, MOBILENET_2 = "resnet18w32_cifar100", "mobilenetv1_imagenet", "mobilenetv2_imagenet"
 SETS = (0, 1, 2)
 
@@ -13,7 +15,8 @@ SETS = (0, 1, 2)
 class Case:
     """One call of `compress`. `set`: seed of the classes, 0 for Imagenette's ten. `images`: real or synthesised.
 
-    `sparsity`: of the layers that become sparse; 0 is the ceiling, the dense model fine-tuned by the same recipe.
+    `sparsity`: of the layers that become sparse. `macs`, `speedup`: a budget in its place, where it is 0. A row without
+    a budget is the ceiling, the dense model fine-tuned by the same recipe.
 
     `learnt`: whether it learns from images of the `user`'s classes, or from as many of `all` classes and is judged on
     the user's. `layout`: how blocks are scored, by the format's own layout or as CRISP's public code does. `emit`: how
@@ -38,7 +41,17 @@ class Case:
     epochs: int = 0
     layout: str = "format"
     emit: str = "hybrid"
+    method: str = "hybrid"
+    macs: float | None = None
+    speedup: float | None = None
+    widths: str | None = None
+    round_channels: int = 8
     seed: int = 0
+
+    @property
+    def is_ceiling(self) -> bool:
+        """Whether nothing is pruned."""
+        return not (self.sparsity or self.macs or self.speedup)
 
     @property
     def words(self) -> frozenset[str]:
@@ -115,9 +128,40 @@ def trained_baselines() -> Iterator[Case]:
     return baselines(epochs=20)
 
 
+def channels() -> Iterator[Case]:
+    """Fewer channels for ten classes, by the two ways to find widths; the short rows first."""
+    for epochs, sets, shares in ((5, (0,), (0.5, 0.25)), (20, SETS, (0.5, 0.25, 0.1, 0.05))):
+        for number in sets:
+            yield Case(RESNET, number, 0.0, epochs=epochs)
+            for share in shares:
+                for widths in ("saliency", "gates"):
+                    yield Case(RESNET, number, 0.0, epochs=epochs, method="channels", macs=share, widths=widths)
+
+
+def channels_equal_time() -> Iterator[Case]:
+    """Zeros, fewer channels, and both, each as many times as fast as the source on this host."""
+    for number in SETS:
+        for speedup in (2.0, 3.0, 4.0, 6.0):
+            for method in ("hybrid", "channels", "channels+hybrid"):
+                yield Case(RESNET, number, 0.0, epochs=20, method=method, speedup=speedup)
+
+
+def channels_curve() -> Iterator[Case]:
+    """All hundred classes, three seeds, beside channels chosen by the magnitude of their weights."""
+    for share in (0.25, 0.5, 0.1, 0.05):
+        for seed in range(3):
+            base = Case(RESNET, EVERY, 0.0, epochs=10, method="channels", macs=share, seed=seed)
+            yield replace(base, widths="saliency")
+            yield replace(base, widths="gates")
+            yield replace(base, widths="saliency", saliency="magnitude")
+
+
 TABLES = {
     "one_shot": ("Without any training", one_shot),
     "baselines": ("Against other ways to choose, without any training", baselines),
     "trained": ("After twenty epochs", trained),
     "trained_baselines": ("Against other ways to choose, after twenty epochs", trained_baselines),
+    "channels": ("Fewer channels", channels),
+    "channels_equal_time": ("Zeros, fewer channels, and both at equal time", channels_equal_time),
+    "channels_curve": ("Fewer channels for all hundred classes", channels_curve),
 }

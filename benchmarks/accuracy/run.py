@@ -72,7 +72,7 @@ def means(cases: Sequence[Case], done: Mapping[str, Result]) -> list[str]:
         groups.setdefault(replace(case, set=-1), []).append(case)
     told = []
     for group, members in groups.items():
-        if len(members) < 2 or not group.sparsity:
+        if len(members) < 2 or group.is_ceiling:
             continue
         name = group.key.replace("set=-1, ", "")
         text = f"{name}: {_mean(below(done[case.key]) for case in members)} points below the untouched model"
@@ -90,7 +90,9 @@ def row(case: Case, done: Mapping[str, Result]) -> Row:
     return {
         "model": case.model,
         "set": case.set,
-        "sparsity": case.sparsity or "0, the ceiling",
+        "budget": budget(case),
+        "method": case.method,
+        "widths": case.widths,
         "saliency": case.saliency,
         "allocation": case.allocation,
         "masks": case.masks if case.reconstruct != "none" else "saliency",
@@ -106,10 +108,21 @@ def row(case: Case, done: Mapping[str, Result]) -> Row:
         "%": f"{100 * right / n:.1f} ({100 * low:.1f}-{100 * high:.1f})",
         "points below untouched": round(below(found), 1),
         "below ceiling": round(below_ceiling(case, done), 1) if case.epochs and case.ceiling.key in done else None,
+        "MACs left": found.get("MACs left"),
+        "times as fast": found.get("times as fast"),
         "median error before": found.get("error before"),
         "after": found.get("error after"),
         "seconds": found["seconds"],
     }
+
+
+def budget(case: Case) -> str:
+    """What the row was asked for."""
+    if case.speedup:
+        return f"{case.speedup:g} times as fast"
+    if case.macs:
+        return f"{100 * case.macs:g} % of the MACs"
+    return f"{100 * case.sparsity:g} % zeros" if case.sparsity else "none, the ceiling"
 
 
 def below(found: Result) -> float:
