@@ -43,6 +43,7 @@ from crisp_onnx.processes import processes, started_by_torchrun
 from crisp_onnx.reading import reason, shown
 from crisp_onnx.recipe import Recipe, input_files, options_text, options_without_paths
 from crisp_onnx.report.schema import Report
+from crisp_onnx.runtime.compare_pixels import PixelComparison
 from crisp_onnx.runtime.evaluate import open_stock
 from crisp_onnx.runtime.latency import Timing, measure_files
 from crisp_onnx.runtime.library import load_library, require_isa
@@ -214,7 +215,8 @@ def _finished(
         timing, untimed, runtime_text(written), planner, told, bytes_written, given=given,
         evaluated=judged is not None, int8=int8, narrowing=narrowing,
     )  # fmt: skip
-    return deliver(partial(summarise, outcome, watch.seconds), recipe, bench)
+    pictures = comparison.shown if isinstance(comparison, PixelComparison) else ()
+    return deliver(partial(summarise, outcome, watch.seconds), recipe, bench, pictures)
 
 
 compress.__doc__ = f"{compress.__doc__}\n    A recipe holds, with these defaults:\n\n{options_text()}\n"

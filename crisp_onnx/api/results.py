@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from crisp_onnx.api.workshop import move_into_place
@@ -14,6 +14,7 @@ from crisp_onnx.reading import reason
 from crisp_onnx.recipe import Recipe, recipe_text
 from crisp_onnx.report.page import page
 from crisp_onnx.report.schema import Report, to_json
+from crisp_onnx.task.overlap import Shown
 from crisp_onnx.writing import synced
 
 log = logging.getLogger(__name__)
@@ -27,15 +28,17 @@ def results_in(folder: Path) -> tuple[Path, ...]:
     return (*(folder / name for name in names), *weights_files(folder / MODEL))
 
 
-def deliver(tell: Callable[[], Report], recipe: Recipe, bench: Path) -> Report:
+def deliver(tell: Callable[[], Report], recipe: Recipe, bench: Path, pictures: Sequence[Shown] = ()) -> Report:
     """Write what `tell` reports beside the finished model in `bench`, and move all of it to the recipe's folder.
+
+    `pictures`: for the page.
 
     Raises:
         Defect: there is no report; the model stands in its place all the same.
         OSError: the disk is full; the folder holds what it held before.
     """
     try:
-        report: Report | Exception = _write_about(tell(), recipe, bench)
+        report: Report | Exception = _write_about(tell(), recipe, bench, pictures)
     except OSError:
         raise
     except Exception as error:
@@ -46,10 +49,10 @@ def deliver(tell: Callable[[], Report], recipe: Recipe, bench: Path) -> Report:
     return report
 
 
-def _write_about(report: Report, recipe: Recipe, folder: Path) -> Report:
+def _write_about(report: Report, recipe: Recipe, folder: Path, pictures: Sequence[Shown]) -> Report:
     """Everything that tells of the model; the report then names all files, and says where the page is left out."""
     (folder / RECIPE).write_text(recipe_text(recipe), encoding="utf-8")
-    obstacle = _write_page(report, folder / PAGE)
+    obstacle = _write_page(report, folder / PAGE, pictures)
     if obstacle:
         report = report.model_copy(update={"notes": (*report.notes, f"{PAGE} is left out: {obstacle}")})
     files = sorted({*(file.name for file in folder.iterdir() if file.is_file()), REPORT})
@@ -70,10 +73,10 @@ def _put_in_place(bench: Path, folder: Path) -> None:
         raise KeyboardInterrupt(f", but the result was finished and stands in {folder}") from None
 
 
-def _write_page(report: Report, path: Path) -> str:
+def _write_page(report: Report, path: Path, pictures: Sequence[Shown]) -> str:
     """Draw the page; the reason, where that is not possible: a page is never worth the run that it tells of."""
     try:
-        path.write_text(page(report), encoding="utf-8")
+        path.write_text(page(report, pictures), encoding="utf-8")
     except Exception as error:
         log.debug("no page:", exc_info=True)
         path.unlink(missing_ok=True)

@@ -49,8 +49,8 @@ class Shown(nn.Module):
 def block_ends(module: GraphModule) -> tuple[str, ...]:
     """The tensors in which blocks end, in the order of the graph: sums of two branches, behind their activation.
 
-    A graph without such sums ends its blocks where its pictures become smaller: in what pools and strided convolutions
-    read.
+    A graph without such sums ends its blocks where its pictures become smaller or larger: in what pools, strided and
+    transposed convolutions and Resize read.
     """
     computed = {name for node in module.nodes for name in node.outputs if name} | set(module.input_names)
     ends = []
@@ -58,7 +58,7 @@ def block_ends(module: GraphModule) -> tuple[str, ...]:
         if node.op == "Add" and len(set(node.inputs)) == 2 and computed.issuperset(node.inputs):
             ends.append(_behind_activation(module, node.outputs[0]))
     if not ends:
-        ends = [node.inputs[0] for node in module.nodes if _shrinks(node) and node.inputs[0] in computed]
+        ends = [node.inputs[0] for node in module.nodes if _scales(node) and node.inputs[0] in computed]
     outside = {*module.input_names, *module.output_names}
     return tuple(name for name in dict.fromkeys(ends) if name not in outside)
 
@@ -82,5 +82,6 @@ def _behind_activation(module: GraphModule, tensor: str) -> str:
     return readers[0].outputs[0] if len(readers) == 1 and readers[0].op in ACTIVATIONS else tensor
 
 
-def _shrinks(node: Node) -> bool:
-    return node.op in POOLS or (node.op == "Conv" and max(node.integers("strides", (1,))) > 1)
+def _scales(node: Node) -> bool:
+    strided = node.op in ("Conv", "ConvTranspose") and max(node.integers("strides", (1,))) > 1
+    return strided or node.op in POOLS or node.op in ("Resize", "Upsample", "DepthToSpace")

@@ -8,8 +8,11 @@ from crisp_onnx.bridge import GraphModule
 from crisp_onnx.data import Images, Preprocess
 from crisp_onnx.recover.mirror import mirror_safe
 from crisp_onnx.recover.task import Task
+from crisp_onnx.task import Segmentation
 
 RATE, RATE_WITHOUT_BATCH_NORM = 0.05, 0.005
+BATCH_OF_MAPS = 16
+"""Images of a batch where every pixel is a row: as much to learn from, in more steps."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +61,10 @@ def training_for(
     """
     nhwc, pixels = images.preprocess.layout == "NHWC", isinstance(images.preprocess, Preprocess)
     flip = pixels and mirror_safe(module, asked, task, batch_size=batch_size, channels_last=nhwc)
+    most = BATCH_OF_MAPS if isinstance(task.answers, Segmentation) else batch_size
     training = Training(
         epochs,
-        batch_size=min(batch_size, max(2, len(images) // 4)),
+        batch_size=min(batch_size, most, max(2, len(images) // 4)),
         peak_rate=RATE if module.statistics else RATE_WITHOUT_BATCH_NORM,
         augments=pixels,
         flip=flip,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import PurePath
 from string import Template
@@ -12,13 +12,15 @@ from crisp_onnx.reading import shown
 from crisp_onnx.report.charts import FORMS, accuracy_chart, layer_chart
 from crisp_onnx.report.rows import Rows, before_after_rows, layer_rows, note_sentences
 from crisp_onnx.report.schema import Budget, Report
+from crisp_onnx.report.strip import strip
 from crisp_onnx.report.wording import NOT_MEASURED, budget_texts, share_text, size_text, slower
+from crisp_onnx.task.overlap import Shown
 
 CLASSES_SHOWN = 20
 
 
-def page(report: Report) -> str:
-    """The whole page as HTML. Every text of the report is escaped.
+def page(report: Report, pictures: Sequence[Shown] = ()) -> str:
+    """The whole page as HTML, with a strip of the `pictures` of a segmentation. Every text of the report is escaped.
 
     Raises:
         CrispError: matplotlib is not installed.
@@ -36,6 +38,7 @@ def page(report: Report) -> str:
         before_after=_table(before_after_rows(report)),
         notes="".join(f"<li>{_text(sentence)}</li>" for sentence in note_sentences(report)),
         accuracy=accuracy,
+        pictures=strip(pictures, report.classes),
         layer_chart=_chart(layer_chart, report),
         layers=_table(layer_rows(report)),
         details=_table(_details(report)),

@@ -59,6 +59,19 @@ class Overlaps:
     all: Overlap
 
 
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """One image for people to look at, the `number`-th: uint8 (H, W, 3), and the classes of its pixels (h, w).
+
+    `truth`: as labelled. `answers`: of the dense and of the compressed model, among the user's classes.
+    """
+
+    number: int
+    image: npt.NDArray[np.uint8]
+    truth: Counts
+    answers: tuple[Counts, Counts]
+
+
 def overlaps(answers: Floats, labels: Counts, task: Segmentation) -> tuple[Overlaps, Counts]:
     """Count the answers (n, ...) of the task's output against labels (n, H, W); the restricted answers (n, h w) too."""
     found, images = preferred(answers, task), len(labels)

@@ -87,9 +87,28 @@ def test_the_road_ends_in_a_report_whose_mean_iou_is_that_of_plain_loops(
         assert interval.low <= score.mean_iou_restricted <= interval.high
     assert found.judged == np.isin(data["y"], WANTED).sum() and found.ignored == (data["y"] == 255).sum()
     assert from_json((tmp_path / "report.json").read_text()) == report
-    assert "mean IoU on your classes" in (tmp_path / "report.html").read_text()
+    written = (tmp_path / "report.html").read_text()
+    assert "mean IoU on your classes" in written
+    assert written.count("<figure>") == 4 * COUNT
     again = verify(place / "net.onnx", tmp_path / "model.onnx", data=place / "d.npz")
     assert isinstance(again.comparison, Segmentation) and again.comparison.compressed == found.compressed
+
+
+@pytest.mark.parametrize(
+    ("method", "epochs"), [("channels", 0), ("channels", 1), ("channels+hybrid", 0), ("channels+hybrid", 2)]
+)
+def test_channels_go_through_skips_and_transposed_convolutions(
+    place: Path, tmp_path: Path, answers: Any, method: str, epochs: int
+) -> None:
+    """The skip's channels are read behind a Concat beside those that a transposed convolution writes."""
+    budget = {"sparsity": None, "macs": 0.4, "round_channels": 4, "block": 4, "vector_rows": 4}
+    report = compress(recipe(place, tmp_path, method=method, epochs=epochs, **budget))
+    assert report.segmentation is not None and report.channels is not None
+    assert report.macs.kept_ratio <= 0.4
+    (found,) = answers(tmp_path / "model.onnx", np.zeros((2, 3, SIDE, SIDE), np.float32))
+    assert found.shape == (2, OUTPUTS, SIDE, SIDE)
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in onnx.load(tmp_path / "model.onnx").graph.initializer}
+    assert np.prod(shapes["up"]) < 32 * 32 * 4
 
 
 def test_images_without_labels_are_learnt_by_the_models_own_answers(place: Path, tmp_path: Path) -> None:

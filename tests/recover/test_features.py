@@ -34,6 +34,20 @@ def test_without_sums_blocks_end_where_pictures_become_smaller(model_of) -> None
     assert block_ends(to_torch(chain)) == ("c", "e")
 
 
+def test_without_sums_blocks_end_where_pictures_become_larger_too(model_of) -> None:  # type: ignore[no-untyped-def]
+    graph = model_of("""(float[N,3,8,8] x) => (float[N,4,8,8] y)
+    <float[4,3,3,3] w0, float[4,4,2,2] w1, float[4] scales = {1.0, 1.0, 2.0, 2.0}, float[4,4,1,1] w2> {
+        a = Conv<pads=[1,1,1,1]>(x, w0)
+        b = MaxPool<kernel_shape=[4,4], strides=[4,4]>(a)
+        c = Relu(b)
+        d = ConvTranspose<strides=[2,2]>(c, w1)
+        e = Relu(d)
+        f = Resize<mode="linear">(e, , scales)
+        y = Conv(f, w2)
+    }""")
+    assert block_ends(to_torch(graph)) == ("a", "c", "e")
+
+
 def test_outputs_of_the_graph_are_no_features(model_of) -> None:  # type: ignore[no-untyped-def]
     graph = model_of("(float[N,4] x) => (float[N,4] y) <float[4,4] w> { a = MatMul(x, w)\n y = Add(a, x) }")
     assert block_ends(to_torch(graph)) == ()

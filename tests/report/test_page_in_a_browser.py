@@ -6,10 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from browser import CHROMIUM, MISSING, Page, page
 
+from crisp_onnx.report.page import page as written
 from crisp_onnx.report.schema import Report
+from crisp_onnx.task.overlap import Shown
 
 pytest.importorskip("matplotlib", reason="the page needs the extra [report]")
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason=MISSING)
@@ -47,8 +50,6 @@ def tab() -> Iterator[Page]:
 
 
 def shows(tab: Page, report: Report, path: Path, width: int) -> Page:
-    from crisp_onnx.report.page import page as written
-
     path.write_text(written(report), encoding="utf-8")
     tab.open(path.as_uri(), width)
     return tab
@@ -86,3 +87,22 @@ def test_charts_can_be_read(tab: Page, report: Report, tmp_path: Path, width: in
     shows(tab, report, tmp_path / "report.html", width)
     assert tab.ask(SMALLEST_TEXT) >= 9
     assert tab.ask("[...document.querySelectorAll('svg')].filter(s => s.getBoundingClientRect().width).length") == 2
+
+
+def pictures(side: int) -> tuple[Shown, ...]:
+    random = np.random.default_rng(0)
+    maps = [random.integers(0, 3, (side // 2, side // 2)) for _ in range(3)]
+    image = random.integers(0, 256, (side, side, 3)).astype(np.uint8)
+    return tuple(Shown(number, image, maps[0], (maps[1], maps[2])) for number in range(2))
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_pictures_stand_beside_each_other_and_fit(tab: Page, report: Report, tmp_path: Path, width: int) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(written(report, pictures(96)), encoding="utf-8")
+    tab.open(path.as_uri(), width)
+    assert tab.ask("document.documentElement.scrollWidth") <= width
+    assert tab.ask(OVERFLOWING) == []
+    assert tab.ask("[...document.images].map(image => image.complete && image.naturalWidth > 0)") == [True] * 8
+    tops = tab.ask("[...document.querySelectorAll('.pictures')[0].children].map(f => f.getBoundingClientRect().top)")
+    assert len(set(tops)) == (2 if width == WIDTHS[0] else 1)
