@@ -66,6 +66,13 @@ class CollapseBlocks:
         return PassResult(len(found), tuple(declined))
 
 
+def with_bias(graph: gs.Graph, conv: gs.Node, bias: npt.NDArray[np.floating]) -> None:
+    """Give a convolution another bias, (channels,)."""
+    weight = conv.inputs[1]
+    stored = gs.Constant(fresh_name(tensor_names(graph), f"{weight.name}.bias"), bias.astype(weight.values.dtype))
+    conv.inputs = [*list(conv.inputs)[:2], stored]
+
+
 def collapsible(graph: gs.Graph, groups: Sequence[ChannelGroup], shapes: Shapes) -> frozenset[int]:
     """Places of the groups all of whose channels may go, together: the others must keep one.
 

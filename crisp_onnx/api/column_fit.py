@@ -11,17 +11,18 @@ from torch import Tensor
 from crisp_onnx.api.crossing import Crossed
 from crisp_onnx.api.sight import Sight, parted
 from crisp_onnx.bridge import GraphModule
+from crisp_onnx.channels import Choice
 from crisp_onnx.groups import Removal, removed_indices
 from crisp_onnx.model import WeightLayer, weight_layers
 from crisp_onnx.reconstruct import LayerFit, refit_layers
 
 
-def refit_columns(crossed: Crossed, removals: Sequence[Removal], sight: Sight, seed: int) -> tuple[LayerFit, ...]:
+def refit_columns(crossed: Crossed, choice: Choice, sight: Sight, seed: int) -> tuple[LayerFit, ...]:
     """Least squares, layer by layer, in place, as far as it can be: the removed columns are zero then."""
     layers = weight_layers(crossed.model)
-    masks = column_masks(crossed.module, layers, removals)
+    masks = column_masks(crossed.module, layers, choice)
     crossed.module.set_masks(masks)
-    alike = {layer.name: layer.shape[0] for layer in layers if layer.weight in masks}
+    alike = {layer.name: layer.shape[0] for layer in layers if layer.weight in masks and masks[layer.weight].any()}
     images, judged = sight.images, sight.held_out
     if judged is None:
         images, judged = parted(images, seed)
@@ -30,15 +31,18 @@ def refit_columns(crossed: Crossed, removals: Sequence[Removal], sight: Sight, s
     return fits
 
 
-def column_masks(module: GraphModule, layers: Sequence[WeightLayer], removals: Sequence[Removal]) -> dict[str, Tensor]:
+def column_masks(module: GraphModule, layers: Sequence[WeightLayer], choice: Choice) -> dict[str, Tensor]:
     """Masks that shut the columns of the removed channels, of the weights that read them and may be re-fitted."""
     parameters, by_weight = dict(module.named_parameters()), {layer.weight: layer for layer in layers}
     masks: dict[str, Tensor] = {}
-    for (name, axis), indices in removed_indices(removals).items():
+    places = [*removed_indices(choice.removals).items()]
+    for group in choice.dead:
+        places += [((member.tensor, member.axis), member.indices(range(group.width))) for member in group.members]
+    for (name, axis), indices in places:
         layer = by_weight.get(name)
         if layer is None or layer.groups > 1 or layer.obstacle or axis != (0 if layer.transposed else 1):
             continue
-        mask = torch.ones(parameters[name].shape, dtype=torch.bool)
+        mask = masks.get(name, torch.ones(parameters[name].shape, dtype=torch.bool))
         masks[name] = mask.index_fill(axis, torch.from_numpy(indices), False)
     return masks
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from crisp_onnx.api.acceptance import Accepted
@@ -21,27 +22,27 @@ from crisp_onnx.api.prepare import Prepared, described
 from crisp_onnx.api.question import Question
 from crisp_onnx.api.sight import see
 from crisp_onnx.api.stopwatch import Stopwatch
-from crisp_onnx.api.trials import difference
-from crisp_onnx.api.width_search import FIND_WIDTHS, Scene, way_of
+from crisp_onnx.api.width_cut import proven_cut, readers_of, without
+from crisp_onnx.api.width_search import FIND_WIDTHS, Found, Scene, way_of
 from crisp_onnx.api.widths import Widths, recipe_for_blocks, widths_of, with_stated_lengths, within_pattern
 from crisp_onnx.bridge import GraphModule, write_back
-from crisp_onnx.errors import Defect
-from crisp_onnx.groups import Removal
-from crisp_onnx.model import Model, Size, WeightLayer
-from crisp_onnx.model.answers import open_model, seeded_image
-from crisp_onnx.passes import MaskChannels, Pass, SliceChannels, run_passes
+from crisp_onnx.channels import Choice
+from crisp_onnx.data import Images
+from crisp_onnx.model import Model, WeightLayer
+from crisp_onnx.passes.collapse_blocks import Collapsed
 from crisp_onnx.recipe import Recipe
 from crisp_onnx.reconstruct import LayerFit
-from crisp_onnx.recover import reestimate, train_narrow, training_for
+from crisp_onnx.recover import output_moments, reestimate, train_narrow, training_for
 
 log = logging.getLogger(__name__)
-TOLERANCE = 1e-5
-IMAGES = 4
+MEAN_BATCH = 16
 
 
 @dataclass(frozen=True)
 class Narrowing:
-    """`before`: the network as it was. `widths`: its groups, and why some lose nothing. `removals`: what went.
+    """`before`: the network as it was. `widths`: its groups, and why some lose nothing. `choice`: what went.
+
+    `collapsed`: what became of chains that have lost all their channels.
 
     `layers`: those of the narrower one. `macs_left`: share of the MACs that it has.
     `worst_relative`: what the cut changes of the answers that the network gives with zeros in place, over the largest.
@@ -49,7 +50,8 @@ class Narrowing:
 
     before: Prepared
     widths: Widths
-    removals: tuple[Removal, ...]
+    choice: Choice
+    collapsed: tuple[Collapsed, ...]
     fits: tuple[LayerFit, ...]
     worst_relative: float
     epochs: int
@@ -99,9 +101,12 @@ def narrow(recipe: Recipe, asked: Question, *, folder: Path, checkpoint: Checkpo
         Scene(recipe, asked, crossed, teacher, widths, sight, epochs, folder, checkpoint, watch)
     )
     crossed, removals, told = found.crossed, found.choice.removals, (*told, *found.notes)
-    trained, worst = _cut(
-        write_back(copy.deepcopy(crossed.module).cpu(), crossed.model), removals, widths, prepared.size
-    )
+    whole = without(
+        write_back(copy.deepcopy(crossed.module).cpu(), crossed.model), found.choice.dead, widths,
+        _means(found, teacher, widths, sight.images),
+    )  # fmt: skip
+    done, worst = proven_cut(whole, found.choice, widths, prepared.size)
+    trained = done.model
     narrower = anew(crossed, trained, prepared.head)
     if epochs > found.epochs:
         with watch("recovery"):
@@ -118,7 +123,9 @@ def narrow(recipe: Recipe, asked: Question, *, folder: Path, checkpoint: Checkpo
     trained = write_back(narrower.module.cpu(), trained)
     accepted = _accepted(prepared, trained, narrower.module)
     left = accepted.prepared.macs / max(1, prepared.macs)
-    narrowing = Narrowing(prepared, widths, removals, found.fits, worst, epochs, left, accepted.prepared.layers)
+    narrowing = Narrowing(
+        prepared, widths, found.choice, done.collapsed, found.fits, worst, epochs, left, accepted.prepared.layers
+    )
     planner = within_pattern(make_planner(recipe_for_blocks(recipe, left), accepted.prepared), accepted.prepared.macs)
     images = sight.images if asked.images is None else asked.images
     asked = replace(asked, accepted=accepted, images=images, planner=planner, rehearsed=rehearse(planner))
@@ -126,32 +133,15 @@ def narrow(recipe: Recipe, asked: Question, *, folder: Path, checkpoint: Checkpo
     return Narrowed(asked, learned, narrowing, every - epochs)
 
 
+def _means(found: Found, teacher: GraphModule, widths: Widths, images: Images) -> dict[str, npt.NDArray[np.float64]]:
+    """The means of what layers that read dead groups give in the whole network, by the name of the layer."""
+    outputs = readers_of(found.crossed.model, found.choice.dead, widths)
+    if not outputs:
+        return {}
+    moments = output_moments(teacher, outputs, images, batch_size=min(found.crossed.batch, MEAN_BATCH))
+    return {name: mean for name, (mean, _) in moments.items()}
+
+
 def _accepted(before: Prepared, model: Model, module: GraphModule) -> Accepted:
     simplified = replace(before.simplified, model=model)
     return Accepted(described(before.source, simplified, before.size, before.asked, before.task), module)
-
-
-def _cut(model: Model, removals: Sequence[Removal], widths: Widths, size: Size) -> tuple[Model, float]:
-    """The model without the channels, and how far its answers are from those that it gives with zeros in place.
-
-    Raises:
-        Defect: they are too far apart.
-    """
-    narrow, masked = (_passed(model, item) for item in
-                      (SliceChannels(removals, widths.shapes), MaskChannels(removals, widths.shapes)))  # fmt: skip
-    batch = model.input.shape[0] if model.input.shape else None
-    inputs = {model.input.name: seeded_image(model.input, batch or IMAGES, size)}
-    one, other = (open_model(form).run(inputs) for form in (narrow, masked))
-    worst = difference(one, other)
-    if worst > TOLERANCE:
-        raise Defect(
-            f"Without the channels {model.path.name} answers otherwise than with zeros in place: by {worst:.1e} "
-            "(relative). Please report it with the model; --method hybrid removes no channels."
-        )
-    return narrow, worst
-
-
-def _passed(model: Model, item: Pass) -> Model:
-    graph = model.graph()
-    run_passes((item,), graph)
-    return model.with_graph(graph)

@@ -10,11 +10,11 @@ from crisp_onnx.api.checkpoint import Checkpoint
 from crisp_onnx.api.gains import written_form
 from crisp_onnx.api.question import Question
 from crisp_onnx.api.speedup import LEAD, TOLERANCE, measured, share_for
+from crisp_onnx.api.width_cut import cut, without
 from crisp_onnx.api.widths import Widths
 from crisp_onnx.channels import Choice, Stock, choose, least_cost
 from crisp_onnx.masks import Plan
 from crisp_onnx.model import Model
-from crisp_onnx.passes import SliceChannels, run_passes
 from crisp_onnx.recipe import Recipe
 from crisp_onnx.recover import State
 
@@ -50,9 +50,9 @@ def share_of_cost(
     speed = recipe.speedup if recipe.method == "channels" else sqrt(recipe.speedup)
 
     def gain(share: float) -> float:
-        graph = model.graph()
-        run_passes((SliceChannels(chosen_within(widths, stocks, share).removals, widths.shapes),), graph)
-        written = written_form(recipe, model.with_graph(graph), Plan(), size=asked.prepared.size)
+        choice = chosen_within(widths, stocks, share)
+        narrow = cut(without(model, choice.dead, widths), choice, widths).model
+        written = written_form(recipe, narrow, Plan(), size=asked.prepared.size)
         return measured(recipe, asked, written, folder)
 
     least = least_cost(stocks, widths.cost, len(widths.groups)) / widths.whole

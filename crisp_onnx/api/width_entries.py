@@ -9,12 +9,15 @@ from math import prod
 from crisp_onnx.api.layer_entries import fit_entry
 from crisp_onnx.api.narrow import Narrowing
 from crisp_onnx.format import DOMAIN
+from crisp_onnx.model import WeightLayer
 from crisp_onnx.recipe import Recipe
-from crisp_onnx.report.schema import Channels, GroupWidth, LayerEntry
+from crisp_onnx.report.schema import Channels, CollapsedChain, GroupWidth, LayerEntry
 from crisp_onnx.report.wording import shape_text
 
 WIDTHS = f"{DOMAIN}.widths"
 NAMED = 5
+GONE = "none"
+EMPTY = "it has no channels left, and its block collapsed"
 WORTH_ALL = "all of its channels are worth more than others"
 
 
@@ -22,7 +25,8 @@ def channels_entry(recipe: Recipe, narrowing: Narrowing | None) -> Channels | No
     """Every group that some layer writes; None where no channel was to go."""
     if narrowing is None:
         return None
-    lost = {id(removal.group): len(removal.channels) for removal in narrowing.removals}
+    lost = {id(removal.group): len(removal.channels) for removal in narrowing.choice.removals}
+    lost |= {id(group): group.width for group in narrowing.choice.dead}
     groups = []
     for number, group in enumerate(narrowing.widths.groups):
         if not group.producers:
@@ -41,6 +45,7 @@ def channels_entry(recipe: Recipe, narrowing: Narrowing | None) -> Channels | No
         worst_relative=narrowing.worst_relative,
         epochs=narrowing.epochs,
         groups=tuple(groups),
+        collapsed=tuple(CollapsedChain(layer=one.product, into=one.into) for one in narrowing.collapsed),
     )
 
 
@@ -49,7 +54,7 @@ def widths_stamp(narrowing: Narrowing | None) -> dict[str, str]:
     if narrowing is None:
         return {}
     after = {layer.name: layer.shape for layer in narrowing.layers}
-    shapes = {layer.name: (layer.shape, after[layer.name]) for layer in narrowing.before.layers}
+    shapes = {layer.name: (layer.shape, after.get(layer.name, ())) for layer in narrowing.before.layers}
     changed = {name: [list(one) for one in pair] for name, pair in shapes.items() if pair[0] != pair[1]}
     return {WIDTHS: json.dumps(changed)}
 
@@ -60,7 +65,10 @@ def widths_told(metadata: Mapping[str, str]) -> str:
         changed = {str(name): (tuple(pair[0]), tuple(pair[1])) for name, pair in json.loads(metadata[WIDTHS]).items()}
     except (KeyError, ValueError, TypeError, AttributeError, IndexError, RecursionError):
         return ""
-    listed = [f"{name} {shape_text(one)} > {shape_text(other)}" for name, (one, other) in list(changed.items())[:NAMED]]
+    listed = [
+        f"{name} {shape_text(one)} > {shape_text(other) or GONE}"
+        for name, (one, other) in list(changed.items())[:NAMED]
+    ]
     more = ", ..." if len(changed) > NAMED else ""
     return f"Channels were removed from {len(changed)} layers: {', '.join(listed)}{more}." if changed else ""
 
@@ -71,9 +79,13 @@ def with_source_widths(entries: Sequence[LayerEntry], narrowing: Narrowing | Non
         return tuple(entries)
     before = {layer.name: layer for layer in narrowing.before.layers}
     fits = {fit.layer: fit for fit in narrowing.fits}
+    left = {entry.name: entry for entry in entries}
     found = []
-    for entry in entries:
-        layer = before[entry.name]
+    for layer in before.values():
+        entry = left.get(layer.name)
+        if entry is None:
+            found.append(_collapsed(layer))
+            continue
         changed: dict[str, object] = {
             "shape": layer.shape,
             "shape_kept": None if entry.shape == layer.shape else entry.shape,
@@ -85,3 +97,10 @@ def with_source_widths(entries: Sequence[LayerEntry], narrowing: Narrowing | Non
             changed["fit"] = fit_entry(fits[entry.name])
         found.append(entry.model_copy(update=changed))
     return tuple(found)
+
+
+def _collapsed(layer: WeightLayer) -> LayerEntry:
+    return LayerEntry(
+        name=layer.name, op=layer.op, weight=layer.weight, shape=layer.shape, macs=layer.macs, macs_executed=0,
+        decision="collapsed", reason=EMPTY, density=0.0, bytes=0, bytes_dense=layer.weights * 4,
+    )  # fmt: skip

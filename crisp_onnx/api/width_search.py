@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -68,13 +68,13 @@ def by_saliency(scene: Scene) -> Found:
     """The least worth for their cost go, and least squares fits what they gave into the others."""
     recipe, crossed, widths = scene.recipe, scene.crossed, scene.widths
     with scene.watch("channels"):
-        stocks = stock(widths.groups, _worth(scene), recipe.round_channels)
+        stocks = stock(widths.groups, _worth(scene), recipe.round_channels, dying=widths.dying)
         share = share_of_cost(recipe, scene.asked, crossed.model, widths, stocks, scene.folder, scene.checkpoint)
         choice = chosen_within(widths, stocks, share)
     if recipe.reconstruct == "none":
         return Found(choice, crossed)
     with scene.watch("reconstruct"):
-        return Found(choice, crossed, refit_columns(crossed, choice.removals, scene.sight, recipe.seed))
+        return Found(choice, crossed, refit_columns(crossed, choice, scene.sight, recipe.seed))
 
 
 def by_gates(scene: Scene) -> Found:
@@ -84,7 +84,7 @@ def by_gates(scene: Scene) -> Found:
     chosen = [widths.groups[number] for number in widths.free]
     with scene.watch("channels"):
         worth = _worth(scene)
-        stocks = stock(widths.groups, worth, recipe.round_channels)
+        stocks = stock(widths.groups, worth, recipe.round_channels, dying=widths.dying)
         share = share_of_cost(recipe, scene.asked, crossed.model, widths, stocks, scene.folder, scene.checkpoint)
         gates = _gates(scene, worth, share)
     with scene.watch("gates"):
@@ -102,7 +102,8 @@ def by_gates(scene: Scene) -> Found:
     run_passes((FoldGates(chosen, widths.shapes, opened),), graph)
     folded = anew(crossed, model.with_graph(graph), scene.asked.prepared.head)
     with scene.watch("channels"):
-        stocks = stock(widths.groups, _worth(replace(scene, crossed=folded)), recipe.round_channels, least=0.0)
+        worth = _worth(replace(scene, crossed=folded))
+        stocks = stock(widths.groups, worth, recipe.round_channels, least=0.0, dying=widths.dying)
         if recipe.speedup is not None:
             share = share_of_cost(
                 recipe, scene.asked, folded.model, widths, stocks, scene.folder, scene.checkpoint, part="gates"
@@ -115,13 +116,15 @@ def _gates(scene: Scene, worth: Mapping[int, npt.NDArray[np.float64]], share: fl
     widths = scene.widths
     chosen = [widths.groups[number] for number in widths.free]
     owners = np.repeat(widths.free, [group.width for group in chosen])
-    would_go = {id(one.group): one for one in chosen_within(widths, stock(widths.groups, worth, 1), share).removals}
-    going = [np.isin(np.arange(group.width), would_go[id(group)].channels if id(group) in would_go else ())
-             for group in chosen]  # fmt: skip
+    stocks = stock(widths.groups, worth, 1, dying=widths.dying)
+    choice = chosen_within(widths, stocks, share)
+    gone: dict[int, Sequence[int]] = {id(one.group): one.channels for one in choice.removals}
+    gone |= {id(group): range(group.width) for group in choice.dead}
+    going = [np.isin(np.arange(group.width), gone.get(id(group), ())) for group in chosen]
     slopes = widths.cost.slopes(np.zeros(len(widths.groups)))[owners]
     first = first_scores(np.concatenate([worth[number] for number in widths.free]), slopes, np.concatenate(going))
     columns = gated_columns(scene.crossed.model.graph(), chosen, widths.shapes)
-    return Gates(owners, len(widths.groups), columns, first, frozenset(widths.free))
+    return Gates(owners, len(widths.groups), columns, first, frozenset(widths.free) - widths.dying)
 
 
 FIND_WIDTHS: Mapping[str, Callable[[Scene], Found]] = MappingProxyType({SALIENCY: by_saliency, GATES: by_gates})

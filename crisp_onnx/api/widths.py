@@ -18,7 +18,7 @@ from crisp_onnx.groups import ChannelGroup, channel_groups
 from crisp_onnx.masks import Planner, Threshold, left_dense
 from crisp_onnx.model import Model, Size, tensor_shapes, with_value_info
 from crisp_onnx.model.shapes import facts, inform
-from crisp_onnx.passes import FoldConstants, FoldLengths, run_pass
+from crisp_onnx.passes import FoldConstants, FoldLengths, collapsible, run_pass
 from crisp_onnx.passes.insert_gates import edges
 from crisp_onnx.recipe import GATES, Recipe
 
@@ -39,12 +39,13 @@ SINGLE = "there is one alone"
 class Widths:
     """`groups`: all of them. `free`: the numbers of those that may lose channels. `kept`: why each other may not.
 
-    `edges`: the tensors, and the axes of them, in which the channels are read. `cost`: of widths, of which `share` of
-    the whole network's may be left.
+    `dying`: the numbers of those that may lose all, as their blocks then collapse. `edges`: the tensors, and the axes
+    of them, in which the channels are read. `cost`: of widths, of which `share` of the whole network's may be left.
     """
 
     groups: tuple[ChannelGroup, ...]
     free: tuple[int, ...]
+    dying: frozenset[int]
     kept: Mapping[int, str]
     edges: tuple[tuple[str, int], ...]
     cost: WidthCost
@@ -110,7 +111,9 @@ def widths_of(recipe: Recipe, prepared: Prepared, model: Model | None = None) ->
         )
     places = tuple(edges(graph, [groups[number] for number in free], shapes))
     extent = Extent(model.graph(), groups, shapes)
-    return Widths(groups, free, kept, places, extent.macs, shapes, share_for_widths(recipe))
+    may_die = collapsible(model.graph(), [groups[number] for number in free], shapes)
+    dying = frozenset(free[place] for place in may_die)
+    return Widths(groups, free, dying, kept, places, extent.macs, shapes, share_for_widths(recipe))
 
 
 def rehearse_widths(recipe: Recipe, prepared: Prepared) -> None:
@@ -121,9 +124,8 @@ def rehearse_widths(recipe: Recipe, prepared: Prepared) -> None:
     """
     widths = widths_of(recipe, prepared)
     worth = {number: np.ones(widths.groups[number].width) for number in widths.free}
-    choose(
-        stock(widths.groups, worth, recipe.round_channels), widths.cost, widths.share * widths.whole, len(widths.groups)
-    )
+    stocks = stock(widths.groups, worth, recipe.round_channels, dying=widths.dying)
+    choose(stocks, widths.cost, widths.share * widths.whole, len(widths.groups))
 
 
 def recipe_for_blocks(recipe: Recipe, narrowed: float | None = None) -> Recipe:

@@ -8,7 +8,7 @@ back to the channels that are worth most.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, gcd
 
@@ -27,17 +27,18 @@ LEAST_SHARE = 0.1
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """`removals`: of every group that loses channels. `reached`: the cost that is left."""
+    """`removals`: of every group that loses some channels. `dead`: groups that lose all. `reached`: the cost then."""
 
     removals: tuple[Removal, ...]
     reached: float
+    dead: tuple[ChannelGroup, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
 class Stock:
     """A group that may lose channels. `worth` (width,): of each. `step`: how many go at a time.
 
-    `least`: share of them that always stays; one step does in any case.
+    `least`: share of them that stays, and one step does in any case, unless the group `dies` as a whole.
     """
 
     number: int
@@ -45,6 +46,7 @@ class Stock:
     worth: Floats
     step: int
     least: float = LEAST_SHARE
+    dies: bool = False
 
     @property
     def order(self) -> Ints:
@@ -56,17 +58,22 @@ class Stock:
         least = max(self.step, ceil(self.least * self.group.width))
         first = self.group.width % self.step or self.step
         counts = range(first, self.group.width - least + 1, self.step)
-        return [0, *counts]
+        return [0, *counts, *[self.group.width] * self.dies]
 
 
 def stock(
-    groups: Sequence[ChannelGroup], worth: Mapping[int, Floats], lanes: int, *, least: float = LEAST_SHARE
+    groups: Sequence[ChannelGroup],
+    worth: Mapping[int, Floats],
+    lanes: int,
+    *,
+    least: float = LEAST_SHARE,
+    dying: Collection[int] = (),
 ) -> tuple[Stock, ...]:
     """The groups whose channels have a worth, by their number.
 
-    `lanes`: what widths are to be multiples of. `least`: share of a group that always stays.
+    `lanes`: what widths are to be multiples of. `least`: share of a group that stays. `dying`: groups that may die.
     """
-    return tuple(Stock(n, groups[n], worth[n], _step(groups[n], lanes), least) for n in sorted(worth))
+    return tuple(Stock(n, groups[n], worth[n], _step(groups[n], lanes), least, n in dying) for n in sorted(worth))
 
 
 def _step(group: ChannelGroup, lanes: int) -> int:
@@ -120,9 +127,10 @@ def choose(stocks: Sequence[Stock], cost: WidthCost, budget: float, groups: int)
     removals = tuple(
         Removal(item.group, tuple(int(c) for c in np.sort(item.order[: removed[item.number]])))
         for item in stocks
-        if removed[item.number]
+        if 0 < removed[item.number] < item.group.width
     )
-    return Choice(removals, cost.at(removed))
+    dead = tuple(item.group for item in stocks if removed[item.number] == item.group.width)
+    return Choice(removals, cost.at(removed), dead)
 
 
 def _give_back(

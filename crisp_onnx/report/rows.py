@@ -100,7 +100,12 @@ def layer_rows(report: Report) -> Rows:
 
 def note_sentences(report: Report) -> tuple[str, ...]:
     """Everything a reader of the figures must know: what was not measured, noisy, declined, missed or synthesised."""
-    notes = [*_fit_sentences(report), *_reordering_sentences(report.reordering), *report.notes]
+    notes = [
+        *_fit_sentences(report),
+        *_collapse_sentences(report),
+        *_reordering_sentences(report.reordering),
+        *report.notes,
+    ]
     accuracy, latency = report.accuracy, report.latency
     if report.segmentation is not None:
         notes += _overlap_sentences(report.segmentation)
@@ -159,10 +164,19 @@ def _fit_sentences(report: Report) -> tuple[str, ...]:
     )
 
 
+def _collapse_sentences(report: Report) -> tuple[str, ...]:
+    """What became of blocks that have lost all their channels."""
+    if report.channels is None or not report.channels.collapsed:
+        return ()
+    gone = sum(layer.decision == "collapsed" for layer in report.layers)
+    chains = "; ".join(f"that up to {one.layer} became {one.into}" for one in report.channels.collapsed)
+    return (f"No channel of {_counted(gone, 'layer')} was worth its cost, and their chains collapsed: {chains}.",)
+
+
 def pattern_text(layer: LayerEntry) -> str:
     """`2:4 B16 V8`: N:M, block, vector rows; or `dense`."""
-    if layer.decision == "dense":
-        return "dense"
+    if layer.decision != "sparse":
+        return layer.decision
     return f"{layer.n}:{layer.m} B{layer.block} V{layer.vector_rows}"
 
 

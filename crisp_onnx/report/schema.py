@@ -234,13 +234,14 @@ class LayerEntry(Part):
     """One weight layer. The pattern's fields are null in a dense layer, which says its reason instead.
 
     `shape` is (Cout, Cin per group, kh, kw) in the source; `shape_kept` after channels were removed, null where it is
-    the same. `macs`: of one image, dense; `macs_executed`: without the zeros that are skipped, which are those of
-    hybrid operators. `density`: share of the weights kept. `bytes`: as stored in the compressed file, metadata
-    included; `bytes_dense`: in the source file. `dense_ms`, `sparse_ms`: milliseconds of one
-    call alone on this host, one thread, batch 1, the sparse one with the layout conversions that its neighbours cause;
-    null where not measured. `fit`: how its weights were re-fitted, null where they were not. `precision`: of weights
-    and activations; `precision_reason`: why it is float32 in an int8 file. `dense_float32_ms`, `sparse_float32_ms`: in
-    an int8 file, the times in float32, where they were measured; the others are then those in int8.
+    the same. A layer that is `collapsed` has lost all its channels and is not in the file. `macs`: of one image, dense;
+    `macs_executed`: without the zeros that are skipped, which are those of hybrid operators. `density`: share of the
+    weights kept. `bytes`: as stored in the compressed file, metadata included; `bytes_dense`: in the source file.
+    `dense_ms`, `sparse_ms`: milliseconds of one call alone on this host, one thread, batch 1, the sparse one with the
+    layout conversions that its neighbours cause; null where not measured. `fit`: how its weights were re-fitted, null
+    where they were not. `precision`: of weights and activations; `precision_reason`: why it is float32 in an int8 file.
+    `dense_float32_ms`, `sparse_float32_ms`: in an int8 file, the times in float32, where they were measured; the others
+    are then those in int8.
     """
 
     name: str
@@ -250,7 +251,7 @@ class LayerEntry(Part):
     shape_kept: tuple[Positive, ...] | None = None
     macs: Count
     macs_executed: Count
-    decision: Literal["sparse", "dense"]
+    decision: Literal["sparse", "dense", "collapsed"]
     reason: str = ""
     n: Positive | None = None
     m: Positive | None = None
@@ -274,8 +275,8 @@ class LayerEntry(Part):
         pattern = (self.n, self.m, self.block, self.vector_rows, self.kept_blocks, self.block_columns)
         if self.decision == "sparse" and None in pattern:
             raise ValueError(f"sparse layer {self.name!r} needs its whole pattern")
-        if self.decision == "dense" and (any(figure is not None for figure in pattern) or not self.reason):
-            raise ValueError(f"dense layer {self.name!r} has a reason and no pattern")
+        if self.decision != "sparse" and (any(figure is not None for figure in pattern) or not self.reason):
+            raise ValueError(f"{self.decision} layer {self.name!r} has a reason and no pattern")
         return self
 
 
@@ -325,10 +326,17 @@ class GroupWidth(Part):
     """A group of channels that live and die together: how many there were and are, and why none went."""
 
     channels: Positive
-    kept: Positive
+    kept: Count
     written_by: tuple[str, ...]
     read_by: tuple[str, ...]
     reason: str = ""
+
+
+class CollapsedChain(Part):
+    """A chain of operators that has lost all its channels, up to the `layer` that read them; `into`: what is left."""
+
+    layer: str
+    into: str
 
 
 class Channels(Part):
@@ -336,6 +344,7 @@ class Channels(Part):
 
     `rounded_to`: widths that were changed are multiples of it. `worst_relative`: difference of the answers without the
     channels to those with zeros in place, over the largest output. `epochs`: of training that the narrower network had.
+    `collapsed`: chains that went as a whole.
     """
 
     macs_left: Share
@@ -343,6 +352,7 @@ class Channels(Part):
     worst_relative: Duration
     epochs: Count
     groups: tuple[GroupWidth, ...]
+    collapsed: tuple[CollapsedChain, ...] = ()
 
 
 class Declined(Part):

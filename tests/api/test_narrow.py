@@ -16,6 +16,7 @@ from small_models import coloured_images, residual_classifier
 from crisp_onnx import Recipe, compress
 from crisp_onnx.api import compression, inspect, verification, verify
 from crisp_onnx.errors import CrispError
+from crisp_onnx.report.rows import note_sentences
 from crisp_onnx.report.schema import Report
 from crisp_onnx.runtime.latency import measure_files
 
@@ -135,3 +136,18 @@ def test_the_narrower_network_is_written_in_bytes(tmp_path: Path) -> None:
     assert report.file.bytes < 0.3 * (tmp_path / "small.onnx").stat().st_size
     operators = {node.op_type for node in onnx.load(folder / "model.onnx").graph.node}
     assert "QuantizeLinear" in operators or "QLinearConv" in operators
+
+
+@pytest.mark.parametrize("widths", ["saliency", "gates"])
+def test_a_block_whose_channels_all_go_collapses_and_the_report_says_so(tmp_path: Path, widths: str) -> None:
+    """The stem and the classifier alone are 5 % of the MACs; the two layers of the block are the rest."""
+    report, folder = run(tmp_path, macs=0.05, epochs=2, widths=widths, round_channels=16)
+    left = {node.op_type: node.name for node in onnx.load(folder / "model.onnx").graph.node}
+    assert left["Conv"] == "stem"
+    assert report.channels is not None
+    (chain,) = report.channels.collapsed
+    assert chain.layer == "conv2"
+    assert [layer.name for layer in report.layers if layer.decision == "collapsed"] == ["conv1", "conv2"]
+    assert report.macs.kept_ratio <= 0.05
+    assert any("chains collapsed: that up to conv2 became" in note for note in note_sentences(report))
+    assert any("conv1 32x32x3x3 > none" in note for note in inspect(folder / "model.onnx").notes)
