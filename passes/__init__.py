@@ -2,7 +2,9 @@
 
 from crisp_onnx.masks import Plan
 from crisp_onnx.passes.apply_masks import ApplyMasks
+from crisp_onnx.passes.byte_depthwise import ByteDepthwise
 from crisp_onnx.passes.byte_pools import BytePools
+from crisp_onnx.passes.byte_tables import ByteTables
 from crisp_onnx.passes.collapse_blocks import CollapseBlocks, collapsible
 from crisp_onnx.passes.drop_identity import DropIdentity
 from crisp_onnx.passes.emit_hybrid import EmitHybrid
@@ -53,7 +55,9 @@ def hybrid_passes(plan: Plan) -> tuple[Pass, ...]:
 __all__ = [
     "SIMPLIFY",
     "ApplyMasks",
+    "ByteDepthwise",
     "BytePools",
+    "ByteTables",
     "CollapseBlocks",
     "Declined",
     "EmitHybrid",

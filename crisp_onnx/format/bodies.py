@@ -16,8 +16,11 @@ import onnx
 from onnx import parser
 
 from crisp_onnx.format.operators import (
+    BYTE_OPERATORS,
     CONV,
     CONV_ADD,
+    DEPTHWISE,
+    DEPTHWISE_SLOTS,
     DOMAIN,
     GEMM,
     INT8,
@@ -26,6 +29,7 @@ from crisp_onnx.format.operators import (
     Q_CONV,
     Q_CONV_ADD,
     Q_GEMM,
+    TABLE,
     VERSION,
     Operator,
 )
@@ -206,15 +210,38 @@ def operator_function(name: str, opset: int) -> onnx.FunctionProto:
     return function
 
 
-def pool_function(opset: int) -> onnx.FunctionProto:
-    """The local function of the MaxPool of bytes, its body at `opset` (13 or newer)."""
-    window = "kernel_shape", "strides", "pads"
-    given = ", ".join(f"{name}: ints = @{name}" for name in window)
+_POOL_WINDOW = {"kernel_shape": "ints", "strides": "ints", "pads": "ints"}
+_BYTE_BODIES = {
+    MAX_POOL: (("X",), _POOL_WINDOW, "Y = MaxPool <{given}> (X)", "MaxPool of bytes."),
+    DEPTHWISE: (
+        DEPTHWISE_SLOTS,
+        {"group": "int", **_POOL_WINDOW, "dilations": "ints"},
+        """
+          zero = Constant <value_int: int = 0> ()
+          w_zero = Cast <to: int = 3> (zero)
+          Y = QLinearConv <{given}> (X, x_scale, x_zero, W, w_scale, w_zero, y_scale, y_zero, bias)
+        """,
+        "A depthwise convolution of bytes.",
+    ),
+    TABLE: (
+        ("X", "table"),
+        {},
+        "places = Cast <to: int = 6> (X) Y = Gather <axis: int = 0> (table, places)",
+        "Y[i] = table[X[i]].",
+    ),
+}
+
+
+def byte_function(name: str, opset: int) -> onnx.FunctionProto:
+    """The local function of an operator between hybrid layers, its body at `opset` (13 or newer)."""
+    inputs, attributes, body, means = _BYTE_BODIES[name]
+    given = ", ".join(f"{attribute}: {kind} = @{attribute}" for attribute, kind in attributes.items())
+    declared = f"<{', '.join(attributes)}>" if attributes else ""
     function = parser.parse_function(
         f'<opset_import: ["" : {opset}], domain: "{DOMAIN}">\n'
-        f"{MAX_POOL} <{', '.join(window)}> (X) => (Y) {{ Y = MaxPool <{given}> (X) }}"
+        f"{name} {declared} ({', '.join(inputs)}) => (Y) {{{body.format(given=given)}}}"
     )
-    function.doc_string = "MaxPool of bytes."
+    function.doc_string = means
     return function
 
 
@@ -235,5 +262,5 @@ def with_bodies(model: Model) -> Model:
     used = {node.op_type for node in model.proto.graph.node if node.domain == DOMAIN}
     used -= {function.name for function in model.proto.functions if function.domain == DOMAIN}
     bodies = [operator_function(name, model.opset) for name in OPERATORS if name in used]
-    bodies += [pool_function(model.opset)] if MAX_POOL in used else []
+    bodies += [byte_function(name, model.opset) for name in BYTE_OPERATORS if name in used]
     return model.with_functions(bodies, DOMAIN, VERSION)

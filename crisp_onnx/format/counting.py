@@ -9,7 +9,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from crisp_onnx.format.node import damaged, grids_of, int8_weight_of, is_int8, read, tensors_of, value_bytes_of
-from crisp_onnx.format.operators import DOMAIN, MAX_POOL
+from crisp_onnx.format.operators import BYTE_OPERATORS, DOMAIN
 from crisp_onnx.format.packing import HybridTensors, count_non_zeros, unpack
 from crisp_onnx.format.pattern import Pattern
 
@@ -38,7 +38,7 @@ def recount(graph: gs.Graph) -> tuple[HybridLayer, ...]:
         VerificationFailed: a node that `node.read` refuses, a group that holds more than N, or blocks out of order or
             range; names the node.
     """
-    return tuple(_layer(node) for node in graph.nodes if node.domain == DOMAIN and node.op != MAX_POOL)
+    return tuple(_layer(node) for node in graph.nodes if node.domain == DOMAIN and node.op not in BYTE_OPERATORS)
 
 
 def _layer(node: gs.Node) -> HybridLayer:

@@ -10,8 +10,12 @@ DOMAIN = "pkg.crisp_onnx"
 VERSION = 1
 CONV, CONV_ADD, GEMM = "HybridConv", "HybridConvAdd", "HybridGemm"
 Q_CONV, Q_CONV_ADD, Q_GEMM = "HybridQConv", "HybridQConvAdd", "HybridQGemm"
-MAX_POOL = "QMaxPool"
-"""Not hybrid: the MaxPool of bytes between hybrid layers, which ONNX Runtime takes longer for than for the layers."""
+MAX_POOL, DEPTHWISE, TABLE = "QMaxPool", "QDepthwiseConv", "QTable"
+BYTE_OPERATORS = (MAX_POOL, DEPTHWISE, TABLE)
+"""Not hybrid: what stands between hybrid layers on bytes and takes ONNX Runtime as long as they do. MaxPool, depthwise
+convolutions, and functions of single bytes."""
+DEPTHWISE_SLOTS = ("X", "x_scale", "x_zero", "W", "w_scale", "bias", "y_scale", "y_zero")
+"""W int8 (channels, 1, kh, kw), w_scale and int32 bias (channels); what the bytes mean as in the hybrid operators."""
 FLOAT, INT8 = "float32", "uint8"
 """The element types of activations: real numbers, or bytes with a scale and a zero point beside int8 weights."""
 

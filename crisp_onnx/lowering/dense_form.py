@@ -10,7 +10,7 @@ import onnx_graphsurgeon as gs
 
 from crisp_onnx.format import DOMAIN, decode
 from crisp_onnx.format.node import bias_of, data_of, is_hybrid, read, residual_of, tensors_of, weight_name
-from crisp_onnx.format.operators import MAX_POOL
+from crisp_onnx.format.operators import BYTE_OPERATORS, DEPTHWISE, DEPTHWISE_SLOTS, MAX_POOL, TABLE
 from crisp_onnx.model import Model, fresh_name, tensor_names
 
 
@@ -24,8 +24,8 @@ def dense_form(model: Model) -> Model | None:
     for node in hybrid:
         _expand(graph, node, taken)
     for node in graph.nodes:
-        if node.domain == DOMAIN and node.op == MAX_POOL:
-            node.op, node.domain = "MaxPool", None
+        if node.domain == DOMAIN and node.op in BYTE_OPERATORS:
+            _plain(node)
     graph.functions = []
     graph.cleanup().toposort()
     dense = model.with_graph(graph)
@@ -34,6 +34,16 @@ def dense_form(model: Model) -> Model | None:
     del dense.proto.opset_import[:]
     dense.proto.opset_import.extend(kept)
     return replace(dense, sha256="")
+
+
+def _plain(node: gs.Node) -> None:
+    """The standard operator, on the same tensors, of one that is not hybrid. Any pointwise one stands for a table."""
+    if node.op == DEPTHWISE:
+        data, weight, bias = (node.inputs[DEPTHWISE_SLOTS.index(slot)] for slot in ("X", "W", "bias"))
+        node.inputs = [data, weight, bias]
+    elif node.op == TABLE:
+        node.inputs = [node.inputs[0]]
+    node.op, node.domain = {MAX_POOL: "MaxPool", DEPTHWISE: "Conv", TABLE: "Relu"}[node.op], None
 
 
 def _expand(graph: gs.Graph, node: gs.Node, taken: set[str]) -> None:

@@ -11,17 +11,20 @@ import numpy as np
 import numpy.typing as npt
 import onnx_graphsurgeon as gs
 
-from crisp_onnx.format.operators import standard_name
+from crisp_onnx.format.operators import DEPTHWISE, DEPTHWISE_SLOTS, standard_name
 from crisp_onnx.model import WeightLayer
 
 
 @dataclass(frozen=True)
 class _Slots:
-    """Inputs of an operator on bytes: data, weight, zero point of the weight. `standard`: the product that it is."""
+    """Inputs of an operator on bytes: data, weight, zero point of the weight. `standard`: the product that it is.
+
+    `zero` is None where the weight has none.
+    """
 
     data: int
     weight: int
-    zero: int
+    zero: int | None
     standard: str
 
 
@@ -33,8 +36,9 @@ _OPERATORS: Mapping[str, _Slots] = {
     "QGemm": _Slots(0, 3, 5, "Gemm"),
     "MatMulIntegerToFloat": _Slots(0, 1, 5, "MatMul"),
     "DynamicQuantizeMatMul": _Slots(0, 1, 3, "MatMul"),
+    DEPTHWISE: _Slots(0, DEPTHWISE_SLOTS.index("W"), None, "Conv"),
 }
-"""ONNX's and, of its domain com.microsoft, ONNX Runtime's."""
+"""ONNX's, of its domain com.microsoft ONNX Runtime's, and ours that is not hybrid."""
 
 
 def plain_name(op: str) -> str:
@@ -87,7 +91,7 @@ def byte_product(node: gs.Node) -> ByteProduct | None:
     standard = slots.standard if slots else node.op
     if slots:
         weight = factor
-        zero = node.inputs[slots.zero] if slots.zero < len(node.inputs) else None
+        zero = node.inputs[slots.zero] if slots.zero is not None and slots.zero < len(node.inputs) else None
     else:
         source = _dequantised(factor)
         if source is None:

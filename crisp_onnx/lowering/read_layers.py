@@ -9,7 +9,7 @@ from math import prod
 import onnx_graphsurgeon as gs
 
 from crisp_onnx.format.node import HybridNode, data_of, is_hybrid, kept_blocks_of, read, residual_of, weight_name
-from crisp_onnx.format.operators import INT8, MAX_POOL
+from crisp_onnx.format.operators import BYTE_OPERATORS, INT8, MAX_POOL
 from crisp_onnx.lowering.detect import detect
 from crisp_onnx.lowering.fusion import Fusion, fuse
 from crisp_onnx.lowering.layer_sparsity import LayerSparsity
@@ -96,7 +96,7 @@ def _layer(
         return _with_neighbours(own, fusion, shapes)
     if product is not None:
         return _with_neighbours(_byte_layer(node, product, shapes), fusion, shapes)
-    byte_like = on_bytes(node) or moves_bytes(node) or node.op == MAX_POOL or node.op.startswith("QLinear")
+    byte_like = on_bytes(node) or moves_bytes(node) or node.op in BYTE_OPERATORS or node.op.startswith("QLinear")
     if macs_of(node, shapes) == 0 or (byte_like and node.op not in _MATRICES):
         return _mover(node, shapes, "int8" if byte_like else "")
     return _open_product(node, shapes, "int8" if byte_like else "")

@@ -70,8 +70,8 @@ def _reached(network: Network) -> set[Hashable]:
                     waiting.append(target)
         if Form.REALS not in before:
             return set(before)
-        steps = []
-        place = Form.REALS
+        steps: list[tuple[Hashable, Hashable]] = []
+        place: Hashable = Form.REALS
         while place != Form.BYTES:
             steps.append((before[place], place))
             place = before[place]

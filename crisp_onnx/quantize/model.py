@@ -12,7 +12,17 @@ import onnx_graphsurgeon as gs
 from crisp_onnx.format import DOMAIN, with_bodies
 from crisp_onnx.format.node import Grid, is_hybrid
 from crisp_onnx.model import Model, Size
-from crisp_onnx.passes import BytePools, Declined, JoinBytes, QuantiseHybrid, RealAnswers, run_passes
+from crisp_onnx.passes import (
+    ByteDepthwise,
+    BytePools,
+    ByteTables,
+    Declined,
+    JoinBytes,
+    QuantiseHybrid,
+    RealAnswers,
+    run_passes,
+)
+from crisp_onnx.passes.byte_tables import FUNCTIONS
 from crisp_onnx.quantize.crossings import on_bytes
 from crisp_onnx.quantize.dense import INT8_OPS, WEIGHTED, quantise_dense, reason_against, shared_grids
 
@@ -67,17 +77,14 @@ def quantise_model(
     able = [name for name, refusal in refused.items() if not refusal and name not in keep]
     weighted = {node.name for node in graph.nodes if node.op in WEIGHTED}
     layers = {name for name in (*hybrid, *able) if name not in keep and (name in hybrid or name in weighted)}
-    joined = on_bytes(graph, layers, set(able) - weighted)
+    tables = {node.name for node in graph.nodes if node.op in FUNCTIONS and node.outputs[0].name in shared}
+    joined = on_bytes(graph, layers, (set(able) - weighted) | tables)
     dense = [name for name in able if name in weighted or name in joined]
     named = with_bodies(bare.with_graph(graph))  # the quantiser knows nodes by their names alone
     written = quantise_dense(named, dense, shared, size=size)
     graph = _without_bodies(written).graph()
-    passes = (
-        QuantiseHybrid([name for name in hybrid if name not in keep], shared),
-        BytePools(),
-        JoinBytes(),
-        RealAnswers(),
-    )
+    ours = (BytePools(), JoinBytes(), ByteTables(), ByteDepthwise(), ByteTables()) if hybrid else (JoinBytes(),)
+    passes = (QuantiseHybrid([name for name in hybrid if name not in keep], shared), *ours, RealAnswers())
     declined = run_passes(passes, graph)
     left = {name: refusal for name, refusal in refused.items() if name in weighted and refusal}
     left |= {place.node: place.reason for place in declined if place.pass_name == QuantiseHybrid.name}

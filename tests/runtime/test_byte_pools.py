@@ -15,7 +15,7 @@ from int8_layer import random_bytes
 from onnx import TensorProto, helper, numpy_helper, parser
 
 from crisp_onnx.format import DOMAIN, VERSION, recount
-from crisp_onnx.format.bodies import pool_function
+from crisp_onnx.format.bodies import byte_function
 from crisp_onnx.format.node import is_hybrid
 from crisp_onnx.passes import BytePools
 
@@ -29,7 +29,7 @@ def pool_model(kernel: tuple[int, int], strides: tuple[int, int], pads: tuple[in
     data = [helper.make_tensor_value_info(name, TensorProto.UINT8, [None] * 4) for name in "XY"]
     graph = helper.make_graph([node], "pool", data[:1], data[1:])
     opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, VERSION)]
-    return helper.make_model(graph, functions=[pool_function(OPSET)], opset_imports=opsets, ir_version=8)
+    return helper.make_model(graph, functions=[byte_function("QMaxPool", OPSET)], opset_imports=opsets, ir_version=8)
 
 
 @settings(max_examples=40, **SLOW_START)

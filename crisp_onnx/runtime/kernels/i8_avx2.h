@@ -9,6 +9,7 @@
 #include "i8_pack.h"
 #include "i8_plain.h"
 #include "i8_turn.h"
+#include "i8_window.h"
 
 namespace crisp {
 namespace {
@@ -129,6 +130,33 @@ struct Avx2Int8 {
     weave_plainly(to, from.plus(j * stride), count - j, stride);
   }
   static CRISP_INLINE void prefetch(const int8_t* p) { _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T0); }
+};
+
+// The taps of eight neighbouring outputs, four in each half.
+template <class Product>
+struct WindowsOf8 {
+  __m256i order;
+  int64_t half;
+
+  static bool can(const WindowCall& call) { return four_outputs_fit(call); }
+  explicit WindowsOf8(const WindowCall& call) : half(4 * call.stride_w) {
+    uint8_t places[32];
+    for (int64_t i = 0; i < 32; ++i) {
+      places[i] = static_cast<uint8_t>(i / 4 % 4 * call.stride_w + i % 4 * call.tap_stride);
+    }
+    order = load_256(places);
+  }
+  CRISP_INLINE typename Product::Picked at(const uint8_t* p) const {
+    const __m128i low = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+    const __m128i high = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + half));
+    return Product::picked(_mm256_shuffle_epi8(_mm256_set_m128i(high, low), order));
+  }
+  static CRISP_INLINE void store(uint8_t* y, __m256i sums, int64_t count) {
+    if (count == 8) return Avx2Int8<Product>::store_bytes(y, sums);
+    uint8_t all[8];
+    Avx2Int8<Product>::store_bytes(all, sums);
+    std::memcpy(y, all, static_cast<size_t>(count));
+  }
 };
 
 // Turning units of four bytes is turning floats.

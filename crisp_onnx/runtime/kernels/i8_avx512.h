@@ -10,6 +10,7 @@
 #include "i8_pack.h"
 #include "i8_plain.h"
 #include "i8_turn.h"
+#include "i8_window.h"
 
 namespace crisp {
 namespace {
@@ -185,6 +186,10 @@ struct Avx512Int8<Shuffle>::Rows {  // kernels of one or two rows have no tail
   KERNEL(2, 8, 0, 128), KERNEL(2, 6, 0, 96), KERNEL(2, 4, 0, 64), KERNEL(2, 3, 0, 48), KERNEL(2, 2, 0, 32),    \
   KERNEL(2, 1, 0, 16),                                                                                         \
   KERNEL(1, 12, 0, 192), KERNEL(1, 8, 0, 128), KERNEL(1, 4, 0, 64), KERNEL(1, 2, 0, 32), KERNEL(1, 1, 0, 16)
+
+CRISP_INLINE void store_first_bytes(uint8_t* y, __m512i sums, int64_t count) {
+  _mm512_mask_cvtepi32_storeu_epi8(y, static_cast<__mmask16>(first_bytes(count)), sums);
+}
 
 // Turning units of four bytes is turning floats.
 void turn_units_of_16(const TurnCall& call) {

@@ -96,6 +96,33 @@ struct TurnCall {
   bool fill_vectors;               // behind the last row, whole vectors of `to` may be written: zeros
 };
 
+// One channel of a depthwise convolution of bytes, over a plane with its padding in place. A step is four neighbouring
+// taps of a kernel's row; taps that fill up the last step of a row weigh nothing.
+struct WindowCall {
+  const uint8_t* x;                // kWindowSlack bytes behind the plane may be read
+  int64_t pitch;                   // of its rows
+  const int8_t* weights;           // (steps, 4)
+  const int64_t* offsets;          // (steps): from an output's first tap to the first of a step
+  int64_t steps;
+  int64_t stride_h, stride_w, tap_stride;  // the last between two taps of a row
+  int64_t out_height, out_width;
+  int32_t start;                   // the bias, less what the input's zero adds to the sums
+  float scale;                     // steps of the output in a step of the sums
+  int32_t y_zero;
+  uint8_t* y;                      // (out_height, out_width)
+};
+
+constexpr int64_t kWindowSlack = 64;
+constexpr int64_t kStepTaps = 4;
+
+// y[i] = table[x[i]]
+struct LookUpCall {
+  const uint8_t* table;            // (256)
+  const uint8_t* x;
+  uint8_t* y;
+  int64_t count;
+};
+
 enum class Isa : int {
   kPortable = 0,
   kNeon = 1,
@@ -110,6 +137,8 @@ enum class Isa : int {
 using StripFunction = void (*)(const StripCall&);
 using PackFunction = void (*)(const PackCall&);
 using TurnFunction = void (*)(const TurnCall&);
+using WindowFunction = void (*)(const WindowCall&);
+using LookUpFunction = void (*)(const LookUpCall&);
 
 struct Kernel {
   const char* name;                // type_operation_VxSTRIP__isa; STRIP counts positions
@@ -134,6 +163,8 @@ struct KernelSet {
   PackFunction pack;
   TurnFunction turn;               // rows of a Gemm into planes,
   TurnFunction turn_back;          // and planes of answers into rows
+  WindowFunction window = nullptr;  // of int8: a channel of a depthwise convolution,
+  LookUpFunction look_up = nullptr;  // and a function of single bytes
 };
 
 // The sets; which of them a library holds depends on the architecture that it is compiled for.

@@ -72,6 +72,35 @@ struct Vbmi {
 
 using Instructions = Avx512Int8<Vbmi>;
 
+// The taps of 16 neighbouring outputs, out of 64 bytes.
+struct WindowsOf16 {
+  __m512i order;
+
+  static bool can(const WindowCall& call) { return 15 * call.stride_w + 3 * call.tap_stride < 64; }
+  explicit WindowsOf16(const WindowCall& call) {
+    uint8_t places[64];
+    for (int64_t i = 0; i < 64; ++i) {
+      places[i] = static_cast<uint8_t>(i / 4 * call.stride_w + i % 4 * call.tap_stride);
+    }
+    order = _mm512_loadu_si512(places);
+  }
+  CRISP_INLINE __m512i at(const uint8_t* p) const { return _mm512_permutexvar_epi8(order, _mm512_loadu_si512(p)); }
+  static CRISP_INLINE void store(uint8_t* y, __m512i sums, int64_t count) { store_first_bytes(y, sums, count); }
+};
+
+// The whole table lies in four registers; a byte's highest bit says in which two.
+void look_up_in_registers(const LookUpCall& call) {
+  __m512i table[4];
+  CRISP_UNROLL for (int i = 0; i < 4; ++i) table[i] = _mm512_loadu_si512(call.table + 64 * i);
+  for (int64_t i = 0; i < call.count; i += 64) {
+    const __mmask64 bytes = first_bytes(call.count - i);
+    const __m512i x = _mm512_maskz_loadu_epi8(bytes, call.x + i);
+    const __m512i low = _mm512_permutex2var_epi8(table[0], x, table[1]);
+    const __m512i high = _mm512_permutex2var_epi8(table[2], x, table[3]);
+    _mm512_mask_storeu_epi8(call.y + i, bytes, _mm512_mask_blend_epi8(_mm512_movepi8_mask(x), low, high));
+  }
+}
+
 #define KERNEL(rows, vectors, tail, strip) \
   int8_kernel_row<Instructions, rows, vectors, tail, strip>("i8_hybrid_" #rows "x" #strip "__avx512_vbmi")
 
@@ -79,7 +108,7 @@ constexpr Kernel kKernels[] = {CRISP_INT8_AVX512_KERNELS(KERNEL)};
 
 constexpr KernelSet kSet = {Element::kInt8, Isa::kAvx512Vbmi, Instructions::kLanes, kKernels,
                             sizeof(kKernels) / sizeof(kKernels[0]), true, pack_units<Instructions>, turn_units_of_16,
-                            turn_tile_of_bytes<SseZips>};
+                            turn_tile_of_bytes<SseZips>, run_window<Instructions, WindowsOf16>, look_up_in_registers};
 
 }  // namespace
 

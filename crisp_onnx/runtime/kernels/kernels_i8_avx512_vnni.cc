@@ -54,6 +54,29 @@ struct InLanes {
 
 using Instructions = Avx512Int8<InLanes>;
 
+// The taps of 16 neighbouring outputs, four in each quarter.
+struct WindowsOf16 {
+  __m512i order;
+  int64_t quarter;
+
+  static bool can(const WindowCall& call) { return four_outputs_fit(call); }
+  explicit WindowsOf16(const WindowCall& call) : quarter(4 * call.stride_w) {
+    uint8_t places[64];
+    for (int64_t i = 0; i < 64; ++i) {
+      places[i] = static_cast<uint8_t>(i / 4 % 4 * call.stride_w + i % 4 * call.tap_stride);
+    }
+    order = _mm512_loadu_si512(places);
+  }
+  CRISP_INLINE __m512i at(const uint8_t* p) const {
+    const auto load = [&](int i) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + i * quarter)); };
+    __m512i four = _mm512_castsi128_si512(load(0));
+    four = _mm512_inserti32x4(four, load(1), 1);
+    four = _mm512_inserti32x4(four, load(2), 2);
+    return _mm512_shuffle_epi8(_mm512_inserti32x4(four, load(3), 3), order);
+  }
+  static CRISP_INLINE void store(uint8_t* y, __m512i sums, int64_t count) { store_first_bytes(y, sums, count); }
+};
+
 #define KERNEL(rows, vectors, tail, strip) \
   int8_kernel_row<Instructions, rows, vectors, tail, strip>("i8_hybrid_" #rows "x" #strip "__avx512_vnni")
 
@@ -61,7 +84,7 @@ constexpr Kernel kKernels[] = {CRISP_INT8_AVX512_KERNELS(KERNEL)};
 
 constexpr KernelSet kSet = {Element::kInt8, Isa::kAvx512Vnni, Instructions::kLanes, kKernels,
                             sizeof(kKernels) / sizeof(kKernels[0]), true, pack_units<Instructions>, turn_units_of_16,
-                            turn_tile_of_bytes<SseZips>};
+                            turn_tile_of_bytes<SseZips>, run_window<Instructions, WindowsOf16>, look_up_plainly};
 
 }  // namespace
 

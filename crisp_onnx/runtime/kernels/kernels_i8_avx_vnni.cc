@@ -38,7 +38,7 @@ constexpr Kernel kKernels[] = {
 
 constexpr KernelSet kSet = {Element::kInt8, Isa::kAvxVnni, Instructions::kLanes, kKernels,
                             sizeof(kKernels) / sizeof(kKernels[0]), false, pack_units<Instructions>, turn_units_of_8,
-                            turn_tile_of_bytes<SseZips>};
+                            turn_tile_of_bytes<SseZips>, run_window<Instructions, WindowsOf8<Fours>>, look_up_plainly};
 
 }  // namespace
 

@@ -6,6 +6,7 @@
 #include "i8_pack.h"
 #include "i8_plain.h"
 #include "i8_turn.h"
+#include "i8_window.h"
 
 namespace crisp {
 namespace {
@@ -156,7 +157,7 @@ constexpr Kernel kKernels[] = {
 
 constexpr KernelSet kSet = {Element::kInt8, Isa::kNeonDot, NeonDot::kLanes, kKernels,
                             sizeof(kKernels) / sizeof(kKernels[0]), false, pack_units<NeonDot>, turn_units,
-                            turn_tile_of_bytes<NeonZips>};
+                            turn_tile_of_bytes<NeonZips>, window_plainly, look_up_plainly};
 
 }  // namespace
 

@@ -1,6 +1,7 @@
 // The int8 microkernels in plain C++: any processor.
 #include "i8_pack.h"
 #include "i8_plain.h"
+#include "i8_window.h"
 
 namespace crisp {
 namespace {
@@ -154,7 +155,8 @@ constexpr Kernel kKernels[] = {
 };
 
 constexpr KernelSet kSet = {Element::kInt8, Isa::kPortable, PlainInt8::kLanes, kKernels,
-                            sizeof(kKernels) / sizeof(kKernels[0]), false, pack_units<PlainInt8>, turn_units, turn_bytes};
+                            sizeof(kKernels) / sizeof(kKernels[0]), false, pack_units<PlainInt8>, turn_units, turn_bytes,
+                            window_plainly, look_up_plainly};
 
 }  // namespace
 

@@ -2,15 +2,15 @@
 #include "operators.h"
 
 #include <algorithm>
-#include <array>
-#include <array>
 #include <atomic>
 #include <vector>
 
+#include "depthwise_node.h"
 #include "geometry.h"
 #include "layer.h"
 #include "ort_call.h"
 #include "pool_node.h"
+#include "table_node.h"
 
 namespace crisp {
 namespace {
@@ -25,8 +25,9 @@ constexpr OperatorForm kForms[] = {
     {"HybridQConvAdd", Element::kInt8, true, true, 13},  {"HybridQGemm", Element::kInt8, false, false, 10},
 };
 constexpr OperatorForm kPool = {"QMaxPool", Element::kInt8, false, false, 1};
+constexpr OperatorForm kDepthwise = {"QDepthwiseConv", Element::kInt8, true, false, 8};
+constexpr OperatorForm kTable = {"QTable", Element::kInt8, false, false, 2};
 constexpr int kHybridOperators = static_cast<int>(sizeof(kForms) / sizeof(kForms[0]));
-constexpr int kOperators = kHybridOperators + 1;
 
 const Operator& self(const ort::CustomOp* op) { return *static_cast<const Operator*>(op); }
 
@@ -44,14 +45,17 @@ ort::Status* compute(void* kernel, ort::KernelContext* context) {
   return ort::guarded(layer->api(), [&] { return layer->name(); }, [&] { layer->run(context); });
 }
 
-ort::Status* create_pool(const ort::CustomOp*, const ort::Api* api, const ort::KernelInfo* info, void** kernel) {
+// A node that needs nothing of the operator: one of kPool, kDepthwise and kTable.
+template <class Node>
+ort::Status* create_node(const ort::CustomOp*, const ort::Api* api, const ort::KernelInfo* info, void** kernel) {
   *kernel = nullptr;
   return ort::guarded(
-      api, [&] { return ort::node_name(api, info); }, [&] { *kernel = new PoolNode(api, info); });
+      api, [&] { return ort::node_name(api, info); }, [&] { *kernel = new Node(api, info); });
 }
 
-ort::Status* compute_pool(void* kernel, ort::KernelContext* context) {
-  const PoolNode* node = static_cast<PoolNode*>(kernel);
+template <class Node>
+ort::Status* compute_node(void* kernel, ort::KernelContext* context) {
+  const Node* node = static_cast<Node*>(kernel);
   return ort::guarded(node->api(), [&] { return node->name(); }, [&] { node->run(context); });
 }
 
@@ -107,11 +111,13 @@ void conv_output(const ort::Api* api, const ort::ShapeContext* context, Shape* s
   window_output(api, context, integers(api, context, "weight_shape"), integers(api, context, "dilations"), shape);
 }
 
-void pool_output(const ort::Api* api, const ort::ShapeContext* context, Shape* shape) {
+// Of a window over each channel for itself.
+void planes_output(const ort::Api* api, const ort::ShapeContext* context, const std::vector<int64_t>& dilations,
+                   Shape* shape) {
   const std::vector<int64_t> kernel = integers(api, context, "kernel_shape");
   require(kernel.size() == 2 && shape->sizes.size() == 4, "shapes do not fit");
   const int64_t channels = shape->sizes[1];
-  window_output(api, context, {1, 1, kernel[0], kernel[1]}, {1, 1}, shape);
+  window_output(api, context, {1, 1, kernel[0], kernel[1]}, dilations, shape);
   shape->sizes[1] = channels;
 }
 
@@ -121,7 +127,11 @@ ort::Status* infer_shape(const ort::CustomOp* op, ort::ShapeContext* context) {
   return ort::guarded(api, [&] { return std::string(self(op).form.name); }, [&] {
     Shape shape = input_shape(api, context);
     if (self(op).form.name == kPool.name) {
-      pool_output(api, context, &shape);
+      planes_output(api, context, {1, 1}, &shape);
+    } else if (self(op).form.name == kDepthwise.name) {
+      planes_output(api, context, integers(api, context, "dilations"), &shape);
+    } else if (self(op).form.name == kTable.name) {
+      // every byte stays where it is
     } else if (self(op).form.convolution) {
       conv_output(api, context, &shape);
     } else {
@@ -183,21 +193,33 @@ Operator make_operator(const OperatorForm& form, uint32_t version) {
   return op;
 }
 
-}  // namespace
+template <class Node>
+Operator make_node_operator(const OperatorForm& form, uint32_t version) {
+  Operator op = make_operator(form, version);
+  op.CreateKernelV2 = create_node<Node>;
+  op.KernelComputeV2 = compute_node<Node>;
+  op.KernelDestroy = [](void* kernel) { delete static_cast<Node*>(kernel); };
+  return op;
+}
 
-const ort::CustomOp* const* operators(uint32_t version, int* count) {
+const std::vector<Operator>& made_operators(uint32_t version) {
   static const std::vector<Operator> made = [version] {
     std::vector<Operator> rows;
     for (const OperatorForm& form : kForms) rows.push_back(make_operator(form, version));
-    rows.push_back(make_operator(kPool, version));
-    rows.back().CreateKernelV2 = create_pool;
-    rows.back().KernelComputeV2 = compute_pool;
-    rows.back().KernelDestroy = [](void* kernel) { delete static_cast<PoolNode*>(kernel); };
+    rows.push_back(make_node_operator<PoolNode>(kPool, version));
+    rows.push_back(make_node_operator<DepthwiseNode>(kDepthwise, version));
+    rows.push_back(make_node_operator<TableNode>(kTable, version));
     return rows;
   }();
-  static const std::array<const ort::CustomOp*, kOperators> all = [] {
-    std::array<const ort::CustomOp*, kOperators> found{};
-    for (int i = 0; i < kOperators; ++i) found[i] = &made[i];
+  return made;
+}
+
+}  // namespace
+
+const ort::CustomOp* const* operators(uint32_t version, int* count) {
+  static const std::vector<const ort::CustomOp*> all = [version] {
+    std::vector<const ort::CustomOp*> found;
+    for (const Operator& op : made_operators(version)) found.push_back(&op);
     return found;
   }();
   *count = static_cast<int>(all.size());
@@ -205,8 +227,10 @@ const ort::CustomOp* const* operators(uint32_t version, int* count) {
 }
 
 const char* operator_name(int index) {
-  if (index < 0 || index >= kOperators) return nullptr;
-  return index < kHybridOperators ? kForms[index].name : kPool.name;
+  constexpr const char* kOthers[] = {kPool.name, kDepthwise.name, kTable.name};
+  constexpr int kOtherOperators = static_cast<int>(sizeof(kOthers) / sizeof(kOthers[0]));
+  if (index < 0 || index >= kHybridOperators + kOtherOperators) return nullptr;
+  return index < kHybridOperators ? kForms[index].name : kOthers[index - kHybridOperators];
 }
 
 void set_shape_api(const ort::Api* api) { shape_api.store(api); }

@@ -7,8 +7,7 @@
 
 namespace crisp {
 
-// Tables of HybridConv, HybridConvAdd, HybridGemm and the three of int8, in the `version` of the interface that the runtime reads; they
-// live as long as the library.
+// Tables of all of them, in the `version` of the interface that the runtime reads; they live as long as the library.
 const ort::CustomOp* const* operators(uint32_t version, int* count);
 
 // Null past the last.
