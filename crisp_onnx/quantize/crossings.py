@@ -63,10 +63,10 @@ def _reached(network: Network) -> set[Hashable]:
         before: dict[Hashable, Hashable] = {Form.BYTES: Form.BYTES}
         waiting = deque[Hashable]([Form.BYTES])
         while waiting and Form.REALS not in before:
-            place = waiting.popleft()
-            for target, left in network[place].items():
+            source = waiting.popleft()
+            for target, left in network[source].items():
                 if left > 0 and target not in before:
-                    before[target] = place
+                    before[target] = source
                     waiting.append(target)
         if Form.REALS not in before:
             return set(before)

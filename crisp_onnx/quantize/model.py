@@ -83,8 +83,14 @@ def quantise_model(
     named = with_bodies(bare.with_graph(graph))  # the quantiser knows nodes by their names alone
     written = quantise_dense(named, dense, shared, size=size)
     graph = _without_bodies(written).graph()
-    ours = (BytePools(), JoinBytes(), ByteTables(), ByteDepthwise(), ByteTables()) if hybrid else (JoinBytes(),)
-    passes = (QuantiseHybrid([name for name in hybrid if name not in keep], shared), *ours, RealAnswers())
+    between = (ByteTables(), ByteDepthwise(), ByteTables()) if hybrid else ()
+    passes = (
+        QuantiseHybrid([name for name in hybrid if name not in keep], shared),
+        BytePools(),
+        JoinBytes(),
+        *between,
+        RealAnswers(),
+    )
     declined = run_passes(passes, graph)
     left = {name: refusal for name, refusal in refused.items() if name in weighted and refusal}
     left |= {place.node: place.reason for place in declined if place.pass_name == QuantiseHybrid.name}
