@@ -17,10 +17,11 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from crisp_onnx.api.question import Question
+from crisp_onnx.api.ways import WAYS
 from crisp_onnx.data import PRESETS, Images, Preprocess, parse_preprocess
 from crisp_onnx.errors import CrispError
-from crisp_onnx.runtime.evaluate import open_stock, outputs_of
-from crisp_onnx.task import Classification, task_of
+from crisp_onnx.runtime.evaluate import open_stock
+from crisp_onnx.task import Classification, Segmentation, task_of
 from crisp_onnx.task.score import preferred
 
 log = logging.getLogger(__name__)
@@ -30,27 +31,48 @@ MOST_IMAGES = 256
 KNOWING = 0.2
 CLEARLY_BETTER = 0.2
 MOST_OF_A_CLASS = 0.6
+MOST_PIXELS = 1 << 22
+AT_ONCE_OF_PIXELS = 4
+WORDS = (
+    ("images", "names and outputs do not go together. Check --labels, --labels-offset and --class-order."),
+    ("pixels", "labels and outputs do not go together. Check that the pixels of the labels are output indices."),
+)
+"""What is shown, and what to do where classes are answered by other outputs: of images, and of pixels."""
 SAMPLED = 16
 NAMED = 4
 
 
 @dataclass(frozen=True)
 class _Sight:
-    """What the model prefers for each image of a sample, over all columns and among the user's classes."""
+    """What the model prefers for each image or pixel of a sample, over all columns and among the user's classes.
+
+    `balanced`: a class counts like any other, however few pixels show it.
+    """
 
     all: npt.NDArray[np.int64]
     wanted: npt.NDArray[np.int64]
     labels: npt.NDArray[np.int64]
+    balanced: bool = False
 
     def right(self, classes: int) -> float:
         """Share of right answers: among the user's classes, or over all columns where there is one class."""
-        return float(((self.all if classes == 1 else self.wanted) == self.labels).mean())
+        return self._share(self.all if classes == 1 else self.wanted)
+
+    def right_of_all(self) -> float:
+        """Share of right answers over all columns."""
+        return self._share(self.all)
+
+    def _share(self, found: npt.NDArray[np.int64]) -> float:
+        right = found == self.labels
+        if not self.balanced:
+            return float(right.mean())
+        return float(np.mean([right[self.labels == index].mean() for index in np.unique(self.labels)]))
 
 
 def first_look(asked: Question) -> tuple[str, ...]:
     """What the user should know before training, which is logged as a warning too."""
     notes = _same_images(asked)
-    labelled = [images for images in (asked.images, asked.judged) if images is not None and images.labels is not None]
+    labelled = [images for images in (asked.images, asked.judged) if images is not None and images.labelled]
     if not labelled:
         return notes
     session = open_stock(asked.prepared.source.path)
@@ -61,14 +83,16 @@ def first_look(asked: Question) -> tuple[str, ...]:
 
 def _near_chance(session: ort.InferenceSession, asked: Question, images: Images, where: str) -> tuple[str, ...]:
     """A word on labelled images about which the model is right no more often than by chance, `where` if several are."""
-    sample = _sample(images)
+    sample = _sample(images, asked.answers)
     seen = _look(session, sample, asked.answers)
+    if not len(seen.labels):
+        return ()
     classes = len(asked.answers.wanted)
     chance = 1 / (len(asked.answers.columns) if classes == 1 else classes)
     right = seen.right(classes)
     knowing = chance + KNOWING * (1 - chance)
     if right >= knowing:
-        return _moved_columns(seen, asked, where)
+        return _moved_columns(seen, asked, f"{len(sample)} of your images{where}")
     wanted = max(knowing, right + CLEARLY_BETTER)
     remedies = [
         *_other_names(seen, asked),
@@ -76,25 +100,36 @@ def _near_chance(session: ort.InferenceSession, asked: Question, images: Images,
         *_other_preprocessing(session, asked, sample, wanted),
     ]
     likely = " ".join(remedies) or (
-        "Check --preprocess, --labels and --class-order, and whether the images are of what the model was trained for."
+        f"Check --preprocess, {_checked(seen)}, and whether the images are of what the model was trained for."
     )
     among = f"among your {classes} classes" if classes > 1 else f"over its {len(asked.answers.columns)} outputs"
     note = (
-        f"The untouched model is right about {100 * right:.1f} % of {len(sample)} of your images{where} {among}; "
-        f"guessing is right about {100 * chance:.1f} %. {likely}"
+        f"The untouched model is right about {100 * right:.1f} % of {_of_each(seen)}{len(sample)} of your "
+        f"images{where} {among}; guessing is right about {100 * chance:.1f} %. {likely}"
     )
     log.warning(note)
     return (note,)
 
 
-def _moved_columns(seen: _Sight, asked: Question, where: str) -> tuple[str, ...]:
+def _of_each(seen: _Sight) -> str:
+    return "the pixels of each class, on average, in " if seen.balanced else ""
+
+
+def _checked(seen: _Sight) -> str:
+    """What says which class is which output."""
+    if seen.balanced:
+        return "that the pixels of the labels are output indices"
+    return "--labels and --class-order"
+
+
+def _moved_columns(seen: _Sight, asked: Question, images: str) -> tuple[str, ...]:
     """A word on a model that tells the classes apart, but calls each by the output of another one."""
-    right = float((seen.all == seen.labels).mean())
+    right = seen.right_of_all()
     if right >= KNOWING:
         return ()
     notes = tuple(
-        f"Over all its outputs the untouched model is right about {100 * right:.1f} % of {len(seen.labels)} of your "
-        f"images{where}. {sentence}"
+        f"Over all its outputs the untouched model is right about {100 * right:.1f} % of {_of_each(seen)}{images}. "
+        f"{sentence}"
         for sentence in _other_names(seen, asked)
     )
     for note in notes:
@@ -102,22 +137,28 @@ def _moved_columns(seen: _Sight, asked: Question, where: str) -> tuple[str, ...]
     return notes
 
 
-def _sample(images: Images) -> Images:
-    """At most 256 images, evenly over the set and so over its classes."""
-    places = np.linspace(0, len(images) - 1, min(MOST_IMAGES, len(images))).round().astype(np.int64)
+def _sample(images: Images, task: Classification) -> Images:
+    """At most 256 images, evenly over the set and so over its classes, and at most four million pixels."""
+    most = MOST_IMAGES
+    if isinstance(task, Segmentation):
+        most = max(1, min(most, MOST_PIXELS // (task.grid[0] * task.grid[1])))
+    places = np.linspace(0, len(images) - 1, min(most, len(images))).round().astype(np.int64)
     labels = np.zeros(len(images), np.int64) if images.labels is None else images.labels
     return images.subset(np.argsort(labels, kind="stable")[places])
 
 
 def _look(session: ort.InferenceSession, images: Images, task: Classification) -> _Sight:
-    found = [
-        (preferred(outputs_of(session, inputs, task.output), task), labels) for inputs, labels in images.batches(32)
-    ]
-    return _Sight(
-        np.concatenate([answers.all for answers, _ in found]),
-        np.concatenate([answers.wanted for answers, _ in found]),
-        np.concatenate([labels for _, labels in found if labels is not None]),
-    )
+    """At the pixels of the user's classes, or at all images."""
+    pixels, answers = isinstance(task, Segmentation), WAYS[task.name].answers
+    parts: list[tuple[npt.NDArray[np.int64], ...]] = []
+    for inputs, labels in images.batches(AT_ONCE_OF_PIXELS if pixels else 32):
+        if labels is None:
+            continue
+        found, truths = preferred(answers(session, inputs, task.output), task), task.truths(labels)
+        own = np.isin(truths, task.wanted) if pixels else np.ones(len(truths), bool)
+        parts.append((found.all[own], found.wanted[own], truths[own]))
+    every, wanted, truths = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return _Sight(every, wanted, truths, balanced=pixels)
 
 
 def _other_outputs(session: ort.InferenceSession, asked: Question, sample: Images, wanted: float) -> Iterator[str]:
@@ -164,11 +205,9 @@ def _other_names(seen: _Sight, asked: Question) -> Iterator[str]:
                 mostly[index] = answer
     moved = {index: answer for index, answer in mostly.items() if answer != index}
     if len(moved) >= max(2, len(names) / 2) and len(set(mostly.values())) == len(mostly):
+        shown, remedy = WORDS[seen.balanced]
         pairs = [f"{names[index]} ({index}) with output {answer}" for index, answer in list(moved.items())[:NAMED]]
-        yield (
-            f"It answers the images of {', of '.join(pairs)}{', ...' if len(moved) > NAMED else ''}: names and outputs "
-            "do not go together. Check --labels, --labels-offset and --class-order."
-        )
+        yield (f"It answers the {shown} of {', of '.join(pairs)}{', ...' if len(moved) > NAMED else ''}: {remedy}")
 
 
 def _same_images(asked: Question) -> tuple[str, ...]:

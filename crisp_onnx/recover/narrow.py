@@ -14,6 +14,7 @@ from crisp_onnx.recover.keeper import Keeper
 from crisp_onnx.recover.loop import Loop
 from crisp_onnx.recover.task import Task
 from crisp_onnx.recover.training import Training
+from crisp_onnx.task import Segmentation
 
 PART = "narrow"
 
@@ -31,9 +32,12 @@ def train_narrow(
 
     `picks`: of the teacher's tensors, the axes that are shorter in the module and the indices that it has.
     """
+    # Of a U-Net at a tenth of its MACs, following the answers alone kept 1.6 points of mean IoU more: so few channels
+    # serve better where they may come to mean something else.
+    features = () if isinstance(task.answers, Segmentation) else block_ends(module)
     loop = Loop(
-        module, images, task, training, Hooks(), teacher=teacher, features=block_ends(module), picks=picks,
-        keeper=keeper, part=PART,
+        module, images, task, training, Hooks(), teacher=teacher, features=features, picks=picks, keeper=keeper,
+        part=PART,
     )  # fmt: skip
     loop.run()
     loop.finish()
