@@ -39,6 +39,11 @@ def heard() -> Iterator[None]:
         os.close(write)
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C. Behind a plain KeyboardInterrupt that left code given to `exec` as text, as in the making of a dataclass,
+    CPython ends `python -m` by SIGINT, whatever its exit code (`_PyRuntime.signals.unhandled_keyboard_interrupt`)."""
+
+
 class _Stop:
     """The handler of the signals `numbers`. `came` is set once it was called."""
 
@@ -52,7 +57,7 @@ class _Stop:
         for further in self.numbers:
             signal.signal(further, _ignore)
         if number == signal.SIGINT:
-            raise KeyboardInterrupt
+            raise Interrupted
         sys.exit(128 + number)
 
 

@@ -91,6 +91,29 @@ def test_however_often_it_is_interrupted_it_clears_away_and_shows_no_traceback(s
         assert process.returncode == 128 + sent[0]
 
 
+IN_MADE_CODE = """
+import time
+from crisp_onnx import cli
+@cli.cli.command("wait")
+def wait():
+    exec("print('ready', flush=True); time.sleep(60)")
+cli.main()
+"""
+
+
+def test_an_interruption_in_code_made_on_the_way_keeps_its_exit_code(tmp_path):
+    """As of a dataclass while it is imported: behind a plain KeyboardInterrupt Python would end `-m` by the signal."""
+    (tmp_path / "made.py").write_text(IN_MADE_CODE)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "made", "wait"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
+    )
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert err == "\nInterrupted; nothing was written.\n"
+
+
 DEAF = """
 import sys, time
 from crisp_onnx import cli, cli_signals
