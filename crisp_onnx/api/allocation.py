@@ -15,11 +15,11 @@ from torch import Tensor
 from crisp_onnx.bridge import GraphModule
 from crisp_onnx.data import Images
 from crisp_onnx.masks import Curve
-from crisp_onnx.reconstruct import error_curves
+from crisp_onnx.reconstruct import CURVES, CURVES_BEFORE_TRAINING, error_curves
 from crisp_onnx.recover import Keeper, State, Task, Trial, saliency_of, searched, utilisation
 from crisp_onnx.saliency import output_squares
 
-CURVES, FACTORS = "curves", "factors"
+MEASURED, FACTORS = "curves", "factors"
 IMAGES, IMAGES_IF_LARGE, LARGE_PIXELS = 256, 64, 128 * 128
 """Whose gradients say what the loss minds, a number for each output of a layer, and whose answers judge a trial."""
 
@@ -65,19 +65,19 @@ def by_saliency(task: Task, ground: Ground, keeper: Keeper) -> Task:
 
 def by_error(task: Task, ground: Ground, keeper: Keeper) -> Task:
     """By what each layer would lose at several densities after its fit."""
-    found = keeper.get(CURVES)
+    found = keeper.get(MEASURED)
     if found is not None:
         values = {name: tensor.numpy() for name, tensor in found.tensors.items()}
         return task.measured({name: Curve(value[:-1], float(value[-1])) for name, value in values.items()})
     candidates, size, seed = task.planner.candidates, ground.batch_size, ground.seed
     some = ground.images.subset(np.sort(np.random.default_rng(seed).permutation(len(ground.images))[: ground.most]))
     minded = output_squares(ground.module, candidates.free, some, task.answers, batch_size=size)
+    look = CURVES_BEFORE_TRAINING if ground.trains else CURVES
     curves = error_curves(
-        ground.module, candidates, minded, ground.images, ground.judged, batch_size=size, coarse=ground.trains,
-        seed=seed,
-    )  # fmt: skip
+        ground.module, candidates, minded, ground.images, ground.judged, batch_size=size, look=look, seed=seed
+    )
     tensors = {name: torch.tensor(np.append(curve.gains, curve.rest)) for name, curve in curves.items()}
-    keeper.put(CURVES, State(tensors, {}))
+    keeper.put(MEASURED, State(tensors, {}))
     return task.measured(curves)
 
 

@@ -28,7 +28,7 @@ from crisp_onnx.errors import CrispError
 from crisp_onnx.masks import Candidates, Plan, Planner
 from crisp_onnx.model import Model
 from crisp_onnx.recipe import Recipe
-from crisp_onnx.reconstruct import METHODS, LayerFit, Refitted
+from crisp_onnx.reconstruct import FIT, FIT_BEFORE_TRAINING, METHODS, LayerFit, Refitted
 from crisp_onnx.recover import (
     MODES,
     Refit,
@@ -150,7 +150,7 @@ def learn(
                 )
         recovered = mode.recover(
             crossed.module, sight.images, statistics, task, training,
-            _refit(recipe, sight, planner.candidates, crossed.batch, watch), checkpoint,
+            _refit(recipe, sight, planner.candidates, crossed.batch, watch, trains=mode.trains), checkpoint,
         )  # fmt: skip
     notes = sight.notes + notes + recovered.notes
 
@@ -168,7 +168,9 @@ def learn(
     return tuple(several)
 
 
-def _refit(recipe: Recipe, sight: Sight, candidates: Candidates, batch: int, watch: Stopwatch) -> Refit:
+def _refit(
+    recipe: Recipe, sight: Sight, candidates: Candidates, batch: int, watch: Stopwatch, *, trains: bool
+) -> Refit:
     """The recipe's reconstruction on the images that are learnt from. Some of them judge it, or those held out.
 
     Of several processes, the first one does it and the others get what it comes to.
@@ -177,6 +179,7 @@ def _refit(recipe: Recipe, sight: Sight, candidates: Candidates, batch: int, wat
     if judged is None:
         images, judged = parted(images, recipe.seed)
 
+    look = FIT_BEFORE_TRAINING if trains else FIT
     choice = "saliency" if recipe.recovery == "nested" else recipe.masks  # sparser masks lie inside denser ones
 
     def refit(module: GraphModule, plan: Plan) -> Refitted:
@@ -184,7 +187,7 @@ def _refit(recipe: Recipe, sight: Sight, candidates: Candidates, batch: int, wat
         with watch("reconstruct"):
             if module.processes.first:
                 found = METHODS[recipe.reconstruct](
-                    module, plan, images, judged, choice=choice, batch_size=batch, seed=recipe.seed
+                    module, plan, images, judged, choice=choice, batch_size=batch, look=look, seed=recipe.seed
                 )
                 if module.processes.count == 1:
                     return found

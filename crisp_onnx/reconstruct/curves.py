@@ -22,17 +22,13 @@ from crisp_onnx.reconstruct.behind import behind
 from crisp_onnx.reconstruct.choices import RIDGE
 from crisp_onnx.reconstruct.evidence import Evidence
 from crisp_onnx.reconstruct.frontier import Frontier, Needed, needed_behind
-from crisp_onnx.reconstruct.gathering import gathered, parts_of, rows_an_image
+from crisp_onnx.reconstruct.gathering import CURVES, Look, gathered, parts_of, rows_an_image
 from crisp_onnx.reconstruct.layer_fit import shift_of, solutions
 from crisp_onnx.reconstruct.samples import as_rows, mask_rows
 from crisp_onnx.reconstruct.targets import rows_of
 
 SHARES = (1 / 16, 1 / 8, 0.2, 0.3, 0.45, 0.65, 1.0)
 """Of a block row's blocks that are tried."""
-IMAGES_SHARE, ROWS_SHARE = 2, 1
-"""One image, and one row, in so many of those that a fit uses: curves are compared, not kept."""
-COARSE_IMAGES_SHARE, COARSE_ROWS_SHARE = 8, 3
-"""The same where training follows, which makes good what a coarser allocation costs."""
 
 
 def error_curves(
@@ -43,18 +39,17 @@ def error_curves(
     judged: Images,
     *,
     batch_size: int,
-    coarse: bool = False,
+    look: Look = CURVES,
     seed: int = 0,
 ) -> dict[str, Curve]:
     """By layer name, for every layer that may become sparse; `module` is the dense network.
 
-    `minded`: by layer name (Cout,), what the loss minds of an error in each output. `coarse`: from fewer images and
-    rows.
+    `minded`: by layer name (Cout,), what the loss minds of an error in each output. `look`: at how many images
+    and rows.
     """
-    of_images, of_rows = (COARSE_IMAGES_SHARE, COARSE_ROWS_SHARE) if coarse else (IMAGES_SHARE, ROWS_SHARE)
     module.eval()
     free = {layer.name: layer for layer in candidates.free}
-    parts = parts_of(images, judged, takes=module.takes, seed=seed, share=of_images)
+    parts = parts_of(images, judged, look, takes=module.takes, seed=seed)
     frontier = Frontier(module, module, parts, batch_size=batch_size)
     counts = tuple(len(part.places) for part in parts)
     generator = torch.Generator().manual_seed(seed)
@@ -69,7 +64,7 @@ def error_curves(
                 replace(seen, student=seen.teacher)
                 for seen in frontier.see(((), (node.inputs[0], node.outputs[0])), needed)
             )
-            rows = rows_of(module, layer, node, after, both, rows_an_image(layer, counts, share=of_rows), generator)
+            rows = rows_of(module, layer, node, after, both, rows_an_image(layer, counts, look), generator)
             dense = as_rows(layer, dict(module.named_parameters())[layer.weight])
             known, unseen = gathered(rows, dense, centred=after.shifts)
             curves[layer.name] = _curve(known, unseen, dense.double(), layer, candidates, minded[layer.name])

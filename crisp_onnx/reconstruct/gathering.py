@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from math import prod
 
 import numpy as np
@@ -18,31 +19,46 @@ from crisp_onnx.reconstruct.grouped import ROWS_OF_GROUPED
 from crisp_onnx.reconstruct.targets import Rows
 
 LEAST_ROWS, ROWS_A_COLUMN, JUDGED_ROWS = 20_000, 6, 4096
-IMAGES, IMAGES_IF_LARGE, LARGE_PIXELS = 2048, 256, 128 * 128
+LARGE_PIXELS = 128 * 128
 JUDGED_SHARE = 4
 
 
-def parts_of(images: Images, judged: Images, *, takes: int | None, seed: int, share: int = 1) -> tuple[Part, Part]:
-    """Some images to learn from and some that judge. `share`: one in so many of those that a fit uses."""
+@dataclass(frozen=True)
+class Look:
+    """At most how many images are looked at, small ones or large ones, and one in how many of the rows of a fit.
+
+    Large images have more rows each, but the last layers of their networks no more than those of small ones.
+    """
+
+    small: int
+    large: int
+    rows_share: int = 1
+
+
+FIT, FIT_BEFORE_TRAINING = Look(2048, 256), Look(1024, 256)
+"""Training makes good what fewer images cost."""
+CURVES, CURVES_BEFORE_TRAINING = Look(1024, 128), Look(256, 128, rows_share=3)
+"""Curves are compared, not kept."""
+
+
+def parts_of(images: Images, judged: Images, look: Look, *, takes: int | None, seed: int) -> tuple[Part, Part]:
+    """Some images to learn from and some that judge."""
     return (
-        Part(images, _places(images, share, takes, seed), judged=False),
-        Part(judged, _places(judged, share * JUDGED_SHARE, takes, seed), judged=True),
+        Part(images, _places(images, look, 1, takes, seed), judged=False),
+        Part(judged, _places(judged, look, JUDGED_SHARE, takes, seed), judged=True),
     )
 
 
-def _places(images: Images, share: int, takes: int | None, seed: int) -> npt.NDArray[np.int64]:
+def _places(images: Images, look: Look, share: int, takes: int | None, seed: int) -> npt.NDArray[np.int64]:
     """Which images are used: some at random, in whole batches where the graph takes no others."""
-    most = IMAGES if prod(images.preprocess.size) <= LARGE_PIXELS else IMAGES_IF_LARGE
+    most = look.small if prod(images.preprocess.size) <= LARGE_PIXELS else look.large
     places = np.random.default_rng(seed).permutation(len(images))[: most // share]
     return places if takes is None else np.resize(places, max(takes, len(places) // takes * takes))
 
 
-def rows_an_image(layer: WeightLayer, images: tuple[int, ...], *, share: int = 1) -> tuple[float, float]:
-    """Rows wanted of each image that is learnt from, and of each that judges, of which there are so many `images`.
-
-    `share`: one in so many of the rows that a fit uses.
-    """
-    return _rows_wanted(layer) / share / images[0], JUDGED_ROWS / images[1]
+def rows_an_image(layer: WeightLayer, images: tuple[int, ...], look: Look) -> tuple[float, float]:
+    """Rows wanted of each image that is learnt from, and of each that judges, of which there are so many `images`."""
+    return _rows_wanted(layer) / look.rows_share / images[0], JUDGED_ROWS / images[1]
 
 
 def _rows_wanted(layer: WeightLayer) -> int:

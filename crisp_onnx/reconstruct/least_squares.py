@@ -29,7 +29,7 @@ from crisp_onnx.reconstruct.behind import Behind, behind, match, settle
 from crisp_onnx.reconstruct.choices import chosen
 from crisp_onnx.reconstruct.evidence import Spread
 from crisp_onnx.reconstruct.frontier import Frontier, Seen, needed_behind
-from crisp_onnx.reconstruct.gathering import gathered, joined, parts_of, rows_an_image
+from crisp_onnx.reconstruct.gathering import FIT, Look, gathered, joined, parts_of, rows_an_image
 from crisp_onnx.reconstruct.grouped import best_grouped_fit
 from crisp_onnx.reconstruct.layer_fit import Fit, LayerFit, best_fit
 from crisp_onnx.reconstruct.refitted import Refitted
@@ -40,7 +40,7 @@ from crisp_onnx.reconstruct.targets import Rows, own_bias, rows_of
 
 def least_squares(
     student: GraphModule, plan: Plan, images: Images, judged: Images, *, choice: str = "alps", batch_size: int,
-    seed: int = 0,
+    look: Look = FIT, seed: int = 0,
 ) -> Refitted:  # fmt: skip
     """Re-fit `student`, which has the plan's masks, in place; without its masks it is the dense network.
 
@@ -52,8 +52,9 @@ def least_squares(
     layers = tuple(item.layer for item in plan.layers)
     planned = {item.layer.name: item for item in plan.sparse()}
     fits = refit_layers(
-        student, layers, groups, images, judged, planned=planned, choice=choice, batch_size=batch_size, seed=seed
-    )
+        student, layers, groups, images, judged, planned=planned, choice=choice, batch_size=batch_size, look=look,
+        seed=seed,
+    )  # fmt: skip
     return Refitted(plan.under(planned), fits)
 
 
@@ -67,6 +68,7 @@ def refit_layers(
     planned: dict[str, SparseLayer] | None = None,
     choice: str = "",
     batch_size: int,
+    look: Look = FIT,
     seed: int = 0,
 ) -> tuple[LayerFit, ...]:
     """As `least_squares`, for masks of any form. `groups`: of the masked layers, how many rows share a support.
@@ -78,7 +80,7 @@ def refit_layers(
     teacher.clear_masks()
     student.eval()
     stops = stops_of(student, layers, groups)
-    parts = parts_of(images, judged, takes=student.takes, seed=seed)
+    parts = parts_of(images, judged, look, takes=student.takes, seed=seed)
     frontier = Frontier(student, teacher, parts, batch_size=batch_size)
     counts = tuple(len(part.places) for part in parts)
     generator = torch.Generator().manual_seed(seed)
@@ -93,7 +95,7 @@ def refit_layers(
                 added = [after.addend] if after.addend else []
                 seen = frontier.see(([read, *added], [stop.node.outputs[0], *added]), rest)
                 item = planned.get(stop.layer.name)
-                fit, found = _refit(student, stop, stop.layer, after, seen, counts, generator, item, choice)
+                fit, found = _refit(student, stop, stop.layer, after, seen, counts, look, generator, item, choice)
                 fits.append(fit)
                 if found is not None:
                     planned[stop.layer.name] = found
@@ -108,13 +110,14 @@ def _refit(
     after: Behind,
     seen: Iterable[Seen],
     images: tuple[int, ...],
+    look: Look,
     generator: torch.Generator,
     planned: SparseLayer | None,
     choice: str,
 ) -> tuple[LayerFit, SparseLayer | None]:
     """The fit, and the sparse layer under the masks that it has now."""
     stored = dict(student.named_parameters())[layer.weight]
-    an_image = rows_an_image(layer, images)
+    an_image = rows_an_image(layer, images, look)
     rows = rows_of(student, layer, stop.node, after, seen, an_image, generator)
     dense = as_rows(layer, stored)
     support = torch.ones_like(dense, dtype=torch.bool)

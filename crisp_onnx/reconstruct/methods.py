@@ -7,6 +7,7 @@ from typing import Protocol
 from crisp_onnx.bridge import GraphModule
 from crisp_onnx.data import Images
 from crisp_onnx.masks import Plan
+from crisp_onnx.reconstruct.gathering import FIT, Look
 from crisp_onnx.reconstruct.least_squares import least_squares
 from crisp_onnx.reconstruct.refitted import Refitted
 
@@ -16,18 +17,19 @@ class Reconstruct(Protocol):
 
     def __call__(
         self, student: GraphModule, plan: Plan, images: Images, judged: Images, *, choice: str, batch_size: int,
-        seed: int = 0,
+        look: Look = FIT, seed: int = 0,
     ) -> Refitted:  # fmt: skip
         """Re-fit `student`, which has the plan's masks, in place.
 
         `judged`: images that the fit does not learn from, which choose between several. `choice`: how masks are chosen
-        anew, one of `CHOICES`.
+        anew, one of `CHOICES`. `look`: at how many images.
         """
 
 
 def leave(
-    student: GraphModule, plan: Plan, images: Images, judged: Images, *, choice: str, batch_size: int, seed: int = 0
-) -> Refitted:
+    student: GraphModule, plan: Plan, images: Images, judged: Images, *, choice: str, batch_size: int,
+    look: Look = FIT, seed: int = 0,
+) -> Refitted:  # fmt: skip
     """The weights stay as they are, and so do the masks."""
     return Refitted(plan)
 

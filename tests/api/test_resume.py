@@ -47,7 +47,7 @@ def always_due(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every step is kept; what only tells of the finished model is left out."""
     monkeypatch.setattr(Checkpoint, "due", property(lambda self: True))
     monkeypatch.setattr(f"{COMPRESS}.measure_files", lambda *arguments, **keywords: (_ for _ in ()).throw(ValueError))
-    monkeypatch.setattr("crisp_onnx.api.results.page", lambda report: "")
+    monkeypatch.setattr("crisp_onnx.api.results.page", lambda *arguments: "")
 
 
 def run(recipe: Recipe, output: Path, **options: Any) -> bytes:
