@@ -19,7 +19,7 @@ from crisp_onnx.data import Images
 from crisp_onnx.data.values import AsIs, ValueStore
 from crisp_onnx.model import load, save
 from crisp_onnx.model.shapes import with_value_info
-from crisp_onnx.quantize import Emission, choose
+from crisp_onnx.quantize import Emission, choose, faster_whole
 from crisp_onnx.task import Classification
 
 Form = Literal["dense", "hybrid", "dense-int8", "hybrid-int8"]
@@ -68,7 +68,8 @@ def quantize_ours(dense: Path, hybrid: Path, target: Path) -> None:
     whole, packed = (with_value_info(load(path)) for path in (dense, hybrid))
     output = whole.outputs[0].name
     every = tuple(range(CLASSES))
-    emission = Emission(packed, whole, Classification(every, every, output, output), SIZE, batch=None)
+    task = Classification(every, every, output, output)
+    emission = Emission(packed, whole, task, SIZE, batch=None, whole=faster_whole(packed, size=SIZE))
     save(choose(emission, _images(), None).quantised.model, target)
 
 

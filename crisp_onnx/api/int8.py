@@ -19,6 +19,7 @@ from crisp_onnx.quantize import (
     Chosen,
     Emission,
     choose,
+    faster_whole,
     passes,
     rehearsed,
     rejudged,
@@ -70,7 +71,8 @@ def in_int8(
     images, held_out = learned.images, learned.held_out
     if images is None:
         return replace(emitted, notes=(*emitted.notes, NO_IMAGES)), None
-    source = Emission(emitted.model, _folded(emitted), answers, prepared.size, prepared.batch)
+    whole = faster_whole(emitted.model, size=prepared.size) if emitted.verdicts else frozenset()
+    source = Emission(emitted.model, _folded(emitted), answers, prepared.size, prepared.batch, whole)
     verdicts, slow = _timed(emitted, prepared)
     chosen, final, epochs = choose(source, images, held_out, keep=slow), source, 0
     notes = emission_notes(recipe, verdicts)

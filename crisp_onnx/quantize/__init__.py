@@ -4,6 +4,7 @@ from crisp_onnx.quantize.choice import MOST_POINTS, Chosen, Emission, choose, re
 from crisp_onnx.quantize.judge import Loss
 from crisp_onnx.quantize.model import Quantised, rehearsed
 from crisp_onnx.quantize.training import passes, trained_rounded
+from crisp_onnx.quantize.whole import faster_whole
 
 __all__ = [
     "MOST_POINTS",
@@ -12,6 +13,7 @@ __all__ = [
     "Loss",
     "Quantised",
     "choose",
+    "faster_whole",
     "passes",
     "rehearsed",
     "rejudged",

@@ -33,7 +33,8 @@ log = logging.getLogger(__name__)
 class Emission:
     """One network in two forms: `hybrid` as it goes to a file in float32, `dense` with zeros in place, no BatchNorm.
 
-    `task`: what its outputs mean. `batch`: images that it answers at a time, None for any number.
+    `task`: what its outputs mean. `batch`: images that it answers at a time, None for any number. `whole`: its ordinary
+    convolutions that our int8 kernels compute (see `faster_whole`).
     """
 
     hybrid: Model
@@ -41,6 +42,7 @@ class Emission:
     task: Classification
     size: Size
     batch: int | None
+    whole: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def choose(
 def rejudged(before: Emission, after: Emission, chosen: Chosen, images: Images, held_out: Images | None) -> Chosen:
     """The choice for the network after training, judged against the network before it in float32."""
     judged = sample(images if held_out is None else held_out, MOST_JUDGED)
-    quantised = quantise_model(after.hybrid, chosen.grids, size=after.size, keep=chosen.keep)
+    quantised = quantise_model(after.hybrid, chosen.grids, size=after.size, keep=chosen.keep, whole=after.whole)
     loss = Judge(before.hybrid, judged, before.task).loss(quantised.model)
     log.info("int8 after training: %.2f points lost, error %.3f", *_figures(loss))
     return replace(chosen, quantised=quantised, loss=loss)
@@ -92,7 +94,7 @@ def _best_method(emission: Emission, seen: Mapping[str, Seen], judge: Judge, kee
     with bar("int8", len(METHODS)) as advance:
         for method in METHODS:
             grids = grids_by(method, seen)
-            quantised = quantise_model(emission.hybrid, grids, size=emission.size, keep=keep)
+            quantised = quantise_model(emission.hybrid, grids, size=emission.size, keep=keep, whole=emission.whole)
             found.append(Chosen(quantised, method, judge.loss(quantised.model), 0, 0, grids, keep))
             log.info("int8, ranges by %s: %.2f points lost, error %.3f", method, *_figures(found[-1].loss))
             advance(1)
@@ -117,7 +119,7 @@ def spare_layers(
             name: f"int8 costs accuracy here: {100 * noise[name] ** 0.5:.1f} % of its outputs are noise"
             for name in ranked[:count]
         }
-        quantised = quantise_model(emission.hybrid, chosen.grids, size=emission.size, keep=keep)
+        quantised = quantise_model(emission.hybrid, chosen.grids, size=emission.size, keep=keep, whole=emission.whole)
         loss = judge.loss(quantised.model)
         log.info("int8 without the %d noisiest layers: %.2f points lost, error %.3f", count, *_figures(loss))
         if loss.points <= MOST_POINTS:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,6 +25,7 @@ from crisp_onnx.passes import (
 from crisp_onnx.passes.byte_tables import FUNCTIONS
 from crisp_onnx.quantize.crossings import on_bytes
 from crisp_onnx.quantize.dense import INT8_OPS, WEIGHTED, quantise_dense, reason_against, shared_grids
+from crisp_onnx.quantize.whole import pack_whole
 
 
 @dataclass(frozen=True)
@@ -58,12 +59,17 @@ def rehearsed(model: Model, *, size: Size) -> Quantised:
 
 
 def quantise_model(
-    model: Model, grids: Mapping[str, Grid], *, size: Size, keep: Mapping[str, str] | None = None
+    model: Model,
+    grids: Mapping[str, Grid],
+    *,
+    size: Size,
+    keep: Mapping[str, str] | None = None,
+    whole: Collection[str] = (),
 ) -> Quantised:
     """`model`, emitted in float32, in int8.
 
     `grids`: of the tensors that `quantised_tensors` names. `keep`: layers that stay in real numbers, by node name, and
-    why.
+    why. `whole`: ordinary convolutions that our kernels are to compute (see `faster_whole`).
 
     Raises:
         CrispError: ONNX Runtime's quantiser fails.
@@ -71,6 +77,7 @@ def quantise_model(
     keep = keep or {}
     bare = _without_bodies(model)
     graph = bare.graph()
+    pack_whole(bare, graph, set(whole) - keep.keys())
     shared = shared_grids(graph, grids)
     hybrid = [node.name for node in graph.nodes if is_hybrid(node)]
     refused = {node.name: reason_against(node, shared) for node in graph.nodes if node.name not in hybrid}

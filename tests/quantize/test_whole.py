@@ -1,0 +1,67 @@
+"""Convolutions that keep all their weights run in our int8 kernels where those are faster, with the same answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from crisp_onnx.format.node import Grid
+from crisp_onnx.model import Model, with_value_info
+from crisp_onnx.quantize import whole
+from crisp_onnx.quantize.model import quantise_model, quantised_tensors
+from crisp_onnx.quantize.whole import faster_whole
+from crisp_onnx.runtime.layer_case import LayerCase
+from crisp_onnx.runtime.layer_times import LayerTimes
+from crisp_onnx.runtime.profit import Verdict
+
+NET = """(float[N,3,12,12] x) => (float[N,10] y)
+  <float[20,3,5,5] w, float[20] b, float[20,1,3,3] d, float[20] e, float[8,20,1,1] v, float[10,8] f, float[10] g> {
+  [first] a = Conv<pads = [2, 2, 2, 2], strides = [2, 2]>(x, w, b)
+  r = Relu(a)
+  [depthwise] c = Conv<group = 20, pads = [1, 1, 1, 1]>(r, d, e)
+  [last] s = Conv<dilations = [2, 2]>(c, v)
+  q = GlobalAveragePool(s)
+  h = Flatten(q)
+  y = Gemm<transB = 1>(h, f, g)
+}"""
+
+
+def judged(sparse: bool, seen: list[LayerCase]) -> Callable[[LayerCase], Verdict]:
+    def verdict(case: LayerCase) -> Verdict:
+        seen.append(case)
+        return Verdict(sparse, LayerTimes(2.0, 1.0, 0.0), 1.0, "told")
+
+    return verdict
+
+
+@pytest.mark.parametrize("faster", [True, False])
+def test_every_ordinary_convolution_is_judged_as_a_layer_of_bytes(
+    faster: bool, model_of: Callable[..., Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[LayerCase] = []
+    monkeypatch.setattr(whole, "profitable", judged(faster, seen))
+    found = faster_whole(with_value_info(model_of(NET)), size=(12, 12))
+    assert found == ({"first", "last"} if faster else set())
+    assert [case.weight_shape for case in seen] == [(20, 3, 5, 5), (8, 20, 1, 1)]
+    assert [case.input_shape for case in seen] == [(1, 3, 12, 12), (1, 20, 6, 6)]
+    assert [case.kept for case in seen] == [5, 2]
+    assert (seen[0].strides, seen[0].pads, seen[1].dilations) == ((2, 2), (2, 2, 2, 2), (2, 2))
+    assert {case.element for case in seen} == {"int8"}
+
+
+def test_a_packed_convolution_gives_what_the_ordinary_one_gives(
+    model_of: Callable[..., Model], answers: Callable[..., list[np.ndarray]]
+) -> None:
+    model = with_value_info(model_of(NET))
+    grids = {name: Grid(0.03, 128) for name in quantised_tensors(model.graph())} | {"r": Grid(0.03, 0)}
+    keep = {"last": "it loses accuracy"}
+    plain = quantise_model(model, grids, size=(12, 12), keep=keep)
+    packed = quantise_model(model, grids, size=(12, 12), whole={"first", "last"}, keep=keep)
+    ops = {node.name: node.op_type for node in packed.model.proto.graph.node}
+    assert (ops["first"], ops["last"], ops["depthwise"]) == ("HybridQConv", "Conv", "QDepthwiseConv")
+    assert set(packed.layers) == set(plain.layers)
+    x = np.clip(np.random.default_rng(0).standard_normal((4, 3, 12, 12)), -3.5, 3.5).astype(np.float32)
+    (one,), (other,) = (answers(found, x) for found in (plain.model, packed.model))
+    assert np.abs(other - one).max() < 0.05 * np.abs(one).max()
