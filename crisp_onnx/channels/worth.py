@@ -50,7 +50,7 @@ def channel_worth(
                 wanted_logits(logits_of(found[name], each), each) for name, each in zip(names, task.every, strict=True)
             ]
             for draw in range(DRAWS):
-                drawn = sum((_direction(scores, random) * scores).sum() for scores in every)
+                drawn = torch.stack([(_direction(scores, random) * scores).sum() for scores in every]).sum()
                 (gradient,) = torch.autograd.grad(drawn, [gate], retain_graph=draw + 1 < DRAWS)
                 total += gradient.double().square().sum(0)
             advance(len(inputs))

@@ -23,10 +23,11 @@ TEMPERATURE = 2.0
 def objective(student: Sequence[Tensor], teacher: Sequence[Tensor], labels: Tensor | None, task: Task) -> Tensor:
     """Mean loss of a batch from what both models answer in each output that matters, the judged one first."""
     answers, losses = task.answers, []
-    for each, *both in zip(answers.every, student, teacher, strict=True):
-        logits = [logits_of(own, each) for own in both]
-        pair = logits if task.all_outputs or each is not answers else [wanted_logits(own, each) for own in logits]
-        losses.append(DISTILLATION_WEIGHT * imitation_loss(*pair, each, temperature=TEMPERATURE))
+    for each, own, taught in zip(answers.every, student, teacher, strict=True):
+        given, wanted = logits_of(own, each), logits_of(taught, each)
         if each is answers and labels is not None:
-            losses.append(truth_loss(logits[0], labels, each, smoothing=SMOOTHING))
+            losses.append(truth_loss(given, labels, each, smoothing=SMOOTHING))
+        if each is answers and not task.all_outputs:
+            given, wanted = wanted_logits(given, each), wanted_logits(wanted, each)
+        losses.append(DISTILLATION_WEIGHT * imitation_loss(given, wanted, each, temperature=TEMPERATURE))
     return torch.stack(losses).sum()
