@@ -14,6 +14,7 @@ from torch import Tensor
 from crisp_onnx.api.acceptance import Accepted, accept
 from crisp_onnx.api.crossing import cross
 from crisp_onnx.api.device import find_device
+from crisp_onnx.api.files_read import files_read
 from crisp_onnx.api.prepare import Prepared, prepare
 from crisp_onnx.api.sight import HELD_OUT
 from crisp_onnx.api.words import NameOptions, find_classes, find_form, find_labels
@@ -62,7 +63,8 @@ def make_bank(
     """
     chosen = criterion_named(criterion)
     _require_sums(chosen)
-    keep_inputs([output], [model, Path(data) if isinstance(data, (str, Path)) else None], ANOTHER)
+    read = files_read([output], data, labels, preprocess, classes)
+    keep_inputs([output], [Path(model), *read], ANOTHER)
     require_place(output)
     source = load(model)
     form = find_form(preprocess, source, data)

@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crisp_onnx.api.words import find_form
-from crisp_onnx.data import Classes, open_images
-from crisp_onnx.data.sources import source_names
+from crisp_onnx.data.sources import is_class_folder, open_unlabelled
 from crisp_onnx.errors import CrispError
 from crisp_onnx.lowering.quantised import byte_product
 from crisp_onnx.model import Model
@@ -55,11 +54,11 @@ def measured_densities(model: Model, data: Path, preprocess: str | None = None) 
 def _batches(model: Model, data: Path, preprocess: str | None) -> Iterator[npt.NDArray[Any]]:
     """Images one at a time, spread over the folders of `data` where it has some; what they show does not matter."""
     form = find_form(preprocess, model, data)
-    folders = sorted(path for path in data.iterdir() if path.is_dir()) if data.is_dir() else []
-    names = None if data.is_dir() else source_names(data)
+    folders = sorted(path for path in data.iterdir() if path.is_dir()) if is_class_folder(data) else []
+    if {"images", "labels"} <= {folder.name for folder in folders}:  # of segmentation: labels are images too
+        folders = [data / "images"]
     for folder in folders or [data]:
-        classes = Classes(tuple(range(len(names))), names) if names else Classes((0,), ("any",))
-        images = open_images(folder, classes, None, form, each=False)
+        images = open_unlabelled(folder, form)
         count = max(1, MOST_IMAGES // max(1, len(folders)))
         for pixels, _ in images.subset(np.arange(min(count, len(images)))).batches(1):
             yield pixels

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from crisp_onnx.api.densities import measured_densities
+from crisp_onnx.api.files_read import files_read
 from crisp_onnx.api.trials import no_fault_of
 from crisp_onnx.cost import Estimate
 from crisp_onnx.cost import estimate as estimate_lowered
@@ -18,7 +19,7 @@ from crisp_onnx.cost.calibrate.write import Calibrated, target_text
 from crisp_onnx.cost.profiles.fit import fit_profile
 from crisp_onnx.cost.profiles.read import read_profile
 from crisp_onnx.cost.profiles.write import fitted_text
-from crisp_onnx.errors import CrispError, Defect
+from crisp_onnx.errors import CrispError
 from crisp_onnx.lowering import Lowered, Target, load_target, lowered_path, read_lowered, target_names, write_lowered
 from crisp_onnx.lowering import lower as lower_model
 from crisp_onnx.lowering.dense_form import dense_form
@@ -135,15 +136,16 @@ def lower(
     """
     chosen = load_target(target)
     source = load(model)
-    lowered = _of_model(source, chosen, batch=batch, size=size, dtype=dtype, data=data, preprocess=preprocess)
     path = output or lowered_path(Path(model), chosen)
     dense = dense_form(source) if chosen.descriptor.kind in FIND_SPARSITY else None
     beside = path.with_suffix(".onnx")
     of_dense = (beside, weights_path(beside, "0" * HASH_DIGITS), *weights_files(beside))
-    outputs = (path,) if dense is None else (path, *of_dense)
-    keep_inputs(outputs, (Path(model), *source.data_files, chosen.path), ANOTHER)
     if path == beside:
         raise CrispError(f"{path} is the name of a model, and the result is a description of one. Let it end in .json.")
+    outputs = (path,) if dense is None else (path, *of_dense)
+    read = (Path(model), *source.data_files, chosen.path, *files_read(outputs, data, preprocess))
+    keep_inputs(outputs, read, ANOTHER)
+    lowered = _of_model(source, chosen, batch=batch, size=size, dtype=dtype, data=data, preprocess=preprocess)
     if dense is not None:
         save(dense, beside)
         note = f"{beside.name} holds the same weights in ordinary operators, for {chosen.name}'s own tools"
@@ -177,17 +179,18 @@ def estimate(
     chosen = load_target(target)
     plots = tuple(plots)
     outputs = (*plots, *([page] if page is not None else []))
-    keep_inputs(outputs, (Path(model), Path(against) if against else None, chosen.path), ANOTHER)
+    paths = [Path(one) for one in (model, against) if one is not None]
+    read = (*paths, chosen.path, *files_read(outputs, data, preprocess))
+    keep_inputs(outputs, read, ANOTHER)
     for path in outputs:
         require_place(path)
-    found, other = (
-        None
-        if one is None
-        else _one(one, chosen, batch=batch, size=size, dtype=dtype, data=data, preprocess=preprocess)
-        for one in (model, against)
+    sources = [read_lowered(path) if path.suffix == ".json" else load(path) for path in paths]
+    keep_inputs(outputs, [file for one in sources if isinstance(one, Model) for file in one.data_files], ANOTHER)
+    found, *others = (
+        _one(path, one, chosen, batch=batch, size=size, dtype=dtype, data=data, preprocess=preprocess)
+        for path, one in zip(paths, sources, strict=True)
     )
-    if found is None:
-        raise Defect("A model was given and not estimated.")
+    other = others[0] if others else None
     for path, write in zip(plots, (write_roofline, write_layer_bars), strict=False):
         write(found, chosen, path)
     ratio = other.as_is.latency_ms / found.as_is.latency_ms if other else None
@@ -198,7 +201,8 @@ def estimate(
 
 
 def _one(
-    model: str | Path,
+    path: Path,
+    source: Model | Lowered,
     target: Target,
     *,
     batch: int,
@@ -207,13 +211,14 @@ def _one(
     data: Path | None,
     preprocess: str | None,
 ) -> Estimate:
-    lowered = _lowered(Path(model), target, batch=batch, size=size, dtype=dtype, data=data, preprocess=preprocess)
+    lowered = _lowered(path, source, target, batch=batch, size=size, dtype=dtype, data=data, preprocess=preprocess)
     found, note = estimate_lowered(lowered, target), measured_elsewhere(target)
     return replace(found, notes=(*found.notes, note)) if note else found
 
 
 def _lowered(
     path: Path,
+    source: Model | Lowered,
     target: Target,
     *,
     batch: int,
@@ -222,18 +227,15 @@ def _lowered(
     data: Path | None = None,
     preprocess: str | None = None,
 ) -> Lowered:
-    if path.suffix == ".json":
+    if isinstance(source, Lowered):
         if data is not None:
             raise CrispError(
                 f"{path} holds the densities that it was lowered with. Give --data with the model instead."
             )
-        lowered = read_lowered(path)
-        if (batch, dtype) not in ((lowered.batch, None), (1, None), (lowered.batch, lowered.dtype)):
-            raise CrispError(
-                f"{path} was lowered with batch {lowered.batch} in {lowered.dtype}. Lower the model again."
-            )
-        return lowered
-    return _of_model(load(path), target, batch=batch, size=size, dtype=dtype, data=data, preprocess=preprocess)
+        if (batch, dtype) not in ((source.batch, None), (1, None), (source.batch, source.dtype)):
+            raise CrispError(f"{path} was lowered with batch {source.batch} in {source.dtype}. Lower the model again.")
+        return source
+    return _of_model(source, target, batch=batch, size=size, dtype=dtype, data=data, preprocess=preprocess)
 
 
 def _of_model(

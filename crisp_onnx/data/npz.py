@@ -45,11 +45,11 @@ class Member:
     header_bytes: int
 
 
-def read_npz(path: Path, form: object = None) -> LabelledArrays:
+def read_npz(path: Path, form: object = None, *, labelled: bool = True) -> LabelledArrays:
     """Open `x`, `y` (n,) integers, and `classes` (k,) names where present.
 
     `x` are pixels, uint8 (n, h, w[, c]) or (n, c, h, w), or with the form `AsIs` numbers in rows of its shape. An
-    archive that holds nothing but `x` has no labels.
+    archive that holds nothing but `x` has no labels, and where it is not to be read as `labelled`, only `x` matters.
 
     Raises:
         CrispError: the file is no archive or damaged, an array is missing, pickled, of the wrong type or shape, or
@@ -59,6 +59,8 @@ def read_npz(path: Path, form: object = None) -> LabelledArrays:
     with _archive(path) as archive:
         members = _members(archive, path)
         x = members["x"]
+        if not labelled:
+            members = {"x": x}
         if not x.shape:
             raise CrispError(f"x of {where} is a single number. Save an array of images.")
         if "y" in members:

@@ -27,6 +27,8 @@ from crisp_onnx.reading import shown
 log = logging.getLogger(__name__)
 
 Source = str | Path | Iterable[Pair]
+ANY = Classes((0,), ("any",))
+"""Stands for classes where nobody asks for some."""
 
 
 def input_form(text: str | Path | None, spec: TensorSpec, *sources: Source | None) -> InputForm:
@@ -88,6 +90,19 @@ def open_images(
         return read_folder(path, classes, labels, form).keep(classes, form, each=each)
     arrays = read_cifar(*cifar) if cifar else read_npz(_checked_npz(path))
     return _found(arrays, classes, labels, path).keep(classes, form, each=each)
+
+
+def open_unlabelled(path: Path, form: InputForm) -> Images:
+    """All images of an `.npz`, a CIFAR archive or a folder without folders; any labels are passed over.
+
+    Raises:
+        CrispError: the source is missing, of no known kind or damaged, or holds no images.
+    """
+    cifar = find_cifar(path)
+    if cifar is None and path.is_dir():
+        return read_folder(path, ANY, None, form).keep(ANY, form, each=False)
+    arrays = read_cifar(*cifar) if cifar else read_npz(_checked_npz(path), form, labelled=False)
+    return Found(arrays.store, arrays.rows, None, shown(str(path)), arrays.left_out).keep(ANY, form, each=False)
 
 
 def source_names(source: Source) -> tuple[str, ...] | None:

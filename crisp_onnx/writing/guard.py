@@ -19,11 +19,14 @@ def keep_inputs(outputs: Iterable[Path], inputs: Iterable[Path | None], remedy: 
     """Every command that writes asks this first. `inputs`: files that are read; None is no file.
 
     Raises:
-        CrispError: an output is one of the inputs, by whatever name, or stands where a folder is, or nothing can stand
-            at its name. `remedy` says what to do about it.
+        CrispError: an output is one of the inputs, by whatever name, or another output, or stands where a folder is, or
+            nothing can stand at its name. `remedy` says what to do about it.
     """
     read = [path for path in inputs if path is not None]
-    for output in outputs:
+    outputs = list(outputs)
+    for number, output in enumerate(outputs):
+        if any(_same(output, other) for other in outputs[:number]):
+            raise CrispError(f"Two results would stand in {shown(str(output))}. {remedy}")
         require_possible(output, remedy)
         if output.is_dir():
             raise CrispError(f"{shown(str(output))} is a folder, and a file of the result goes there. {remedy}")
