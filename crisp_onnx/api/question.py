@@ -14,7 +14,8 @@ from crisp_onnx.api.prepare import Prepared, prepare
 from crisp_onnx.api.sight import spares_some
 from crisp_onnx.api.slicing import check_slicing, names_after_slicing
 from crisp_onnx.api.ways import WAYS, require_way
-from crisp_onnx.api.widths import recipe_for_blocks, rehearse_widths
+from crisp_onnx.api.width_estimate import rehearse_widths
+from crisp_onnx.api.widths import recipe_for_blocks
 from crisp_onnx.api.words import NameOptions, find_classes, find_form, find_labels
 from crisp_onnx.data import Classes, Images, InputForm, Labels, Preprocess, Source
 from crisp_onnx.errors import CrispError

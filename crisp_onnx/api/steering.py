@@ -30,6 +30,8 @@ def with_rewarded_pattern(recipe: Recipe) -> tuple[Recipe, tuple[str, ...]]:
         return recipe, ()
     foreign = measured_elsewhere(target)
     notes = (foreign,) if foreign else ()
+    if recipe.method == "channels":  # no pattern
+        return recipe, notes
     free = {"pattern", "block", "vector_rows"} - recipe.model_fields_set
     if not free:
         return recipe, notes

@@ -7,23 +7,14 @@ from math import sqrt
 from pathlib import Path
 
 from crisp_onnx.api.checkpoint import Checkpoint
-from crisp_onnx.api.gains import written_form
 from crisp_onnx.api.question import Question
 from crisp_onnx.api.speedup import LEAD, TOLERANCE, measured, share_for
-from crisp_onnx.api.width_cut import cut, without
+from crisp_onnx.api.width_estimate import chosen_within, estimated_share, least_share, narrowed_form
 from crisp_onnx.api.widths import Widths
-from crisp_onnx.channels import Choice, Stock, choose, least_cost
-from crisp_onnx.masks import Plan
+from crisp_onnx.channels import Stock
 from crisp_onnx.model import Model
 from crisp_onnx.recipe import Recipe
 from crisp_onnx.recover import State
-
-ROUNDING = 1e-9
-
-
-def chosen_within(widths: Widths, stocks: Sequence[Stock], share: float) -> Choice:
-    """The channels to remove so that `share` of the whole network's cost is left, or less."""
-    return choose(stocks, widths.cost, (share + ROUNDING) * widths.whole, len(widths.groups))
 
 
 def share_of_cost(
@@ -42,6 +33,8 @@ def share_of_cost(
     Where zeros follow on channels, both are to be equally fast: channels take the square root of the speed. `part`:
     what the measured share is kept under.
     """
+    if recipe.latency_ms is not None and recipe.method == "channels":
+        return estimated_share(recipe, model, widths, stocks)
     if recipe.speedup is None:
         return widths.share
     kept = checkpoint.get(f"speedup of {part}")
@@ -51,11 +44,9 @@ def share_of_cost(
 
     def gain(share: float) -> float:
         choice = chosen_within(widths, stocks, share)
-        narrow = cut(without(model, choice.dead, widths), choice, widths).model
-        written = written_form(recipe, narrow, Plan(), size=asked.prepared.size)
-        return measured(recipe, asked, written, folder)
+        return measured(recipe, asked, narrowed_form(recipe, model, choice, widths, asked.prepared.size), folder)
 
-    least = least_cost(stocks, widths.cost, len(widths.groups)) / widths.whole
+    least = least_share(widths, stocks)
     found = share_for(LEAD * speed, gain, least, 1.0, name="--speedup", tolerance=TOLERANCE)
     checkpoint.put(f"speedup of {part}", State({}, {"share": found}))
     return found

@@ -20,10 +20,11 @@ from crisp_onnx.api.planning import make_task
 from crisp_onnx.api.question import Question
 from crisp_onnx.api.sight import Sight
 from crisp_onnx.api.stopwatch import Stopwatch
-from crisp_onnx.api.width_budget import chosen_within, share_of_cost
+from crisp_onnx.api.width_budget import share_of_cost
+from crisp_onnx.api.width_estimate import chosen_within, stocks_of
 from crisp_onnx.api.widths import Widths
 from crisp_onnx.bridge import GraphModule, to_torch, write_back
-from crisp_onnx.channels import Choice, Gates, by_group, channel_means, channel_worth, first_scores, stock, weight_norms
+from crisp_onnx.channels import Choice, Gates, by_group, channel_means, channel_worth, first_scores, weight_norms
 from crisp_onnx.passes import FoldGates, InsertGates, run_passes
 from crisp_onnx.passes.insert_gates import gated_columns
 from crisp_onnx.recipe import GATES, SALIENCY, Recipe
@@ -32,6 +33,8 @@ from crisp_onnx.recover import search_gates, training_for
 
 SEARCH_SHARE = 0.4
 """Of the epochs, in which gates find the widths; the others train the narrower network."""
+SHUT = 0.5
+"""Gates under it are shut; a group of which all are may die."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +71,7 @@ def by_saliency(scene: Scene) -> Found:
     """The least worth for their cost go, and least squares fits what they gave into the others."""
     recipe, crossed, widths = scene.recipe, scene.crossed, scene.widths
     with scene.watch("channels"):
-        stocks = stock(widths.groups, _worth(scene), recipe.round_channels, dying=widths.dying)
+        stocks = stocks_of(recipe, crossed.model, widths, _worth(scene), recipe.round_channels)
         share = share_of_cost(recipe, scene.asked, crossed.model, widths, stocks, scene.folder, scene.checkpoint)
         choice = chosen_within(widths, stocks, share)
     if recipe.reconstruct == "none":
@@ -84,7 +87,7 @@ def by_gates(scene: Scene) -> Found:
     chosen = [widths.groups[number] for number in widths.free]
     with scene.watch("channels"):
         worth = _worth(scene)
-        stocks = stock(widths.groups, worth, recipe.round_channels, dying=widths.dying)
+        stocks = stocks_of(recipe, crossed.model, widths, worth, recipe.round_channels)
         share = share_of_cost(recipe, scene.asked, crossed.model, widths, stocks, scene.folder, scene.checkpoint)
         gates = _gates(scene, worth, share)
     with scene.watch("gates"):
@@ -103,8 +106,10 @@ def by_gates(scene: Scene) -> Found:
     folded = anew(crossed, model.with_graph(graph), scene.asked.prepared.head)
     with scene.watch("channels"):
         worth = _worth(replace(scene, crossed=folded))
-        stocks = stock(widths.groups, worth, recipe.round_channels, least=0.0, dying=widths.dying)
-        if recipe.speedup is not None:
+        shut = by_group(opened, {number: widths.groups[number].width for number in widths.free})
+        dying = frozenset(number for number in widths.dying if shut[number].max() < SHUT)
+        stocks = stocks_of(recipe, folded.model, widths, worth, recipe.round_channels, least=0.0, dying=dying)
+        if recipe.speedup is not None or recipe.latency_ms is not None:
             share = share_of_cost(
                 recipe, scene.asked, folded.model, widths, stocks, scene.folder, scene.checkpoint, part="gates"
             )
@@ -116,8 +121,7 @@ def _gates(scene: Scene, worth: Mapping[int, npt.NDArray[np.float64]], share: fl
     widths = scene.widths
     chosen = [widths.groups[number] for number in widths.free]
     owners = np.repeat(widths.free, [group.width for group in chosen])
-    stocks = stock(widths.groups, worth, 1, dying=widths.dying)
-    choice = chosen_within(widths, stocks, share)
+    choice = chosen_within(widths, stocks_of(scene.recipe, scene.crossed.model, widths, worth, 1), share)
     gone: dict[int, Sequence[int]] = {id(one.group): one.channels for one in choice.removals}
     gone |= {id(group): range(group.width) for group in choice.dead}
     going = [np.isin(np.arange(group.width), gone.get(id(group), ())) for group in chosen]

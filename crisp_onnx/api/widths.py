@@ -11,7 +11,8 @@ import numpy as np
 
 from crisp_onnx.api.prepare import Prepared
 from crisp_onnx.api.trials import TOLERANCE, try_out, worst_difference
-from crisp_onnx.channels import Extent, WidthCost, choose, stock
+from crisp_onnx.api.width_time import time_of_widths
+from crisp_onnx.channels import Extent, WidthCost
 from crisp_onnx.errors import CrispError
 from crisp_onnx.format import parse_pattern
 from crisp_onnx.groups import ChannelGroup, channel_groups
@@ -37,12 +38,15 @@ SINGLE = "there is one alone"
 
 @dataclass(frozen=True, eq=False)
 class Widths:
-    """`groups`: all of them. `free`: the numbers of those that may lose channels. `kept`: why each other may not.
+    """`groups`: all of `model`'s, whose images are of `size`. `free`: the numbers of those that may lose channels.
 
+    `kept`: why each other may not.
     `dying`: the numbers of those that may lose all, as their blocks then collapse. `edges`: the tensors, and the axes
     of them, in which the channels are read. `cost`: of widths, of which `share` of the whole network's may be left.
     """
 
+    model: Model
+    size: Size
     groups: tuple[ChannelGroup, ...]
     free: tuple[int, ...]
     dying: frozenset[int]
@@ -113,19 +117,9 @@ def widths_of(recipe: Recipe, prepared: Prepared, model: Model | None = None) ->
     extent = Extent(model.graph(), groups, shapes)
     may_die = collapsible(model.graph(), [groups[number] for number in free], shapes)
     dying = frozenset(free[place] for place in may_die)
-    return Widths(groups, free, dying, kept, places, extent.macs, shapes, share_for_widths(recipe))
-
-
-def rehearse_widths(recipe: Recipe, prepared: Prepared) -> None:
-    """Choose under a worth that prefers no channel: a budget that cannot be met is refused now, not after an hour.
-
-    Raises:
-        CrispError: as `widths_of`, or the budget cannot be met.
-    """
-    widths = widths_of(recipe, prepared)
-    worth = {number: np.ones(widths.groups[number].width) for number in widths.free}
-    stocks = stock(widths.groups, worth, recipe.round_channels, dying=widths.dying)
-    choose(stocks, widths.cost, widths.share * widths.whole, len(widths.groups))
+    timed = recipe.latency_ms is not None and recipe.method == "channels"
+    cost = time_of_widths(recipe, model, extent, prepared.size) if timed else extent.macs
+    return Widths(model, prepared.size, groups, free, dying, kept, places, cost, shapes, share_for_widths(recipe))
 
 
 def recipe_for_blocks(recipe: Recipe, narrowed: float | None = None) -> Recipe:
@@ -183,12 +177,11 @@ def refuse_what_channels_do_not_know(recipe: Recipe, *, given: bool) -> None:
         )
     if recipe.method != "channels":
         return
-    for option, said in (("--sparsity", recipe.sparsity), ("--latency-ms", recipe.latency_ms),
-                          ("--energy-mj", recipe.energy_mj)):  # fmt: skip
+    for option, said in (("--sparsity", recipe.sparsity), ("--energy-mj", recipe.energy_mj)):
         if said is not None:
             raise CrispError(
                 f"{option} is no budget of --method channels: it puts no zeros anywhere. Say with --macs what share of "
-                "the MACs is to be left."
+                "the MACs is to be left, or give --latency-ms or --speedup."
             )
     for option, said in (("--recovery", recipe.recovery != "fixed"), ("--first-finetune", recipe.first_finetune > 0)):
         if said:

@@ -84,8 +84,26 @@ class Extent:
         for number, group in enumerate(groups):
             for member in (*group.members, *group.flows):
                 spans.setdefault((member.tensor, member.axis), []).append((number, member.span))
+        self._spans, self._shapes, self._graph = spans, shapes, graph
         self.macs = _terms(_products(graph, shapes), spans, shapes, len(groups))
         self.bytes = _terms(_stored(graph, spans), spans, shapes, len(groups))
+
+    def weighed(self, amounts: Mapping[str, float], *, rest: float) -> Terms:
+        """A cost of so much for each node, by name, at full widths, as its products or its results become fewer.
+
+        `rest`: of what no widths change, and of nodes that the graph does not have.
+        """
+        found: list[tuple[float, tuple[Axis, ...]]] = []
+        left = dict(amounts)
+        for node in self._graph.nodes:
+            amount = left.pop(node.name, 0.0)
+            if amount and node.outputs[0].name in self._shapes:
+                own = ((node.outputs[0].name, axis) for axis in range(len(self._shapes[node.outputs[0].name])))
+                found.append((amount, tuple(_axes(node, self._shapes)) or tuple(own)))
+            else:
+                rest += amount
+        found.append((rest + sum(left.values()), ()))
+        return _terms(found, self._spans, self._shapes, len(self.groups))
 
 
 def _products(graph: gs.Graph, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[tuple[float, tuple[Axis, ...]]]:

@@ -1,0 +1,107 @@
+"""How much of a network's cost may be left so that the narrower network is estimated to take no longer than asked."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from crisp_onnx.api.gains import written_form
+from crisp_onnx.api.prepare import Prepared
+from crisp_onnx.api.width_cut import cut, without
+from crisp_onnx.api.width_time import estimated
+from crisp_onnx.api.widths import Widths, widths_of
+from crisp_onnx.channels import LEAST_SHARE, Choice, Stock, choose, least_cost, stock
+from crisp_onnx.errors import CrispError
+from crisp_onnx.masks import Plan
+from crisp_onnx.model import Model, Size
+from crisp_onnx.recipe import Recipe
+
+ROUNDING = 1e-9
+HALVINGS = 12
+
+
+def chosen_within(widths: Widths, stocks: Sequence[Stock], share: float) -> Choice:
+    """The channels to remove so that `share` of the whole network's cost is left, or less."""
+    return choose(stocks, widths.cost, (share + ROUNDING) * widths.whole, len(widths.groups))
+
+
+def least_share(widths: Widths, stocks: Sequence[Stock]) -> float:
+    """What is left of the cost with as many channels gone as may go."""
+    return least_cost(stocks, widths.cost, len(widths.groups)) / widths.whole
+
+
+def stocks_of(
+    recipe: Recipe,
+    model: Model,
+    widths: Widths,
+    worth: Mapping[int, npt.NDArray[np.float64]],
+    lanes: int,
+    *,
+    least: float = LEAST_SHARE,
+    dying: Collection[int] = (),
+) -> tuple[Stock, ...]:
+    """The groups that may lose channels, and as a whole those of `dying`, or any that can where the budget needs it.
+
+    What a block is worth is more than what its channels are worth one by one, so that none dies for that.
+    """
+    found = stock(widths.groups, worth, lanes, least=least, dying=dying)
+    choice = _with_least(widths, found)
+    if recipe.latency_ms is not None and recipe.method == "channels":
+        model = narrowed_form(recipe, model, choice, widths, widths.size)
+        enough = estimated(recipe, model, widths.size).latency_ms <= recipe.latency_ms
+    else:
+        enough = choice.reached <= (widths.share + ROUNDING) * widths.whole
+    return found if enough else stock(widths.groups, worth, lanes, least=least, dying=widths.dying)
+
+
+def _with_least(widths: Widths, stocks: Sequence[Stock]) -> Choice:
+    """As many channels gone as may go."""
+    return chosen_within(widths, stocks, least_share(widths, stocks))
+
+
+def narrowed_form(recipe: Recipe, model: Model, choice: Choice, widths: Widths, size: Size) -> Model:
+    """The model as it would be written with these channels gone, untrained."""
+    narrow = cut(without(model, choice.dead, widths), choice, widths).model
+    return written_form(recipe, narrow, Plan(), size=size)
+
+
+def estimated_share(recipe: Recipe, model: Model, widths: Widths, stocks: Sequence[Stock]) -> float:
+    """The largest share found with which the recipe's milliseconds are met on its target.
+
+    Raises:
+        CrispError: even the least widths take longer.
+    """
+    limit = recipe.latency_ms or 0.0
+
+    def taken(share: float) -> float:
+        narrow = narrowed_form(recipe, model, chosen_within(widths, stocks, share), widths, widths.size)
+        return estimated(recipe, narrow, widths.size).latency_ms
+
+    low, high = least_share(widths, stocks), 1.0
+    least = taken(low)
+    if least > limit:
+        raise CrispError(
+            f"--latency-ms {limit:g} cannot be met: with the least of every group of channels the model is estimated "
+            f"to take {least:.4g} ms. Ask for more than that."
+        )
+    for _ in range(HALVINGS):
+        share = (low + high) / 2
+        low, high = (share, high) if taken(share) <= limit else (low, share)
+    return low
+
+
+def rehearse_widths(recipe: Recipe, prepared: Prepared) -> None:
+    """Choose under a worth that prefers no channel: a budget that cannot be met is refused now, not after an hour.
+
+    Raises:
+        CrispError: as `widths_of`, or the budget cannot be met.
+    """
+    widths = widths_of(recipe, prepared)
+    worth = {number: np.ones(widths.groups[number].width) for number in widths.free}
+    stocks = stocks_of(recipe, widths.model, widths, worth, recipe.round_channels)
+    if recipe.latency_ms is not None and recipe.method == "channels":
+        estimated_share(recipe, widths.model, widths, stocks)
+    else:
+        chosen_within(widths, stocks, widths.share)
