@@ -144,6 +144,7 @@ def fitting_bank(
     unknown = [layer.weight for layer in layers if bank.shapes.get(layer.weight) != shape_of(chosen, layer)]
     if unknown:
         raise CrispError(f"The bank {name} does not know weight {unknown[0]!r} as it is. Make it anew.")
+    bank.require_sound(answers.wanted, [layer.weight for layer in layers])
     notes = [f"Saliency comes from {recipe.bank.name}, over {sum(bank.images[i] for i in answers.wanted):,} images."]
     if bank.subject.seed != recipe.seed:
         notes.append(

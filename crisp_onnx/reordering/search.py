@@ -25,6 +25,8 @@ EXCHANGE_COST = 200.0
 """Multiply-adds that take as long as weighing one pair of channels, as measured."""
 LEAST_GAIN = 1e-6
 """Of what the group's layers keep: what float32 sums cannot tell from nothing."""
+MOST_TURNS = 4
+"""Rounds of exchanges a channel, of which sound saliency needs a small part."""
 
 
 @dataclass
@@ -92,16 +94,21 @@ def exchanges(worth: Tensor, keys: Tensor | None, least: float) -> list[tuple[in
     """Exchanges that gain more than `least` each, one after the other, the best first.
 
     `worth` (n, n): of channel j in place s. `keys` (n, k): places with the same key in a column depend on each other,
-    so of those one changes its channel at most, and once. Without keys the exchanges go on until no single one gains.
+    so of those one changes its channel at most, and once. Without keys the exchanges go on until no single one gains
+    or each place has had `MOST_TURNS`: they end whatever the worths are.
     """
     width = len(worth)
+    # What the sum of four worths may be off by is no gain, and of worths that are not finite none is.
+    least = max(least, 4 * torch.finfo(worth.dtype).eps * float(worth.abs().max()))
     shared = None if keys is None else _meeting(keys)
     there, order = worth.clone(), torch.arange(width)
     best, partner = torch.full((width,), -torch.inf, dtype=worth.dtype), torch.zeros(width, dtype=torch.int64)
     shut = torch.zeros(width, dtype=torch.bool)
     stale = torch.arange(width)
     found: list[tuple[int, int]] = []
-    while len(stale):
+    for _ in range(MOST_TURNS * width):
+        if not len(stale):
+            break
         gain = _gains(there, stale, shut, shared)
         best[stale], partner[stale] = gain.max(1)
         # Gains are symmetric, so those of the stale places are all that can be new to the others.
@@ -110,7 +117,7 @@ def exchanges(worth: Tensor, keys: Tensor | None, least: float) -> list[tuple[in
         best[better], partner[better] = new[better], stale[row[better]]
         taken, before = shut.clone(), len(found)
         for one in torch.argsort(best, descending=True, stable=True).tolist():
-            if float(best[one]) <= least:
+            if not float(best[one]) > least:
                 break
             other = int(partner[one])
             if taken[one] or taken[other]:

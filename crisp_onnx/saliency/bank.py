@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from math import prod
+from math import isfinite, prod
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -89,9 +89,39 @@ class Bank:
             raise CrispError(f"The bank {shown(str(self.path))} holds no sums of output {missing[0]}. {_AGAIN}")
         return classes
 
+    def require_sound(self, wanted: Iterable[int], weights: Sequence[str]) -> None:
+        """Read the sums of the `wanted` classes once, before anything is begun that needs them.
+
+        Raises:
+            CrispError: it lacks a class, or what it holds cannot be sums.
+        """
+        for index in self._held(wanted):
+            self._read(index, weights)
+
     def _read(self, index: int, weights: Sequence[str]) -> dict[str, Tensor]:
         with _opened(self.path) as file:
-            return {name: file.get_tensor(f"{index}/{name}") for name in weights}
+            sums = {name: file.get_tensor(f"{index}/{name}") for name in weights}
+        for name, total in sums.items():
+            wrong = unlike_sums(total)
+            if wrong:
+                raise CrispError(
+                    f"The bank {shown(str(self.path))} is damaged: sums of output {index} for weight {name!r} {wrong}. "
+                    f"{_AGAIN}"
+                )
+        return sums
+
+
+def unlike_sums(total: Tensor) -> str:
+    """Why numbers cannot be what a criterion adds up, absolute values or squares; an empty string if they can."""
+    if not len(total.reshape(-1)):
+        return ""
+    least, most = (float(one) for one in torch.aminmax(total))
+    if not (isfinite(least) and isfinite(most)):  # NaN anywhere makes both NaN
+        return "are not finite"
+    if least < 0:
+        return f"are negative ({least:.3g})"
+    # A layer's mass is a sum of these, which float32 must hold.
+    return "" if most <= torch.finfo(torch.float32).max / total.numel() else f"are too large to add up ({most:.3g})"
 
 
 def bank_bytes(shapes: Shapes, classes: int) -> int:
@@ -201,6 +231,12 @@ def _pieces(subject: Subject, images: Mapping[int, int], shapes: Shapes, sums: I
             total = totals[name].detach().to("cpu", torch.float32)
             if index != expected or tuple(total.shape) != tuple(shape):
                 raise ValueError(f"the sums of class {index} do not go with the header")
+            wrong = unlike_sums(total)
+            if wrong:
+                raise CrispError(
+                    f"The sums of output {index} for weight {name!r} {wrong}: the model overflows on these images. "
+                    "Check --preprocess."
+                )
             yield total.contiguous().numpy().tobytes()
 
 

@@ -140,6 +140,28 @@ def test_exchanges_only_ever_gain_and_end_where_no_single_one_does(width: int, s
     assert float(gain.max()) <= 1e-9
 
 
+@pytest.mark.parametrize("keyed", [False, True])
+@pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf"), 3e38, 0.0, None])
+def test_exchanges_end_whatever_the_worths_are(value: float | None, keyed: bool) -> None:
+    worth = torch.randn(24, 24, generator=torch.Generator().manual_seed(0))
+    if value is not None:
+        worth[::3] = value
+    keys = (torch.arange(24) // 4)[:, None] if keyed else None
+    for least in (0.0, -1.0, float("-inf")):  # of what is kept, which may be anything then
+        assert len(exchanges(worth, keys, least)) < 24 * 24
+
+
+def test_the_search_ends_where_saliency_is_negative(model_of: Callable[..., Model]) -> None:
+    model = model_of(PAIR)
+    groups, planner = parts(model)
+    rng = np.random.default_rng(0)
+    shapes = {name: values.shape for name, values in magnitudes(model, planner).items()}
+    for make in (lambda shape: np.full(shape, -1.0), rng.standard_normal):
+        saliency = {name: make(shape).astype(np.float32) for name, shape in shapes.items()}
+        (order,) = find_orders(groups, planner, saliency).orders
+        assert sorted(order.order) == list(range(32))
+
+
 def test_places_that_depend_on_each_other_change_once(model_of: Callable[..., Model]) -> None:
     worth = torch.rand(16, 16, generator=torch.Generator().manual_seed(0))
     keys = (torch.arange(16) // 4)[:, None]

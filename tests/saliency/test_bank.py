@@ -129,3 +129,22 @@ def test_a_bank_whose_classes_differ_is_refused(tmp_path: Path) -> None:
     save_file(sums, tmp_path / "odd.safetensors", {"format": "crisp-bank/1", "about": about})
     with pytest.raises(CrispError, match="damaged"):
         open_bank(tmp_path / "odd.safetensors")
+
+
+UNSOUND = {"negative": (-1.0, "are negative"), "nan": (float("nan"), "are not finite"), "huge": (3e38, "are too large")}
+
+
+@pytest.mark.parametrize("value", UNSOUND)
+def test_what_cannot_be_sums_is_refused_with_the_name_of_the_bank(tmp_path: Path, value: str) -> None:
+    number, said = UNSOUND[value]
+    sound = write_bank(tmp_path / "sound.safetensors", SUBJECT, {0: 1}, {"w": (2,)}, [(0, {"w": torch.ones(2)})])
+    damaged = tmp_path / "damaged.safetensors"
+    raw = sound.path.read_bytes()
+    damaged.write_bytes(raw[:-8] + torch.tensor([1.0, number]).numpy().tobytes())
+    with pytest.raises(CrispError, match=rf"damaged\.safetensors is damaged: .* output 0 for weight 'w' {said}"):
+        open_bank(damaged).require_sound([0], ["w"])
+    with pytest.raises(CrispError, match=r"damaged\.safetensors is damaged"):
+        add_banks([sound, open_bank(damaged)], tmp_path / "both.safetensors")
+    with pytest.raises(CrispError, match=f"{said}.*overflows on these images"):
+        write_bank(tmp_path / "n.safetensors", SUBJECT, {0: 1}, {"w": (2,)}, [(0, {"w": torch.tensor([1.0, number])})])
+    assert {path.name for path in tmp_path.iterdir()} == {"sound.safetensors", "damaged.safetensors"}
