@@ -24,3 +24,20 @@ def test_every_row_of_the_table_agrees_with_plain_loops_and_is_taken_for_some_st
         names |= set(kernel_names(element))
     assert names == tried
     assert {name.rpartition("__")[2] for name in tried} == set(available_isas(element))
+
+
+def test_windows_tables_and_tiles_of_bytes_agree_with_plain_loops() -> None:
+    done = subprocess.run(kernel_program("every_byte_function"), check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    tried = {line.split()[0] for line in done.stdout.splitlines()}
+    assert tried == {f"i8_{what}__{isa}" for what in ("window", "table", "turn") for isa in available_isas("int8")}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sanitizer", ["address", "thread"])
+@pytest.mark.parametrize("program", ["every_int8_row", "every_byte_function"])
+def test_the_int8_kernels_pass_the_sanitizers(program: str, sanitizer: str) -> None:
+    command = kernel_program(program, sanitizer=sanitizer)
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr[-6000:]
+    assert not done.stderr, done.stderr[-6000:]
