@@ -140,11 +140,11 @@ def lower(
     dense = dense_form(source) if chosen.descriptor.kind in FIND_SPARSITY else None
     beside = path.with_suffix(".onnx")
     of_dense = (beside, weights_path(beside, "0" * HASH_DIGITS), *weights_files(beside))
-    if path == beside:
-        raise CrispError(f"{path} is the name of a model, and the result is a description of one. Let it end in .json.")
-    outputs = (path,) if dense is None else (path, *of_dense)
+    outputs = (path,) if dense is None else tuple(dict.fromkeys((path, *of_dense)))
     read = (Path(model), *source.data_files, chosen.path, *files_read(outputs, data, preprocess))
     keep_inputs(outputs, read, ANOTHER)
+    if path == beside:
+        raise CrispError(f"{path} is the name of a model, and the result is a description of one. Let it end in .json.")
     lowered = _of_model(source, chosen, batch=batch, size=size, dtype=dtype, data=data, preprocess=preprocess)
     if dense is not None:
         save(dense, beside)

@@ -13,6 +13,12 @@ from crisp_onnx.model import Model
 from crisp_onnx.task.head import Head, Maps, Outputs, activation_before, head_of, no_scores
 
 CLASS_AXES = (1, 3)
+KEEPING_AXES = frozenset(
+    (
+        "Softmax", "LogSoftmax", "Sigmoid", "Identity", "Cast", "Dropout", "Mul", "Div", "Add", "Sub", "Exp", "Log",
+        "Resize", "Upsample", "BatchNormalization", "QuantizeLinear", "DequantizeLinear", "Clip", "Relu",
+    )
+)  # fmt: skip
 
 
 def read_maps(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> Outputs:
@@ -24,13 +30,18 @@ def read_maps(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> Outputs:
     others: dict[str, str] = {}
     for tensor in graph.outputs:
         shape = shapes.get(tensor.name)
-        axis = None if shape is None else _class_axis(shape, image)
+        axis = None if shape is None else _class_axis(tensor, shape, image)
         reason = no_scores(tensor, untensored) or _obstacle(tensor, shape, axis, image)
         if not reason and shape is not None and axis is not None:
             before, _ = activation_before(tensor)
             dims = None if before is None else shapes.get(before.logits.name)
             over = None if before is None or before.axes is None or dims is None else before.axes
-            if over is not None and dims is not None and any(dims[each % len(dims)] != shape[axis] for each in over):
+            if (
+                over is not None
+                and dims is not None
+                and before is not None
+                and not _over_classes(before.logits, [each % len(dims) for each in over], dims, shape[axis])
+            ):
                 reason = f"the Softmax of {tensor.name!r} does not add up over the classes"
             else:
                 heads.append(head_of(tensor, shape[axis], Maps(_grid(shape, axis), axis), as_is=dims != shape))
@@ -39,10 +50,37 @@ def read_maps(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> Outputs:
     return Outputs(tuple(heads), (), others)
 
 
-def _class_axis(shape: Sequence[int], image: Sequence[int | None]) -> int | None:
-    """The axis along which classes lie: the two others are the image's sides or a whole part of them."""
+def _class_axis(tensor: gs.Tensor, shape: Sequence[int], image: Sequence[int | None]) -> int | None:
+    """The axis along which classes lie: the two others are the image's sides or a whole part of them.
+
+    Where that holds of both axes, as with 16 classes of 16x16 pixels, the graph says which one.
+    """
     sides = _sides(shape, image)
-    return next((axis for axis in _axes(image) if sides and _covers(_grid(shape, axis), sides)), None)
+    fitting = [axis for axis in _axes(image) if sides and _covers(_grid(shape, axis), sides)]
+    if len(fitting) > 1 and (told := _told_axis(tensor)) in fitting:
+        return told
+    return next(iter(fitting), None)
+
+
+def _over_classes(scores: gs.Tensor, over: Sequence[int], dims: Sequence[int], classes: int) -> bool:
+    """Whether a softmax of `scores`, of the shape `dims`, along the axes `over` adds up over the classes."""
+    told = _told_axis(scores) if len(dims) == 4 else None
+    return all(dims[axis] == classes and told in (None, axis) for axis in over)
+
+
+def _told_axis(tensor: gs.Tensor) -> int | None:
+    """Where the channels of the last convolution have come to lie; None behind anything that may mix them."""
+    places = [0, 1, 2, 3]  # of each axis, the axis of the convolution's output that it was
+    while tensor.inputs:
+        node = tensor.inputs[0]
+        if node.op in ("Conv", "ConvTranspose"):
+            return places.index(1)
+        if node.op == "Transpose" and len(perm := node.attrs.get("perm", [3, 2, 1, 0])) == len(places):
+            places = [perm[place] for place in places]
+        elif node.op not in KEEPING_AXES:
+            return None
+        tensor = next((i for i in node.inputs if i.inputs), node.inputs[0])
+    return None
 
 
 def _sides(shape: Sequence[int], image: Sequence[int | None]) -> tuple[int, int] | None:

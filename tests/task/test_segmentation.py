@@ -163,3 +163,31 @@ def test_a_map_that_may_be_the_centre_of_the_image_alone_is_refused(
     assert bool(found.heads) == SIDES[image, places]
     if not found.heads:
         assert "no whole part of it" in found.others["y"]
+
+
+@pytest.mark.parametrize(
+    ("body", "axis"),
+    [
+        ("y = Conv(x, w)", 1),
+        ("z = Conv(x, w) y = Transpose <perm = [0, 2, 3, 1]> (z)", 3),
+        ("z = Conv(x, w) t = Transpose <perm = [0, 2, 3, 1]> (z) y = Softmax <axis = -1> (t)", 3),
+        ("z = Conv(x, w) s = Softmax <axis = 1> (z) y = Transpose <perm = [0, 2, 3, 1]> (s)", 3),
+        (
+            "z = Conv(x, w) t = Transpose <perm = [0, 2, 3, 1]> (z) s = Softmax <axis = 3> (t) "
+            "y = Transpose <perm = [0, 3, 1, 2]> (s)",
+            1,
+        ),
+    ],
+)
+def test_as_many_classes_as_pixels_on_a_side_are_told_by_the_graph(model_of: ModelOf, body: str, axis: int) -> None:
+    model = model_of(f"(float[N,3,8,8] x) => (float[N,8,8,8] y) <float[8,3,1,1] w> {{ {body} }}")
+    (head,) = read_maps(model, tensor_shapes(model)).heads
+    assert head.maps is not None and head.maps.class_axis == axis
+    assert len(head.classifier) == 1
+
+
+def test_a_softmax_over_a_side_of_as_many_pixels_as_classes_is_no_softmax_over_classes(model_of: ModelOf) -> None:
+    body = "z = Conv(x, w) y = Softmax <axis = 3> (z)"
+    model = model_of(f"(float[N,3,8,8] x) => (float[N,8,8,8] y) <float[8,3,1,1] w> {{ {body} }}")
+    found = read_maps(model, tensor_shapes(model))
+    assert not found.heads and "does not add up over the classes" in found.others["y"]
