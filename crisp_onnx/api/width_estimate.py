@@ -51,8 +51,9 @@ def stocks_of(
     if recipe.latency_ms is not None and recipe.method == "channels":
         model = narrowed_form(recipe, model, choice, widths, widths.size)
         enough = estimated(recipe, model, widths.size).latency_ms <= recipe.latency_ms
-    else:
-        enough = choice.reached <= (widths.share + ROUNDING) * widths.whole
+    else:  # a network is hardly ever faster by more than its products become fewer
+        share = widths.share if recipe.speedup is None else 1 / recipe.speedup
+        enough = choice.reached <= (share + ROUNDING) * widths.whole
     return found if enough else stock(widths.groups, worth, lanes, least=least, dying=widths.dying)
 
 

@@ -146,16 +146,20 @@ def test_ten_kills_at_random_moments_leave_the_weights_as_they_are(recipe: Recip
     assert (tmp_path / "out" / "model.onnx").read_bytes() == (tmp_path / "whole" / "model.onnx").read_bytes()
 
 
-def test_training_of_a_narrower_network_is_taken_up_too(recipe: Recipe, tmp_path: Path) -> None:
-    narrow = {"method": "channels", "sparsity": None, "macs": 0.6}
+@pytest.mark.parametrize(("widths", "call", "first"), [("saliency", 5, 4), ("gates", 5, 4), ("gates", 12, 3)])
+def test_training_of_a_narrower_network_is_taken_up_too(
+    recipe: Recipe, tmp_path: Path, widths: str, call: int, first: int
+) -> None:
+    """The search of gates has the first eight of sixteen steps, and the training of what they leave the others."""
+    narrow = {"method": "channels", "sparsity": None, "macs": 0.6, "widths": widths}
     whole = run(recipe, tmp_path / "whole", **narrow)
-    killed(recipe, tmp_path / "out", f"{LOOP}._move", call=5, **narrow)
+    killed(recipe, tmp_path / "out", f"{LOOP}._move", call=call, **narrow)
     with pytest.MonkeyPatch.context() as patch:
         steps: list[int] = []
         original = _found(LOOP, "_move")
         patch.setattr(f"{LOOP}._move", lambda loop: (steps.append(loop.step), original(loop))[1])
         assert run(recipe, tmp_path / "out", **narrow) == whole
-    assert steps[0] == 4
+    assert steps[0] == first
 
 
 def test_stages_that_were_finished_are_not_run_again(
