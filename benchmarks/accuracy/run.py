@@ -109,7 +109,7 @@ def row(case: Case, done: Mapping[str, Result]) -> Row:
         "points below untouched": round(below(found), 1),
         "below ceiling": round(below_ceiling(case, done), 1) if case.epochs and case.ceiling.key in done else None,
         "MACs left": found.get("MACs left"),
-        "times as fast": found.get("times as fast"),
+        "times as fast": found.get("times as fast") if case.speedup else None,
         "median error before": found.get("error before"),
         "after": found.get("error after"),
         "seconds": found["seconds"],
