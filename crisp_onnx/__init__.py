@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from crisp_onnx.api import (
         BankFound,
         Bench,
+        BlocksFound,
         Calibrated,
         Check,
         CrispError,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
         Verification,
         assist,
         bench,
+        blocks,
         calibrate,
         check,
         compress,
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BankFound",
     "Bench",
+    "BlocksFound",
     "Calibrated",
     "Check",
     "CrispError",
@@ -65,6 +68,7 @@ __all__ = [
     "__version__",
     "assist",
     "bench",
+    "blocks",
     "calibrate",
     "check",
     "compress",

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import click
 
+from crisp_onnx.cli_blocks import blocks
 from crisp_onnx.cli_explore import explore
 from crisp_onnx.cli_options import (
     CLASS_ORDER,
@@ -320,7 +321,7 @@ def _numbers(text: str, option: str) -> tuple[int, ...]:
         raise CrispError(f"{option} {text} is not a list of numbers such as 1,2.") from None
 
 
-for _command in (explore, saliency, *COMMANDS):
+for _command in (blocks, explore, saliency, *COMMANDS):
     cli.add_command(_command)
 
 

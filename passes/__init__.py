@@ -6,6 +6,7 @@ from crisp_onnx.passes.byte_depthwise import ByteDepthwise
 from crisp_onnx.passes.byte_pools import BytePools
 from crisp_onnx.passes.byte_tables import ByteTables
 from crisp_onnx.passes.collapse_blocks import CollapseBlocks, collapsible
+from crisp_onnx.passes.drop_blocks import DropBlocks
 from crisp_onnx.passes.drop_identity import DropIdentity
 from crisp_onnx.passes.emit_hybrid import EmitHybrid
 from crisp_onnx.passes.explicit_axes import ExplicitAxes
@@ -60,6 +61,7 @@ __all__ = [
     "ByteTables",
     "CollapseBlocks",
     "Declined",
+    "DropBlocks",
     "EmitHybrid",
     "FoldConstants",
     "FoldGates",

@@ -6,6 +6,7 @@ from crisp_onnx.api.exploration import Limits, explore
 from crisp_onnx.api.feasibility import check
 from crisp_onnx.api.hardware import calibrate, estimate, lower, show_target, targets
 from crisp_onnx.api.inspection import inspect
+from crisp_onnx.api.shortening import blocks
 from crisp_onnx.api.study import Space
 from crisp_onnx.api.verification import verify
 from crisp_onnx.cost.calibrate.write import Calibrated
@@ -14,13 +15,23 @@ from crisp_onnx.lowering import Lowered
 from crisp_onnx.recipe import Recipe
 from crisp_onnx.report.doctor import DoctorReport, doctor
 from crisp_onnx.report.exploration import Exploration
-from crisp_onnx.report.findings import BankFound, Check, Estimation, Inspection, TargetList, TargetText, Verification
+from crisp_onnx.report.findings import (
+    BankFound,
+    BlocksFound,
+    Check,
+    Estimation,
+    Inspection,
+    TargetList,
+    TargetText,
+    Verification,
+)
 from crisp_onnx.report.schema import Report
 from crisp_onnx.runtime.bench import Bench, bench
 
 __all__ = [
     "BankFound",
     "Bench",
+    "BlocksFound",
     "Calibrated",
     "Check",
     "CrispError",
@@ -38,6 +49,7 @@ __all__ = [
     "Verification",
     "assist",
     "bench",
+    "blocks",
     "calibrate",
     "check",
     "compress",

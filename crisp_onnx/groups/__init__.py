@@ -6,7 +6,7 @@ from crisp_onnx.groups.order import reorder
 from crisp_onnx.groups.removal import Removal, Removed, removed_indices
 from crisp_onnx.groups.rules.shuffle import shuffle_chain, shuffled_orders
 from crisp_onnx.groups.rules.stated import pieces
-from crisp_onnx.groups.separate import separate
+from crisp_onnx.groups.separation import separate
 
 __all__ = [
     "Barrier",

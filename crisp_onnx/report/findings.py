@@ -55,6 +55,34 @@ class SharedChannels:
 
 
 @dataclass(frozen=True)
+class BlockFound:
+    """A residual block. `nodes`: of its branch. `macs`: of one image. `cka`: of what it reads and gives, at most 1.
+
+    `moved`: the root mean square by which the answers move without it, over their spread. `dropped`: whether it is left
+    out of the model that was written.
+    """
+
+    name: str
+    nodes: tuple[str, ...]
+    macs: int
+    cka: float
+    moved: float
+    dropped: bool = False
+
+
+@dataclass(frozen=True)
+class BlocksFound:
+    """The residual blocks of a model of `macs`. `output`: the model without those dropped; `moved`: its answers."""
+
+    path: Path
+    blocks: tuple[BlockFound, ...]
+    macs: int
+    output: Path | None
+    moved: float
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Check:
     """`operators`: counts by type. `missing`: those without a bridge to torch, for any output of the graph.
 

@@ -12,7 +12,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from crisp_onnx.report.doctor import DoctorReport
-from crisp_onnx.report.findings import BankFound, Check, Inspection, Verification
+from crisp_onnx.report.findings import BankFound, BlocksFound, Check, Inspection, Verification
 from crisp_onnx.report.rows import overlap_cells
 from crisp_onnx.report.schema import Segmentation, json_text
 from crisp_onnx.report.table import line, lines, rows_table
@@ -21,6 +21,35 @@ from crisp_onnx.report.wording import count_text, milliseconds_text, shape_text,
 View = tuple[RenderableType, ...]
 SAME_WEIGHTS = 1e-4
 """Relative: float32 sums in another order differ by less."""
+
+
+def blocks_view(found: BlocksFound) -> View:
+    """A row a residual block, and what the model without some of them answers."""
+    rows = [
+        (
+            block.name,
+            len(block.nodes),
+            share_text(block.macs / max(1, found.macs)),
+            f"{block.cka:.3f}",
+            share_text(block.moved),
+            "dropped" if block.dropped else "",
+        )
+        for block in found.blocks
+    ]
+    table = rows_table(
+        f"{found.path.name}: {len(rows)} residual blocks",
+        ("block", "operators", "of the MACs", "CKA of input and output", "answers move without it by", ""),
+        rows,
+        right=(1, 2, 3, 4),
+    )
+    sentences = list(found.notes)
+    if found.output is not None:
+        left = 1 - sum(block.macs for block in found.blocks if block.dropped) / max(1, found.macs)
+        sentences.append(
+            f"Written to {found.output}: {share_text(left)} of the MACs; its answers have moved by "
+            f"{share_text(found.moved)} of their spread. compress it, so that training makes up for that."
+        )
+    return (table, *lines(sentences))
 
 
 def check_view(found: Check) -> View:

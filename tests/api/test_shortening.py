@@ -1,0 +1,89 @@
+"""`blocks`: what it finds on images, the model that it writes, and what it refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner
+
+from crisp_onnx import Recipe, blocks
+from crisp_onnx.cli import cli
+from crisp_onnx.errors import CrispError
+from crisp_onnx.model import Model
+
+
+@pytest.fixture
+def place(tmp_path: Path, model_of: Callable[..., Model]) -> Path:
+    """A network of three blocks, of which the second adds next to nothing, and images."""
+    rng = np.random.default_rng(0)
+    weights = {name: rng.standard_normal((16, 16, 1, 1)) / 4 for name in "abc"}
+    weights["b"] *= 1e-3
+    model = model_of(
+        "(float[N,3,4,4] x) => (float[N,4] y)"
+        " <float[16,3,1,1] s, float[16,16,1,1] a, float[16,16,1,1] b, float[16,16,1,1] c, float[16,4] d>"
+        "{ h = Conv(x, s) p = Conv(h, a) pr = Relu(p) [one] i = Add(h, pr) q = Conv(i, b) [two] j = Add(q, i)"
+        " r = Conv(j, c) rr = Relu(r) [three] k = Add(j, rr) g = GlobalAveragePool(k) f = Flatten(g)"
+        " y = MatMul(f, d) }",
+        **weights,
+    )
+    onnx.save(model.proto, tmp_path / "net.onnx")
+    np.savez(tmp_path / "d.npz", x=rng.integers(0, 256, (24, 4, 4, 3), np.uint8), y=np.arange(24) % 4,
+             classes=np.array(list("wxyz")))  # fmt: skip
+    (tmp_path / "labels.txt").write_text("w\nx\ny\nz\n")
+    (tmp_path / "cls.txt").write_text("w\ny\n")
+    return tmp_path
+
+
+def recipe(place: Path) -> Recipe:
+    return Recipe(model=place / "net.onnx", classes=("w", "y"), labels=place / "labels.txt", data=place / "d.npz",
+                  preprocess="unit", pattern="2:4", block=4, vector_rows=4)  # fmt: skip
+
+
+def test_the_block_that_adds_least_is_found_and_dropped(place: Path, answers: Callable[..., list[np.ndarray]]) -> None:
+    output = place / "short.onnx"
+    found = blocks(recipe(place), drop=1, output=output)
+    assert [block.name for block in found.blocks] == ["one", "two", "three"]
+    assert [block.dropped for block in found.blocks] == [False, True, False]
+    one, two, three = found.blocks
+    assert two.cka > 0.999 > max(one.cka, three.cka)
+    assert two.moved < 0.05 < min(one.moved, three.moved)
+    assert found.moved == pytest.approx(two.moved)
+    assert two.macs == 16 * 16 * 16
+    image = np.random.default_rng(1).random((2, 3, 4, 4), np.float32)
+    whole, short = (answers(path, image)[0] for path in (place / "net.onnx", output))
+    assert np.allclose(whole, short, atol=0.05)
+    assert not np.array_equal(whole, short)
+    assert sum(node.op_type == "Conv" for node in onnx.load(output).graph.node) == 3
+
+
+def test_without_dropping_nothing_is_written(place: Path) -> None:
+    before = sorted(place.iterdir())
+    assert not any(block.dropped for block in blocks(recipe(place)).blocks)
+    assert sorted(place.iterdir()) == before
+
+
+def test_what_cannot_be_done_is_refused(place: Path) -> None:
+    with pytest.raises(CrispError, match="has 3 residual blocks, so 4 cannot go"):
+        blocks(recipe(place), drop=4, output=place / "short.onnx")
+    with pytest.raises(CrispError, match="go together"):
+        blocks(recipe(place), drop=1)
+    with pytest.raises(CrispError, match="--data"):
+        blocks(recipe(place).model_copy(update={"data": None}))
+    with pytest.raises(CrispError, match="Choose another name"):
+        blocks(recipe(place), drop=1, output=place / "net.onnx")
+
+
+def test_the_command_prints_a_row_a_block(place: Path) -> None:
+    options = ["--classes", "cls.txt", "--labels", "labels.txt", "--data", "d.npz", "--preprocess", "unit"]
+    given = [str(place / text) if "." in text else text for text in options]
+    done = CliRunner().invoke(
+        cli, ["blocks", str(place / "net.onnx"), *given, "--drop-blocks", "1", "-o", str(place / "s.onnx")]
+    )
+    assert done.exit_code == 0, done.output
+    assert "3 residual blocks" in done.output
+    assert "dropped" in done.output
+    assert "Written to" in done.output
