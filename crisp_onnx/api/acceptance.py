@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import onnx
 import onnx_graphsurgeon as gs
+from onnx import numpy_helper
 
-from crisp_onnx.api.prepare import Prepared, described
+from crisp_onnx.api.prepare import Prepared, again
 from crisp_onnx.api.simplify import require_same_answers
 from crisp_onnx.bridge import GraphModule, compare_with_runtime, missing_operators, refusal_of, rehearse, to_torch
 from crisp_onnx.errors import CrispError
@@ -43,7 +45,7 @@ def accept(prepared: Prepared) -> Accepted:
     if refusal:
         raise CrispError(refusal)
     simplified = require_same_answers(source, prepared.simplified, size=prepared.size)
-    prepared = described(source, simplified, prepared.size, prepared.asked, prepared.task)
+    prepared = again(prepared, simplified)
     module = to_torch(prepared.model, head.trained)
     fixed = prepared.batch
     compare_with_runtime(module, prepared.model, batches=BATCHES if fixed is None else (fixed,), size=prepared.size)
@@ -58,11 +60,12 @@ def _obstacles(prepared: Prepared) -> Iterator[str]:
     name, head = prepared.source.path.name, prepared.head
     yield compressed_already(prepared.source)
     yield refusal_of(missing_operators(prepared.model, head.trained), name)
-    graph = prepared.model.graph()
+    graph = prepared.model.view
     for node in graph.nodes:
         yield _training_obstacle(node, name)
-    for tensor in graph.tensors().values():
-        yield _number_obstacle(tensor, name)
+    tensors = graph.tensors()
+    for stored in prepared.model.proto.graph.initializer:
+        yield _number_obstacle(stored, tensors.get(stored.name), name)
 
 
 def compressed_already(source: Model) -> str:
@@ -88,11 +91,11 @@ def _training_obstacle(node: gs.Node, name: str) -> str:
     return ""
 
 
-def _number_obstacle(tensor: gs.Tensor, name: str) -> str:
+def _number_obstacle(stored: onnx.TensorProto, tensor: gs.Tensor | None, name: str) -> str:
     """NaN spoils every answer; infinities may stand for what attention must not see, but not in weights."""
     if not isinstance(tensor, gs.Constant) or np.dtype(tensor.dtype).kind != "f":
         return ""
-    values = tensor.values
+    values = numpy_helper.to_array(stored)
     learnt = any(reader.op in LEARNT for reader in tensor.outputs)
     bad = ~np.isfinite(values) if learnt else np.isnan(values)
     if not bad.any():

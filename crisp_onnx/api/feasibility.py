@@ -69,7 +69,7 @@ def _looked_at(source: Model, prepared: Prepared, pattern: Pattern, notes: list[
         LayerCheck(layer, reason_to_stay_dense(layer, pattern, left=prepared.left)) for layer in prepared.layers
     )
     notes += prepared.notes
-    graph = prepared.model.graph()
+    graph = prepared.model.view
     return Check(
         path=source.path,
         opset=source.opset,
@@ -87,7 +87,8 @@ def _looked_at(source: Model, prepared: Prepared, pattern: Pattern, notes: list[
 def _shared(prepared: Prepared) -> tuple[SharedChannels, ...]:
     """Every group of channels, with what one of them costs."""
     model = with_stated_lengths(prepared.model, prepared.size)
-    graph, shapes = model.graph(), tensor_shapes(model, size=prepared.size)
+    graph = model.view
+    shapes = prepared.shapes if model is prepared.model else tensor_shapes(model, size=prepared.size)
     groups = channel_groups(graph, prepared.layers, shapes)
     extent = Extent(graph, groups, shapes)
     none, one = np.zeros(len(groups)), np.ones(len(groups), np.int64)

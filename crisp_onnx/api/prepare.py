@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from crisp_onnx.api.simplify import Simplified, simplify
@@ -114,8 +114,20 @@ def described(source: Model, simplified: Simplified, size: Size, asked: tuple[st
     beside = beside_layers(model, {layer.name for layer in layers}, shapes)
     return Prepared(
         source, simplified, layers, beside, shapes, outputs, asked, task, left, size,
-        tuple(filter(None, (note_on_overrides(source.proto), *simplified.notes, _unsized(layers), *beside.notes))),
+        _notes(source, simplified, layers, beside),
     )  # fmt: skip
+
+
+def again(prepared: Prepared, simplified: Simplified) -> Prepared:
+    """What is known of the plain form after a second look at it, which is `simplified`."""
+    if simplified.model is not prepared.model:
+        return described(prepared.source, simplified, prepared.size, prepared.asked, prepared.task)
+    notes = _notes(prepared.source, simplified, prepared.layers, prepared.beside)
+    return replace(prepared, simplified=simplified, notes=notes)
+
+
+def _notes(source: Model, simplified: Simplified, layers: Sequence[WeightLayer], beside: Beside) -> tuple[str, ...]:
+    return tuple(filter(None, (note_on_overrides(source.proto), *simplified.notes, _unsized(layers), *beside.notes)))
 
 
 def _unsized(layers: Sequence[WeightLayer]) -> str:
@@ -134,7 +146,7 @@ def _left(model: Model, layers: Sequence[WeightLayer], outputs: Outputs, asked: 
     except CrispError:  # said by those who need a classifier
         return left
     left |= dict.fromkeys(head.classifier, CLASSIFIER)
-    behind = layers_behind(model.graph(), head.trained)
+    behind = layers_behind(model.view, head.trained)
     judged = " or ".join(repr(each.output) for each in (head, *head.beside))
     unread = f"it does not lead to output {judged}, by which the model is judged"
     return {layer.name: unread for layer in layers if layer.name not in behind} | left

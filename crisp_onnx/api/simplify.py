@@ -9,6 +9,8 @@ from functools import partial
 from math import isinf
 from typing import TypeAlias
 
+import onnx_graphsurgeon as gs
+
 from crisp_onnx.api.trials import TOLERANCE, Trial, other_shapes, try_out, worst_difference
 from crisp_onnx.errors import CrispError, Defect
 from crisp_onnx.model import Model, Size, upgrade, with_value_info
@@ -120,15 +122,22 @@ def _steps(*, one_image: bool = False) -> Iterator[_Step]:
     yield _Step("local functions", lambda model: (inlined(model), ()), CrispError, "Export the model without them.")
     yield _Step("opset conversion", lambda model: (upgrade(model), ()), CrispError,
                 f"Export the model again at opset {MIN_OPSET} or newer.")  # fmt: skip
+    informed: list[tuple[Model, gs.Graph]] = []
     for item in (*SIMPLIFY, FreeBatch(one_image=one_image)):
-        yield _Step(item.name, partial(_passed, item))
+        yield _Step(item.name, partial(_passed, item, informed))
 
 
-def _passed(item: Pass, model: Model) -> Stepped:
-    graph = model.graph()
-    inform(graph, facts(model))
+def _passed(item: Pass, informed: list[tuple[Model, gs.Graph]], model: Model) -> Stepped:
+    """`informed`: the model that the step before left as it was, with its graph; at most one."""
+    graph = informed.pop()[1] if informed and informed[-1][0] is model else None
+    if graph is None:
+        graph = model.graph()
+        inform(graph, facts(model))
     result = run_pass(item, graph)
-    return (model.with_graph(graph) if result.changed else model), result.declined
+    if result.changed:
+        return model.with_graph(graph), result.declined
+    informed[:] = [(model, graph)]
+    return model, result.declined
 
 
 def _reshaped(source: Model, plain: Model, trials: Sequence[Trial]) -> tuple[str, ...]:

@@ -67,11 +67,13 @@ def with_stated_lengths(model: Model, size: Size) -> Model:
     plain = model
     for _ in range(ROUNDS):
         before = plain
+        graph = None
         for item in (FoldLengths(), FoldConstants()):
-            graph = plain.graph()
-            inform(graph, facts(plain))
+            if graph is None:
+                graph = plain.graph()
+                inform(graph, facts(plain))
             if run_pass(item, graph).changed:
-                plain = plain.with_graph(graph)
+                plain, graph = plain.with_graph(graph), None
         if plain is before:
             break
     if plain is model:

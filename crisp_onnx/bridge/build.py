@@ -15,6 +15,7 @@ from crisp_onnx.bridge.roles import constant_roles
 from crisp_onnx.bridge.value import Host, from_numpy, to_host
 from crisp_onnx.errors import CrispError
 from crisp_onnx.model import Model
+from crisp_onnx.model.macs import read_by
 from crisp_onnx.model.overridable import overridable
 
 OLDEST_OPSET, NEWEST_OPSET = 13, 28
@@ -25,7 +26,8 @@ def missing_operators(model: Model, outputs: Sequence[str] = ()) -> dict[str, tu
 
     With `outputs` only nodes that these tensors need count.
     """
-    return missing_in(_graph(model, outputs))
+    nodes = model.view.nodes
+    return missing_in(_behind(model.view, outputs) if outputs else nodes)
 
 
 def to_torch(model: Model, outputs: Sequence[str] = ()) -> GraphModule:
@@ -38,7 +40,7 @@ def to_torch(model: Model, outputs: Sequence[str] = ()) -> GraphModule:
             element type that torch lacks.
     """
     graph = _graph(model, outputs)
-    refusal = refusal_of(missing_in(graph), model.path.name)
+    refusal = refusal_of(missing_in(graph.nodes), model.path.name)
     if refusal:
         raise CrispError(refusal)
     if not OLDEST_OPSET <= model.opset <= NEWEST_OPSET:
@@ -53,6 +55,19 @@ def to_torch(model: Model, outputs: Sequence[str] = ()) -> GraphModule:
             tensor.to_constant(numpy_helper.to_array(overrides[tensor.name]))
     graph.inputs = [tensor for tensor in graph.inputs if tensor.name not in overrides]
     return _module(graph, model.opset, frozenset(overrides)).eval()
+
+
+def _behind(graph: gs.Graph, outputs: Sequence[str]) -> list[gs.Node]:
+    """The nodes that the tensors named `outputs` are computed from, in the order of the graph."""
+    tensors = graph.tensors()
+    needed: set[int] = set()
+    waiting = [node for name in outputs for node in tensors[name].inputs]
+    while waiting:
+        node = waiting.pop()
+        if id(node) not in needed:
+            needed.add(id(node))
+            waiting += [writer for tensor in read_by(node) for writer in tensor.inputs]
+    return [node for node in graph.nodes if id(node) in needed]
 
 
 def _graph(model: Model, outputs: Sequence[str]) -> gs.Graph:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import onnx_graphsurgeon as gs
@@ -60,10 +60,10 @@ _KINDS = (
 )  # fmt: skip
 
 
-def missing_in(graph: gs.Graph) -> dict[str, tuple[str, ...]]:
+def missing_in(nodes: Iterable[gs.Node]) -> dict[str, tuple[str, ...]]:
     """Names of the nodes by operator, for each operator that the bridge lacks; foreign ones as `domain::Operator`."""
     missing: dict[str, list[str]] = {}
-    for node in graph.nodes:
+    for node in nodes:
         foreign = node.domain not in DEFAULT_DOMAIN
         if foreign or node.op not in OPERATORS:
             missing.setdefault(f"{node.domain}::{node.op}" if foreign else node.op, []).append(node.name)

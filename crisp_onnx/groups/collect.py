@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from operator import itemgetter
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -30,14 +31,15 @@ def collect(graph: gs.Graph, layers: Sequence[WeightLayer], ties: Ties) -> tuple
     found = _alike(ties, channels, stored)
     broken = _out_of_step(ties, found)
     by_name = {layer.name for layer in layers}
+    axes, touching = _Axes(ties), _touching(graph)
     groups = []
     for number, alike in enumerate(found):
         for rows in _runs(alike.atoms):
-            members = tuple(_members(ties, rows))
+            members = tuple(axes.members(rows))
             held = tuple(member for member in members if member.tensor in stored)
             flows = tuple(member for member in members if member.tensor not in stored)
             barriers = (*alike.barriers, *broken.get(number, ()))
-            named = _named(graph, by_name, flows, ties)
+            named = _named(touching, by_name, flows, ties)
             groups.append(ChannelGroup(len(rows), held, flows, *named, barriers, alike.keeps))
     return tuple(groups)
 
@@ -131,33 +133,44 @@ def _runs(atoms: Ints) -> Iterator[Ints]:
         start = end
 
 
-def _members(ties: Ties, rows: Ints) -> Iterator[Member]:
-    axes = list(ties.first.items())
-    firsts = np.array([first for _, first in axes])
-    owner = np.searchsorted(firsts, rows[0], side="right") - 1
-    column = 0
-    while column < rows.shape[1]:
-        end = column + 1
-        while end < rows.shape[1] and owner[end] == owner[column] and (rows[:, end] == rows[:, end - 1] + 1).all():
-            end += 1
-        (tensor, axis), first = axes[owner[column]]
-        span = end - column
-        step = int(rows[1, column] - rows[0, column]) if len(rows) > 1 else span
-        yield Member(tensor, axis, int(rows[0, column]) - first, int(rows[:, end - 1].max()) - first + 1, step, span)
-        column = end
+class _Axes:
+    """The axes of all tensors, and where among all places each begins."""
+
+    def __init__(self, ties: Ties) -> None:
+        self.axes = list(ties.first.items())
+        self.firsts = np.array([first for _, first in self.axes])
+
+    def members(self, rows: Ints) -> Iterator[Member]:
+        """Of channels, a row each."""
+        owner = np.searchsorted(self.firsts, rows[0], side="right") - 1
+        goes_on = (rows[:, 1:] == rows[:, :-1] + 1).all(0) & (owner[1:] == owner[:-1])
+        starts = np.flatnonzero(np.append(True, ~goes_on))
+        for column, end in pairwise([*starts.tolist(), rows.shape[1]]):
+            (tensor, axis), first = self.axes[owner[column]]
+            span = end - column
+            step = int(rows[1, column] - rows[0, column]) if len(rows) > 1 else span
+            yield Member(
+                tensor, axis, int(rows[0, column]) - first, int(rows[:, end - 1].max()) - first + 1, step, span
+            )
+
+
+def _touching(graph: gs.Graph) -> dict[str, dict[int, gs.Node]]:
+    """For every tensor the nodes that read or write it, by their place in the graph."""
+    found: dict[str, dict[int, gs.Node]] = {}
+    for place, node in enumerate(graph.nodes):
+        for tensor in (*node.inputs, *node.outputs):
+            found.setdefault(tensor.name, {})[place] = node
+    return found
 
 
 def _named(
-    graph: gs.Graph, layers: set[str], flows: Sequence[Member], ties: Ties
+    touching: Mapping[str, Mapping[int, gs.Node]], layers: set[str], flows: Sequence[Member], ties: Ties
 ) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
     """(weight layers that write the channels, that read them, other nodes that they go through), in graph order."""
     carried = {(member.tensor, member.axis) for member in flows}
-    tensors = {member.tensor for member in flows}
+    touched = {place: node for member in flows for place, node in touching.get(member.tensor, {}).items()}
     written, read, passed = [], [], []
-    for node in graph.nodes:
-        touched = any(tensor.name in tensors for tensor in (*node.inputs, *node.outputs))
-        if not touched:
-            continue
+    for _, node in sorted(touched.items(), key=itemgetter(0)):
         writes = node.name in layers and _channel_axis(node, node.outputs[0], ties) in carried
         reads = node.name in layers and _channel_axis(node, node.inputs[0], ties) in carried
         written += [node.name] * writes

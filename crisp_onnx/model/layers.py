@@ -58,7 +58,7 @@ class WeightLayer:
 
 def weight_layers(model: Model, shapes: Mapping[str, tuple[int, ...]] | None = None) -> tuple[WeightLayer, ...]:
     """Every weight layer in the order of the graph. `shapes`: tensor shapes (see `model.shapes`)."""
-    graph, overrides = model.graph(), overridable(model.proto)
+    graph, overrides = model.view, overridable(model.proto)
     images = images_in(model, shapes or {})
     layers = []
     first_conv = True

@@ -78,7 +78,7 @@ def images_in(model: Model, shapes: Shapes) -> int:
 
 def beside_layers(model: Model, layers: Collection[str], shapes: Shapes) -> Beside:
     """What `model` multiplies for one image outside of the weight layers named `layers`."""
-    graph, images = model.graph(), images_in(model, shapes)
+    graph, images = model.view, images_in(model, shapes)
     still = constant_nodes(graph)
     macs, operators, untold = 0, Counter[str](), []
     for node in graph.nodes:
@@ -98,20 +98,20 @@ def constant_nodes(graph: gs.Graph) -> set[str]:
     varying = {id(tensor) for tensor in graph.inputs}
     constant = set()
     for node in graph.nodes:
-        if any(id(tensor) in varying for tensor in _read_by(node)):
+        if any(id(tensor) in varying for tensor in read_by(node)):
             varying.update(id(tensor) for tensor in node.outputs)
         else:
             constant.add(node.name)
     return constant
 
 
-def _read_by(node: gs.Node) -> Iterable[gs.Tensor]:
+def read_by(node: gs.Node) -> Iterable[gs.Tensor]:
     """What the node reads, and the graphs in it."""
     yield from node.inputs
     for value in node.attrs.values():
         if isinstance(value, gs.Graph):
             for inner in value.nodes:
-                yield from _read_by(inner)
+                yield from read_by(inner)
             yield from value.outputs
 
 

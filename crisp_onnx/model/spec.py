@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import prod
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -143,6 +144,17 @@ class Model:
         tensors = graph.tensors()
         graph.inputs = [*graph.inputs, *(_as_input(t, tensors) for t in overridable(self.proto).values())]
         return graph
+
+    @cached_property
+    def view(self) -> gs.Graph:
+        """The graph to look at, the same one for all who do: it must not be changed.
+
+        Stored values that are asked for stay in memory beside those of the file; weights are read from `graph()`.
+
+        Raises:
+            CrispError: as `graph()`.
+        """
+        return self.graph()
 
     def with_graph(self, graph: gs.Graph) -> Model:
         """The same model with another graph; metadata and functions of the file are kept."""

@@ -159,7 +159,7 @@ class Outputs:
 
 def read_outputs(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> Outputs:
     """What each output of `model` is. `shapes`: of its tensors, for one image or the batch that the file fixes."""
-    graph = model.graph()
+    graph = model.view
     batch = model.input.shape[0] if model.input.shape else None
     # A Squeeze without axes takes the axis of a single image away, which an open batch has all the same.
     ranks = {spec.name: len(spec.shape) for spec in model.outputs if batch is None}

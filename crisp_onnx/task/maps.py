@@ -23,7 +23,7 @@ KEEPING_AXES = frozenset(
 
 def read_maps(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> Outputs:
     """What each output of `model` is. `shapes`: of its tensors, for one image or the batch that the file fixes."""
-    graph = model.graph()
+    graph = model.view
     image = shapes.get(model.input.name) or model.input.shape
     untensored = {tensor.name for tensor in graph.outputs} - {spec.name for spec in model.outputs}
     heads: list[Head] = []
