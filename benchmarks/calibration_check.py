@@ -90,6 +90,7 @@ def check(measured: Measured, form: str, target: Target, threads: int) -> Row:
     truth = np.array([sample.time_us for sample in measured.samples])
     order = np.argsort(-np.abs(guess - truth))[:WORST]
     worst = tuple(f"{measured.samples[i].op.name}: {guess[i]:.0f} for {truth[i]:.0f} us" for i in order)
+    ran = truth > 0
     return Row(
         measured.network,
         form,
@@ -97,7 +98,7 @@ def check(measured: Measured, form: str, target: Target, threads: int) -> Row:
         predicted.latency_ms,
         measured.whole_ms,
         float(truth.sum()) / 1e3,
-        float(np.corrcoef(_ranks(guess), _ranks(truth))[0, 1]),
+        float(np.corrcoef(_ranks(guess[ran]), _ranks(truth[ran]))[0, 1]),
         worst,
     )
 

@@ -28,7 +28,7 @@ RENAMED = re.compile(r"_nchwc$|_token_\d+$")
 
 @dataclass(frozen=True)
 class Sample:
-    """One layer in one network and how long it took: 0 for a change of layout or type that the runtime did without.
+    """One layer in one network and how long it took: 0 for what the runtime did without.
 
     `model_weight_bytes`: of the whole network.
     """
@@ -96,11 +96,7 @@ def pair(model: Model, name: str, base: Target, found: Profile, *, granule: int)
             last = place = last if place is None else place
         times[place] += node.time_us
     weights = weight_bytes(operators)
-    samples = tuple(
-        Sample(name, op, spent, weights)
-        for op, spent in zip(operators, times, strict=True)
-        if spent > 0 or op.op in (LAYOUT, CONVERSION)
-    )
+    samples = tuple(Sample(name, op, spent, weights) for op, spent in zip(operators, times, strict=True))
     return Measured(name, samples, found.whole_ms)
 
 

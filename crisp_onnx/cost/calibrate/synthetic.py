@@ -37,7 +37,7 @@ class _Builder:
         shape = (width, self.channels // groups, kernel, kernel)
         pad = kernel // 2
         name = f"conv{len(self.nodes)}"
-        self._store(f"{name}.w", self.rng.standard_normal(shape, dtype=np.float32) * np.float32(0.05))
+        self._store(f"{name}.w", self._weights(shape))
         self._store(f"{name}.b", np.zeros(width, np.float32))
         node = helper.make_node(
             "Conv",
@@ -75,9 +75,13 @@ class _Builder:
 
     def _gemm(self, inputs: int, outputs: int) -> None:
         name = f"fc{len(self.nodes)}"
-        self._store(f"{name}.w", self.rng.standard_normal((outputs, inputs), dtype=np.float32) * np.float32(0.02))
+        self._store(f"{name}.w", self._weights((outputs, inputs)))
         self._store(f"{name}.b", np.zeros(outputs, np.float32))
         self.op("Gemm", f"{name}.w", f"{name}.b", attributes={"transB": 1})
+
+    def _weights(self, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+        """He's: values neither grow nor vanish with depth, for powers of ones and zeros are fast in LRN and Softmax."""
+        return self.rng.standard_normal(shape, dtype=np.float32) * np.float32((2 / np.prod(shape[1:])) ** 0.5)
 
     def _store(self, name: str, value: npt.NDArray[np.float32]) -> None:
         self.stored.append(numpy_helper.from_array(value, name))
