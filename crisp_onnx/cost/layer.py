@@ -129,7 +129,8 @@ def _measured(op: LoweredOp, target: Target, model_weight_bytes: int) -> _Cycles
         raise CrispError(f"{target.path}, key timing.kinds: no entry for {op.op} {op.name!r}. Calibrate again.")
     parts = [target.number(getattr(timing.kinds[kind], part)) or Fraction(0) for part in PARTS]
     cache = float(target.number(target.buffer.capacity) or 0) if target.buffer else 0.0
-    amounts = [Fraction(amount) for amount in work(op, granule, fetched_share(model_weight_bytes, cache))]
+    near = float(target.number(timing.near) or 0)
+    amounts = [Fraction(amount) for amount in work(op, granule, fetched_share(model_weight_bytes, cache), near)]
     overhead, compute, *moved = (rate * amount for rate, amount in zip(parts, amounts, strict=True))
     onchip = sum(moved, Fraction(0))
     weights = op.tiling.stored_weight_bytes if op.tiling and model_weight_bytes > cache > 0 else 0

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from crisp_onnx.format.operators import BYTE_OPERATORS
 from crisp_onnx.lowering.lowered import LoweredOp
 from crisp_onnx.lowering.matrix import BYTES, Matrix
 from crisp_onnx.lowering.quantised import plain_name
@@ -76,7 +77,7 @@ def _wanted(op: LoweredOp, granule: int, inputs: list[Order], channels: int) -> 
 
 def _takes_last(op: LoweredOp, inputs: list[Order]) -> bool:
     if op.matrix is not None:
-        return "Conv" in op.op and not runs_hybrid(op)
+        return "Conv" in op.op and op.op not in BYTE_OPERATORS and not runs_hybrid(op)
     return plain_name(op.op) in FOLLOWS | POOLS and bool(inputs) and all(order == "last" for order in inputs)
 
 

@@ -68,8 +68,20 @@ def on_bytes(node: gs.Node) -> bool:
     return node.op in _FLOAT_OPERATORS and len(node.inputs) > 1 and all(_dequantised(t) for t in node.inputs[:2])
 
 
+_ON_BYTES_TOO = frozenset(
+    {
+        "Add", "AveragePool", "Clip", "Concat", "Expand", "Flatten", "Gather", "GlobalAveragePool", "LeakyRelu",
+        "MaxPool", "Mul", "Pad", "ReduceMean", "Relu", "Reshape", "Resize", "Sigmoid", "Slice", "Softmax", "Split",
+        "Squeeze", "Transpose", "Unsqueeze", "Where",
+    }
+)  # fmt: skip
+"""Operators without weights that runtimes, ONNX Runtime among them, have on bytes; others are done in floats."""
+
+
 def moves_bytes(node: gs.Node) -> bool:
     """Whether `node`, between conversions, takes bytes and gives bytes, which a runtime does without any floats."""
+    if node.op not in _ON_BYTES_TOO:
+        return False
     taken = [tensor for tensor in node.inputs if not isinstance(tensor, gs.Constant) and not tensor.is_empty()]
     readers = [reader for tensor in node.outputs for reader in tensor.outputs]
     back = bool(readers) and all(reader.op == "QuantizeLinear" for reader in readers)

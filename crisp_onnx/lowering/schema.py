@@ -202,6 +202,8 @@ TimingKind = Literal[
     "gemm",
     "gemv",
     "elementwise",
+    "function",
+    "transpose",
     "concat",
     "layout",
     "pool",
@@ -220,6 +222,8 @@ TimingKind = Literal[
     "int8_gemm",
     "int8_gemv",
     "int8_elementwise",
+    "int8_function",
+    "int8_transpose",
     "int8_concat",
     "int8_layout",
     "int8_pool",
@@ -228,24 +232,34 @@ TimingKind = Literal[
     "int8_hybrid_kxk",
     "int8_hybrid_1x1",
     "int8_hybrid_gemm",
-    "int8_hybrid_max_pool",
+    "int8_own_max_pool",
+    "int8_own_depthwise",
+    "int8_own_table",
 ]
 
 
 class KindTiming(Strict):
-    """Time of a layer of one kind: fixed, and per MAC and byte of stored weights, input and output."""
+    """Time of a layer of one kind: fixed, and per MAC and byte of stored weights, input and output.
+
+    `far_byte`: more for each byte of input and output beyond what a core's own cache holds.
+    """
 
     fixed: Time | None = None
     mac: Time | None = None
     weight_byte: Time | None = None
     input_byte: Time | None = None
     output_byte: Time | None = None
+    far_byte: Time | None = None
 
 
 class Timing(Strict):
-    """Measured times by kind of layer. They replace the array's model; `granule`: channels that the runtime groups."""
+    """Measured times by kind of layer. They replace the array's model.
+
+    `granule`: channels that the runtime groups. `near`: what a core's own cache holds.
+    """
 
     granule: Values
+    near: Bytes | None = None
     kinds: dict[TimingKind, KindTiming]
 
 

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from crisp_onnx.format.operators import MAX_POOL
+from crisp_onnx.format.operators import DEPTHWISE, MAX_POOL, TABLE
 from crisp_onnx.lowering.layout import CONVERSION, LAYOUT, runs_hybrid
 from crisp_onnx.lowering.lowered import LoweredOp
 from crisp_onnx.lowering.matrix import Matrix
 from crisp_onnx.lowering.quantised import plain_name
 from crisp_onnx.lowering.schema import TimingKind
 
-PARTS = ("fixed", "mac", "weight_byte", "input_byte", "output_byte")
+PARTS = ("fixed", "mac", "weight_byte", "input_byte", "output_byte", "far_byte")
+_FUNCTIONS = ("Sigmoid", "Tanh", "Softmax", "LogSoftmax", "Exp", "Erf", "Gelu", "HardSwish", "Elu", "Pow", "Sqrt")
 _OWN_KIND: dict[str, TimingKind] = {
     "MaxPool": "max_pool",
     "GlobalAveragePool": "global_pool",
     "ReduceMean": "global_pool",
     "Concat": "concat",
     "LRN": "lrn",
+    "Transpose": "transpose",
+    **dict.fromkeys(_FUNCTIONS, "function"),
     LAYOUT: "layout",
     CONVERSION: "conversion",
-    MAX_POOL: "int8_hybrid_max_pool",
+    MAX_POOL: "int8_own_max_pool",
+    DEPTHWISE: "int8_own_depthwise",
+    TABLE: "int8_own_table",
 }
 _ON_BYTES: dict[TimingKind, TimingKind] = {
     "conv_first": "int8_conv_first",
@@ -34,6 +39,8 @@ _ON_BYTES: dict[TimingKind, TimingKind] = {
     "gemm": "int8_gemm",
     "gemv": "int8_gemv",
     "elementwise": "int8_elementwise",
+    "function": "int8_function",
+    "transpose": "int8_transpose",
     "concat": "int8_concat",
     "layout": "int8_layout",
     "pool": "int8_pool",
@@ -58,11 +65,13 @@ _STAND_IN: dict[TimingKind, TimingKind] = {
     "gemv": "gemm",
     "gemm": "conv_1x1",
     "max_pool": "pool",
-    "pool": "max_pool",
-    "global_pool": "pool",
+    "pool": "global_pool",
+    "global_pool": "concat",
     "elementwise": "pool",
     "concat": "elementwise",
-    "lrn": "elementwise",
+    "lrn": "function",
+    "function": "elementwise",
+    "transpose": "layout",
     "layout": "concat",
     "conversion": "layout",
     "int8_hybrid_1x1": "int8_hybrid_kxk",
@@ -72,9 +81,14 @@ _STAND_IN: dict[TimingKind, TimingKind] = {
     "int8_grouped": "int8_conv_kxk",
     "int8_gemv": "int8_gemm",
     "int8_gemm": "int8_conv_1x1",
-    "int8_hybrid_max_pool": "int8_max_pool",
+    "int8_own_max_pool": "int8_max_pool",
+    "int8_own_depthwise": "int8_depthwise",
+    "int8_own_table": "int8_function",
+    "int8_function": "int8_elementwise",
+    "int8_transpose": "int8_layout",
     "int8_max_pool": "int8_pool",
-    "int8_global_pool": "int8_pool",
+    "int8_pool": "int8_global_pool",
+    "int8_global_pool": "int8_concat",
     "int8_elementwise": "int8_pool",
     "int8_concat": "int8_elementwise",
     "int8_layout": "int8_concat",
@@ -89,7 +103,7 @@ def timing_kind(op: LoweredOp, granule: int) -> TimingKind:
 
 def _kind(op: LoweredOp, granule: int) -> TimingKind:
     matrix = op.matrix
-    if matrix is None:
+    if matrix is None or op.op in _OWN_KIND:
         return _without_weights(op)
     if runs_hybrid(op):
         if matrix.N <= FEW_POSITIONS:
@@ -145,17 +159,24 @@ def weight_bytes(operators: Iterable[LoweredOp]) -> int:
     return sum(op.tiling.stored_weight_bytes for op in operators if op.tiling)
 
 
-def work(op: LoweredOp, granule: int, fetched: float) -> tuple[float, ...]:
+def work(op: LoweredOp, granule: int, fetched: float, near: float = 0) -> tuple[float, ...]:
     """Amounts in the order of `PARTS`: once, MACs (output channels rounded up to `granule`), bytes of each operand.
 
+    `near`: bytes of a core's own cache, 0 where it is not known.
     `fetched`: share of the weights' bytes that counts, see `fetched_share`. A product of few positions uses every
     weight once or little more and takes them at the memory's pace: all of them count.
     """
     matrix, tiling = op.matrix, op.tiling
     if matrix is None or tiling is None:
-        return 1.0, 0.0, 0.0, float(op.input_bytes), float(op.output_bytes)
+        far = _far(op.input_bytes + op.output_bytes, near)
+        return 1.0, 0.0, 0.0, float(op.input_bytes), float(op.output_bytes), far
     rows = -(-matrix.M // granule) * granule if matrix.groups == 1 else matrix.M
     macs = tiling.computed_macs * rows / matrix.M
     written = op.output_bytes + matrix.residuals * op.output_bytes // max(1, matrix.outputs)
     weights = tiling.stored_weight_bytes * (fetched if matrix.N > FEW_POSITIONS else 1.0)
-    return 1.0, macs, weights, float(op.input_bytes), float(written)
+    far = _far(op.input_bytes + written, near)
+    return 1.0, macs, weights, float(op.input_bytes), float(written), far
+
+
+def _far(moved: int, near: float) -> float:
+    return max(0.0, moved - near) if near else 0.0

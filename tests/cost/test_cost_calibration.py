@@ -38,7 +38,7 @@ from crisp_onnx.recipe import Recipe
 from crisp_onnx.runtime.library import Library
 
 MACHINE = Machine("a processor: made up", "performance", 16, 32 << 20)
-TRUE_US = np.array([3.0, 2e-5, 1e-5, 4e-6, 8e-6])
+TRUE_US = np.array([3.0, 2e-5, 1e-5, 4e-6, 8e-6, 0.0])
 BANDWIDTH = 1e6 / TRUE_US[2]  # the law's weights come at the memory's pace
 
 
@@ -156,19 +156,20 @@ def test_the_written_target_predicts_the_law_and_says_what_it_is(measured: list[
     assert predicted == pytest.approx(network.whole_ms, rel=0.03)
 
 
-@pytest.mark.parametrize("form", ["int8", "hybrid int8"])
-def test_the_written_target_costs_what_computes_on_bytes_by_the_times_of_bytes(
-    measured: list[Measured], tmp_path: Path, form: str
+def test_the_written_target_costs_layers_on_bytes_by_the_times_of_bytes(
+    measured: list[Measured], tmp_path: Path
 ) -> None:
+    found = fit_all("mine", measured, MACHINE, threads=1, bandwidth_bytes_s=BANDWIDTH)
     path = tmp_path / "mine.yaml"
-    path.write_text(target_text(fit_all("mine", measured, MACHINE, threads=1, bandwidth_bytes_s=BANDWIDTH)))
+    path.write_text(target_text(found))
     target = load_target(path)
-    model = FORMS[form](synthetic_network(11), 11)
-    assert model is not None
-    lowered = lower(model, target)
-    assert not [note for note in lowered.notes if "costed in floats" in note]
-    network = next(m for m in measured if m.network == f"{form} 11")
-    assert estimate(lowered, target).as_is.latency_ms == pytest.approx(network.whole_ms, rel=0.1)
+    assert target.descriptor.dtypes == ("fp32", "int8")
+    layers = [s for m in measured for s in m.samples if timing_kind(s.op, 16).startswith("int8")]
+    products = [s for s in layers if s.op.matrix is not None and timing_kind(s.op, 16) in found.kinds]
+    assert len(products) > 30
+    for sample in products:
+        cost = cost_layer(sample.op, target, model_weight_bytes=sample.model_weight_bytes)
+        assert cost.latency_ms * 1e3 == pytest.approx(sample.time_us + found.runs.per_layer_us, rel=0.1)
 
 
 def test_a_target_measured_on_another_processor_says_so_where_it_is_used(

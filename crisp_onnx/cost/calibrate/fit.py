@@ -34,7 +34,7 @@ class KindFit:
 
 @dataclass(frozen=True)
 class RunFit:
-    """us that a run takes beside its layers: once, and for every layer."""
+    """us that a run takes beside its layers: once, and for every layer; less than none where timing them takes time."""
 
     per_run_us: float
     per_layer_us: float
@@ -58,12 +58,16 @@ def fit_kinds(samples: Sequence[Sample], machine: Machine, bandwidth_bytes_s: fl
 
 
 def fit_runs(measured: Sequence[Measured]) -> RunFit:
-    """What whole runs take beyond the sum of their layers."""
-    beyond = np.array([max(0.0, m.whole_ms * 1e3 - sum(s.time_us for s in m.samples)) for m in measured])
-    features = np.array([[1.0, float(len(m.samples))] for m in measured])
+    """What whole runs take beyond the sum of their layers.
+
+    The profiler writes down every layer, which the sum holds and a run without it does not.
+    """
+    ran = np.array([sum(s.time_us > 0 for s in m.samples) for m in measured], np.float64)
+    beyond = np.array([m.whole_ms * 1e3 - sum(s.time_us for s in m.samples) for m in measured])
     scale = np.array([m.whole_ms * 1e3 for m in measured])
-    once, each = _robust(features / scale[:, None], beyond / scale, np.zeros((0, 2)))
-    return RunFit(float(once), float(each))
+    features = np.stack([np.ones(len(measured)), ran, -ran], 1)
+    once, each, less = _robust(features / scale[:, None], beyond / scale, np.zeros((0, 3)))
+    return RunFit(float(once), float(each - less))
 
 
 def _fit(rows: Sequence[Sample], machine: Machine, bandwidth_bytes_s: float) -> KindFit:
@@ -118,7 +122,7 @@ def nonnegative(matrix: Floats, target: Floats) -> Floats:
 
 def _work(sample: Sample, machine: Machine) -> tuple[float, ...]:
     fetched = fetched_share(sample.model_weight_bytes, machine.cache_bytes)
-    return work(sample.op, machine.granule, fetched)
+    return work(sample.op, machine.granule, fetched, machine.near_bytes)
 
 
 def predict_us(sample: Sample, fits: dict[TimingKind, KindFit], machine: Machine) -> float | None:

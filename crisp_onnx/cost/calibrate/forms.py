@@ -6,11 +6,15 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from crisp_onnx.cost.calibrate.hybrid import hybrid_network
-from crisp_onnx.model import DEFAULT_SIZE, Model, height_and_width, with_value_info
-from crisp_onnx.quantize import rehearsed
+from crisp_onnx.format.node import Grid
+from crisp_onnx.masks import Plan
+from crisp_onnx.model import DEFAULT_SIZE, Model, with_value_info
+from crisp_onnx.passes import dense_passes, run_passes
+from crisp_onnx.quantize.model import quantise_model, quantised_tensors
 
 Form = Callable[[Model, int], Model | None]
 DENSE = "dense"
+GRID = Grid(0.05, 0)  # from zero up, so that a Relu needs no operator, nor a Clip at six, as on calibrated ranges
 
 
 def _dense(model: Model, seed: int) -> Model | None:
@@ -22,7 +26,9 @@ def _hybrid(model: Model, seed: int) -> Model | None:
 
 
 def _int8(model: Model, seed: int) -> Model | None:
-    return _on_bytes(model)
+    graph = model.graph()
+    run_passes(dense_passes(Plan()), graph)
+    return _on_bytes(model.with_graph(graph))
 
 
 def _hybrid_int8(model: Model, seed: int) -> Model | None:
@@ -31,8 +37,10 @@ def _hybrid_int8(model: Model, seed: int) -> Model | None:
 
 
 def _on_bytes(model: Model) -> Model | None:
-    """In int8 as `compress --precision int8` writes it, on grids that mean nothing: times do not depend on them."""
-    return rehearsed(with_value_info(model), size=height_and_width(DEFAULT_SIZE)).model
+    """In int8 as `compress --precision int8` writes it, all on one grid: times do not depend on what bytes mean."""
+    informed = with_value_info(model)
+    grids = dict.fromkeys(quantised_tensors(informed.graph()), GRID)
+    return quantise_model(informed, grids, size=DEFAULT_SIZE).model
 
 
 FORMS: Mapping[str, Form] = MappingProxyType(

@@ -21,12 +21,16 @@ STREAM_REPEATS = 5
 
 @dataclass(frozen=True)
 class Machine:
-    """`granule`: channels that ONNX Runtime groups, floats of one vector. `cache_bytes`: the last level's."""
+    """`granule`: channels that ONNX Runtime groups, floats of one vector. `cache_bytes`: the last level's.
+
+    `near_bytes`: of the second level, a core's own; 0 where it is not known.
+    """
 
     cpu: str
     governor: str
     granule: int
     cache_bytes: int
+    near_bytes: int = 0
 
 
 def this_machine() -> Machine:
@@ -42,6 +46,7 @@ def this_machine() -> Machine:
         governor=governor.read_text().strip() if governor.is_file() else "unknown",
         granule=16 if wide else 4 if arm else 8,
         cache_bytes=max(_caches(), default=FALLBACK_CACHE_BYTES),
+        near_bytes=sorted(_caches())[-2] if len(_caches()) > 2 else 0,
     )
 
 

@@ -23,7 +23,7 @@ CHANGES = {
     "DequantizeLinear": CONVERSION,
 }
 """What the runtime puts between operators that want other orders or types, by its own names."""
-RENAMED = re.compile(r"_nchwc$|_token_\d+$")
+RENAMED = re.compile(r"(_bn|_mul)?_nchwc$|_token_\d+$")
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from crisp_onnx.model import Model
 
-IMAGE_SIDES = (20, 28, 40, 48, 64, 96, 112, 136, 160, 192)
+IMAGE_SIDES = (20, 28, 40, 48, 64, 96, 112, 136, 160, 192, 224, 224)
 STEM_KERNELS = (3, 3, 5, 7)
 MAX_LAYER_MACS = 4e8
 MAX_WEIGHTS = 6_000_000
 MAX_CLASSIFIER_WEIGHTS = 16_000_000
+SHUFFLED = 4  # groups
 MAX_LRN_VALUES = 300_000  # tens of times slower than anything else of its size
 
 
@@ -58,6 +59,13 @@ class _Builder:
         name = f"{kind.lower()}{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, [self.head, *others], [name], name=name, **(attributes or {})))
         self.head = name
+
+    def normalise(self) -> None:
+        """BatchNormalization that a convolution before it cannot take."""
+        name = f"norm{len(self.nodes)}"
+        for part, value in (("scale", 1.1), ("shift", 0.1), ("mean", 0.2), ("var", 1.3)):
+            self._store(f"{name}.{part}", np.full(self.channels, value, np.float32))
+        self.op("BatchNormalization", *(f"{name}.{part}" for part in ("scale", "shift", "mean", "var")))
 
     def classifier(self, outputs: int, *, as_conv: bool, hidden: Sequence[int]) -> None:
         """One layer over the pooled channels; with `hidden` widths, several over all values, as in older networks."""
@@ -130,7 +138,21 @@ def _width(rng: np.random.Generator, least: int, most: int) -> int:
 def _block(b: _Builder) -> None:
     """One random block that keeps every layer affordable."""
     kind = b.rng.choice(
-        ("plain", "plain", "bottleneck", "separable", "residual", "pool", "point", "fire", "lrn", "swish")
+        (
+            "plain",
+            "plain",
+            "bottleneck",
+            "separable",
+            "separable",
+            "residual",
+            "pool",
+            "point",
+            "fire",
+            "lrn",
+            "swish",
+            "shuffle",
+            "preactivated",
+        )
     )
     stride = 2 if b.side > 6 and b.rng.random() < 0.5 else 1
     out = -(-b.side // stride)
@@ -158,6 +180,15 @@ def _block(b: _Builder) -> None:
         b.op("Mul", before)
     elif kind == "fire":
         _fire(b)
+    elif kind == "shuffle" and b.channels % SHUFFLED == 0:
+        _shuffle(b)
+    elif kind == "preactivated":
+        before, channels = b.head, b.channels
+        b.normalise()
+        b.op("Relu")
+        b.conv(min(_width(b.rng, 16, 64), _affordable(b, 3, b.side)), 3, relu=False)
+        b.op("Concat", before, attributes={"axis": 1})
+        b.channels += channels
     elif kind == "bottleneck":
         b.conv(_affordable(b, 1, b.side), 1)
         b.conv(_affordable(b, 3, out), 3, stride)
@@ -178,6 +209,19 @@ def _fire(b: _Builder) -> None:
     b.conv(width, 3)
     b.op("Concat", left, attributes={"axis": 1})
     b.channels = 2 * width
+
+
+def _shuffle(b: _Builder) -> None:
+    """A grouped 1x1 convolution whose channels change places between the groups."""
+    groups = SHUFFLED
+    width = max(groups, _affordable(b, 1, b.side) // groups * groups)
+    b.conv(width, 1, groups=groups)
+    parts = f"shape{len(b.nodes)}"
+    b.stored.append(numpy_helper.from_array(np.array([1, groups, width // groups, b.side, b.side]), parts))
+    b.stored.append(numpy_helper.from_array(np.array([1, width, b.side, b.side]), f"{parts}.back"))
+    b.op("Reshape", parts)
+    b.op("Transpose", attributes={"perm": [0, 2, 1, 3, 4]})
+    b.op("Reshape", f"{parts}.back")
 
 
 def _affordable(b: _Builder, kernel: int, out: int) -> int:

@@ -71,6 +71,7 @@ def target_text(found: Calibrated) -> str:
         "overhead": _overhead(found, where),
         "timing": {
             "granule": _number(found.machine.granule, "values", "assumed", "floats of one vector register"),
+            **_near(found.machine.near_bytes),
             "kinds": {kind: _kind(fit, found.runs, where) for kind, fit in found.kinds.items()},
         },
         "dtypes": list(dtypes),
@@ -87,6 +88,10 @@ def target_text(found: Calibrated) -> str:
         },
     }
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=False, width=120, default_flow_style=None)
+
+
+def _near(near_bytes: int) -> dict[str, Any]:
+    return {"near": _number(near_bytes, "B", "measured", "sysfs")} if near_bytes else {}
 
 
 def _peak(found: Calibrated, dtype: str) -> float:
