@@ -9,7 +9,7 @@ import pytest
 from small_models import coloured_images, residual_classifier
 
 from crisp_onnx import Recipe, compress
-from crisp_onnx.api import compression, narrow, speedup
+from crisp_onnx.api import compression, speedup, width_budget
 from crisp_onnx.api.speedup import share_for
 from crisp_onnx.errors import CrispError
 from crisp_onnx.model import Model
@@ -51,7 +51,7 @@ def run(folder: Path, monkeypatch: pytest.MonkeyPatch, at_the_end: float, **opti
         timing = measure_files(*args, **{**named, "budget_s": 0.05})  # type: ignore[arg-type]
         return replace(timing, ratios=(timing.ratios[0], replace(timing.ratios[1], median=at_the_end)))
 
-    for module in (speedup, narrow):
+    for module in (speedup, width_budget):
         monkeypatch.setattr(module, "measured", by_bytes)
     monkeypatch.setattr(compression, "measure_files", told)
     recipe = Recipe(
