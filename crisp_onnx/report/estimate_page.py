@@ -15,9 +15,9 @@ from crisp_onnx.report.target_views import lead_sentences
 
 STYLE = (
     ":root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:110rem;"
-    "padding:0 1rem}.models{display:grid;grid-template-columns:repeat(auto-fit,minmax(32rem,1fr));gap:2rem}"
+    "padding:0 1rem}.models{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,32rem),1fr));gap:2rem}"
     "figure{margin:0 0 1rem;background:#fff;border-radius:.5rem;padding:.5rem;overflow:auto}svg{max-width:100%;"
-    "height:auto}li{margin:.3rem 0}"
+    "height:auto}li{margin:.3rem 0}section{min-width:0}h1,h2,li{overflow-wrap:anywhere}"
 )
 
 

@@ -55,6 +55,9 @@ def write_roofline(estimate: Estimate, target: Target, path: Path) -> None:
                     face = "none" if hollow else colour
                     axes.scatter(x, [rate / 1e9 for rate in y], s=18, facecolor=face, edgecolor=colour, label=label)
         axes.set_xlim(edges)
+        for axis in (axes.xaxis, axes.yaxis):  # powers of ten in plain digits: nothing here is read as a formula
+            axis.set_major_formatter(lambda value, _: f"{value:g}")
+            axis.set_minor_formatter(lambda value, _: "")
         axes.set_xlabel("dense MAC per DRAM byte")
         axes.set_ylabel("dense MAC/s reached, 1e9")
         axes.set_title(f"{shown(estimate.model)} on {estimate.target}, {estimate.dtype}, batch {estimate.batch}")

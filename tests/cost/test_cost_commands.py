@@ -145,6 +145,7 @@ def test_the_page_shows_both_models_and_loads_nothing(net: Path, tmp_path: Path)
     run("estimate", net, "--target", "nvidia_a100", "--against", net, "--html", page, "-q")
     text = page.read_text()
     assert text.count("<svg") == 4
+    assert "mathdefault" not in text  # ticks in plain digits
     assert "net.onnx on nvidia_a100: dense" in text
     assert "2:4 roof" in text
     assert "memory roof" in text
