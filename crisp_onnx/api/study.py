@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import json
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import product
@@ -17,6 +18,8 @@ from pydantic import TypeAdapter
 from crisp_onnx.errors import CrispError
 from crisp_onnx.reading import border, shown
 from crisp_onnx.report.exploration import Choice, Point
+
+log = logging.getLogger(__name__)
 
 DIRECTIONS = ("maximize", "minimize", "minimize", "minimize")
 """Accuracy, and the shares of MACs, bytes and time."""
@@ -61,7 +64,7 @@ class Study:
         text = json.dumps([question, asdict(space)], sort_keys=True, default=str)
         name = f"crisp-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
         sampler = self._optuna.samplers.TPESampler(seed=seed, n_startup_trials=len(space.first()))
-        with border(f"The storage {shown(storage)} cannot be used"):
+        with border(f"The storage {shown(storage)} cannot be used", _remedy(storage)):
             kept = _storage(self._optuna, storage)
             self._sweep = self._opened(name, kept, sampler)
             self._trainings = self._opened(f"{name}-trained", kept, None)
@@ -160,7 +163,41 @@ def _storage(optuna: Any, text: str) -> Any:
     if "://" in text:
         return optuna.storages.RDBStorage(text)
     Path(text).parent.mkdir(parents=True, exist_ok=True)
-    return optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(text))
+    journal = optuna.storages.journal
+    lock = journal.JournalFileSymlinkLock(text)
+    if _is_torn(Path(text)):
+        lock.acquire()  # another worker may be in the middle of a line
+        try:
+            _drop_torn_line(Path(text))
+        finally:
+            lock.release()
+    return optuna.storages.JournalStorage(journal.JournalFileBackend(text, lock))
+
+
+def _remedy(storage: str) -> str:
+    if "://" in storage:
+        return "Check the address and that the database can be reached, or name another one with --storage."
+    return (
+        "If it is a damaged journal, delete it, or name another one with --storage: the sweep then begins anew, and "
+        "recipes and reports of the points so far stay."
+    )
+
+
+def _is_torn(journal: Path) -> bool:
+    """Whether the last line has no end: its writer was killed or found the disk full."""
+    if not journal.is_file() or not journal.stat().st_size:
+        return False
+    with journal.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read() != b"\n"
+
+
+def _drop_torn_line(journal: Path) -> None:
+    """What stands behind the last end of a line was never told; lines appended to it could not be read."""
+    if _is_torn(journal):
+        whole = journal.read_bytes().rfind(b"\n") + 1
+        log.warning("The last line of %s was cut short and is dropped.", journal)
+        os.truncate(journal, whole)
 
 
 def _is_taken(trial: Any) -> bool:

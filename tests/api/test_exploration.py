@@ -135,6 +135,32 @@ def test_what_cannot_be_made_is_not_tried_again(tmp_path: Path) -> None:
     assert choice not in {point.choice for point in one.points}
 
 
+@pytest.mark.parametrize("cut", [1, 20])
+def test_a_journal_whose_last_line_is_torn_goes_on(tmp_path: Path, cut: int) -> None:
+    one = study(tmp_path)
+    for _ in range(2):
+        choice = one.next()
+        assert choice is not None
+        one.tell(of(choice))
+    journal = tmp_path / "s.journal"
+    whole = journal.read_bytes()
+    journal.write_bytes(whole[:-cut])
+    again = study(tmp_path)
+    assert len(again.points) >= 1
+    while (choice := again.next()) is not None:
+        again.tell(of(choice))
+    assert journal.read_bytes().startswith(whole[: whole[:-1].rfind(b"\n") + 1])
+    assert {point.choice for point in study(tmp_path).points} == {point.choice for point in again.points}
+
+
+def test_a_damaged_journal_is_refused_with_what_to_delete(tmp_path: Path) -> None:
+    study(tmp_path)
+    journal = tmp_path / "s.journal"
+    journal.write_bytes(b'{"op_code": \n' + journal.read_bytes())
+    with pytest.raises(CrispError, match=r"s\.journal cannot be used: .*delete it, or name another one with --storage"):
+        study(tmp_path)
+
+
 @pytest.mark.parametrize(
     "told", [{"accuracy": "high"}, {"choice": {"sparsity": 0.5, "pattern": "../../x:4", "block": 16, "vector_rows": 8}}]
 )
