@@ -38,6 +38,7 @@ from crisp_onnx.model import (
 )
 from crisp_onnx.model.bounded import require_bounded
 from crisp_onnx.model.write import HASH_DIGITS, weights_path
+from crisp_onnx.reading import border, shown
 from crisp_onnx.report.estimate_page import estimate_page
 from crisp_onnx.report.findings import Estimation, FittedTarget, TargetList, TargetText
 from crisp_onnx.report.roofline import write_layer_bars, write_roofline
@@ -101,7 +102,10 @@ def calibrate_from_profile(
     keep_inputs([output], [*profiles, model, chosen.path], ANOTHER)
     require_place(output)
     layers = read_layers(source := load(model), tensor_shapes(source))[0] if model is not None else []
-    found = fit_profile(read_profile(profiles, clock_hz=float(chosen.clock_hz), layers=layers), chosen)
+    profile = read_profile(profiles, clock_hz=float(chosen.clock_hz), layers=layers)
+    names = ", ".join(shown(str(path)) for path in profiles)
+    with border(f"No rates can be fitted to {names}", "Give the profile of a run that was measured."):
+        found = fit_profile(profile, chosen)
     date = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
     files = ", ".join(path.name for path in profiles)
     text = fitted_text(output.stem, chosen, found, files=files, date=date)

@@ -126,3 +126,63 @@ def test_what_is_no_whole_profile_is_refused_with_what_to_give(what: str, tmp_pa
     files, word = BROKEN[what]
     with pytest.raises(CrispError, match=word):
         calibrate_from_profile(tmp_path / "mine.yaml", files(tmp_path), "nvidia_a100")
+
+
+def _onnxruntime(folder: Path, **changed: object) -> list[Path]:
+    content = json.loads((SAMPLES / "onnxruntime_profile.json").read_text())
+    for event in content:
+        if event["cat"] == "Node":
+            event["args"].update({key: value for key, value in changed.items() if key in event["args"]})
+            event.update({key: value for key, value in changed.items() if key in event})
+    return [_written(folder, json.dumps(content))]
+
+
+def _column(folder: Path, sample: str, column: str, value: str) -> list[Path]:
+    head, *rows = (SAMPLES / sample).read_text().splitlines()
+    at = head.split(",").index(column)
+    told = [[*cells[:at], value, *cells[at + 1 :]] for cells in (row.split(",") for row in rows)]
+    return [_written(folder, "\n".join([head, *(",".join(cells) for cells in told)]))]
+
+
+def _tensorrt(folder: Path, **changed: object) -> list[Path]:
+    content = json.loads(TENSORRT[1].read_text())
+    for entry in content["Layers"]:
+        entry.update(changed)
+    return [TENSORRT[0], _written(folder, json.dumps(content))]
+
+
+LAYERS, NETWORKS = "network_per-layer.csv", "networks_summary_Ethos_U65_High_End.csv"
+SIDES = [{"float": [1, 16, 8, 8]}, {"float": [64, 0, 3, 3]}]
+ODD = {
+    "a weight of no channels": lambda folder: _onnxruntime(folder, input_type_shape=SIDES),
+    "negative sides": lambda folder: _onnxruntime(folder, output_type_shape=[{"float": [1, -64, 8, 8]}]),
+    "no outputs": lambda folder: _onnxruntime(folder, output_type_shape=[{"float": [0, 0, 0, 0]}]),
+    "an infinite size": lambda folder: _onnxruntime(
+        folder, op_name="Relu", output_size=float("inf"), input_type_shape=SIDES[:1]
+    ),
+    "an infinite time": lambda folder: _onnxruntime(folder, dur=float("inf")),
+    "no number for a time": lambda folder: _onnxruntime(folder, dur=float("nan")),
+    "deep lists": lambda folder: [_written(folder, "[" * 100_000)],
+    "deep objects": lambda folder: [_written(folder, '{"a":' * 100_000)],
+    "deep layers": lambda folder: [TENSORRT[0], _written(folder, '{"Layers":' + "[" * 100_000 + "]" * 100_000 + "}")],
+    "infinite MACs": lambda folder: _column(folder, LAYERS, "MAC Count", "inf"),
+    "infinite cycles": lambda folder: _column(folder, LAYERS, "Op Cycles", "inf"),
+    "negative cycles of memory": lambda folder: _column(folder, LAYERS, "DRAM AC", "-1e12"),
+    "a long field": lambda folder: _column(folder, LAYERS, "Name", "x" * 200_000),
+    "a clock of 0": lambda folder: _column(folder, NETWORKS, "core_clock", "0"),
+    "no cycles": lambda folder: _column(folder, NETWORKS, "cycles_total", "0"),
+    "negative cycles": lambda folder: _column(folder, NETWORKS, "cycles_total", "-5"),
+    "infinite MACs of a network": lambda folder: _column(folder, NETWORKS, "nn_macs", "inf"),
+    "more groups than channels": lambda folder: _tensorrt(folder, Groups=10**9),
+    "outputs of no size": lambda folder: _tensorrt(folder, Outputs=[{"Dimensions": [0, 0, 0, 0]}]),
+    "an infinite dimension": lambda folder: _tensorrt(folder, Outputs=[{"Dimensions": [1, float("inf"), 1, 1]}]),
+    "negative weights": lambda folder: _tensorrt(folder, Weights={"Type": "Float", "Count": -5}),
+}
+
+
+@pytest.mark.parametrize("what", sorted(ODD))
+def test_odd_numbers_in_a_profile_are_refused_with_its_name(what: str, tmp_path: Path) -> None:
+    with pytest.raises(CrispError, match=r"profile\.txt") as refused:
+        calibrate_from_profile(tmp_path / "mine.yaml", ODD[what](tmp_path), "arm_ethos_u65")
+    assert "mine.yaml" not in str(refused.value)
+    assert not (tmp_path / "mine.yaml").exists()

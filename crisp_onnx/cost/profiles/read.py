@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from crisp_onnx.cost.profiles import onnxruntime, tables, tensorrt
 from crisp_onnx.cost.profiles.timed import Profile
 from crisp_onnx.errors import CrispError
 from crisp_onnx.lowering.layers import Layer
-from crisp_onnx.reading import read_text
+from crisp_onnx.reading import border, read_text, shown
 
 MAX_BYTES = 256 << 20
 KNOWN = (
@@ -28,7 +29,7 @@ def read_profile(paths: Sequence[Path], *, clock_hz: float, layers: Sequence[Lay
     for path in paths:
         text = read_text(path, "profile", limit=MAX_BYTES)
         header = text.lstrip().splitlines()[0] if text.strip() else ""
-        try:
+        with _readable(path):
             if tables.is_vela_layers(header):
                 return tables.read_vela_layers(text, clock_hz)
             if tables.is_vela_summary(header):
@@ -38,21 +39,22 @@ def read_profile(paths: Sequence[Path], *, clock_hz: float, layers: Sequence[Lay
             content = onnxruntime.parse(text)
             if onnxruntime.is_onnxruntime(content):
                 return onnxruntime.read_onnxruntime(content)  # type: ignore[arg-type]
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-            raise CrispError(f"{path} is no profile that can be read ({error}). Give {KNOWN}.") from error
         if tensorrt.is_times(content):
             times = content
         elif tensorrt.is_layers(content):
             info = content
         else:
-            raise CrispError(f"{path} is no profile that is known. Give {KNOWN}.")
+            raise CrispError(f"{shown(str(path))} is no profile that is known. Give {KNOWN}.")
     if times is None or info is None:
         missing = "--exportProfile (the times)" if times is None else "--exportLayerInfo (the shapes)"
         raise CrispError(f"TensorRT's profile is two files: give the JSON of `trtexec {missing}` as well.")
-    try:
+    with _readable(*paths):
         return tensorrt.read_tensorrt(times, info)  # type: ignore[arg-type]
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        raise CrispError(f"{paths[0]} is no TensorRT profile that can be read ({error}).") from error
+
+
+def _readable(*paths: Path) -> AbstractContextManager[None]:
+    names = " with ".join(shown(str(path)) for path in paths)
+    return border(f"{names} is no profile that can be read", f"Give {KNOWN}.")
 
 
 def _text(path: Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Mapping
+from math import isfinite
 
 from crisp_onnx.cost.profiles.timed import Profile, TimedLayer
 from crisp_onnx.errors import CrispError
@@ -42,12 +43,12 @@ def read_vela_layers(text: str, clock_hz: float) -> Profile:
         TimedLayer(
             row["Name"] or row["NNG Operator"],
             VELA_KINDS.get(row["NNG Operator"], "elementwise"),
-            1e6 * float(row["Op Cycles"]) / clock_hz,
-            macs=int(float(row["MAC Count"])),
-            memory_us=1e6 * (float(row["DRAM AC"]) + float(row["OffFlash AC"])) / clock_hz,
+            1e6 * _count(row, "Op Cycles") / clock_hz,
+            macs=int(_count(row, "MAC Count")),
+            memory_us=1e6 * (_count(row, "DRAM AC") + _count(row, "OffFlash AC")) / clock_hz,
         )
         for row in rows
-        if float(row["Op Cycles"]) > 0 and float(row["MAC Count"]) > 0
+        if _count(row, "Op Cycles") and _count(row, "MAC Count")
     ]
     return Profile("Vela", tuple(found), len(rows) - len(found))
 
@@ -59,9 +60,9 @@ def read_vela_summary(text: str) -> Profile:
         TimedLayer(
             row["network"],
             "conv3x3",
-            1e6 * float(row["cycles_total"]) / float(row["core_clock"]),
-            macs=int(float(row["nn_macs"])),
-            moved_bytes=int(float(row["dram_total_bytes"]) + float(row["off_chip_flash_total_bytes"])),
+            1e6 * _count(row, "cycles_total") / _count(row, "core_clock"),
+            macs=int(_count(row, "nn_macs")),
+            moved_bytes=int(_count(row, "dram_total_bytes") + _count(row, "off_chip_flash_total_bytes")),
             dtype="int8",
         )
         for row in rows
@@ -89,6 +90,18 @@ def read_openvino(text: str, layers: Iterable[Layer]) -> Profile:
             "No layer of the profile has the name of a layer of the model. Give the --model that was measured."
         )
     return Profile("OpenVINO", tuple(found), len(rows) - len(found))
+
+
+def _count(row: Mapping[str, str], column: str) -> float:
+    """What a column counts.
+
+    Raises:
+        ValueError: a number that counts nothing: negative, infinite or none.
+    """
+    found = float(row[column])
+    if not (isfinite(found) and found >= 0):
+        raise ValueError(f"column {column!r} holds {row[column]}, which counts nothing")
+    return found
 
 
 def _of_model(layer: Layer, time_us: float, dtype: str) -> TimedLayer:

@@ -51,6 +51,8 @@ def _layer(entry: Mapping[str, Any], about: Mapping[str, Any] | None) -> TimedLa
     image, out = (tuple(int(side) for side in about[key][0]["Dimensions"]) for key in ("Inputs", "Outputs"))
     dtype = _dtype(about)
     weights = int((about.get("Weights") or {}).get("Count", 0))
+    if weights < 0:
+        raise ValueError(f"layer {name!r} has {weights} weights")
     kernel = tuple(int(side) for side in about.get("Kernel") or ())
     sparse = bool(about.get("HasSparseWeights")) or "sparse" in str(about.get("TacticName", "")).lower()
     if len(kernel) == 2 and len(image) == 4 and len(out) == 4 and weights:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
+from math import isfinite, prod
 
 from crisp_onnx.lowering.layers import product_kind
 from crisp_onnx.lowering.matrix import Matrix, product_matrix
 from crisp_onnx.lowering.schema import OpKind
+from crisp_onnx.reading import shown
 
 Dims = tuple[int, ...]
+MOST = 1 << 48
+"""Of a side of a layer's matrix."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,18 @@ class TimedLayer:
     memory_us: float = 0.0
     dtype: str = ""
     sparse: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse with `ValueError` what no layer takes or has."""
+        if not (isfinite(self.time_us) and self.time_us > 0):
+            raise ValueError(f"layer {shown(self.name)!r} takes {self.time_us:g} us, and a time is a positive number")
+        counts = (self.macs, self.moved_bytes, self.memory_us)
+        if not all(isfinite(count) and count >= 0 for count in counts):
+            raise ValueError(f"layer {shown(self.name)!r} has a count or time of memory that is negative or infinite")
+        if self.matrix is not None:
+            sizes = (self.matrix.M, self.matrix.K, self.matrix.N, self.matrix.groups, *self.matrix.stride)
+            if min(sizes) < 1 or max(sizes) > MOST:
+                raise ValueError(f"layer {shown(self.name)!r} has a side of the size 0, or one that is not possible")
 
 
 @dataclass(frozen=True)
