@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,13 @@ from crisp_onnx.api.acceptance import Accepted, accept
 from crisp_onnx.api.crossing import cross
 from crisp_onnx.api.device import find_device
 from crisp_onnx.api.files_read import files_read
+from crisp_onnx.api.first_look import first_look
 from crisp_onnx.api.prepare import Prepared, prepare
 from crisp_onnx.api.sight import HELD_OUT
 from crisp_onnx.api.words import NameOptions, find_classes, find_form, find_labels
-from crisp_onnx.data import Classes, Images, InputForm, Labels, Preprocess, Source, hold_out, open_images
+from crisp_onnx.data import Classes, Images, InputForm, Label, Labels, Preprocess, Source, hold_out, open_images
 from crisp_onnx.data.folder_order import Order
+from crisp_onnx.data.labels import folded
 from crisp_onnx.errors import CrispError
 from crisp_onnx.model import Model, WeightLayer, load
 from crisp_onnx.processes import processes
@@ -29,7 +32,17 @@ from crisp_onnx.recipe import Recipe
 from crisp_onnx.report.findings import BankFound
 from crisp_onnx.report.wording import size_text
 from crisp_onnx.saliency import Criterion, criterion_named
-from crisp_onnx.saliency.bank import Bank, Subject, add_banks, bank_bytes, differences, open_bank, write_bank
+from crisp_onnx.saliency.bank import (
+    MOST_DIGESTS,
+    Bank,
+    Origin,
+    Subject,
+    add_banks,
+    bank_bytes,
+    differences,
+    open_bank,
+    write_bank,
+)
 from crisp_onnx.saliency.collection import by_class, shape_of, sums_of
 from crisp_onnx.task import Classification, task_of
 from crisp_onnx.writing import keep_inputs, require_place
@@ -71,9 +84,17 @@ def make_bank(
     accepted = accept(prepare(source, size=form.size, output=output_name))
     prepared = accepted.prepared
     named = find_labels(prepared, form, NameOptions(labels, labels_offset, class_order), data)
-    images = _seen(data, classes, named.labels, form, prepared, seed)
+    outputs = prepared.head.classes
+    wanted = (
+        Classes(tuple(range(outputs)), tuple(_name(named.labels, index) for index in range(outputs)))
+        if classes is None
+        else find_classes(classes, named.labels, outputs)
+    )
+    images = _seen(data, wanted, named.labels, form, seed, each=classes is not None)
     parts = {int(part.labels[0]): part for part in by_class(images) if part.labels is not None}
     counts = {index: len(part) for index, part in parts.items()}
+    held = Classes(tuple(counts), tuple(_name(named.labels, index) for index in counts))
+    told = first_look(_Looked(prepared, held, task_of(prepared.head, held.indices), images))
     layers = _summed(accepted)
     shapes = {layer.weight: shape_of(chosen, layer) for layer in layers}
     _require_room(output, bank_bytes(shapes, len(counts)), len(counts))
@@ -88,12 +109,14 @@ def make_bank(
 
         sums = these.shared(tuple(counts), shapes, compute)
         if these.first:
-            write_bank(output, subject_of(source, task.outputs, chosen, form, seed), counts, shapes, sums)
+            left = tuple(index for index in range(outputs) if index not in wanted.indices)
+            subject = subject_of(source, task.outputs, chosen, form, seed)
+            write_bank(output, subject, counts, shapes, sums, origin_of(parts, named.labels, left))
         else:
             deque(sums, maxlen=0)  # its share is computed and sent
             return None
     size = bank_bytes(shapes, len(counts))
-    return BankFound(output, chosen.needs, counts, len(shapes), size, (*named.notes, *images.told()))
+    return BankFound(output, chosen.needs, counts, len(shapes), size, (*named.notes, *told, *images.told()))
 
 
 def merge_banks(banks: Sequence[Path], *, output: Path) -> BankFound:
@@ -114,11 +137,16 @@ def merge_banks(banks: Sequence[Path], *, output: Path) -> BankFound:
 
 
 def fitting_bank(
-    recipe: Recipe, source: Model, form: InputForm, answers: Classification, layers: Sequence[WeightLayer]
+    recipe: Recipe,
+    source: Model,
+    form: InputForm,
+    answers: Classification,
+    layers: Sequence[WeightLayer],
+    labels: Labels | None = None,
 ) -> tuple[Bank | None, tuple[str, ...]]:
     """The recipe's bank, if it names one, and what the user should know of it.
 
-    `layers`: those that may become sparse.
+    `layers`: those that may become sparse. `labels`: what this run calls the outputs.
 
     Raises:
         CrispError: it is of another model, made with another preprocessing or for another criterion, or lacks a class.
@@ -137,15 +165,27 @@ def fitting_bank(
         )
     lacking = bank.lacks(answers.wanted)
     if lacking:
-        raise CrispError(
-            f"The bank {name} holds no sums of output {lacking[0]}: its data had no images of it. Make it of data that "
-            "have, or take the class off the list."
+        index, empty, unasked = (
+            lacking[0],
+            "its data had no images of it",
+            "it was made with --classes that left it out",
         )
+        why = f"{empty}, or {unasked}"
+        if bank.origin is not None:
+            why = unasked if index in bank.origin.left_out else empty
+        raise CrispError(
+            f"The bank {name} holds no sums of output {index}: {why}. Make it of data and --classes that have the "
+            "class, or take it off the list."
+        )
+    unalike = _named_alike(bank, answers.wanted, labels)
     unknown = [layer.weight for layer in layers if bank.shapes.get(layer.weight) != shape_of(chosen, layer)]
     if unknown:
         raise CrispError(f"The bank {name} does not know weight {unknown[0]!r} as it is. Make it anew.")
     bank.require_sound(answers.wanted, [layer.weight for layer in layers])
-    notes = [f"Saliency comes from {recipe.bank.name}, over {sum(bank.images[i] for i in answers.wanted):,} images."]
+    notes = [
+        f"Saliency comes from {recipe.bank.name}, over {sum(bank.images[i] for i in answers.wanted):,} images.",
+        *unalike,
+    ]
     if bank.subject.seed != recipe.seed:
         notes.append(
             f"The bank was made with seed {bank.subject.seed} and this run has {recipe.seed}: images held out here are "
@@ -165,19 +205,71 @@ def _require_sums(criterion: Criterion) -> None:
         raise CrispError(f"--saliency {criterion.name} learns nothing from images, so it has no use for a bank.")
 
 
-def _seen(
-    data: Source,
-    classes: Path | tuple[str | int, ...] | None,
-    labels: Labels | None,
-    form: InputForm,
-    prepared: Prepared,
-    seed: int,
-) -> Images:
-    """The images that `compress` would learn from, of all outputs that the data show or of the classes named."""
-    outputs = prepared.head.classes
-    names = tuple(labels.name(index) if labels else str(index) for index in range(outputs))
-    wanted = Classes(tuple(range(outputs)), names) if classes is None else find_classes(classes, labels, outputs)
-    images = open_images(data, wanted, labels, form, each=classes is not None)
+def origin_of(parts: Mapping[int, Images], labels: Labels | None, left_out: Sequence[int]) -> Origin:
+    """Where the sums of each class's images come from."""
+    entries = {} if labels is None else labels.entries
+    names = {index: _words(label) for index, label in entries.items()}
+    seen = {}
+    for index, part in parts.items():
+        digests = {hashlib.blake2b(piece, digest_size=8).hexdigest() for piece in part.store.content(part.rows)}
+        seen[index] = tuple(sorted(digests)[:MOST_DIGESTS])
+    return Origin(names, seen, tuple(left_out))
+
+
+def _words(label: Label) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(folded(word) for word in (label.wnid, label.whole, *label.names) if word))
+
+
+def _name(labels: Labels | None, index: int) -> str:
+    return labels.name(index) if labels else str(index)
+
+
+def _named_alike(bank: Bank, wanted: Sequence[int], labels: Labels | None) -> tuple[str, ...]:
+    """A note where it is not known whether bank and run call the outputs alike.
+
+    Raises:
+        CrispError: a wanted class is another output in the bank.
+    """
+    if bank.origin is None:
+        return (
+            f"{bank.path.name} was written before banks kept the names of outputs, so it is not known whether its data "
+            "took the same classes for the same outputs.",
+        )
+    told = bank.origin.names
+    if labels is None or not told:
+        return ()
+    places: dict[str, list[int]] = {}
+    for index, words in told.items():
+        for word in words:
+            places.setdefault(word, []).append(index)
+    for index in wanted:
+        own = _words(labels.entries[index]) if index in labels.entries else ()
+        if set(own) & set(told.get(index, ())):
+            continue
+        other = next((places[word][0] for word in own if word in places), None)
+        if other is not None:
+            raise CrispError(
+                f"The bank {shown(str(bank.path))} was made where {labels.name(index)!r} was output {other}, and here "
+                f"it is output {index}: its sums are of other classes. Make it anew with the --labels, --labels-offset "
+                "and --class-order of this run."
+            )
+    return ()
+
+
+@dataclass(frozen=True)
+class _Looked:
+    """What the first look at the images to sum over is to know."""
+
+    prepared: Prepared
+    classes: Classes
+    answers: Classification
+    images: Images | None
+    judged: Images | None = None
+
+
+def _seen(data: Source, wanted: Classes, labels: Labels | None, form: InputForm, seed: int, *, each: bool) -> Images:
+    """The images of the `wanted` classes that `compress` would learn from. `each`: every class must have some."""
+    images = open_images(data, wanted, labels, form, each=each)
     if images.labels is None:
         raise CrispError(f"The images of {images.source} have no labels, so no class has sums of its own.")
     if np.unique(images.labels, return_counts=True)[1].max() < 2:

@@ -11,14 +11,15 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from crisp_onnx.api.question import Question
+from crisp_onnx.api.prepare import Prepared
 from crisp_onnx.api.ways import WAYS
-from crisp_onnx.data import PRESETS, Images, Preprocess, parse_preprocess
+from crisp_onnx.data import PRESETS, Classes, Images, Preprocess, parse_preprocess
 from crisp_onnx.errors import CrispError
 from crisp_onnx.runtime.evaluate import open_stock
 from crisp_onnx.task import Classification, Segmentation, task_of
@@ -40,6 +41,21 @@ WORDS = (
 """What is shown, and what to do where classes are answered by other outputs: of images, and of pixels."""
 SAMPLED = 16
 NAMED = 4
+
+
+class Asked(Protocol):
+    """What a look needs to know: a model, what its outputs mean, and images, where they are given."""
+
+    @property
+    def prepared(self) -> Prepared: ...
+    @property
+    def classes(self) -> Classes: ...
+    @property
+    def answers(self) -> Classification: ...
+    @property
+    def images(self) -> Images | None: ...
+    @property
+    def judged(self) -> Images | None: ...
 
 
 @dataclass(frozen=True)
@@ -69,7 +85,7 @@ class _Sight:
         return float(np.mean([right[self.labels == index].mean() for index in np.unique(self.labels)]))
 
 
-def first_look(asked: Question) -> tuple[str, ...]:
+def first_look(asked: Asked) -> tuple[str, ...]:
     """What the user should know before training, which is logged as a warning too."""
     notes = _same_images(asked)
     labelled = [images for images in (asked.images, asked.judged) if images is not None and images.labelled]
@@ -81,7 +97,7 @@ def first_look(asked: Question) -> tuple[str, ...]:
     return notes
 
 
-def _near_chance(session: ort.InferenceSession, asked: Question, images: Images, where: str) -> tuple[str, ...]:
+def _near_chance(session: ort.InferenceSession, asked: Asked, images: Images, where: str) -> tuple[str, ...]:
     """A word on labelled images about which the model is right no more often than by chance, `where` if several are."""
     sample = _sample(images, asked.answers)
     seen = _look(session, sample, asked.answers)
@@ -122,7 +138,7 @@ def _checked(seen: _Sight) -> str:
     return "--labels and --class-order"
 
 
-def _moved_columns(seen: _Sight, asked: Question, images: str) -> tuple[str, ...]:
+def _moved_columns(seen: _Sight, asked: Asked, images: str) -> tuple[str, ...]:
     """A word on a model that tells the classes apart, but calls each by the output of another one."""
     right = seen.right_of_all()
     if right >= KNOWING:
@@ -161,7 +177,7 @@ def _look(session: ort.InferenceSession, images: Images, task: Classification) -
     return _Sight(every, wanted, truths, balanced=pixels)
 
 
-def _other_outputs(session: ort.InferenceSession, asked: Question, sample: Images, wanted: float) -> Iterator[str]:
+def _other_outputs(session: ort.InferenceSession, asked: Asked, sample: Images, wanted: float) -> Iterator[str]:
     """An output of as many columns by which the share `wanted` is right."""
     for head in asked.prepared.outputs.heads:
         if head.output != asked.answers.output and head.classes == len(asked.answers.columns):
@@ -170,9 +186,7 @@ def _other_outputs(session: ort.InferenceSession, asked: Question, sample: Image
                 yield f"By output {head.output!r} it is right about {100 * share:.1f} %: try --output-name."
 
 
-def _other_preprocessing(
-    session: ort.InferenceSession, asked: Question, sample: Images, wanted: float
-) -> Iterator[str]:
+def _other_preprocessing(session: ort.InferenceSession, asked: Asked, sample: Images, wanted: float) -> Iterator[str]:
     """The preset with which the model is right most often, if the share is that `wanted`."""
     if not isinstance(sample.preprocess, Preprocess):
         return
@@ -193,7 +207,7 @@ def _other_preprocessing(
         yield f"With --preprocess {name} it is right about {100 * best:.1f} % of them."
 
 
-def _other_names(seen: _Sight, asked: Question) -> Iterator[str]:
+def _other_names(seen: _Sight, asked: Asked) -> Iterator[str]:
     """Classes whose images the model answers with one other output each: names and outputs are mixed up."""
     names = dict(zip(asked.classes.indices, asked.classes.names, strict=True))
     mostly = {}
@@ -210,7 +224,7 @@ def _other_names(seen: _Sight, asked: Question) -> Iterator[str]:
         yield (f"It answers the {shown} of {', of '.join(pairs)}{', ...' if len(moved) > NAMED else ''}: {remedy}")
 
 
-def _same_images(asked: Question) -> tuple[str, ...]:
+def _same_images(asked: Asked) -> tuple[str, ...]:
     """A word on images that judge what was learnt from them."""
     first, second = asked.images, asked.judged
     if first is None or second is None:

@@ -89,7 +89,7 @@ def read_question(recipe: Recipe, source: Model, data: Source | None, eval_data:
     planner = make_planner(recipe_for_blocks(recipe), prepared)
     rehearsed = rehearse(planner)
     level_planners(recipe, planner)
-    bank, told = fitting_bank(recipe, source, form, answers, planner.candidates.free)
+    bank, told = fitting_bank(recipe, source, form, answers, planner.candidates.free, labels)
     notes += told
     images, judged = (
         None if s is None else way.open(s, classes, labels, form, head.classes) for s in (data, eval_data)

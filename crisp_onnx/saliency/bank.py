@@ -26,6 +26,9 @@ from crisp_onnx.saliency.sums import Sums, merged
 
 FORMAT = "crisp-bank/1"
 FLOAT_BYTES = 4
+MOST_DIGESTS = 64
+SAME_SHARE = 0.05
+"""Of the digests of a class: sets that share more are no two shards of one data set with a picture twice in it."""
 Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
 OfClass: TypeAlias = tuple[int, Mapping[str, Tensor]]
 _AGAIN = "Make one with `crisp-onnx saliency`."
@@ -47,13 +50,29 @@ class Subject:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where sums came from.
+
+    `names`: what each output was called, as far as that was known. `seen`: digests of the images by class, the
+    smallest `MOST_DIGESTS` of them, by which banks of the same images are told. `left_out`: outputs that were not asked
+    for.
+    """
+
+    names: Mapping[int, tuple[str, ...]]
+    seen: Mapping[int, tuple[str, ...]]
+    left_out: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class Bank:
-    """A bank's file, open by name only. `images`: how many each class's sums are over."""
+    """A bank's file, open by name only. `images`: how many each class's sums are over. `origin`: None where an older
+    version wrote it."""
 
     path: Path
     subject: Subject
     images: Mapping[int, int]
     shapes: Shapes
+    origin: Origin | None = None
 
     @property
     def classes(self) -> tuple[int, ...]:
@@ -143,23 +162,38 @@ def open_bank(path: Path) -> Bank:
         kinds = {key: (tuple(part.get_shape()), part.get_dtype()) for key, part in parts.items()}
         about = json.loads(told["about"])
         images = {int(index): int(count) for index, count in about.pop("images").items()}
+        origin = _origin_of(about.pop("origin", None))
         subject = Subject(**about)
     shapes = {key.partition("/")[2]: shape for key, (shape, _) in kinds.items()}
     whole = {f"{index}/{name}": (shape, "F32") for index in images for name, shape in shapes.items()}
     if whole != kinds or not images or min(images.values()) < 1:
         raise CrispError(f"The bank {shown(str(path))} is damaged: its classes do not hold the same weights. {_AGAIN}")
-    return Bank(path, subject, images, shapes)
+    return Bank(path, subject, images, shapes, origin)
+
+
+def _origin_of(told: Any) -> Origin | None:
+    if told is None:
+        return None
+    names, seen = (
+        {int(index): tuple(map(str, words)) for index, words in told[key].items()} for key in ("names", "seen")
+    )
+    return Origin(names, seen, tuple(map(int, told["left_out"])))
 
 
 def write_bank(
-    path: Path, subject: Subject, images: Mapping[int, int], shapes: Shapes, sums: Iterable[OfClass]
+    path: Path,
+    subject: Subject,
+    images: Mapping[int, int],
+    shapes: Shapes,
+    sums: Iterable[OfClass],
+    origin: Origin | None = None,
 ) -> Bank:
     """Write the sums of each class as they come, in the order of `images`; the file is there when all of it is.
 
     Raises:
         CrispError: the folder is missing, read-only or full.
     """
-    write_files({path: _pieces(subject, images, shapes, sums)})
+    write_files({path: _pieces(subject, images, shapes, sums, origin)})
     return open_bank(path)
 
 
@@ -177,6 +211,9 @@ def add_banks(banks: Sequence[Bank], output: Path) -> Bank:
         if unlike:
             names = f"{shown(str(first.path))} and {shown(str(other.path))}"
             raise CrispError(f"{names} cannot be added up: {unlike[0]}. Merge banks of one model, made alike.")
+    for place, bank in enumerate(banks):
+        for other in banks[:place]:
+            _require_other_images(other, bank)
     images: dict[int, int] = {}
     for bank in banks:
         for index, count in bank.images.items():
@@ -188,7 +225,37 @@ def add_banks(banks: Sequence[Bank], output: Path) -> Bank:
         for index in images:
             yield index, merged(bank.of_classes([index], weights) for bank in banks if index in bank.images).totals
 
-    return write_bank(output, first.subject, images, first.shapes, added())
+    return write_bank(output, first.subject, images, first.shapes, added(), _joined(banks))
+
+
+def _require_other_images(one: Bank, other: Bank) -> None:
+    """Refuse two banks of the same images, which would count twice."""
+    names = f"{shown(str(one.path))} and {shown(str(other.path))}"
+    same = f"{names} were made of the same images"
+    remedy = "Merge banks of different images, each of them once."
+    if one.path.samefile(other.path):
+        raise CrispError(f"{shown(str(one.path))} is named twice, so its images would count twice. {remedy}")
+    if one.origin is None or other.origin is None:
+        return
+    for index in one.images.keys() & other.images.keys():
+        seen = [set(bank.origin.seen.get(index, ())) for bank in (one, other) if bank.origin is not None]
+        if len(seen[0] & seen[1]) > SAME_SHARE * min(map(len, seen)):
+            raise CrispError(f"{same}, for example of output {index}, which would count twice. {remedy}")
+
+
+def _joined(banks: Sequence[Bank]) -> Origin | None:
+    """The origin of what all banks hold; None where that of one is not known."""
+    origins = [bank.origin for bank in banks if bank.origin is not None]
+    if len(origins) < len(banks):
+        return None
+    names = {index: words for origin in reversed(origins) for index, words in origin.names.items()}
+    held = {index for origin in origins for index in origin.seen}
+    seen = {
+        index: tuple(sorted({one for origin in origins for one in origin.seen.get(index, ())})[:MOST_DIGESTS])
+        for index in sorted(held)
+    }
+    left_out = set.intersection(*(set(origin.left_out) for origin in origins))
+    return Origin(names, seen, tuple(sorted(left_out)))
 
 
 def differences(one: Subject, other: Subject) -> tuple[str, ...]:
@@ -213,9 +280,13 @@ def _short(value: Any) -> str:
     return text[:12] if len(text) == 64 else text
 
 
-def _pieces(subject: Subject, images: Mapping[int, int], shapes: Shapes, sums: Iterable[OfClass]) -> Iterator[bytes]:
+def _pieces(
+    subject: Subject, images: Mapping[int, int], shapes: Shapes, sums: Iterable[OfClass], origin: Origin | None
+) -> Iterator[bytes]:
     """The file: length of its header, header, and the sums one by one, as safetensors has it."""
-    about = {**asdict(subject), "images": images}
+    about: dict[str, Any] = {**asdict(subject), "images": images}
+    if origin is not None:
+        about["origin"] = asdict(origin)
     header: dict[str, Any] = {"__metadata__": {"format": FORMAT, "about": json.dumps(about)}}
     end = 0
     for index in images:

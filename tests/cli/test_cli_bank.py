@@ -8,11 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 import torch
 from onnx import numpy_helper
+from PIL import Image
 from safetensors.torch import load_file
+from small_models import coloured_images
 
 from crisp_onnx.saliency.bank import open_bank
 
@@ -70,7 +73,7 @@ def test_a_class_without_images_is_missed_before_anything_long(workplace, run, t
     assert run("saliency", workplace.model, *options, "--classes", tmp_path / "some.txt", "-o", some).returncode == 0
     done = run(*workplace.options, "--bank", some, "-o", tmp_path / "out")
     assert done.returncode == 2
-    assert "no sums of output 4" in done.stderr
+    assert "no sums of output 4: it was made with --classes that left it out" in done.stderr
 
 
 def test_another_seed_is_told(workplace, run, bank, tmp_path):
@@ -80,12 +83,65 @@ def test_another_seed_is_told(workplace, run, bank, tmp_path):
 
 
 def test_merge_adds_banks_up(workplace, run, bank, tmp_path):
-    both = tmp_path / "both.safetensors"
-    done = run("saliency", "--merge", bank, bank, "-o", both)
+    both, other = tmp_path / "both.safetensors", tmp_path / "other.safetensors"
+    pairs = coloured_images(12, 1)
+    np.savez(
+        tmp_path / "other.npz", x=np.stack([image for image, _ in pairs]), y=np.array([label for _, label in pairs])
+    )
+    options = ("--data", tmp_path / "other.npz", "--preprocess", "unit")
+    assert run("saliency", workplace.model, *options, "-o", other).returncode == 0
+    done = run("saliency", "--merge", bank, other, "-o", both)
     assert done.returncode == 0, done.stderr
-    one, two = load_file(bank), load_file(both)
-    assert all(torch.equal(2 * one[name], two[name]) for name in one)
+    parts = [load_file(path) for path in (bank, other, both)]
+    assert all(torch.equal(parts[0][name] + parts[1][name], parts[2][name]) for name in parts[0])
     assert open_bank(both).images == dict.fromkeys(range(6), 22)
+
+
+def test_banks_of_the_same_images_do_not_add_up(workplace, run, bank, tmp_path):
+    copy, both = tmp_path / "copy.safetensors", tmp_path / "both.safetensors"
+    copy.write_bytes(bank.read_bytes())
+    some = tmp_path / "some.safetensors"
+    (tmp_path / "some.txt").write_text("0\n2\n")
+    options = ("--data", workplace.data, "--preprocess", "unit", "--classes", tmp_path / "some.txt")
+    assert run("saliency", workplace.model, *options, "-o", some).returncode == 0
+    for other, said in ((bank, "named twice"), (copy, "same images"), (some, "same images, for example of output 0")):
+        done = run("saliency", "--merge", bank, other, "-o", both)
+        assert done.returncode == 2
+        assert said in done.stderr
+        assert not both.exists()
+
+
+def test_labels_one_off_are_told_before_sums_are_made(workplace, run, tmp_path):
+    with np.load(workplace.data) as held:
+        np.savez(tmp_path / "off.npz", x=held["x"], y=(held["y"] + 1) % 6)
+    options = ("--data", tmp_path / "off.npz", "--preprocess", "unit")
+    done = run("saliency", workplace.model, *options, "-o", tmp_path / "off.safetensors")
+    assert done.returncode == 0
+    assert "The untouched model is right about" in done.stderr
+    assert "The untouched model is right about" in done.stdout
+
+
+def test_names_that_a_bank_has_at_other_outputs_are_refused(workplace, run, tmp_path):
+    def folders(root: Path, names: str) -> Path:
+        with np.load(workplace.data) as held:
+            for number, (image, label) in enumerate(zip(held["x"], held["y"], strict=True)):
+                (root / names.split()[label]).mkdir(parents=True, exist_ok=True)
+                Image.fromarray(image).save(root / names.split()[label] / f"{number}.png")
+        return root
+
+    data, mine = folders(tmp_path / "data", "8 9 10 11 12 13"), tmp_path / "mine.safetensors"
+    made = run(
+        "saliency", workplace.model, "--data", data, "--preprocess", "unit", "--class-order", "lexical", "-o", mine
+    )
+    assert made.returncode == 0, made.stderr
+    (tmp_path / "cls.txt").write_text("8\n9\n")
+    options = ("--classes", tmp_path / "cls.txt", "--data", data, "--preprocess", "unit", "--epochs", "0")
+    done = run(
+        *("compress", workplace.model, *options, "--class-order", "natural", "--target", "portable"),
+        *("--bank", mine, "-o", tmp_path / "out"),
+    )
+    assert done.returncode == 2
+    assert "'8' was output 4, and here it is output 0" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from crisp_onnx.data import Classes, Images, open_images, parse_preprocess
 from crisp_onnx.errors import CrispError
 from crisp_onnx.model import Model, WeightLayer, load, weight_layers
 from crisp_onnx.saliency import collect, criterion_named, statistic_of
-from crisp_onnx.saliency.bank import Bank, Subject, add_banks, differences, open_bank, write_bank
+from crisp_onnx.saliency.bank import Bank, Origin, Subject, add_banks, differences, open_bank, write_bank
 from crisp_onnx.saliency.collection import by_class, shape_of, sums_of
 from crisp_onnx.task import Classification
 
@@ -148,3 +148,18 @@ def test_what_cannot_be_sums_is_refused_with_the_name_of_the_bank(tmp_path: Path
     with pytest.raises(CrispError, match=f"{said}.*overflows on these images"):
         write_bank(tmp_path / "n.safetensors", SUBJECT, {0: 1}, {"w": (2,)}, [(0, {"w": torch.tensor([1.0, number])})])
     assert {path.name for path in tmp_path.iterdir()} == {"sound.safetensors", "damaged.safetensors"}
+
+
+def test_banks_tell_shared_images_by_their_digests_however_often_they_were_merged(tmp_path: Path) -> None:
+    def made(name: str, digests: range, left_out: tuple[int, ...] = ()) -> Bank:
+        seen = {0: tuple(f"{one:016x}" for one in digests)}
+        origin = Origin({0: ("cat",)}, seen, left_out)
+        sums = [(0, {"w": torch.ones(2)})]
+        return write_bank(tmp_path / name, SUBJECT, {0: len(digests)}, {"w": (2,)}, sums, origin)
+
+    one, two, three = made("a", range(4), (1, 2)), made("b", range(4, 9), (1,)), made("c", range(8, 12))
+    both = add_banks([one, two], tmp_path / "both")
+    assert both.origin == Origin({0: ("cat",)}, {0: tuple(f"{n:016x}" for n in range(9))}, (1,))
+    with pytest.raises(CrispError, match=r"both and .*c were made of the same images, for example of output 0"):
+        add_banks([both, three], tmp_path / "all")
+    assert add_banks([one, three], tmp_path / "all").images == {0: 8}
