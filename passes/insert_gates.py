@@ -2,7 +2,8 @@
 
 A gate stands in front of every convolution and matrix product that reads the channels, and nowhere else: so each path
 out of a channel meets its gate once, however many additions the channels go through, and a gate of zero is the removal
-of the channel. With means, gates move a channel between itself and its mean, which a bias can give in its place.
+of the channel, where nothing else mixes channels (`apart`): a norm over all of them counts a shut one too. With means,
+gates move a channel between itself and its mean, which a bias can give in its place.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_graphsurgeon as gs
 
-from crisp_onnx.groups import ChannelGroup
+from crisp_onnx.groups import ChannelGroup, separate
 from crisp_onnx.model import fresh_name, tensor_names
 from crisp_onnx.passes.result import PassResult
 
@@ -108,6 +109,15 @@ def edges(
                 owners[member.indices(range(group.width))] = start + np.repeat(np.arange(group.width), member.span)
         found[edge] = owners
     return found
+
+
+def apart(graph: gs.Graph, groups: Sequence[ChannelGroup], shapes: Mapping[str, tuple[int, ...]]) -> list[ChannelGroup]:
+    """Those of `groups` whose channels nothing mixes but products behind gates: a shut gate removes the channel."""
+    places = edges(graph, groups, shapes)
+    counted = {
+        id(node) for node in graph.nodes if node.inputs and (node.inputs[0].name, summed_axis(node, shapes)) in places
+    }
+    return [group for group in groups if separate(graph, group, shapes, counted)]
 
 
 def gated_columns(

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from crisp_onnx.groups import ChannelGroup, Removal, separate
-from crisp_onnx.passes.insert_gates import edges, gated_columns, summed_axis
+from crisp_onnx.groups import ChannelGroup, Removal
+from crisp_onnx.passes.insert_gates import apart, gated_columns
 from crisp_onnx.passes.result import Declined, PassResult
 from crisp_onnx.passes.slice_channels import SliceChannels
 
@@ -26,10 +26,7 @@ class RemoveDead:
 
     def run(self, graph: gs.Graph) -> PassResult:
         candidates = [group for group in self.groups if group.removable and group.width > 1]
-        places = edges(graph, candidates, self.shapes)
-        counted = {id(node) for node in graph.nodes
-                   if node.inputs and (node.inputs[0].name, summed_axis(node, self.shapes)) in places}  # fmt: skip
-        groups = [group for group in candidates if separate(graph, group, self.shapes, counted)]
+        groups = apart(graph, candidates, self.shapes)
         alive = self._alive(graph, groups)
         removals, declined, first = [], [], 0
         for group in groups:

@@ -14,7 +14,7 @@ def files_read(outputs: Iterable[Path], data: object = None, *options: object) -
 
     Of a folder of images it is those of `outputs` that are images in it already.
     """
-    named = [Path(option) for option in options if isinstance(option, Path) or names_file(option)]
+    named = [Path(one) for one in options if isinstance(one, Path) or (isinstance(one, str) and names_file(one))]
     if not isinstance(data, (str, Path)):
         return tuple(named)
     source = Path(data)

@@ -99,7 +99,7 @@ def open_unlabelled(path: Path, form: InputForm) -> Images:
         CrispError: the source is missing, of no known kind or damaged, or holds no images.
     """
     cifar = find_cifar(path)
-    if cifar is None and path.is_dir():
+    if cifar is None and path.is_dir() and not isinstance(form, AsIs):
         return read_folder(path, ANY, None, form).keep(ANY, form, each=False)
     arrays = read_cifar(*cifar) if cifar else read_npz(_checked_npz(path), form, labelled=False)
     return Found(arrays.store, arrays.rows, None, shown(str(path)), arrays.left_out).keep(ANY, form, each=False)

@@ -14,14 +14,15 @@ from random_graphs import networks
 from crisp_onnx.groups import ChannelGroup, Removal, channel_groups
 from crisp_onnx.model import Model, tensor_shapes, weight_layers
 from crisp_onnx.passes import FoldGates, InsertGates, MaskChannels, run_pass
-from crisp_onnx.passes.insert_gates import edges
+from crisp_onnx.passes.insert_gates import apart, edges
 
 Answers = Callable[..., list[np.ndarray]]
 
 
 def free_groups(model: Model, shapes: dict[str, tuple[int, ...]]) -> list[ChannelGroup]:
-    groups = channel_groups(model.graph(), weight_layers(model, shapes), shapes)
-    return [g for g in groups if g.removable and g.width > 1 and edges(model.graph(), (g,), shapes)]
+    graph = model.graph()
+    groups = [g for g in channel_groups(graph, weight_layers(model, shapes), shapes) if g.removable and g.width > 1]
+    return [g for g in apart(graph, groups, shapes) if edges(graph, (g,), shapes)]
 
 
 def gated_answers(model: Model, gates: InsertGates, values: np.ndarray, image: np.ndarray) -> np.ndarray:

@@ -89,7 +89,8 @@ class _Builder:
 
     def _weights(self, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
         """He's: values neither grow nor vanish with depth, for powers of ones and zeros are fast in LRN and Softmax."""
-        return self.rng.standard_normal(shape, dtype=np.float32) * np.float32((2 / np.prod(shape[1:])) ** 0.5)
+        spread = float(np.sqrt(2 / np.prod(shape[1:])))
+        return np.asarray(self.rng.standard_normal(shape, dtype=np.float32) * np.float32(spread), np.float32)
 
     def _store(self, name: str, value: npt.NDArray[np.float32]) -> None:
         self.stored.append(numpy_helper.from_array(value, name))
