@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import repeat
+from math import isfinite
 
 from crisp_onnx.api.emit import Emitted
 from crisp_onnx.api.int8 import Int8
@@ -50,8 +51,10 @@ def _in_int8(entry: LayerEntry, stored: SparseLayer | DenseLayer, int8: Int8) ->
     return entry.model_copy(update={"precision": "int8", "bytes": size})
 
 
-def fit_entry(fit: LayerFit) -> LayerFitEntry:
-    """The report's form of a re-fit."""
+def fit_entry(fit: LayerFit) -> LayerFitEntry | None:
+    """The report's form of a re-fit; None where the layer's outputs overflow, so that no error can be told."""
+    if not (isfinite(fit.before) and isfinite(fit.after)):
+        return None
     return LayerFitEntry(error_before=fit.before, error_after=fit.after, ridge=fit.ridge)
 
 

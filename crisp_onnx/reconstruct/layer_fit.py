@@ -72,7 +72,8 @@ def shift_of(known: Evidence, weight: Tensor) -> Tensor:
 def output_error(known: Evidence, weight: Tensor, judged: tuple[Tensor, Tensor]) -> float:
     """RMS of `X W^T + shift - Y` over that of Y about its means; 0 where Y does not change at all."""
     x, y = judged
-    missed = (x @ weight.float().T + shift_of(known, weight).float() - y).square().sum()
+    y = y.double()  # squares of what float32 holds may be more than it holds
+    missed = ((x @ weight.float().T + shift_of(known, weight).float()).double() - y).square().sum()
     whole = (y - y.mean(0)).square().sum()
     return float((missed / whole).sqrt()) if whole > 0 else 0.0
 

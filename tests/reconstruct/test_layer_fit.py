@@ -138,3 +138,15 @@ def test_a_layer_without_any_input_or_change_stays_as_it_is():
     )
     assert fit.ridge is None and fit.after == fit.before == 0
     assert torch.equal(fit.weight, old)
+
+
+def test_errors_are_shares_whatever_the_size_of_the_outputs():
+    x, y = data(300, 6, 4, 8)
+    old = torch.randn(4, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    errors = []
+    for size in (1.0, 1e25):
+        great = y * np.float32(size)
+        judged = (torch.from_numpy(x), torch.from_numpy(great))
+        errors.append(output_error(known_of(x, great), old * size, judged))
+    assert errors[0] > 0.1
+    assert errors[1] == pytest.approx(errors[0], rel=1e-4)
