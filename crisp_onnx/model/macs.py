@@ -47,7 +47,7 @@ class Beside:
             listed = ", ".join(f"{count} {op}" for op, count in self.operators.items())
             notes.append(
                 f"{self.macs:,} of the MACs are in operators that are no weight layers ({listed}): they count among "
-                "all, and are never pruned."
+                "all, and no zeros are put in them; fewer channels may save some of them."
             )
         if self.untold:
             more = f" and {len(self.untold) - 3} more" if len(self.untold) > 3 else ""
