@@ -34,6 +34,7 @@ from crisp_onnx.passes.remove_dead import RemoveDead
 from crisp_onnx.passes.result import Declined, Pass, PassResult, run_pass, run_passes
 from crisp_onnx.passes.slice_channels import SliceChannels
 from crisp_onnx.passes.slice_head import SliceHead
+from crisp_onnx.passes.split_sums import SplitSums
 
 SIMPLIFY: tuple[Pass, ...] = (
     *(FoldConstants(), FoldShapes(), FoldConstants(), FoldIf(), FoldSequences(), FoldConstants()),
@@ -79,6 +80,7 @@ __all__ = [
     "RemoveDead",
     "SliceChannels",
     "SliceHead",
+    "SplitSums",
     "collapsible",
     "dense_passes",
     "hybrid_passes",

@@ -19,8 +19,9 @@ class Case:
     a budget is the ceiling, the dense model fine-tuned by the same recipe.
 
     `learnt`: whether it learns from images of the `user`'s classes, or from as many of `all` classes and is judged on
-    the user's. `layout`: how blocks are scored, by the format's own layout or as CRISP's public code does. `emit`: how
-    the file is written; patterns that have no packed operator are written dense.
+    the user's. `layout`: how blocks are scored, by the format's own layout, as CRISP's public code does, or by their
+    place alone in a `static pattern`. `emit`: how the file is written; patterns that have no packed operator are
+    written dense.
     """
 
     model: str
@@ -112,6 +113,7 @@ def baselines(epochs: int = 0) -> Iterator[Case]:
         yield replace(ours, pattern="4:4")  # blocks alone
         yield replace(plain, reorder=False)
         yield replace(plain, reorder=False, layout="public code")
+        yield replace(plain, reorder=False, layout="static pattern")
 
 
 def trained() -> Iterator[Case]:
@@ -138,6 +140,13 @@ def channels() -> Iterator[Case]:
                     yield Case(RESNET, number, 0.0, epochs=epochs, method="channels", macs=share, widths=widths)
 
 
+def channels_one_shot() -> Iterator[Case]:
+    """Fewer channels without any training: on real images, whose labels are not asked, and without any data."""
+    for images in ("synthesised", "real"):
+        for number in SETS:
+            yield Case(RESNET, number, 0.0, method="channels", macs=0.5, images=images)
+
+
 def channels_equal_time() -> Iterator[Case]:
     """Zeros, fewer channels, and both, each as many times as fast as the source on this host."""
     for number in SETS:
@@ -162,6 +171,7 @@ TABLES = {
     "trained": ("After twenty epochs", trained),
     "trained_baselines": ("Against other ways to choose, after twenty epochs", trained_baselines),
     "channels": ("Fewer channels", channels),
+    "channels_one_shot": ("Fewer channels without any training", channels_one_shot),
     "channels_equal_time": ("Zeros, fewer channels, and both at equal time", channels_equal_time),
     "channels_curve": ("Fewer channels for all hundred classes", channels_curve),
 }

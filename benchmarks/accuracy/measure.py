@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import tempfile
 import time
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from statistics import median
+from types import MappingProxyType
 
 from benchmarks.accuracy.cases import Case
 from benchmarks.accuracy.ceiling import dense_by_the_same_recipe
 from benchmarks.accuracy.public_layout import blocks_as_in_public_code
+from benchmarks.accuracy.static_pattern import static_pattern
 from benchmarks.real_data import CIFAR_PREPROCESS, CifarImages, class_set, data_folder
 from crisp_onnx import Recipe, Report, compress
 from crisp_onnx.api.prepare import prepare
@@ -21,6 +24,13 @@ from crisp_onnx.task import task_of
 
 Result = dict[str, float | int | None]
 ALL, IMAGES_A_CLASS = 100, 256
+LAYOUTS: Mapping[str, Callable[[Path], AbstractContextManager[None]]] = MappingProxyType(
+    {
+        "format": lambda model: nullcontext(),
+        "public code": blocks_as_in_public_code,
+        "static pattern": lambda model: static_pattern(),
+    }
+)
 
 
 def measured(case: Case, device: str) -> Result:
@@ -33,7 +43,7 @@ def measured(case: Case, device: str) -> Result:
             found = dense_by_the_same_recipe(recipe, folder, case.set)
             return _counts(found) | {"seconds": round(time.monotonic() - start_s)}
         train, test = images_of(case, folder)
-        with blocks_as_in_public_code(recipe.model) if case.layout == "public code" else nullcontext():
+        with LAYOUTS[case.layout](recipe.model):
             report = compress(recipe, data=train, eval_data=test)
         took_s = time.monotonic() - start_s
         counts = _reported(report) if case.learnt == "user" else _counts(_compared(recipe, case, test))
