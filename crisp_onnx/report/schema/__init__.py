@@ -1,0 +1,81 @@
+"""The report as data: `document.py` holds the whole, the other files its parts."""
+
+from crisp_onnx.report.schema.costs import (
+    Equivalence,
+    FileSizes,
+    Latency,
+    Macs,
+    Quantisation,
+    Side,
+    Sparsity,
+    latency_entry,
+)
+from crisp_onnx.report.schema.document import (
+    Budget,
+    Declined,
+    Report,
+    Source,
+    from_json,
+    json_schema,
+    json_text,
+    schema_text,
+    to_json,
+)
+from crisp_onnx.report.schema.layers import (
+    Channels,
+    CollapsedChain,
+    FrozenGroup,
+    GroupWidth,
+    LayerEntry,
+    LayerFitEntry,
+    ReorderedGroup,
+    Reordering,
+)
+from crisp_onnx.report.schema.part import (
+    Part,
+)
+from crisp_onnx.report.schema.scores import (
+    Accuracy,
+    ClassEntry,
+    ClassOverlap,
+    Interval,
+    OverlapScore,
+    Score,
+    Segmentation,
+)
+
+__all__ = [
+    "Accuracy",
+    "Budget",
+    "Channels",
+    "ClassEntry",
+    "ClassOverlap",
+    "CollapsedChain",
+    "Declined",
+    "Equivalence",
+    "FileSizes",
+    "FrozenGroup",
+    "GroupWidth",
+    "Interval",
+    "Latency",
+    "LayerEntry",
+    "LayerFitEntry",
+    "Macs",
+    "OverlapScore",
+    "Part",
+    "Quantisation",
+    "ReorderedGroup",
+    "Reordering",
+    "Report",
+    "Score",
+    "Segmentation",
+    "Side",
+    "Source",
+    "Sparsity",
+    "from_json",
+    "json_schema",
+    "json_text",
+    "latency_entry",
+    "schema_text",
+    "to_json",
+]
