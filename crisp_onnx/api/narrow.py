@@ -12,14 +12,16 @@ import numpy.typing as npt
 import torch
 
 from crisp_onnx.api.acceptance import Accepted
+from crisp_onnx.api.agreement import agree
 from crisp_onnx.api.checkpoint import Checkpoint
 from crisp_onnx.api.column_fit import kept_indices
 from crisp_onnx.api.crossing import anew, cross, with_batch_norm
 from crisp_onnx.api.device import find_device
-from crisp_onnx.api.learn import Learned, agree, epochs_for
+from crisp_onnx.api.learn import Learned
 from crisp_onnx.api.planning import make_planner, make_task, rehearse
 from crisp_onnx.api.prepare import Prepared, described
 from crisp_onnx.api.question import Question
+from crisp_onnx.api.ready import epochs_for
 from crisp_onnx.api.sight import see
 from crisp_onnx.api.stopwatch import Stopwatch
 from crisp_onnx.api.width_cut import proven_cut, readers_of, without

@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx_graphsurgeon as gs
 
+from crisp_onnx.api.agreement import agree
 from crisp_onnx.api.checkpoint import Checkpoint
 from crisp_onnx.api.column_fit import refit_columns
 from crisp_onnx.api.crossing import Crossed, anew
-from crisp_onnx.api.learn import agree
 from crisp_onnx.api.planning import make_task
 from crisp_onnx.api.question import Question
 from crisp_onnx.api.sight import Sight
