@@ -1,17 +1,18 @@
 """Hold a calibrated target against whole models that its calibration never saw: end to end and layer by layer.
 
-    python -m benchmarks.calibration_check TARGET.yaml [--threads 1] [--model NAME]... [--budget-s 1]
+    python -m benchmarks.calibration_check TARGET.yaml [--threads 1] [--model NAME]... [--budget-s 1] [--times FILE]
 
-Twelve published networks: ours (`topologies.py`), the light ones of the onnx package, and two of the folder of real
-models; each dense and sparse at random in hybrid operators, in float32 and int8. Run it on a quiet machine: the
-measured side is only as good as that.
+Published networks: ours (`topologies.py`), the light ones of the onnx package, and two of the folder of real models;
+each dense and sparse at random in hybrid operators, in float32 and int8. Run it on a quiet machine: the measured side
+is only as good as that. `--times` keeps what was measured, and where the file is there already judges it again.
 """
 
 from __future__ import annotations
 
+import datetime
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -19,17 +20,22 @@ import click
 import numpy as np
 import numpy.typing as npt
 import onnx
+import onnxruntime as ort
+from onnx import TensorProto, numpy_helper
 
 from benchmarks.network import Sparsity
 from benchmarks.real_data import data_folder
 from benchmarks.topologies import TOPOLOGIES
 from crisp_onnx.api.simplify import simplify
 from crisp_onnx.cost.calibrate.forms import FORMS
-from crisp_onnx.cost.calibrate.machine import this_machine
-from crisp_onnx.cost.calibrate.samples import Measured, measure_model
+from crisp_onnx.cost.calibrate.machine import read_bandwidth_bytes_s, this_machine
+from crisp_onnx.cost.calibrate.profile import Profile, profile_model
+from crisp_onnx.cost.calibrate.samples import Measured, pair
+from crisp_onnx.cost.calibrate.times import Times, read_times, times_text
 from crisp_onnx.cost.estimator import cost_operators
 from crisp_onnx.format import Pattern
 from crisp_onnx.lowering import Target, load_target
+from crisp_onnx.lowering.timing import timing_kind
 from crisp_onnx.model import Model, load
 from crisp_onnx.runtime.library import load_library
 
@@ -47,7 +53,20 @@ def _built(name: str) -> Model:
 
 
 def _light(name: str) -> Model:
-    return load(LIGHT / f"light_{name}.onnx")
+    """Its weights are all one number in the file, with which values overflow, and functions of those take longer."""
+    return _filled(simplify(load(LIGHT / f"light_{name}.onnx")).model)
+
+
+def _filled(model: Model) -> Model:
+    """With He's random weights."""
+    proto, rng = onnx.ModelProto(), np.random.default_rng(SEED)
+    proto.CopyFrom(model.proto)
+    for tensor in proto.graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT and len(tensor.dims) > 1:
+            spread = np.float32(np.sqrt(2 / np.prod(tensor.dims[1:])))
+            values = rng.standard_normal(tuple(tensor.dims), dtype=np.float32) * spread
+            tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+    return replace(model, proto=proto)
 
 
 def _real(name: str) -> Model:
@@ -63,7 +82,10 @@ MODELS: Mapping[str, Callable[[], Model]] = {
 
 @dataclass(frozen=True)
 class Row:
-    """ms predicted and measured (the whole run, and the sum of its operators' quiet times); Spearman over layers."""
+    """ms predicted and measured (the whole run, and the sum of its operators' times); Spearman over layers.
+
+    `layers`: name, kind, and us predicted and measured of each.
+    """
 
     model: str
     form: str
@@ -72,7 +94,13 @@ class Row:
     measured_ms: float
     operators_ms: float
     spearman: float
-    worst: tuple[str, ...]
+    layers: tuple[tuple[str, str, float, float], ...]
+
+    @property
+    def worst(self) -> tuple[str, ...]:
+        """The layers that miss by most, in words."""
+        found = sorted(self.layers, key=lambda layer: -abs(layer[2] - layer[3]))[:WORST]
+        return tuple(f"{name}: {guess:.0f} for {truth:.0f} us" for name, _, guess, truth in found)
 
     @property
     def error_percent(self) -> float:
@@ -88,8 +116,11 @@ def check(measured: Measured, form: str, target: Target, threads: int) -> Row:
     predicted = cost_operators("as_is", tuple(sample.op for sample in measured.samples), target)
     guess = np.array([layer.latency_ms * 1e3 for layer in predicted.layers])
     truth = np.array([sample.time_us for sample in measured.samples])
-    order = np.argsort(-np.abs(guess - truth))[:WORST]
-    worst = tuple(f"{measured.samples[i].op.name}: {guess[i]:.0f} for {truth[i]:.0f} us" for i in order)
+    granule = target.whole(target.descriptor.timing.granule) if target.descriptor.timing else 1
+    layers = tuple(
+        (sample.op.name, timing_kind(sample.op, granule), round(float(us), 2), round(sample.time_us, 2))
+        for sample, us in zip(measured.samples, guess, strict=True)
+    )
     ran = truth > 0
     return Row(
         measured.network,
@@ -99,7 +130,7 @@ def check(measured: Measured, form: str, target: Target, threads: int) -> Row:
         measured.whole_ms,
         float(truth.sum()) / 1e3,
         float(np.corrcoef(_ranks(guess[ran]), _ranks(truth[ran]))[0, 1]),
-        worst,
+        layers,
     )
 
 
@@ -142,26 +173,39 @@ def markdown(rows: list[Row], target: Target) -> str:
 @click.option("--model", "models", multiple=True, default=tuple(MODELS), type=click.Choice(list(MODELS)))
 @click.option("--form", "forms", multiple=True, default=tuple(FORMS), type=click.Choice(list(FORMS)))
 @click.option("--budget-s", default=1.0, show_default=True, help="Seconds of measuring a model and form.")
+@click.option("--times", type=click.Path(path_type=Path), help="JSON file that keeps the measured times.")
 @click.option("--output", type=click.Path(path_type=Path), default=RESULTS, show_default=True, help="Folder.")
 def main(
-    target: Path, threads: int, models: tuple[str, ...], forms: tuple[str, ...], budget_s: float, output: Path
+    target: Path,
+    threads: int,
+    models: tuple[str, ...],
+    forms: tuple[str, ...],
+    budget_s: float,
+    times: Path | None,
+    output: Path,
 ) -> None:
-    chosen, base, granule = load_target(target), load_target("x86_avx2"), this_machine().granule
-    kernels, rows = load_library().path, []
+    chosen, base, machine, kernels = load_target(target), load_target("x86_avx2"), this_machine(), load_library().path
+    kept = read_times(times).profiles if times is not None and times.exists() else {}
+    profiles: dict[str, Profile] = {}
+    rows = []
     for name in models:
         source = simplify(MODELS[name]()).model
         for form in forms:
-            model = FORMS[form](source, SEED)
+            model, key = FORMS[form](source, SEED), f"{form} {name}"
             if model is None:
                 continue
-            found = measure_model(
-                model, name, base, threads=threads, granule=granule, kernels=kernels, budget_s=budget_s
-            )
-            rows.append(check(found, form, chosen, threads))
+            found = kept.get(key) or profile_model(model, threads=threads, kernels=kernels, budget_s=budget_s)
+            profiles[key] = found
+            rows.append(check(pair(model, name, base, found, granule=machine.granule), form, chosen, threads))
             click.echo(f"{name}, {form}: {rows[-1].error_percent:+.1f} %, Spearman {rows[-1].spearman:.3f}", err=True)
     output.mkdir(parents=True, exist_ok=True)
+    if times is not None and not kept:
+        today = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
+        measured = Times(machine, threads, str(ort.__version__), today, read_bandwidth_bytes_s(), profiles)
+        times.write_text(times_text(measured))
     stem = output / f"calibration_check_{threads}"
-    stem.with_suffix(".json").write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+    lines = ",\n".join(json.dumps(asdict(row)) for row in rows)
+    stem.with_suffix(".json").write_text(f"[\n{lines}\n]\n")
     stem.with_suffix(".md").write_text(markdown(rows, chosen))
     click.echo(markdown(rows, chosen), nl=False)
 

@@ -44,8 +44,11 @@ def show(name: str, as_json: bool, verbosity: int) -> None:
 @targets.command()
 @click.option("-o", "--output", type=FILE, required=True, help="Target file to write, for example mine.yaml.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of ONNX Runtime.")
-@click.option("--networks", type=click.IntRange(20), default=96, show_default=True, help="Networks to measure.")
+@click.option("--networks", type=click.IntRange(20), default=120, show_default=True, help="Networks to measure.")
 @click.option("--kernels", type=FILE, help="Library of hybrid operators.  [default: the installed one]")
+@click.option(
+    "--times", type=FILE, help="JSON file that keeps the times. Where it is there, it is fitted, not measured."
+)
 @click.option(
     "--from-profile",
     "profiles",
@@ -61,6 +64,7 @@ def calibrate(
     threads: int,
     networks: int,
     kernels: Path | None,
+    times: Path | None,
     profiles: tuple[Path, ...],
     base: str | None,
     model: Path | None,
@@ -75,13 +79,16 @@ def calibrate(
 
     if profiles and base is None:
         raise click.UsageError("--from-profile needs --target NAME: the target whose rates are to be fitted.")
+    if profiles and times is not None:
+        raise click.UsageError("--times keeps what is measured here, and --from-profile measures nothing. Give one.")
     if not profiles and (base or model):
         raise click.UsageError("--target and --model belong to --from-profile. Leave them out to measure this machine.")
     if profiles:
         tell(calibrate_from_profile(output, profiles, base or "", model=model), fitted_view, as_json)
         return
 
-    tell(run(output, threads=threads, networks=networks, kernels=kernels), calibration_view, as_json)
+    found = run(output, threads=threads, networks=networks, kernels=kernels, times=times)
+    tell(found, calibration_view, as_json)
 
 
 @click.command()

@@ -13,8 +13,9 @@ from crisp_onnx.api.trials import no_fault_of
 from crisp_onnx.cost import Estimate
 from crisp_onnx.cost import estimate as estimate_lowered
 from crisp_onnx.cost.calibrate.machine import measured_elsewhere
-from crisp_onnx.cost.calibrate.run import NETWORKS
+from crisp_onnx.cost.calibrate.run import NETWORKS, measure
 from crisp_onnx.cost.calibrate.run import calibrate as run_calibration
+from crisp_onnx.cost.calibrate.times import read_times, times_text
 from crisp_onnx.cost.calibrate.write import Calibrated, target_text
 from crisp_onnx.cost.profiles.fit import fit_profile
 from crisp_onnx.cost.profiles.read import read_profile
@@ -68,19 +69,33 @@ def show_target(name: str | Path) -> TargetText:
     return TargetText(target.name, str(target.path), describe_target(target))
 
 
-def calibrate(output: Path, *, threads: int = 1, networks: int = NETWORKS, kernels: Path | None = None) -> Calibrated:
+def calibrate(
+    output: Path,
+    *,
+    threads: int = 1,
+    networks: int = NETWORKS,
+    kernels: Path | None = None,
+    times: Path | None = None,
+) -> Calibrated:
     """Measure this machine for some minutes and write `output`, a target whose provenance says measured.
 
     `kernels`: the library with the hybrid operators, by default the installed one; where there is none, only dense
-    layers are measured.
+    layers are measured. `times`: a JSON file that keeps every time; where it is there already, nothing is measured and
+    the target is fitted to it, whatever `threads`, `networks` and `kernels` say.
 
     Raises:
-        CrispError: the file cannot be written, or its name is no name of a target.
+        CrispError: a file cannot be written, the target's name is no name of one, or the times cannot be read.
     """
     _require_target_name(output)
-    keep_inputs([output], [kernels], ANOTHER)
-    require_place(output)
-    found = run_calibration(output.stem, threads=threads, networks=networks, kernels=kernels or load_library().path)
+    kept = read_times(times) if times is not None and times.exists() else None
+    keep_inputs([output], [kernels, times], ANOTHER)
+    for path in (output, *([times] if times is not None and kept is None else [])):
+        require_place(path)
+    if kept is None:
+        kept = measure(threads=threads, networks=networks, kernels=kernels or load_library().path)
+        if times is not None:
+            write_files({times: times_text(kept).encode()})
+    found = run_calibration(output.stem, kept)
     write_files({output: target_text(found).encode()})
     load_target(output)
     return found

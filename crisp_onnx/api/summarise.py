@@ -18,7 +18,7 @@ from crisp_onnx.api.reorder import Reordering
 from crisp_onnx.api.speedup import TOLERANCE
 from crisp_onnx.api.ways import AnyComparison
 from crisp_onnx.api.width_entries import channels_entry, with_source_widths
-from crisp_onnx.api.width_time import estimated
+from crisp_onnx.api.width_time import estimated, limit_of_widths
 from crisp_onnx.api.widths import share_for_widths
 from crisp_onnx.data import Classes
 from crisp_onnx.format.node import is_hybrid, packed_names, value_bytes_of
@@ -185,10 +185,11 @@ def _budget(outcome: Outcome) -> schema.Budget:
         reached = 0.0 if outcome.timing is None else outcome.timing.ratios[1].median
         asked = outcome.recipe.speedup
         return schema.Budget(name="speedup", asked=asked, reached=reached, met=reached >= asked * (1 - TOLERANCE))
-    if outcome.recipe.method == "channels" and outcome.recipe.latency_ms is not None:
-        limit = outcome.recipe.latency_ms
-        reached = estimated(outcome.recipe, outcome.emitted.model, outcome.prepared.size).latency_ms
-        return schema.Budget(name="latency_ms", asked=limit, reached=reached, met=reached <= limit + BUDGET_TOLERANCE)
+    limit = limit_of_widths(outcome.recipe)
+    if limit is not None:
+        reached = estimated(outcome.recipe, limit, outcome.emitted.model, outcome.prepared.size)
+        met = reached <= limit.amount * (1 + BUDGET_TOLERANCE)
+        return schema.Budget(name=limit.of, asked=limit.amount, reached=reached, met=met)
     if outcome.narrowing is not None and (outcome.recipe.macs is not None or outcome.recipe.method == "channels"):
         executed = outcome.recipe.emit == "hybrid"
         plan = outcome.emitted.plan if executed else outcome.learned.plan

@@ -10,6 +10,7 @@ from crisp_onnx.api.checkpoint import Checkpoint
 from crisp_onnx.api.question import Question
 from crisp_onnx.api.speedup import LEAD, TOLERANCE, measured, share_for
 from crisp_onnx.api.width_estimate import chosen_within, estimated_share, least_share, narrowed_form
+from crisp_onnx.api.width_time import limit_of_widths
 from crisp_onnx.api.widths import Widths
 from crisp_onnx.channels import Stock
 from crisp_onnx.model import Model
@@ -33,8 +34,9 @@ def share_of_cost(
     Where zeros follow on channels, both are to be equally fast: channels take the square root of the speed. `part`:
     what the measured share is kept under.
     """
-    if recipe.latency_ms is not None and recipe.method == "channels":
-        return estimated_share(recipe, model, widths, stocks)
+    limit = limit_of_widths(recipe)
+    if limit is not None:
+        return estimated_share(recipe, limit, model, widths, stocks)
     if recipe.speedup is None:
         return widths.share
     kept = checkpoint.get(f"speedup of {part}")

@@ -1,4 +1,4 @@
-"""How much of a network's cost may be left so that the narrower network is estimated to take no longer than asked."""
+"""How much of a network's cost may be left so that the narrower network is estimated to take no more than asked."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy.typing as npt
 from crisp_onnx.api.gains import written_form
 from crisp_onnx.api.prepare import Prepared
 from crisp_onnx.api.width_cut import cut, without
-from crisp_onnx.api.width_time import estimated
+from crisp_onnx.api.width_time import Limit, estimated, limit_of_widths
 from crisp_onnx.api.widths import Widths, widths_of
 from crisp_onnx.channels import LEAST_SHARE, Choice, Stock, choose, least_cost, stock
 from crisp_onnx.errors import CrispError
@@ -48,9 +48,10 @@ def stocks_of(
     """
     found = stock(widths.groups, worth, lanes, least=least, dying=dying)
     choice = _with_least(widths, found)
-    if recipe.latency_ms is not None and recipe.method == "channels":
+    limit = limit_of_widths(recipe)
+    if limit is not None:
         model = narrowed_form(recipe, model, choice, widths, widths.size)
-        enough = estimated(recipe, model, widths.size).latency_ms <= recipe.latency_ms
+        enough = estimated(recipe, limit, model, widths.size) <= limit.amount
     else:  # a network is hardly ever faster by more than its products become fewer
         share = widths.share if recipe.speedup is None else 1 / recipe.speedup
         enough = choice.reached <= (share + ROUNDING) * widths.whole
@@ -68,28 +69,28 @@ def narrowed_form(recipe: Recipe, model: Model, choice: Choice, widths: Widths, 
     return written_form(recipe, narrow, Plan(), size=size)
 
 
-def estimated_share(recipe: Recipe, model: Model, widths: Widths, stocks: Sequence[Stock]) -> float:
-    """The largest share found with which the recipe's milliseconds are met on its target.
+def estimated_share(recipe: Recipe, limit: Limit, model: Model, widths: Widths, stocks: Sequence[Stock]) -> float:
+    """The largest share found with which the limit is met on the recipe's target.
 
     Raises:
-        CrispError: even the least widths take longer.
+        CrispError: even the least widths take more.
     """
-    limit = recipe.latency_ms or 0.0
 
     def taken(share: float) -> float:
         narrow = narrowed_form(recipe, model, chosen_within(widths, stocks, share), widths, widths.size)
-        return estimated(recipe, narrow, widths.size).latency_ms
+        return estimated(recipe, limit, narrow, widths.size)
 
     low, high = least_share(widths, stocks), 1.0
     least = taken(low)
-    if least > limit:
+    if least > limit.amount:
+        unit = "ms" if limit.of == "latency_ms" else "mJ"
         raise CrispError(
-            f"--latency-ms {limit:g} cannot be met: with the least of every group of channels the model is estimated "
-            f"to take {least:.4g} ms. Ask for more than that."
+            f"{limit.option} {limit.amount:g} cannot be met: with the least of every group of channels the model is "
+            f"estimated to take {least:.4g} {unit}. Ask for more than that."
         )
     for _ in range(HALVINGS):
         share = (low + high) / 2
-        low, high = (share, high) if taken(share) <= limit else (low, share)
+        low, high = (share, high) if taken(share) <= limit.amount else (low, share)
     return low
 
 
@@ -102,7 +103,8 @@ def rehearse_widths(recipe: Recipe, prepared: Prepared) -> None:
     widths = widths_of(recipe, prepared)
     worth = {number: np.ones(widths.groups[number].width) for number in widths.free}
     stocks = stocks_of(recipe, widths.model, widths, worth, recipe.round_channels)
-    if recipe.latency_ms is not None and recipe.method == "channels":
-        estimated_share(recipe, widths.model, widths, stocks)
+    limit = limit_of_widths(recipe)
+    if limit is not None:
+        estimated_share(recipe, limit, widths.model, widths, stocks)
     else:
         chosen_within(widths, stocks, widths.share)

@@ -22,6 +22,7 @@ from crisp_onnx.api.sight import Sight
 from crisp_onnx.api.stopwatch import Stopwatch
 from crisp_onnx.api.width_budget import share_of_cost
 from crisp_onnx.api.width_estimate import chosen_within, stocks_of
+from crisp_onnx.api.width_time import limit_of_widths
 from crisp_onnx.api.widths import Widths
 from crisp_onnx.bridge import GraphModule, to_torch, write_back
 from crisp_onnx.channels import Choice, Gates, by_group, channel_means, channel_worth, first_scores, weight_norms
@@ -109,7 +110,7 @@ def by_gates(scene: Scene) -> Found:
         shut = by_group(opened, {number: widths.groups[number].width for number in widths.free})
         dying = frozenset(number for number in widths.dying if shut[number].max() < SHUT)
         stocks = stocks_of(recipe, folded.model, widths, worth, recipe.round_channels, least=0.0, dying=dying)
-        if recipe.speedup is not None or recipe.latency_ms is not None:
+        if recipe.speedup is not None or limit_of_widths(recipe) is not None:
             share = share_of_cost(
                 recipe, scene.asked, folded.model, widths, stocks, scene.folder, scene.checkpoint, part="gates"
             )

@@ -11,7 +11,7 @@ import numpy as np
 
 from crisp_onnx.api.prepare import Prepared
 from crisp_onnx.api.trials import TOLERANCE, try_out, worst_difference
-from crisp_onnx.api.width_time import time_of_widths
+from crisp_onnx.api.width_time import cost_of_widths, limit_of_widths
 from crisp_onnx.channels import Extent, WidthCost
 from crisp_onnx.errors import CrispError
 from crisp_onnx.format import parse_pattern
@@ -119,8 +119,8 @@ def widths_of(recipe: Recipe, prepared: Prepared, model: Model | None = None) ->
     extent = Extent(model.graph(), groups, shapes)
     may_die = collapsible(model.graph(), [groups[number] for number in free], shapes)
     dying = frozenset(free[place] for place in may_die)
-    timed = recipe.latency_ms is not None and recipe.method == "channels"
-    cost = time_of_widths(recipe, model, extent, prepared.size) if timed else extent.macs
+    limit = limit_of_widths(recipe)
+    cost = extent.macs if limit is None else cost_of_widths(recipe, limit, model, extent, prepared.size)
     return Widths(model, prepared.size, groups, free, dying, kept, places, cost, shapes, share_for_widths(recipe))
 
 
@@ -179,12 +179,11 @@ def refuse_what_channels_do_not_know(recipe: Recipe, *, given: bool) -> None:
         )
     if recipe.method != "channels":
         return
-    for option, said in (("--sparsity", recipe.sparsity), ("--energy-mj", recipe.energy_mj)):
-        if said is not None:
-            raise CrispError(
-                f"{option} is no budget of --method channels: it puts no zeros anywhere. Say with --macs what share of "
-                "the MACs is to be left, or give --latency-ms or --speedup."
-            )
+    if recipe.sparsity is not None:
+        raise CrispError(
+            "--sparsity is no budget of --method channels: it puts no zeros anywhere. Say with --macs what share of "
+            "the MACs is to be left, or give --latency-ms, --energy-mj or --speedup."
+        )
     for option, said in (("--recovery", recipe.recovery != "fixed"), ("--first-finetune", recipe.first_finetune > 0)):
         if said:
             raise CrispError(

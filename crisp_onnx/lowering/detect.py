@@ -17,7 +17,7 @@ def detect(weight: npt.NDArray[np.generic]) -> LayerSparsity:
     """The pattern of a weight (Cout, Cin/g, kh, kw), read with the input channel fastest.
 
     Blocks are of the side that drops the most while every block row keeps the same number, the largest of equals; n:m
-    is the sparsest pattern that every group satisfies.
+    is the sparsest pattern that every group satisfies, of groups that fit into a row.
     """
     mask = np.ascontiguousarray(np.moveaxis(weight != 0, 1, -1)).reshape(weight.shape[0], -1)
     density = float(mask.mean()) if mask.size else 1.0
@@ -28,7 +28,8 @@ def detect(weight: npt.NDArray[np.generic]) -> LayerSparsity:
         counts, blocks = _kept_blocks(mask, tried)
         if counts.min() == counts.max() and counts[0] / blocks < least:
             side, kept, least = tried, int(counts[0]), counts[0] / blocks
-    nm = next((nm for nm in NM_PATTERNS if _satisfies(mask, *nm)), (0, 0))
+    fitting = (nm for nm in NM_PATTERNS if nm[1] <= mask.shape[1])
+    nm = next((nm for nm in fitting if _satisfies(mask, *nm)), (0, 0))
     if not nm[1] and not side:
         return LayerSparsity(density=density)
     return LayerSparsity(nm_keep=nm[0], nm_group=nm[1], block_rows=side, block_cols=side, kept_blocks=kept)

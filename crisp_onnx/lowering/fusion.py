@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import onnx_graphsurgeon as gs
@@ -13,15 +13,21 @@ FUSED = frozenset(
     ("Relu", "Clip", "LeakyRelu", "PRelu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Gelu", "BatchNormalization")
 )
 ARITHMETIC = frozenset(("Add", "Sub", "Mul", "Div"))
+WRITTEN_OUT = ARITHMETIC | {"Erf", "HardSigmoid", "Pow", "Sigmoid", "Softplus", "Tanh"}
+MOST_WRITTEN_OUT = 12  # nodes of one function
 
 
 @dataclass
 class Fusion:
-    """`heads`: fused node names of every product; `residual`: name of the tensor it adds; `taken`: all fused nodes."""
+    """`heads`: fused node names of every product; `residual`: name of the tensor it adds; `taken`: all fused nodes.
+
+    `types`: of the fused nodes, by name.
+    """
 
     heads: dict[str, tuple[str, ...]] = field(default_factory=dict)
     residual: dict[str, str] = field(default_factory=dict)
     taken: set[str] = field(default_factory=set)
+    types: dict[str, str] = field(default_factory=dict)
 
 
 def fuse(graph: gs.Graph, products: list[gs.Node], rank: Mapping[str, int]) -> Fusion:
@@ -36,7 +42,7 @@ def fuse(graph: gs.Graph, products: list[gs.Node], rank: Mapping[str, int]) -> F
         tail = product.outputs[0]
         names: list[str] = []
         while id(tail) not in outputs:
-            step = _next(tail, fusion, rank)
+            step = _next(tail, fusion, rank, outputs)
             if step is None:
                 break
             nodes, tail, residual = step
@@ -44,17 +50,18 @@ def fuse(graph: gs.Graph, products: list[gs.Node], rank: Mapping[str, int]) -> F
                 fusion.residual[product.name] = residual
             names += [node.name for node in nodes]
             fusion.taken.update(node.name for node in nodes)
+            fusion.types.update((node.name, node.op) for node in nodes)
         fusion.heads[product.name] = tuple(names)
     return fusion
 
 
 def _next(
-    tail: gs.Tensor, fusion: Fusion, rank: Mapping[str, int]
+    tail: gs.Tensor, fusion: Fusion, rank: Mapping[str, int], outputs: Collection[int]
 ) -> tuple[list[gs.Node], gs.Tensor, str | None] | None:
     """(nodes that join, the new tail, residual tensor) or `None` where the chain ends."""
     consumers = list(tail.outputs)
-    if len(consumers) == 2:
-        return _self_gate(consumers, fusion)
+    if len(consumers) > 1:
+        return _function(tail, fusion, outputs)
     if len(consumers) != 1 or consumers[0].name in fusion.taken:
         return None
     node = consumers[0]
@@ -76,12 +83,30 @@ def _arithmetic(
     return [node], node.outputs[0], str(other.name)
 
 
-def _self_gate(consumers: list[gs.Node], fusion: Fusion) -> tuple[list[gs.Node], gs.Tensor, str | None] | None:
-    """x * sigmoid(x), written as two nodes."""
-    gate = next((n for n in consumers if n.op in ("Sigmoid", "HardSigmoid", "Tanh")), None)
-    product = next((n for n in consumers if n.op == "Mul"), None)
-    if gate is None or product is None or {gate.name, product.name} & fusion.taken:
-        return None
-    if len(gate.outputs[0].outputs) != 1 or gate.outputs[0].outputs[0] is not product:
-        return None
-    return [gate, product], product.outputs[0], None
+def _function(
+    tail: gs.Tensor, fusion: Fusion, outputs: Collection[int]
+) -> tuple[list[gs.Node], gs.Tensor, str | None] | None:
+    """A function of `tail` written out in nodes, such as swish (x * sigmoid(x)) or GELU by the error function."""
+    inside: list[gs.Node] = []
+    made = {id(tail)}
+    waiting = list(tail.outputs)
+    while waiting and len(inside) < MOST_WRITTEN_OUT:
+        node = next((n for n in waiting if _of(n, made) and n.name not in fusion.taken), None)
+        if node is None:
+            return None
+        inside.append(node)
+        made.update(id(tensor) for tensor in node.outputs)
+        names = {n.name for n in inside}
+        made_here = [tensor for n in inside for tensor in n.outputs]
+        results = [t for t in made_here if id(t) in outputs or any(r.name not in names for r in t.outputs)]
+        left = [reader for reader in tail.outputs if reader.name not in names]
+        if not left and len(results) == 1:
+            return inside, results[0], None
+        waiting = [*left, *(reader for tensor in results for reader in tensor.outputs if reader.name not in names)]
+    return None
+
+
+def _of(node: gs.Node, made: Collection[int]) -> bool:
+    """Whether `node` computes value by value from tensors in `made` and constants alone."""
+    taken = [tensor for tensor in node.inputs if not isinstance(tensor, gs.Constant) and not tensor.is_empty()]
+    return node.op in WRITTEN_OUT and len(node.outputs) == 1 and all(id(tensor) in made for tensor in taken)

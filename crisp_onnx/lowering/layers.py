@@ -21,7 +21,8 @@ from crisp_onnx.lowering.target import Target
 class Layer:
     """One operator before lowering. `matrix` is `None` for operators that only move data.
 
-    `inputs`, `outputs`: values read and written by those. `weight`: name of the stored weight. `reads`: the operators
+    `inputs`, `outputs`: values read and written by those; `taps`: values that a pool takes for each that it gives.
+    `fused_ops`: types of the neighbours in `fused`. `weight`: name of the stored weight. `reads`: the operators
     whose outputs it takes. `dtype`: the type that the model states for it, empty where it states floats.
     """
 
@@ -32,7 +33,9 @@ class Layer:
     pattern: LayerSparsity = DENSE
     inputs: int = 0
     outputs: int = 0
+    taps: int = 1
     fused: tuple[str, ...] = ()
+    fused_ops: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()
     weight: str = ""
     activation_density: float = 1.0
@@ -140,7 +143,9 @@ def lower_layer(layer: Layer, target: Target, dtype: Dtype, *, stay: Stay = NOWH
             kind=layer.kind,
             input_bytes=layer.inputs * size,
             output_bytes=layer.outputs * size,
+            taps=layer.taps,
             fused=layer.fused,
+            fused_ops=layer.fused_ops,
             reads=layer.reads,
             dtype=dtype,
             stay=stay,
@@ -161,6 +166,7 @@ def lower_layer(layer: Layer, target: Target, dtype: Dtype, *, stay: Stay = NOWH
         input_bytes=matrix.inputs * size,
         output_bytes=matrix.outputs * size,
         fused=layer.fused,
+        fused_ops=layer.fused_ops,
         reads=layer.reads,
         activation_density=layer.activation_density,
         dtype=dtype,
@@ -179,7 +185,7 @@ def lower_again(op: LoweredOp, pattern: LayerSparsity, target: Target, dtype: Dt
     name = hybrid_name(op.op) if hybrid else standard_name(op.op)
     kind = product_kind(matrix, name)
     layer = Layer(
-        op.name, name, kind, matrix, pattern, fused=op.fused, reads=op.reads,
+        op.name, name, kind, matrix, pattern, fused=op.fused, fused_ops=op.fused_ops, reads=op.reads,
         weight=op.weight, activation_density=op.activation_density,
     )  # fmt: skip
     return lower_layer(layer, target, op.dtype or dtype, stay=op.stay)
@@ -191,7 +197,7 @@ def lower_elsewhere(op: LoweredOp, target: Target) -> LoweredOp:
     dtype = next((found for found in known if found == op.dtype), known[0])
     size = BYTES[op.dtype or dtype]
     layer = Layer(
-        op.name, op.op, op.kind, op.matrix, op.pattern, op.input_bytes // size, op.output_bytes // size,
+        op.name, op.op, op.kind, op.matrix, op.pattern, op.input_bytes // size, op.output_bytes // size, op.taps,
         activation_density=op.activation_density,
     )  # fmt: skip
     return lower_layer(layer, target, dtype)

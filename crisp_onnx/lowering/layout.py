@@ -9,10 +9,9 @@ and others as floats.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 from crisp_onnx.format.operators import BYTE_OPERATORS
-from crisp_onnx.lowering.lowered import LoweredOp
+from crisp_onnx.lowering.lowered import LoweredOp, Order
 from crisp_onnx.lowering.matrix import BYTES, Matrix
 from crisp_onnx.lowering.quantised import plain_name
 from crisp_onnx.lowering.schema import Dtype
@@ -23,11 +22,10 @@ POOLS = frozenset({"MaxPool", "AveragePool"})  # in groups even where their inpu
 GLOBAL_POOLS = frozenset({"GlobalAveragePool", "GlobalMaxPool"})
 FOLLOWS = (KEEPS_LAYOUT | GLOBAL_POOLS) - POOLS
 CHANNEL_ALIGNMENT = 4  # of input channels; others are convolved in the plain layout
-Order = Literal["plain", "groups", "last"]
 
 
 def with_layout_changes(operators: Sequence[LoweredOp], granule: int) -> tuple[LoweredOp, ...]:
-    """The operators with one of type `Layout` or `Conversion` behind each whose output must be converted.
+    """The operators in their orders, with a `Layout` or `Conversion` behind each whose output must be converted.
 
     `granule`: channels of a group. Operators that already have such changes among them are returned as they are.
     """
@@ -48,7 +46,7 @@ def with_layout_changes(operators: Sequence[LoweredOp], granule: int) -> tuple[L
         retyped.update((name, op.dtype) for name in known if types[name] != op.dtype)
     found: list[LoweredOp] = []
     for op in operators:
-        found.append(op)
+        found.append(op.model_copy(update={"order": orders[op.name]}))
         if op.name in retyped and op.kind not in ("gemm", "gemv"):  # those give answers in floats as they are
             found.append(_conversion(op, retyped[op.name]))
         if op.name in reordered:

@@ -17,6 +17,7 @@ from crisp_onnx.lowering.tiling import Tiling
 from crisp_onnx.reading import read_text
 
 LOWERED_SCHEMA = "crisp-lowered/1"
+Order = Literal["plain", "groups", "last"]
 MAX_BYTES = 64 << 20
 
 
@@ -28,10 +29,12 @@ class LoweredOp(_Record):
     """One operator that costs time on its own.
 
     Products have `matrix`, `pattern` (as the weights are), `seen` (as the target runs it, with the reason) and
-    `tiling`; the others only move `input_bytes` and `output_bytes`. `fused`: neighbours that run inside this operator.
+    `tiling`; the others only move `input_bytes` and `output_bytes`, a pool `taps` values for each that it gives.
+    `fused`: neighbours that run inside this operator, of the types `fused_ops`.
     `reads`: the operators whose outputs it takes, where they are known.
     `activation_density`: nonzeros among the inputs; 1.0 unless it was measured. `dtype`: in which it is costed.
-    `stay`: which of its activations are on the chip.
+    `stay`: which of its activations are on the chip. `order`: that of the channels it takes, where a measured runtime
+    has several.
     """
 
     name: str
@@ -44,11 +47,14 @@ class LoweredOp(_Record):
     tiling: Tiling | None = None
     input_bytes: Annotated[int, Field(ge=0)]
     output_bytes: Annotated[int, Field(ge=0)]
+    taps: Annotated[int, Field(ge=1)] = 1
     fused: tuple[str, ...] = ()
+    fused_ops: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()
     activation_density: Annotated[float, Field(ge=0, le=1)] = 1.0
     dtype: Dtype | None = None
     stay: Stay = NOWHERE
+    order: Order | None = None
 
     @property
     def dram_bytes(self) -> tuple[int, int]:

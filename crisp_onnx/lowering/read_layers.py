@@ -120,7 +120,8 @@ def _mover(node: gs.Node, shapes: Shapes, dtype: str) -> Layer:
     if node.op in _PARTIAL and read:
         read[0] = min(read[0], outputs)
     kind: OpKind = "pool" if node.op in POOLS else "elementwise"
-    return Layer(node.name, node.op, kind, inputs=sum(read), outputs=outputs, dtype=dtype)
+    taps = prod(int(side) for side in node.attrs.get("kernel_shape") or ()) if kind == "pool" else 1
+    return Layer(node.name, node.op, kind, inputs=sum(read), outputs=outputs, taps=max(1, taps), dtype=dtype)
 
 
 def _byte_layer(node: gs.Node, product: ByteProduct, shapes: Shapes) -> Layer:
@@ -152,7 +153,8 @@ def _with_neighbours(layer: Layer, fusion: Fusion, shapes: Shapes) -> Layer:
     matrix, residual = layer.matrix, fusion.residual.get(layer.name)
     if matrix is not None and residual is not None and residual in shapes:
         matrix = replace(matrix, residuals=matrix.residuals + prod(shapes[residual]))
-    return replace(layer, matrix=matrix, fused=fusion.heads.get(layer.name, ()))
+    fused = fusion.heads.get(layer.name, ())
+    return replace(layer, matrix=matrix, fused=fused, fused_ops=tuple(fusion.types[name] for name in fused))
 
 
 def _plain_matrix(node: gs.Node, weight: WeightLayer, shapes: Shapes) -> Matrix:

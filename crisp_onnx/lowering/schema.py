@@ -210,6 +210,7 @@ TimingKind = Literal[
     "global_pool",
     "max_pool",
     "lrn",
+    "normalise",
     "hybrid_kxk",
     "hybrid_1x1",
     "hybrid_gemm",
@@ -229,6 +230,8 @@ TimingKind = Literal[
     "int8_pool",
     "int8_global_pool",
     "int8_max_pool",
+    "int8_max_pool_plain",
+    "int8_pool_plain",
     "int8_hybrid_kxk",
     "int8_hybrid_1x1",
     "int8_hybrid_gemm",
@@ -241,15 +244,19 @@ TimingKind = Literal[
 class KindTiming(Strict):
     """Time of a layer of one kind: fixed, and per MAC and byte of stored weights, input and output.
 
-    `far_byte`: more for each byte of input and output beyond what a core's own cache holds.
+    `far_weight_byte`: more for each byte of weights that comes from beyond a core's own caches. `far_byte`: more for
+    each byte of input and output beyond what they hold. `pass_byte`: for each byte of output that an activation goes
+    over again.
     """
 
     fixed: Time | None = None
     mac: Time | None = None
     weight_byte: Time | None = None
+    far_weight_byte: Time | None = None
     input_byte: Time | None = None
     output_byte: Time | None = None
     far_byte: Time | None = None
+    pass_byte: Time | None = None
 
 
 class Timing(Strict):

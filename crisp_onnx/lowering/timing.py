@@ -7,11 +7,20 @@ from collections.abc import Iterable
 from crisp_onnx.format.operators import DEPTHWISE, MAX_POOL, TABLE
 from crisp_onnx.lowering.layout import CONVERSION, LAYOUT, runs_hybrid
 from crisp_onnx.lowering.lowered import LoweredOp
-from crisp_onnx.lowering.matrix import Matrix
-from crisp_onnx.lowering.quantised import plain_name
+from crisp_onnx.lowering.matrix import BYTES, Matrix
+from crisp_onnx.lowering.quantised import CONVERSIONS, plain_name
 from crisp_onnx.lowering.schema import TimingKind
 
-PARTS = ("fixed", "mac", "weight_byte", "input_byte", "output_byte", "far_byte")
+PARTS = (
+    "fixed",
+    "mac",
+    "weight_byte",
+    "far_weight_byte",
+    "input_byte",
+    "output_byte",
+    "far_byte",
+    "pass_byte",
+)
 _FUNCTIONS = ("Sigmoid", "Tanh", "Softmax", "LogSoftmax", "Exp", "Erf", "Gelu", "HardSwish", "Elu", "Pow", "Sqrt")
 _OWN_KIND: dict[str, TimingKind] = {
     "MaxPool": "max_pool",
@@ -20,6 +29,7 @@ _OWN_KIND: dict[str, TimingKind] = {
     "Concat": "concat",
     "LRN": "lrn",
     "Transpose": "transpose",
+    "LayerNormalization": "normalise",
     **dict.fromkeys(_FUNCTIONS, "function"),
     LAYOUT: "layout",
     CONVERSION: "conversion",
@@ -51,7 +61,16 @@ _ON_BYTES: dict[TimingKind, TimingKind] = {
     "hybrid_gemm": "int8_hybrid_gemm",
 }
 """The kind of a layer in int8, by that of the same layer in floats."""
+_ON_PLAIN_BYTES: dict[TimingKind, TimingKind] = {
+    "int8_max_pool": "int8_max_pool_plain",
+    "int8_pool": "int8_pool_plain",
+}
+"""Pools of bytes whose channels do not come last, for which the runtime has no fast code."""
 FEW_POSITIONS = 8
+_INSIDE = frozenset({"Add", "BatchNormalization", "Clip", "Div", "Mul", "Relu", "Sub"})
+"""Neighbours that the runtime computes inside every product, where the arithmetic is with constants or a residual."""
+_INSIDE_CONV = frozenset({"HardSigmoid", "LeakyRelu", "Sigmoid", "Tanh"})
+_GATES = frozenset({"HardSigmoid", "Sigmoid", "Tanh"})
 # A kind that was not measured is timed as the one it stands beside here.
 _STAND_IN: dict[TimingKind, TimingKind] = {
     "hybrid_1x1": "hybrid_kxk",
@@ -70,6 +89,7 @@ _STAND_IN: dict[TimingKind, TimingKind] = {
     "elementwise": "pool",
     "concat": "elementwise",
     "lrn": "function",
+    "normalise": "function",
     "function": "elementwise",
     "transpose": "layout",
     "layout": "concat",
@@ -86,6 +106,8 @@ _STAND_IN: dict[TimingKind, TimingKind] = {
     "int8_own_table": "int8_function",
     "int8_function": "int8_elementwise",
     "int8_transpose": "int8_layout",
+    "int8_max_pool_plain": "int8_max_pool",
+    "int8_pool_plain": "int8_pool",
     "int8_max_pool": "int8_pool",
     "int8_pool": "int8_global_pool",
     "int8_global_pool": "int8_concat",
@@ -98,7 +120,10 @@ _STAND_IN: dict[TimingKind, TimingKind] = {
 def timing_kind(op: LoweredOp, granule: int) -> TimingKind:
     """Runtimes keep channels in groups of `granule`; layers whose channels do not fill them take slower paths."""
     kind = _kind(op, granule)
-    return _ON_BYTES.get(kind, kind) if op.dtype == "int8" else kind
+    if op.dtype != "int8":
+        return kind
+    kind = _ON_BYTES.get(kind, kind)
+    return _ON_PLAIN_BYTES.get(kind, kind) if op.order == "plain" else kind
 
 
 def _kind(op: LoweredOp, granule: int) -> TimingKind:
@@ -160,22 +185,34 @@ def weight_bytes(operators: Iterable[LoweredOp]) -> int:
 
 
 def work(op: LoweredOp, granule: int, fetched: float, near: float = 0) -> tuple[float, ...]:
-    """Amounts in the order of `PARTS`: once, MACs (output channels rounded up to `granule`), bytes of each operand.
+    """Amounts in the order of `PARTS`.
 
-    `near`: bytes of a core's own cache, 0 where it is not known.
-    `fetched`: share of the weights' bytes that counts, see `fetched_share`. A product of few positions uses every
-    weight once or little more and takes them at the memory's pace: all of them count.
+    Once; MACs (output channels rounded up to `granule`), or what a pool compares or adds; bytes of weights, and of
+    those that come from beyond a core's own caches; bytes read and written; of both, those beyond `near`; bytes that
+    an activation which the product does not do itself goes over again.
+
+    `near`: bytes of a core's own cache, 0 where it is not known. `fetched`: see `fetched_share`.
     """
     matrix, tiling = op.matrix, op.tiling
     if matrix is None or tiling is None:
         far = _far(op.input_bytes + op.output_bytes, near)
-        return 1.0, 0.0, 0.0, float(op.input_bytes), float(op.output_bytes), far
+        compared = op.output_bytes / BYTES[op.dtype or "fp32"] * op.taps if op.taps > 1 else 0.0
+        return 1.0, compared, 0.0, 0.0, float(op.input_bytes), float(op.output_bytes), far, 0.0
     rows = -(-matrix.M // granule) * granule if matrix.groups == 1 else matrix.M
     macs = tiling.computed_macs * rows / matrix.M
     written = op.output_bytes + matrix.residuals * op.output_bytes // max(1, matrix.outputs)
-    weights = tiling.stored_weight_bytes * (fetched if matrix.N > FEW_POSITIONS else 1.0)
+    weights = float(tiling.stored_weight_bytes)
     far = _far(op.input_bytes + written, near)
-    return 1.0, macs, weights, float(op.input_bytes), float(written), far
+    passed = float(op.output_bytes) if _goes_over(op) else 0.0
+    return 1.0, macs, weights, weights * fetched, float(op.input_bytes), float(written), far, passed
+
+
+def _goes_over(op: LoweredOp) -> bool:
+    """Whether a fused neighbour is a pass of its own over the output in the runtime."""
+    types = frozenset(op.fused_ops)
+    inside = op.dtype != "int8" and "Conv" in op.op and not runs_hybrid(op)
+    apart = types - _INSIDE - CONVERSIONS - (_INSIDE_CONV if inside else frozenset())
+    return bool(apart) or ("Mul" in types and bool(types & _GATES))
 
 
 def _far(moved: int, near: float) -> float:

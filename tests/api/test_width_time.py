@@ -1,4 +1,4 @@
-"""`--latency-ms` for channels: the narrower network is estimated to take no longer on its target, and little less."""
+"""`--latency-ms` and `--energy-mj` for channels: the narrower network is estimated to take no more, and little less."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from small_models import residual_classifier
 from crisp_onnx import Recipe
 from crisp_onnx.api.prepare import prepare
 from crisp_onnx.api.width_estimate import chosen_within, estimated_share, narrowed_form, rehearse_widths
-from crisp_onnx.api.width_time import estimated
+from crisp_onnx.api.width_time import Limit, estimated, limit_of_widths
 from crisp_onnx.api.widths import widths_of
 from crisp_onnx.channels import stock
 from crisp_onnx.errors import CrispError
@@ -22,20 +22,24 @@ def asked(path: Path, **options: object) -> Recipe:
     return Recipe(model=path, **given | options)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("of", ["latency_ms", "energy_mj"])
 @pytest.mark.parametrize("share", [0.9, 0.7])
-def test_the_estimate_of_the_cut_network_meets_the_limit_and_uses_it(tmp_path: Path, share: float) -> None:
+def test_the_estimate_of_the_cut_network_meets_the_limit_and_uses_it(tmp_path: Path, share: float, of: str) -> None:
     path = residual_classifier(tmp_path / "small.onnx")
     prepared = prepare(path)
-    whole = estimated(asked(path), prepared.model, prepared.size).latency_ms
-    recipe = asked(path, latency_ms=share * whole)
+    any_limit = Limit(of, 1.0)  # type: ignore[arg-type]
+    whole = estimated(asked(path), any_limit, prepared.model, prepared.size)
+    recipe = asked(path, **{of: share * whole})
+    limit = limit_of_widths(recipe)
+    assert limit is not None
     widths = widths_of(recipe, prepared)
     worth = {number: np.random.default_rng(0).random(widths.groups[number].width) for number in widths.free}
     stocks = stock(widths.groups, worth, 1)
-    found = estimated_share(recipe, widths.model, widths, stocks)
+    found = estimated_share(recipe, limit, widths.model, widths, stocks)
     narrow = narrowed_form(recipe, widths.model, chosen_within(widths, stocks, found), widths, prepared.size)
-    assert 0.85 * share * whole < estimated(recipe, narrow, prepared.size).latency_ms <= share * whole
+    assert 0.85 * share * whole < estimated(recipe, limit, narrow, prepared.size) <= share * whole
     assert widths.cost.at(np.zeros(len(widths.groups))) == pytest.approx(
-        estimated(recipe, widths.model, prepared.size).latency_ms
+        estimated(recipe, limit, widths.model, prepared.size)
     )
 
 
@@ -46,3 +50,7 @@ def test_what_cannot_be_met_or_estimated_is_refused(tmp_path: Path) -> None:
         rehearse_widths(asked(path, latency_ms=1e-9), prepared)
     with pytest.raises(CrispError, match="needs a hardware target"):
         rehearse_widths(asked(path, latency_ms=1.0, target=None), prepared)
+    with pytest.raises(CrispError, match=r"--energy-mj 1e-09 cannot be met.* mJ"):
+        rehearse_widths(asked(path, energy_mj=1e-9), prepared)
+    with pytest.raises(CrispError, match="says nothing about energy"):
+        rehearse_widths(asked(path, energy_mj=1.0, target="arm_ethos_u65"), prepared)

@@ -20,10 +20,11 @@ from crisp_onnx.cost.calibrate.forms import FORMS
 from crisp_onnx.cost.calibrate.hybrid import hybrid_network
 from crisp_onnx.cost.calibrate.machine import Machine, this_machine
 from crisp_onnx.cost.calibrate.profile import Profile, TimedNode
-from crisp_onnx.cost.calibrate.run import calibrate, fit_all
+from crisp_onnx.cost.calibrate.run import calibrate, fit_all, measure
 from crisp_onnx.cost.calibrate.samples import Measured, Sample, pair
 from crisp_onnx.cost.calibrate.synthetic import synthetic_network
-from crisp_onnx.cost.calibrate.write import Calibrated, target_text
+from crisp_onnx.cost.calibrate.times import Times, read_times, times_text
+from crisp_onnx.cost.calibrate.write import target_text
 from crisp_onnx.cost.layer import cost_layer
 from crisp_onnx.cost.steer import Steered
 from crisp_onnx.errors import CrispError
@@ -38,8 +39,9 @@ from crisp_onnx.recipe import Recipe
 from crisp_onnx.runtime.library import Library
 
 MACHINE = Machine("a processor: made up", "performance", 16, 32 << 20)
-TRUE_US = np.array([3.0, 2e-5, 1e-5, 4e-6, 8e-6, 0.0])
-BANDWIDTH = 1e6 / TRUE_US[2]  # the law's weights come at the memory's pace
+TRUE_US = np.array([3.0, 2e-5, 0.0, 1e-5, 4e-6, 8e-6, 0.0, 6e-6])
+BANDWIDTH = 1e6 / TRUE_US[PARTS.index("far_weight_byte")]  # the law's weights come at the memory's pace
+TIMES = Times(MACHINE, 1, "1.31.1", "2026-11-27", BANDWIDTH, {})
 
 
 @pytest.fixture(scope="module")
@@ -137,11 +139,12 @@ def test_noisy_layers_of_few_weights_leave_their_bytes_at_the_memorys_bandwidth(
     light = [s for m in measured for s in m.samples if timing_kind(s.op, 16) == "hybrid_1x1"]
     noisy = [Sample(s.network, s.op, s.time_us * rng.uniform(0.7, 1.6), s.model_weight_bytes) for s in light]
     fit = fit_kinds(noisy, MACHINE, BANDWIDTH)["hybrid_1x1"]
-    assert fit.parts_us[PARTS.index("weight_byte")] == pytest.approx(TRUE_US[2], rel=0.5)
+    near, far = (fit.parts_us[PARTS.index(part)] for part in ("weight_byte", "far_weight_byte"))
+    assert near + far == pytest.approx(1e6 / BANDWIDTH, rel=0.5)
 
 
 def test_the_written_target_predicts_the_law_and_says_what_it_is(measured: list[Measured], tmp_path: Path) -> None:
-    found = fit_all("mine", measured, MACHINE, threads=1, bandwidth_bytes_s=BANDWIDTH)
+    found = fit_all("mine", measured, TIMES)
     path = tmp_path / "mine.yaml"
     path.write_text(target_text(found))
     target = load_target(path)
@@ -159,7 +162,7 @@ def test_the_written_target_predicts_the_law_and_says_what_it_is(measured: list[
 def test_the_written_target_costs_layers_on_bytes_by_the_times_of_bytes(
     measured: list[Measured], tmp_path: Path
 ) -> None:
-    found = fit_all("mine", measured, MACHINE, threads=1, bandwidth_bytes_s=BANDWIDTH)
+    found = fit_all("mine", measured, TIMES)
     path = tmp_path / "mine.yaml"
     path.write_text(target_text(found))
     target = load_target(path)
@@ -176,7 +179,7 @@ def test_a_target_measured_on_another_processor_says_so_where_it_is_used(
     measured: list[Measured], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, model = tmp_path / "mine.yaml", tmp_path / "net.onnx"
-    path.write_text(target_text(fit_all("mine", measured, MACHINE, threads=1, bandwidth_bytes_s=BANDWIDTH)))
+    path.write_text(target_text(fit_all("mine", measured, TIMES)))
     save(synthetic_network(2), model)
     recipe = Recipe(model=model, classes=("0",), target=str(path))
     foreign = "was measured on a processor: made up"
@@ -192,7 +195,7 @@ def test_a_steered_plan_meets_its_latency_on_a_measured_processor_layout_changes
     measured: list[Measured], tmp_path: Path, share: float
 ) -> None:
     path, model = tmp_path / "mine.yaml", synthetic_network(2)
-    path.write_text(target_text(fit_all("mine", measured, MACHINE, threads=1, bandwidth_bytes_s=BANDWIDTH)))
+    path.write_text(target_text(fit_all("mine", measured, TIMES)))
     target = load_target(path)
     lowered, layers = lower(model, target), weight_layers(model, tensor_shapes(model))
     stored = {tensor.name: np.abs(numpy_helper.to_array(tensor)) for tensor in model.proto.graph.initializer}
@@ -207,7 +210,7 @@ def test_a_layer_of_a_larger_model_fetches_more_of_its_weights_and_alone_it_is_a
     measured: list[Measured], tmp_path: Path
 ) -> None:
     path = tmp_path / "mine.yaml"
-    path.write_text(target_text(fit_all("mine", measured, MACHINE, threads=1, bandwidth_bytes_s=BANDWIDTH)))
+    path.write_text(target_text(fit_all("mine", measured, TIMES)))
     target = load_target(path)
     operators = lower(synthetic_network(2), target).operators
     heavy = max(operators, key=lambda op: weight_bytes([op]) if op.matrix and op.matrix.N > 8 else 0)
@@ -221,7 +224,7 @@ def test_hybrid_operators_gain_nothing_where_the_kernels_were_not_measured(
 ) -> None:
     dense = [m for m in measured if m.network.startswith("dense")]
     path = tmp_path / "mine.yaml"
-    path.write_text(target_text(fit_all("mine", dense, MACHINE, threads=1, bandwidth_bytes_s=BANDWIDTH)))
+    path.write_text(target_text(fit_all("mine", dense, TIMES)))
     target = load_target(path)
     sparse = hybrid_network(synthetic_network(2), 2)
     assert sparse is not None
@@ -230,11 +233,15 @@ def test_hybrid_operators_gain_nothing_where_the_kernels_were_not_measured(
 
 def test_too_few_networks_are_refused(measured: list[Measured]) -> None:
     with pytest.raises(CrispError, match="too few"):
-        fit_all("mine", measured[:1], MACHINE, threads=1, bandwidth_bytes_s=1e10)
+        fit_all("mine", measured[:1], TIMES)
 
 
 def test_a_short_calibration_of_this_machine_gives_a_target_that_loads(tmp_path: Path) -> None:
-    found = calibrate("quick", threads=1, networks=10, budget_s=0.01)
+    times = measure(threads=1, networks=10, budget_s=0.01)
+    kept = tmp_path / "times.json"
+    kept.write_text(times_text(times))
+    assert read_times(kept) == times
+    found = calibrate("quick", times)
     path = tmp_path / "quick.yaml"
     path.write_text(target_text(found))
     assert load_target(path).descriptor.timing is not None
@@ -253,15 +260,50 @@ def test_the_installed_kernels_are_measured_unless_others_are_named(
 ) -> None:
     asked: list[Path | None] = []
 
-    def run_calibration(name: str, *, threads: int, networks: int, kernels: Path | None) -> Calibrated:
+    def measured_with(*, threads: int, networks: int, kernels: Path | None) -> Times:
         asked.append(kernels)
-        return fit_all(name, measured, MACHINE, threads=threads, bandwidth_bytes_s=1e10)
+        return TIMES
 
-    monkeypatch.setattr(hardware, "run_calibration", run_calibration)
+    monkeypatch.setattr(hardware, "measure", measured_with)
+    monkeypatch.setattr(hardware, "run_calibration", lambda name, times: fit_all(name, measured, times))
     monkeypatch.setattr(hardware, "load_library", lambda: Library(installed, None))
     write_calibration(tmp_path / "mine.yaml")
     write_calibration(tmp_path / "mine.yaml", kernels=Path("other.so"))
     assert asked == [installed, Path("other.so")]
+
+
+def test_kept_times_are_fitted_again_without_measuring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept, output = tmp_path / "times.json", tmp_path / "mine.yaml"
+    times = measure(threads=1, networks=10, budget_s=0.01)
+    monkeypatch.setattr(hardware, "measure", lambda **_: times)
+    write_calibration(output, times=kept)
+    first = output.read_text()
+    monkeypatch.delattr(hardware, "measure")
+    write_calibration(output, times=kept)
+    assert output.read_text() == first
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "no file that"),
+        ("{}", "machine"),
+        ("[1]", "no file that"),
+        ('{"machine": {"cpu": "x"}, "schema": "crisp-times/2"}', "governor"),
+    ],
+)
+def test_damaged_times_are_refused_before_anything_is_written(tmp_path: Path, text: str, words: str) -> None:
+    kept, output = tmp_path / "times.json", tmp_path / "mine.yaml"
+    kept.write_text(text)
+    with pytest.raises(CrispError, match=words):
+        write_calibration(output, times=kept)
+    assert not output.exists()
+
+
+@pytest.mark.parametrize("network", ["dense 0.5", "sparse 3", "dense", "dense -1"])
+def test_times_of_networks_that_are_not_known_are_refused(network: str) -> None:
+    with pytest.raises(CrispError, match="is not measured here"):
+        calibrate("mine", replace(TIMES, profiles={network: Profile({}, 1.0)}))
 
 
 @settings(max_examples=60, deadline=None)

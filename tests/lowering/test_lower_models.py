@@ -83,6 +83,59 @@ def test_every_operator_that_costs_time_is_lowered_once_with_its_fused_neighbour
     ]
 
 
+SELF_GATES = {
+    "swish": "s = Sigmoid (c) \n y = Mul (c, s)",
+    "mish": "p = Softplus (c) \n t = Tanh (p) \n y = Mul (c, t)",
+    "GELU by erf": "d = Div (c, root) \n e = Erf (d) \n a = Add (e, one) \n m = Mul (c, a) \n y = Mul (m, half)",
+    "GELU by tanh": (
+        "q = Mul (c, c) \n u = Mul (q, c) \n v = Mul (u, half) \n k = Add (c, v) \n t = Tanh (k) \n"
+        "a = Add (t, one) \n m = Mul (half, a) \n y = Mul (c, m)"
+    ),
+}
+
+
+@pytest.mark.parametrize("gate", SELF_GATES)
+@pytest.mark.parametrize("behind", ["", "z = Relu (y)"])
+def test_a_function_written_out_in_several_nodes_runs_inside_its_product(
+    gate: str, behind: str, tmp_path: Path
+) -> None:
+    head = "<float[4,3,1,1] w, float[1] root, float[1] one, float[1] half>"
+    text = f"""<ir_version: 8, opset_import: ["" : 17]>
+net (float[1,3,4,4] x) => (float[1,4,4,4] {"z" if behind else "y"}) {head}
+{{ c = Conv (x, w) \n {SELF_GATES[gate]} \n {behind} }}"""
+    model = built(text, tmp_path)
+    (op,) = lower(model, "stc_edge_int8").operators
+    assert len(op.fused) == len(model.proto.graph.node) - 1
+    assert len(op.fused_ops) == len(op.fused)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a = Sigmoid (c) \n b = Tanh (c) \n y = Concat <axis = 1> (a, b)",  # two results
+        "a = GlobalAveragePool (c) \n y = Mul (c, a)",  # not value by value
+        "a = Sigmoid (c) \n y = Mul (a, x)",  # of another tensor too
+    ],
+)
+def test_what_is_no_function_of_one_tensor_stays_apart(text: str, tmp_path: Path) -> None:
+    model = built(
+        f"""<ir_version: 8, opset_import: ["" : 17]>
+net (float[1,4,4,4] x) => (float[N,M,P,Q] y) <float[4,4,1,1] w> {{ c = Conv (x, w) \n {text} }}""",
+        tmp_path,
+    )
+    assert lower(model, "stc_edge_int8").operators[0].fused in ((), ("Sigmoid_1",), ("a",))
+    assert len(lower(model, "stc_edge_int8").operators) > 1
+
+
+def test_a_pool_says_how_many_values_it_takes_for_each_that_it_gives(tmp_path: Path) -> None:
+    model = built(
+        """<ir_version: 8, opset_import: ["" : 17]>
+net (float[1,4,8,8] x) => (float[1,4,1,1] y) { p = MaxPool <kernel_shape = [3, 2]> (x) y = GlobalAveragePool (p) }""",
+        tmp_path,
+    )
+    assert [op.taps for op in lower(model, "stc_edge_int8").operators] == [6, 1]
+
+
 def test_matrix_shapes_follow_the_convolution(block_net: Model) -> None:
     first, second, third, pool, last = lower(block_net, "stc_edge_int8").operators
     assert [(m.groups, m.M, m.K, m.N) for m in (first.matrix, second.matrix, third.matrix, last.matrix) if m] == [

@@ -14,9 +14,8 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from crisp_onnx.cost.calibrate.samples import measure_model
+from crisp_onnx.cost.calibrate.profile import profile_model
 from crisp_onnx.format import Pattern
-from crisp_onnx.lowering import load_target
 from crisp_onnx.model import load
 from crisp_onnx.runtime import library_path
 from crisp_onnx.runtime.bench import bench
@@ -91,7 +90,7 @@ def files(tmp_path: Path, library: Path) -> list[Path]:
 
 
 def measure_network(files: list[Path]) -> None:
-    measure_model(load(files[0]), "net", load_target("x86_avx2"), threads=2, granule=16, budget_s=0.02)
+    profile_model(load(files[0]), threads=2, budget_s=0.02)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ ROUNDS = 12
 MOST_ROUNDS = 60
 TOLERANCE = 1e-10
 LEAST_ROWS = 6
-WEIGHT_BYTE = PARTS.index("weight_byte")
+WEIGHT_BYTE, FAR_WEIGHT_BYTE = PARTS.index("weight_byte"), PARTS.index("far_weight_byte")
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class RunFit:
 def fit_kinds(samples: Sequence[Sample], machine: Machine, bandwidth_bytes_s: float) -> dict[TimingKind, KindFit]:
     """One fit for every kind that has at least six samples.
 
-    Layers whose weights are few say little of what a byte of them takes. It is drawn to the memory's bandwidth, as
-    strongly as one more layer would that had nothing but weights.
+    Layers whose weights are few say little of what a byte of them takes. From beyond the caches it is drawn to the
+    memory's bandwidth, as strongly as one more layer would that had nothing but weights.
     """
     by_kind: dict[TimingKind, list[Sample]] = defaultdict(list)
     for sample in samples:
@@ -75,7 +75,7 @@ def _fit(rows: Sequence[Sample], machine: Machine, bandwidth_bytes_s: float) -> 
     relative = np.array([_work(row, machine) for row in rows]) / times[:, None]
     at_bandwidth = np.zeros((1, len(PARTS)))
     if relative[:, WEIGHT_BYTE].any():
-        at_bandwidth[0, WEIGHT_BYTE] = bandwidth_bytes_s / 1e6
+        at_bandwidth[0, [WEIGHT_BYTE, FAR_WEIGHT_BYTE]] = bandwidth_bytes_s / 1e6
     solution = _robust(relative, np.ones(len(rows)), at_bandwidth)
     error = np.abs(relative @ solution - 1)
     return KindFit(tuple(float(part) for part in solution), len(rows), float(np.median(error)))

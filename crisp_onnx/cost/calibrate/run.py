@@ -12,70 +12,84 @@ import onnxruntime as ort
 
 from crisp_onnx.cost.calibrate.fit import fit_kinds, fit_runs, predict_us
 from crisp_onnx.cost.calibrate.forms import DENSE, FORMS
-from crisp_onnx.cost.calibrate.machine import Machine, read_bandwidth_bytes_s, this_machine
-from crisp_onnx.cost.calibrate.samples import Measured, measure_model
+from crisp_onnx.cost.calibrate.machine import read_bandwidth_bytes_s, this_machine
+from crisp_onnx.cost.calibrate.profile import Profile, profile_model
+from crisp_onnx.cost.calibrate.samples import Measured, pair
 from crisp_onnx.cost.calibrate.synthetic import synthetic_network
+from crisp_onnx.cost.calibrate.times import Times
 from crisp_onnx.cost.calibrate.write import Accuracy, Calibrated
 from crisp_onnx.errors import CrispError
 from crisp_onnx.lowering import load_target
 from crisp_onnx.progress import bar
 
 NETWORKS = 120
+ROUNDS = 2
 TURNS = ((DENSE, "hybrid int8"), ("hybrid", "int8"))
 """Forms in which networks are timed in turn."""
 HELD_OUT = 5  # every fifth network judges the fit
 log = logging.getLogger(__name__)
 
 
-def calibrate(
-    name: str, *, threads: int = 1, networks: int = NETWORKS, kernels: Path | None = None, budget_s: float = 0.6
-) -> Calibrated:
-    """Measure this machine: about a second a network, so a few minutes with the default.
+def measure(*, threads: int = 1, networks: int = NETWORKS, kernels: Path | None = None, budget_s: float = 0.6) -> Times:
+    """Measure this machine on synthetic networks: about a second each, so a few minutes with the default.
 
-    `kernels`: the library with the hybrid operators; without it only dense layers are measured.
-
-    Raises:
-        CrispError: too few networks to fit anything.
+    Each network is timed in the two forms of its turn, twice, minutes apart, and the quicker time counts: what else
+    the machine does comes and goes. `kernels`: the library with the hybrid operators; without it
+    only floats without sparsity are measured.
     """
-    measured = measure_networks(threads=threads, networks=networks, kernels=kernels, budget_s=budget_s)
-    return fit_all(name, measured, this_machine(), threads=threads, bandwidth_bytes_s=read_bandwidth_bytes_s())
-
-
-def measure_networks(*, threads: int, networks: int, kernels: Path | None, budget_s: float) -> list[Measured]:
-    """Synthetic networks 0 to `networks` - 1, each in the forms of its turn; without kernels only as they are."""
-    base, granule = load_target("x86_avx2"), this_machine().granule
-    measured = []
-    with bar("measuring layers", networks) as advance:
-        for seed in range(networks):
+    bandwidth_bytes_s = read_bandwidth_bytes_s()
+    profiles: dict[str, Profile] = {}
+    with bar("measuring layers", ROUNDS * networks) as advance:
+        for seed in (*range(networks),) * ROUNDS:
             network = synthetic_network(seed)
             for form in TURNS[seed % len(TURNS)] if kernels is not None else (DENSE,):
-                model = FORMS[form](network, seed)
+                model, key = FORMS[form](network, seed), f"{form} {seed}"
                 if model is not None:
-                    found = measure_model(
-                        model,
-                        f"{form} {seed}",
-                        base,
-                        threads=threads,
-                        granule=granule,
-                        kernels=kernels,
-                        budget_s=budget_s,
-                    )
-                    measured.append(found)
+                    found = profile_model(model, threads=threads, kernels=kernels, budget_s=budget_s / ROUNDS)
+                    profiles[key] = found.quicker(profiles.get(key, found))
             advance(1)
-    return measured
+    return Times(
+        machine=this_machine(),
+        threads=threads,
+        onnxruntime=str(ort.__version__),
+        date=datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+        bandwidth_bytes_s=max(bandwidth_bytes_s, read_bandwidth_bytes_s()),
+        profiles=profiles,
+    )
 
 
-def fit_all(
-    name: str, measured: Sequence[Measured], machine: Machine, *, threads: int, bandwidth_bytes_s: float
-) -> Calibrated:
+def calibrate(name: str, times: Times) -> Calibrated:
+    """Pair the times with the layers of their networks, which are made again, and fit.
+
+    Raises:
+        CrispError: too few networks to fit anything, or times of no network.
+    """
+    base, measured = load_target("x86_avx2"), []
+    with bar("fitting layers", len(times.profiles)) as advance:
+        for network, profile in times.profiles.items():
+            form, _, number = network.rpartition(" ")
+            model = FORMS[form](synthetic_network(int(number)), int(number)) if _known(form, number) else None
+            if model is None:
+                raise CrispError(f"The times name a network {network!r}, which is not measured here. Measure anew.")
+            measured.append(pair(model, network, base, profile, granule=times.machine.granule))
+            advance(1)
+    return fit_all(name, measured, times)
+
+
+def _known(form: str, number: str) -> bool:
+    return form in FORMS and number.isdecimal()
+
+
+def fit_all(name: str, measured: Sequence[Measured], times: Times) -> Calibrated:
     """Fit on four fifths of the networks, judge on the others; the file holds the fit that was judged.
 
     Raises:
         CrispError: too few networks to fit anything.
     """
+    machine = times.machine
     fitted = [m for m in measured if _number(m) % HELD_OUT]
     held_out = [m for m in measured if not _number(m) % HELD_OUT]
-    kinds = fit_kinds([s for m in fitted for s in m.samples], machine, bandwidth_bytes_s)
+    kinds = fit_kinds([s for m in fitted for s in m.samples], machine, times.bandwidth_bytes_s)
     if not kinds or not held_out:
         raise CrispError(f"{len(measured)} networks are too few to calibrate. Measure at least 20.")
     errors = [
@@ -93,11 +107,7 @@ def fit_all(
     log.info("held-out layers: median error %.1f %%", accuracy.median_error_percent)
     return Calibrated(
         name=name,
-        machine=machine,
-        threads=threads,
-        onnxruntime=str(ort.__version__),
-        date=datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
-        bandwidth_bytes_s=bandwidth_bytes_s,
+        times=times,
         kinds=kinds,
         runs=fit_runs(fitted),
         accuracy=accuracy,

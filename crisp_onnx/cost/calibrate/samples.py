@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from crisp_onnx.cost.calibrate.profile import Profile, TimedNode, profile
+from crisp_onnx.cost.calibrate.profile import Profile, TimedNode
 from crisp_onnx.lowering import Target, lower
 from crisp_onnx.lowering.layout import CONVERSION, LAYOUT, with_layout_changes
 from crisp_onnx.lowering.lowered import LoweredOp
 from crisp_onnx.lowering.timing import weight_bytes
-from crisp_onnx.model import Model, load, save
+from crisp_onnx.model import Model
 
 CHANGES = {
     "ReorderInput": LAYOUT,
@@ -48,31 +46,11 @@ class Measured:
     whole_ms: float
 
 
-def measure_model(
-    model: Model,
-    name: str,
-    base: Target,
-    *,
-    threads: int,
-    granule: int,
-    kernels: Path | None = None,
-    budget_s: float = 0.6,
-) -> Measured:
-    """Profile one model in ONNX Runtime and pair the operators with its layers.
-
-    `base`: a target that counts in the runtime's type and skips what the kernels skip; only its counting matters.
-    `granule`: channels that the runtime groups. `kernels`: the library with the hybrid operators, for models that have
-    some.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "network.onnx"
-        save(model, path)
-        found = profile(path, model.input, threads=threads, kernels=kernels, budget_s=budget_s)
-        return pair(load(path), name, base, found, granule=granule)
-
-
 def pair(model: Model, name: str, base: Target, found: Profile, *, granule: int) -> Measured:
     """Sum the profiled times by layer.
+
+    `base`: a target that counts in the runtime's type and skips what the kernels skip; only its counting matters.
+    `granule`: channels that the runtime groups.
 
     ONNX Runtime names a fused operator after one of its parts or after that part's output, with `fused` in front or
     `_nchwc` or a number behind. Its changes of layout and type are layers of their own where they are expected

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from crisp_onnx.cost.calibrate.fit import PARTS, KindFit, RunFit
-from crisp_onnx.cost.calibrate.machine import Machine
+from crisp_onnx.cost.calibrate.times import Times
 from crisp_onnx.lowering.schema import SCHEMA, TimingKind
 
 CLOCK_HZ = 1e9  # every time is in ns, so the clock only gives cycles a length
@@ -29,11 +29,7 @@ class Calibrated:
     """Everything a measured target is made of."""
 
     name: str
-    machine: Machine
-    threads: int
-    onnxruntime: str
-    date: str
-    bandwidth_bytes_s: float
+    times: Times
     kinds: dict[TimingKind, KindFit]
     runs: RunFit
     accuracy: Accuracy
@@ -41,7 +37,8 @@ class Calibrated:
 
 def target_text(found: Calibrated) -> str:
     """The YAML file."""
-    where = f"{found.machine.cpu}, {found.threads} threads, ONNX Runtime {found.onnxruntime}, {found.date}"
+    times = found.times
+    where = f"{times.machine.cpu}, {times.threads} threads, ONNX Runtime {times.onnxruntime}, {times.date}"
     dtypes = ("fp32", "int8") if any(kind.startswith("int8") for kind in found.kinds) else ("fp32",)
     content: dict[str, Any] = {
         "schema": SCHEMA,
@@ -62,25 +59,27 @@ def target_text(found: Calibrated) -> str:
         "memory": [
             {
                 "name": "DRAM",
-                "read_bw": _number(round(found.bandwidth_bytes_s), "B/s", "measured", f"one thread reading: {where}"),
+                "read_bw": _number(
+                    round(found.times.bandwidth_bytes_s), "B/s", "measured", f"one thread reading: {where}"
+                ),
                 "mode": "shared",
             },
-            {"name": "last cache", "capacity": _number(found.machine.cache_bytes, "B", "measured", "sysfs")},
+            {"name": "last cache", "capacity": _number(found.times.machine.cache_bytes, "B", "measured", "sysfs")},
         ],
         "sparsity": _sparsity(found),
         "overhead": _overhead(found, where),
         "timing": {
-            "granule": _number(found.machine.granule, "values", "assumed", "floats of one vector register"),
-            **_near(found.machine.near_bytes),
+            "granule": _number(found.times.machine.granule, "values", "assumed", "floats of one vector register"),
+            **_near(found.times.machine.near_bytes),
             "kinds": {kind: _kind(fit, found.runs, where) for kind, fit in found.kinds.items()},
         },
         "dtypes": list(dtypes),
         "calibration": {
-            "cpu": found.machine.cpu,
-            "threads": found.threads,
-            "governor": found.machine.governor,
-            "onnxruntime": found.onnxruntime,
-            "date": found.date,
+            "cpu": found.times.machine.cpu,
+            "threads": found.times.threads,
+            "governor": found.times.machine.governor,
+            "onnxruntime": found.times.onnxruntime,
+            "date": found.times.date,
             "layers_fitted": found.accuracy.layers_fitted,
             "layers_held_out": found.accuracy.layers_held_out,
             "median_error_percent": round(found.accuracy.median_error_percent, 2),
