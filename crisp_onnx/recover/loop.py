@@ -185,9 +185,11 @@ class Loop:
     def _augmented(self, images: Tensor, labels: Tensor | None, whole: int) -> tuple[Tensor, Tensor | None]:
         if not self.training.augments:
             return images, labels
-        flip, last = self.training.flip, self.training.channels_last_input
-        share = self.module.processes.share(whole)
-        return augment(images, labels, self.generator, flip=flip, channels_last=last, whole=whole, share=share)
+        training, share = self.training, self.module.processes.share(whole)
+        return augment(
+            images, labels, self.generator, flip=training.flip, shift=training.shift,
+            channels_last=training.channels_last_input, whole=whole, share=share,
+        )  # fmt: skip
 
     def _run(self) -> dict[str, int]:
         """What a state must have in common with the loop that takes it up."""

@@ -19,8 +19,8 @@ BATCH_OF_MAPS = 16
 class Training:
     """`epochs` over the images in batches of `batch_size`, at a learning rate of at most `peak_rate`.
 
-    `augments`: the images are pixels, which are shown shifted, and with `flip` mirrored. `patience`: epochs without a
-    better answer to the `judged` images, which are not trained on, after which training ends.
+    `augments`: the images are pixels, which are shown shifted where they `shift`, and with `flip` mirrored. `patience`:
+    epochs without a better answer to the `judged` images, which are not trained on, after which training ends.
     """
 
     epochs: int
@@ -28,6 +28,7 @@ class Training:
     peak_rate: float = RATE
     weight_decay: float = 5e-4
     augments: bool = True
+    shift: bool = True
     flip: bool = False
     channels_last_input: bool = False
     seed: int = 0
@@ -61,12 +62,16 @@ def training_for(
     """
     nhwc, pixels = images.preprocess.layout == "NHWC", isinstance(images.preprocess, Preprocess)
     flip = pixels and mirror_safe(module, asked, task, batch_size=batch_size, channels_last=nhwc)
-    most = BATCH_OF_MAPS if isinstance(task.answers, Segmentation) else batch_size
+    maps = isinstance(task.answers, Segmentation)
+    most = BATCH_OF_MAPS if maps else batch_size
     training = Training(
         epochs,
         batch_size=min(batch_size, most, max(2, len(images) // 4)),
         peak_rate=RATE if module.statistics else RATE_WITHOUT_BATCH_NORM,
         augments=pixels,
+        # A map is as much to learn from as thousands of labels. Borders that shifts bring in cost a U-Net at a tenth of
+        # its MACs 1.5 points of mean IoU: what little it has goes into what it will never see.
+        shift=not maps,
         flip=flip,
         channels_last_input=nhwc,
         seed=seed,

@@ -23,6 +23,17 @@ def test_labels_of_pixels_follow_their_image(flip: bool, channels_last: bool) ->
     assert (found == 255).any() and not torch.equal(found, labels)
 
 
+def test_images_that_are_not_shifted_are_mirrored_alone() -> None:
+    images = torch.rand(12, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(12 * 16 * 16).reshape(12, 16, 16)
+    shown, found = augment(images, labels, torch.Generator().manual_seed(1), flip=True, shift=False)
+    mirrored = [not torch.equal(one, other) for one, other in zip(images, shown, strict=True)]
+    assert any(mirrored) and not all(mirrored) and found is not None
+    for place, flip in enumerate(mirrored):
+        assert torch.equal(shown[place], images[place].flip(-1) if flip else images[place])
+        assert torch.equal(found[place], labels[place].flip(-1) if flip else labels[place])
+
+
 def test_labels_of_whole_images_stay() -> None:
     labels = torch.arange(4)
     _, found = augment(torch.rand(4, 3, 16, 16), labels, torch.Generator().manual_seed(0), flip=True)
