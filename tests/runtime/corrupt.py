@@ -9,12 +9,20 @@ from __future__ import annotations
 import collections
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from hybrid_layer import Layer, model_of, open_session, random_layer
-from int8_layer import Int8Layer, int8_model, random_bytes, random_int8_layer
+from int8_layer import (
+    Int8Layer,
+    depthwise_attributes,
+    depthwise_tensors,
+    int8_model,
+    random_bytes,
+    random_int8_layer,
+)
 
 NUMBERS = (-(2**63), -(2**31), -1, 0, 1, 2, 3, 4, 5, 8, 16, 17, 64, 255, 256, 2**20, 2**31 - 1, 2**31, 2**62)
 SHAPES = ((32, 24, 3, 3), (20, 16, 1, 1), (40, 9, 5, 1), (16, 64, 1, 1), (16, 9, 1, 1))
@@ -22,11 +30,13 @@ Corruption = Callable[[np.random.Generator, dict[str, Any], dict[str, np.ndarray
 
 
 def scalar_attribute(rng: np.random.Generator, attrs: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
-    attrs[str(rng.choice(["n", "m", "block", "vector_rows", "index_bits"]))] = int(NUMBERS[rng.integers(len(NUMBERS))])
+    scalars = [key for key, value in attrs.items() if isinstance(value, int)]
+    if scalars:
+        attrs[str(rng.choice(scalars))] = int(NUMBERS[rng.integers(len(NUMBERS))])
 
 
 def list_attribute(rng: np.random.Generator, attrs: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
-    lists = [key for key, value in attrs.items() if isinstance(value, list)]
+    lists = [key for key, value in attrs.items() if isinstance(value, (list, tuple))]
     if not lists:
         return
     name = str(rng.choice(lists))
@@ -39,15 +49,24 @@ def list_attribute(rng: np.random.Generator, attrs: dict[str, Any], tensors: dic
 
 
 def bound(rng: np.random.Generator, attrs: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
-    attrs[str(rng.choice(["lower", "upper"]))] = float(rng.choice([np.nan, np.inf, -np.inf, 1e38, 0.0]))
+    if "lower" in attrs:
+        attrs[str(rng.choice(["lower", "upper"]))] = float(rng.choice([np.nan, np.inf, -np.inf, 1e38, 0.0]))
 
 
 def missing_attribute(rng: np.random.Generator, attrs: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
-    del attrs[str(rng.choice(list(attrs)))]
+    if attrs:
+        del attrs[str(rng.choice(list(attrs)))]
+
+
+def _stored(rng: np.random.Generator, tensors: dict[str, np.ndarray]) -> str:
+    """The name of an initializer; the residual is none."""
+    return str(rng.choice([name for name in tensors if name != "Z_in"]))
 
 
 def tensor_bytes(rng: np.random.Generator, attrs: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
-    name = str(rng.choice(list(tensors)))
+    name = _stored(rng, tensors)
+    if not tensors[name].size:
+        return
     raw = bytearray(tensors[name].tobytes())
     for _ in range(int(rng.integers(1, 4))):
         raw[rng.integers(len(raw))] = int(rng.integers(256))
@@ -55,7 +74,7 @@ def tensor_bytes(rng: np.random.Generator, attrs: dict[str, Any], tensors: dict[
 
 
 def tensor_shape(rng: np.random.Generator, attrs: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
-    name = str(rng.choice(list(tensors)))
+    name = _stored(rng, tensors)
     if tensors[name].ndim == 0:
         tensors[name] = np.repeat(tensors[name], int(rng.integers(3)))
         return
@@ -66,76 +85,137 @@ def tensor_shape(rng: np.random.Generator, attrs: dict[str, Any], tensors: dict[
 
 
 def tensor_rank_or_type(rng: np.random.Generator, attrs: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
-    name = str(rng.choice(list(tensors)))
+    name = _stored(rng, tensors)
     with np.errstate(invalid="ignore"):
         changed = tensors[name].astype(rng.choice(["f4", "f8", "u1", "i4", "i8"]))
     tensors[name] = changed.reshape(-1) if rng.random() < 0.4 else changed
 
 
 def blocks(rng: np.random.Generator, attrs: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
+    if not tensors.get("blocks", np.empty(0)).size:
+        return
     found = np.atleast_2d(tensors["blocks"].astype(np.int32))
     found[rng.integers(found.shape[0]), rng.integers(found.shape[1])] = int(rng.choice(NUMBERS[1:-2]))
     tensors["blocks"] = found if rng.random() < 0.7 else found[:, ::-1].copy()
 
 
 def not_finite(rng: np.random.Generator, attrs: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
-    real = [name for name in ("values", "bias", "x_scale", "w_scale", "y_scale") if name in tensors]
+    real = [name for name in ("values", "bias", "x_scale", "w_scale", "y_scale") if tensors.get(name, np.empty(0)).size]
+    if not real:
+        return
     name = str(rng.choice(real))
     changed = np.atleast_1d(tensors[name].astype(np.float32))
     changed.reshape(-1)[rng.integers(changed.size)] = rng.choice([np.nan, np.inf, -np.inf])
     tensors[name] = changed
 
 
-CORRUPTIONS: tuple[Corruption, ...] = (
-    scalar_attribute, list_attribute, bound, missing_attribute, tensor_bytes, tensor_shape, tensor_rank_or_type,
-    blocks, not_finite,
-)  # fmt: skip
+OF_ATTRIBUTES: tuple[Corruption, ...] = (scalar_attribute, list_attribute, bound, missing_attribute)
+OF_TENSORS: tuple[Corruption, ...] = (tensor_bytes, tensor_shape, tensor_rank_or_type, blocks, not_finite)
 
 
-def corrupted_runs(library: Path, rounds: int, seed: int) -> collections.Counter[str]:
-    """Run `rounds` corrupted layers, half of them of int8. Returns how many ran and how many failed at load or at run.
+@dataclass(frozen=True)
+class Sound:
+    """A layer before it is corrupted, with the shapes of an input and, where it adds one, of a residual for it."""
+
+    op: str
+    attrs: dict[str, Any]
+    tensors: dict[str, np.ndarray]
+    x_shape: tuple[int, ...]
+    z_shape: tuple[int, ...] = ()
+
+
+def hybrid(rng: np.random.Generator, op: str) -> Sound:
+    gemm, int8, add = op.endswith("Gemm"), "Q" in op, op.endswith("Add")
+    shapes = [shape for shape in SHAPES if not gemm or shape[2:] == (1, 1)]
+    shape = shapes[rng.integers(len(shapes))]
+    pads = (0, 0, 0, 0) if gemm else tuple(int(pad) for pad in rng.integers(0, 3, 4))
+    options: dict[str, Any] = {"vector_rows": int(rng.choice([1, 4, 8])), "op": op, "pads": pads}
+    base = random_int8_layer(rng, shape, block=16, **options) if int8 else random_layer(rng, shape, **options)
+    channels = shape[1] if rng.random() < 0.9 else int(rng.integers(0, 80))
+    height, width = (int(side) for side in rng.integers(1, 14, 2))
+    if gemm:
+        return Sound(op, base.attrs, base.tensors, (3, channels))
+    out = (height + pads[0] + pads[2] - shape[2] + 1, width + pads[1] + pads[3] - shape[3] + 1)
+    z_shape = (1, shape[0], max(out[0], 1), max(out[1], 1)) if add else ()
+    return Sound(op, base.attrs, base.tensors, (1, channels, height, width), z_shape)
+
+
+def depthwise(rng: np.random.Generator, op: str) -> Sound:
+    channels = int(rng.integers(1, 9))
+    kernel_h, kernel_w, stride, dilation = (int(n) for n in rng.integers(1, 4, 4))
+    kernel, pads = (kernel_h, kernel_w), tuple(int(pad) for pad in rng.integers(0, 3, 4))
+    attrs = depthwise_attributes(channels, kernel, (stride, stride), pads, (dilation, dilation))
+    return Sound(op, attrs, depthwise_tensors(rng, channels, kernel), (2, channels, *_sides(rng)))
+
+
+def table(rng: np.random.Generator, op: str) -> Sound:
+    return Sound(op, {}, {"table": rng.permutation(256).astype(np.uint8)}, tuple(rng.integers(0, 9, 3).tolist()))
+
+
+def pool(rng: np.random.Generator, op: str) -> Sound:
+    kernel, strides = rng.integers(1, 4, 2).tolist(), rng.integers(1, 4, 2).tolist()
+    attrs = {
+        "kernel_shape": kernel,
+        "strides": strides,
+        "pads": [int(rng.integers(0, kernel[i % 2])) for i in range(4)],
+    }
+    return Sound(op, attrs, {}, (2, int(rng.integers(1, 9)), *_sides(rng)))
+
+
+def _sides(rng: np.random.Generator) -> tuple[int, int]:
+    height, width = rng.integers(1, 14, 2)
+    return int(height), int(width)
+
+
+OPERATORS: dict[str, Callable[[np.random.Generator, str], Sound]] = {
+    **dict.fromkeys(("HybridConv", "HybridConvAdd", "HybridGemm"), hybrid),
+    **dict.fromkeys(("HybridQConv", "HybridQConvAdd", "HybridQGemm"), hybrid),
+    "QDepthwiseConv": depthwise,
+    "QTable": table,
+    "QMaxPool": pool,
+}
+
+
+def corrupted_runs(library: Path, rounds: int, seed: int) -> collections.Counter[tuple[str, str]]:
+    """Run `rounds` corrupted layers, of each operator in turn. Returns how many of it ran and failed at load or at run.
 
     Raises:
         AssertionError: an error does not name the node.
     """
     rng = np.random.default_rng(seed)
-    outcomes: collections.Counter[str] = collections.Counter()
-    for _ in range(rounds):
-        shape = SHAPES[rng.integers(len(SHAPES))]
-        gemm, int8 = shape[2:] == (1, 1) and rng.random() < 0.4, rng.random() < 0.5
-        pads = (0, 0, 0, 0) if gemm else tuple(int(pad) for pad in rng.integers(0, 3, 4))
-        op = f"Hybrid{'Q' if int8 else ''}{'Gemm' if gemm else 'Conv'}"
-        options: dict[str, Any] = {"vector_rows": int(rng.choice([1, 4, 8])), "op": op, "pads": pads}
-        base = random_int8_layer(rng, shape, block=16, **options) if int8 else random_layer(rng, shape, **options)
-        attrs, tensors = dict(base.attrs), dict(base.tensors)
+    outcomes: collections.Counter[tuple[str, str]] = collections.Counter()
+    names = list(OPERATORS)
+    for number in range(rounds):
+        op = names[number % len(names)]
+        sound = OPERATORS[op](rng, op)
+        attrs, tensors = dict(sound.attrs), dict(sound.tensors)
         for _ in range(int(rng.integers(1, 3))):
-            if all(array.size for array in tensors.values()):
-                CORRUPTIONS[rng.integers(len(CORRUPTIONS))](rng, attrs, tensors)
-        outcomes[outcome(Layer(op, attrs, tensors), shape, library, rng)] += 1
+            possible = OF_ATTRIBUTES + (OF_TENSORS if tensors else ())
+            possible[rng.integers(len(possible))](rng, attrs, tensors)
+        outcomes[op, outcome(Sound(op, attrs, tensors, sound.x_shape, sound.z_shape), library, rng)] += 1
     return outcomes
 
 
-def outcome(layer: Layer, shape: tuple[int, ...], library: Path, rng: np.random.Generator) -> str:
+def outcome(layer: Sound, library: Path, rng: np.random.Generator) -> str:
     """'ran', 'refused at load' or 'refused at run'."""
-    channels = shape[1] if rng.random() < 0.9 else int(rng.integers(0, 80))
-    side = int(rng.integers(1, 14))
-    int8 = "Q" in layer.op
-    x_shape = (3, channels) if layer.op.endswith("Gemm") else (1, channels, side, side)
+    int8, rank = "Q" in layer.op, len(layer.x_shape)
     stage = "refused at load"
     try:
-        rank = len(x_shape)
-        model = (
-            int8_model(Int8Layer(layer.op, layer.attrs, layer.tensors), rank=rank)
-            if int8
-            else model_of(layer, rank=rank)
-        )
+        if int8:
+            model = int8_model(Int8Layer(layer.op, layer.attrs, layer.tensors), rank=rank)
+        else:
+            model = model_of(Layer(layer.op, layer.attrs, layer.tensors), rank=rank)
         if rng.random() < 0.5:  # a known shape is carried through the operator when the session loads
-            for axis, extent in enumerate(x_shape):
+            for axis, extent in enumerate(layer.x_shape):
                 model.graph.input[0].type.tensor_type.shape.dim[axis].dim_value = extent
         session = open_session(model, library)
         stage = "refused at run"
-        x = random_bytes(rng, x_shape) if int8 else rng.standard_normal(x_shape, dtype=np.float32)
-        session.run(None, {"X": x})
+        shapes = dict(zip((given.name for given in session.get_inputs()), (layer.x_shape, layer.z_shape), strict=False))
+        feed = {
+            name: random_bytes(rng, shape) if int8 else rng.standard_normal(shape, dtype=np.float32)
+            for name, shape in shapes.items()
+        }
+        session.run(None, feed)
     except Exception as error:  # onnxruntime raises a type per error code
         assert "layer0" in str(error), f"an error that does not name the node: {error}"
         return stage
@@ -143,4 +223,6 @@ def outcome(layer: Layer, shape: tuple[int, ...], library: Path, rng: np.random.
 
 
 if __name__ == "__main__":
-    print(dict(corrupted_runs(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))))
+    found = corrupted_runs(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    for (op, what), count in sorted(found.items()):
+        print(op, what, count)

@@ -1,4 +1,4 @@
-"""Random int8 layers in the hybrid format, one-node models of them, and what they compute, in plain loops."""
+"""Random int8 layers in the hybrid format and depthwise ones, one-node models of them, and what hybrid ones compute."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from hybrid_layer import OPSET, random_layer
 from onnx import TensorProto, helper, numpy_helper
 
 from crisp_onnx.format import DOMAIN, VERSION, operator_function
+from crisp_onnx.format.operators import DEPTHWISE_SLOTS
 from crisp_onnx.format.packing import in_lanes
 
 Bytes = npt.NDArray[np.uint8]
+Tensors = dict[str, npt.NDArray[Any]]
 FLOAT_NAMES = {"HybridQConv": "HybridConv", "HybridQConvAdd": "HybridConv", "HybridQGemm": "HybridGemm"}
 
 
@@ -62,6 +64,30 @@ def random_int8_layer(
         grid = {"z_scale": np.array(tensors["y_scale"] * rng.uniform(0.3, 1), np.float32)}
         tensors |= {"Z_in": np.empty(0, np.uint8), **grid, "z_zero": np.array(rng.integers(256), np.uint8)}
     return Int8Layer(op, base.attrs, tensors)
+
+
+def depthwise_tensors(rng: np.random.Generator, channels: int, kernel: tuple[int, int], **given: float) -> Tensors:
+    weight = rng.integers(-128, 128, (channels, 1, *kernel)).astype(np.int8)
+    w_scale = rng.uniform(0.001, 0.01, channels).astype(np.float32)
+    spread = 0.05 * 0.005 * 75 * 75 * np.sqrt(kernel[0] * kernel[1])
+    tensors = {
+        "x_scale": np.array(given.get("x_scale", 0.05), np.float32),
+        "x_zero": np.array(given.get("x_zero", rng.integers(256)), np.uint8),
+        "W": weight,
+        "w_scale": w_scale,
+        "bias": rng.integers(-5000, 5000, channels).astype(np.int32),
+        "y_scale": np.array(given.get("y_scale", spread / 60), np.float32),
+        "y_zero": np.array(given.get("y_zero", rng.integers(256)), np.uint8),
+    }
+    assert ("X", *tensors) == DEPTHWISE_SLOTS
+    return tensors
+
+
+def depthwise_attributes(
+    channels: int, kernel: tuple[int, int], strides: tuple[int, int], pads: tuple[int, ...], dilations: tuple[int, int]
+) -> dict[str, Any]:
+    window = {"kernel_shape": kernel, "strides": strides, "pads": pads, "dilations": dilations}
+    return {"group": channels, **window}
 
 
 def int8_model(layer: Int8Layer, *, rank: int = 4, body: bool = False) -> onnx.ModelProto:

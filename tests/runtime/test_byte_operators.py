@@ -14,18 +14,17 @@ import pytest
 from hybrid_layer import OPSET, open_session
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from int8_layer import off_by, random_bytes
+from int8_layer import Tensors, depthwise_attributes, depthwise_tensors, off_by, random_bytes
 from onnx import TensorProto, helper, numpy_helper
 
 from crisp_onnx.format import DOMAIN, VERSION, recount
 from crisp_onnx.format.bodies import byte_function
-from crisp_onnx.format.operators import DEPTHWISE, DEPTHWISE_SLOTS, TABLE
+from crisp_onnx.format.operators import DEPTHWISE, TABLE
 from crisp_onnx.runtime.library import available_isas
 
 ISAS = available_isas("int8") or ("none",)
 SLOW_START = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]}
 Bytes = npt.NDArray[np.uint8]
-Tensors = dict[str, npt.NDArray[Any]]
 
 
 def byte_model(
@@ -38,30 +37,6 @@ def byte_model(
     opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, VERSION)]
     functions = [byte_function(op, OPSET)] if body else []
     return helper.make_model(graph, functions=functions, opset_imports=opsets, ir_version=8)
-
-
-def depthwise_tensors(rng: np.random.Generator, channels: int, kernel: tuple[int, int], **given: float) -> Tensors:
-    weight = rng.integers(-128, 128, (channels, 1, *kernel)).astype(np.int8)
-    w_scale = rng.uniform(0.001, 0.01, channels).astype(np.float32)
-    spread = 0.05 * 0.005 * 75 * 75 * np.sqrt(kernel[0] * kernel[1])
-    tensors = {
-        "x_scale": np.array(given.get("x_scale", 0.05), np.float32),
-        "x_zero": np.array(given.get("x_zero", rng.integers(256)), np.uint8),
-        "W": weight,
-        "w_scale": w_scale,
-        "bias": rng.integers(-5000, 5000, channels).astype(np.int32),
-        "y_scale": np.array(given.get("y_scale", spread / 60), np.float32),
-        "y_zero": np.array(given.get("y_zero", rng.integers(256)), np.uint8),
-    }
-    assert ("X", *tensors) == DEPTHWISE_SLOTS
-    return tensors
-
-
-def depthwise_attributes(
-    channels: int, kernel: tuple[int, int], strides: tuple[int, int], pads: tuple[int, ...], dilations: tuple[int, int]
-) -> dict[str, Any]:
-    window = {"kernel_shape": kernel, "strides": strides, "pads": pads, "dilations": dilations}
-    return {"group": channels, **window}
 
 
 def exact_depthwise(tensors: Tensors, attributes: Mapping[str, Any], x: Bytes) -> Bytes:

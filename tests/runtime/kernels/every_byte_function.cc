@@ -1,5 +1,5 @@
 // What a set of int8 kernels holds beside its strips, against plain loops over random calls: windows of depthwise
-// convolutions, tables, and tiles of sums turned into rows. For every set that runs here a line each: its name, then how
+// convolutions, on one thread and on a thread a channel, tables, and tiles of sums turned into rows. For every set that runs here a line each: its name, then how
 // far the worst answer is from its real value. Exit 1 if that is more than rounding explains, or if something else is
 // written.
 #include <algorithm>
@@ -8,6 +8,7 @@
 #include <cstring>
 #include <limits>
 #include <random>
+#include <thread>
 #include <vector>
 
 #include "depthwise.h"
@@ -76,6 +77,13 @@ double window_difference(const KernelSet& set) {
   std::vector<uint8_t> y(static_cast<size_t>(channels * positions) + kBehind, kUntouched);
   crisp::convolve_planes(d, s, set.window, x.data(), y.data(), first, channels);
   if (!is_untouched_from(y, static_cast<size_t>(channels * positions))) return kWrong;
+  std::vector<uint8_t> together(y.size(), kUntouched);
+  std::vector<std::thread> threads;
+  for (int64_t c = first; c < channels; ++c) {
+    threads.emplace_back([&, c] { crisp::convolve_planes(d, s, set.window, x.data(), together.data(), c, c + 1); });
+  }
+  for (std::thread& thread : threads) thread.join();
+  if (together != y) return kWrong;
   double worst = 0;
   for (int64_t c = 0; c < channels; ++c) {
     for (int64_t i = 0; i < positions; ++i) {

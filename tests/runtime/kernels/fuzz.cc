@@ -1,143 +1,34 @@
-// Random layers, sound and corrupted, at changing shapes, on one thread, on eight, and eight calls at once, against plain
-// loops. Buffers end at a page that cannot be touched, so that it also finds overruns where no sanitizer runs.
-//   fuzz LAYERS SEED ISA
+// Random layers of one element type, sound and corrupted, at changing shapes, on one thread, on eight, and eight calls at
+// once, against plain loops. Buffers end at a page that cannot be touched, so that it also finds overruns where no
+// sanitizer runs.
+//   fuzz ELEMENT LAYERS SEED ISA
 // Prints what became of the layers as JSON; exit 1 if an answer is wrong or a size was computed wrongly.
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <atomic>
-#include <cmath>
-#include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <functional>
-#include <limits>
 #include <memory>
-#include <mutex>
 #include <numeric>
-#include <random>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "convolve.h"
 #include "failure.h"
+#include "fuzz_elements.h"
 #include "isa.h"
 
 namespace {
 
-constexpr int kThreads = 8;
 constexpr int kSamples = 40;            // outputs of an answer that are computed again
-constexpr double kTolerance = 2e-6;     // of the magnitude of what was summed
 constexpr int64_t kMostNumbers = 1 << 20;
 constexpr int64_t kMostPlanned = 1 << 20;
 
-std::mt19937_64 rng;
-
-int64_t between(int64_t low, int64_t high) {
-  return low + static_cast<int64_t>(rng() % static_cast<uint64_t>(high - low + 1));
-}
-bool one_in(int64_t n) { return between(1, n) == 1; }
-int64_t one_of(std::initializer_list<int64_t> values) { return values.begin()[between(0, values.size() - 1)]; }
-
-// Memory whose last byte is right before a page that faults, and that begins `odd` bytes behind an aligned address.
-class Guarded {
- public:
-  explicit Guarded(int64_t bytes, int64_t odd = 0) {
-    const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE)), used = static_cast<size_t>((bytes + odd + 63) / 64 * 64);
-    mapped_ = (used + page - 1) / page * page + page;
-    base_ = static_cast<char*>(mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
-    if (base_ == MAP_FAILED || mprotect(base_ + mapped_ - page, page, PROT_NONE)) std::abort();
-    const size_t end_gap = odd ? 0 : static_cast<size_t>(-bytes % 4 + 4) % 4;
-    data_ = base_ + mapped_ - page - end_gap - static_cast<size_t>(bytes);
-    if (odd) data_ -= (4 - odd + reinterpret_cast<uintptr_t>(data_)) % 4;
-  }
-  ~Guarded() { munmap(base_, mapped_); }
-  Guarded(const Guarded&) = delete;
-  Guarded& operator=(const Guarded&) = delete;
-  char* data() const { return data_; }
-  float* floats() const { return reinterpret_cast<float*>(data_); }
-
- private:
-  char *base_, *data_;
-  size_t mapped_;
-};
-
-// Threads of a host that take part in a call.
-class Pool {
- public:
-  Pool() {
-    for (int i = 1; i < kThreads; ++i) threads_.emplace_back([this] { work(); });
-  }
-  ~Pool() {
-    {
-      const std::lock_guard<std::mutex> lock(mutex_);
-      stop_ = true;
-    }
-    begin_.notify_all();
-    for (std::thread& thread : threads_) thread.join();
-  }
-
-  static void run(void* pool, size_t total, void (*fn)(void*, size_t), void* user) {
-    Pool& self = *static_cast<Pool*>(pool);
-    {
-      const std::lock_guard<std::mutex> lock(self.mutex_);
-      self.fn_ = fn, self.user_ = user, self.total_ = total, self.next_ = 0, self.busy_ = kThreads - 1, ++self.call_;
-    }
-    self.begin_.notify_all();
-    self.take_parts();
-    std::unique_lock<std::mutex> lock(self.mutex_);
-    self.end_.wait(lock, [&] { return self.busy_ == 0; });
-  }
-
- private:
-  void take_parts() {
-    for (size_t i = next_++; i < total_; i = next_++) fn_(user_, i);
-  }
-  void work() {
-    for (uint64_t seen = 0;;) {
-      {
-        std::unique_lock<std::mutex> lock(mutex_);
-        begin_.wait(lock, [&] { return stop_ || call_ != seen; });
-        if (stop_) return;
-        seen = call_;
-      }
-      take_parts();
-      const std::lock_guard<std::mutex> lock(mutex_);
-      if (--busy_ == 0) end_.notify_all();
-    }
-  }
-
-  std::vector<std::thread> threads_;
-  std::mutex mutex_;
-  std::condition_variable begin_, end_;
-  void (*fn_)(void*, size_t) = nullptr;
-  void* user_ = nullptr;
-  size_t total_ = 0;
-  std::atomic<size_t> next_{0};
-  int busy_ = 0;
-  uint64_t call_ = 0;
-  bool stop_ = false;
-};
-
-void run_here(void*, size_t total, void (*fn)(void*, size_t), void* user) {
-  for (size_t i = 0; i < total; ++i) fn(user, i);
-}
-
-struct Tensors {
-  crisp::Encoding encoding{};
-  std::vector<float> values, bias;
-  std::vector<uint8_t> indices;
-  std::vector<int32_t> blocks;
-  std::vector<int64_t> values_shape, indices_shape, blocks_shape;
-};
-
 int64_t bits_for(int64_t m) { return m <= 2 ? 1 : m <= 4 ? 2 : 4; }
 
-Tensors random_tensors(bool gemm) {
-  Tensors t;
+template <class Type>
+Tensors<Type> random_tensors(bool gemm) {
+  Tensors<Type> t;
   crisp::Encoding& e = t.encoding;
   e.m = one_of({1, 2, 3, 4, 4, 4, 5, 8, 16}), e.n = between(1, e.m);
   if (e.m == 4 && !one_in(3)) e.n = 2;
@@ -155,13 +46,14 @@ Tensors random_tensors(bool gemm) {
   const int64_t depth = cin * side_h * side_w, rows = crisp::ceil_div(shape[0], e.block);
   const int64_t columns = crisp::ceil_div(depth, e.block), kept = between(1, columns);
   const int64_t groups = e.block / e.vector_rows, z = e.block * e.n / e.m, bytes = crisp::ceil_div(z * e.index_bits, 8);
-  t.values_shape = {rows, kept, groups, z, e.vector_rows};
+  t.values_shape = Type::values_shape({rows, kept, groups, z, e.vector_rows});
   t.indices_shape = {rows, kept, groups, bytes};
   t.blocks_shape = {rows, kept};
   t.indices.assign(static_cast<size_t>(rows * kept * groups * bytes), 0);
   t.values.resize(static_cast<size_t>(rows * kept * e.block * z));
-  for (float& v : t.values) v = static_cast<float>(between(-1000, 1000)) / 1000.0f;
-  for (int64_t i = 0; i < shape[0]; ++i) t.bias.push_back(static_cast<float>(between(-100, 100)) / 100.0f);
+  for (auto& v : t.values) v = Type::random_value();
+  for (int64_t i = 0; i < shape[0]; ++i) t.bias.push_back(Type::random_bias());
+  Type::make_grids(&t);
   std::vector<int32_t> order(static_cast<size_t>(columns));
   std::vector<int64_t> places(static_cast<size_t>(e.m));
   for (int64_t r = 0; r < rows; ++r) {
@@ -180,7 +72,7 @@ Tensors random_tensors(bool gemm) {
         const int64_t place = places[i % e.n], per_byte = 8 / e.index_bits;
         t.indices[at * bytes + i / per_byte] |= static_cast<uint8_t>(place << (i % per_byte * e.index_bits));
         if (order[s] * e.block + i / e.n * e.m + place < depth) continue;
-        std::fill_n(t.values.begin() + (at * z + i) * e.vector_rows, e.vector_rows, 0.0f);
+        for (int64_t v = 0; v < e.vector_rows; ++v) t.values[t.value_at(at, i, v)] = 0;
       }
     }
   }
@@ -193,7 +85,8 @@ int64_t odd_number() {
                  std::numeric_limits<int64_t>::min()});
 }
 
-void corrupt(Tensors* t) {
+template <class Type>
+void corrupt(Tensors<Type>* t) {
   int64_t* attributes[] = {&t->encoding.n, &t->encoding.m, &t->encoding.block, &t->encoding.vector_rows,
                            &t->encoding.index_bits};
   std::vector<int64_t>* shapes[] = {&t->values_shape, &t->indices_shape, &t->blocks_shape};
@@ -202,7 +95,7 @@ void corrupt(Tensors* t) {
     case 1: t->encoding.weight_shape[between(0, 3)] = odd_number(); break;
     case 2: t->blocks[between(0, t->blocks.size() - 1)] = static_cast<int32_t>(odd_number()); break;
     case 3: t->indices[between(0, t->indices.size() - 1)] ^= static_cast<uint8_t>(1 << between(0, 7)); break;
-    case 4: t->values[between(0, t->values.size() - 1)] = one_in(2) ? NAN : INFINITY; break;
+    case 4: Type::spoil_numbers(t); break;
     case 5: {
       std::vector<int64_t>& shape = *shapes[between(0, 2)];
       shape[between(0, shape.size() - 1)] = odd_number();
@@ -211,31 +104,33 @@ void corrupt(Tensors* t) {
 }
 
 // From memory at odd addresses, as a file may be mapped; freed before the layer runs.
-crisp::Weight prepare(const Tensors& t) {
+template <class Type>
+crisp::Weight prepare(const Tensors<Type>& t) {
   const auto placed = [](const void* from, size_t bytes, const Guarded& to) { std::memcpy(to.data(), from, bytes); };
   const int64_t odd = between(0, 3);
   const Guarded indices(t.indices.size(), odd), blocks(t.blocks.size() * 4, odd), bias(t.bias.size() * 4, odd);
   placed(t.indices.data(), t.indices.size(), indices);
   placed(t.blocks.data(), t.blocks.size() * 4, blocks);
   placed(t.bias.data(), t.bias.size() * 4, bias);
-  return crisp::prepare_weight(t.encoding, {t.values.data(), t.values_shape}, {indices.data(), t.indices_shape},
-                               {blocks.data(), t.blocks_shape}, {bias.data(), {static_cast<int64_t>(t.bias.size())}});
+  return Type::prepare(t, {t.values.data(), t.values_shape}, {indices.data(), t.indices_shape},
+                       {blocks.data(), t.blocks_shape}, {bias.data(), {static_cast<int64_t>(t.bias.size())}});
 }
 
 // (Cout, taps, Cin), zeros in place.
-std::vector<float> dense(const Tensors& t) {
+template <class Type>
+std::vector<double> dense(const Tensors<Type>& t) {
   const crisp::Encoding& e = t.encoding;
   const int64_t cout = e.weight_shape[0], depth = e.weight_shape[1] * e.weight_shape[2] * e.weight_shape[3];
-  const int64_t rows = t.values_shape[0], kept = t.values_shape[1], groups = t.values_shape[2], z = t.values_shape[3];
+  const int64_t rows = t.values_shape[0], kept = t.values_shape[1], groups = t.values_shape[2], z = t.columns();
   const int64_t bytes = t.indices_shape[3], per_byte = 8 / e.index_bits;
-  std::vector<float> found(static_cast<size_t>(cout * depth));
+  std::vector<double> found(static_cast<size_t>(cout * depth));
   for (int64_t at = 0; at < rows * kept * groups; ++at) for (int64_t i = 0; i < z; ++i) {
     const int64_t g = at % groups, block = t.blocks[at / groups];
     const int64_t place = t.indices[at * bytes + i / per_byte] >> (i % per_byte * e.index_bits) & ((1 << e.index_bits) - 1);
     const int64_t k = block * e.block + i / e.n * e.m + place;
     for (int64_t v = 0; v < e.vector_rows; ++v) {
       const int64_t row = at / groups / kept * e.block + g * e.vector_rows + v;
-      if (row < cout && k < depth) found[row * depth + k] = t.values[(at * z + i) * e.vector_rows + v];
+      if (row < cout && k < depth) found[row * depth + k] = t.values[t.value_at(at, i, v)];
     }
   }
   return found;
@@ -253,74 +148,81 @@ int64_t numbers_in(const crisp::ConvShape& s) { return s.batch * s.cin * s.heigh
 int64_t numbers_out(const crisp::ConvShape& s) { return s.batch * s.cout * s.out_height * s.out_width; }
 
 // One call's memory and whether its answer is right.
+template <class Type>
 struct Call {
+  using Activation = typename Type::Activation;
+  static constexpr int64_t kEach = sizeof(Activation);
+
   const crisp::Plan& plan;
   const crisp::Weight& weight;
   Guarded x, z, y, scratch;
-  crisp::FloatOperands bounds;
+  typename Type::Operands operands;
   bool residual;
 
-  Call(const crisp::Plan& p, const crisp::Weight& w)
-      : plan(p), weight(w), x(numbers_in(p.shape) * 4), z(numbers_out(p.shape) * 4), y(numbers_out(p.shape) * 4),
-        scratch(p.scratch_bytes),
-        bounds{one_in(2) ? -std::numeric_limits<float>::infinity() : 0.0f, one_in(2) ? 6.0f : INFINITY},
+  Call(const crisp::Plan& p, const crisp::Weight& w, const Tensors<Type>& t)
+      : plan(p), weight(w), x(numbers_in(p.shape) * kEach, 0, kEach), z(numbers_out(p.shape) * kEach, 0, kEach),
+        y(numbers_out(p.shape) * kEach, 0, kEach), scratch(p.scratch_bytes), operands(Type::random_operands(t, w)),
         residual(!p.shape.rows_first && one_in(2)) {
-    for (int64_t i = 0; i < numbers_in(p.shape); ++i) x.floats()[i] = static_cast<float>(between(-100, 100)) / 64.0f;
-    for (int64_t i = 0; i < numbers_out(p.shape); ++i) z.floats()[i] = static_cast<float>(between(-100, 100)) / 64.0f;
-    std::memset(y.data(), 0xFF, static_cast<size_t>(numbers_out(p.shape) * 4));  // not a number
+    for (int64_t i = 0; i < numbers_in(p.shape); ++i) x.template as<Activation>()[i] = Type::random_activation();
+    for (int64_t i = 0; i < numbers_out(p.shape); ++i) z.template as<Activation>()[i] = Type::random_activation();
+    forget();
     std::memset(scratch.data(), 0xFF, static_cast<size_t>(p.scratch_bytes));
   }
 
+  const Activation* answer() const { return y.template as<Activation>(); }
+  void forget() { std::memset(y.data(), 0xFF, static_cast<size_t>(numbers_out(plan.shape) * kEach)); }
+
   void run(const crisp::Parallel& parallel) const {
-    crisp::convolve({&plan, &weight, x.data(), residual ? z.data() : nullptr, y.data(), scratch.data(), &bounds},
+    crisp::convolve({&plan, &weight, x.data(), residual ? z.data() : nullptr, y.data(), scratch.data(), &operands},
                     parallel);
   }
 
-  bool is_right(const std::vector<float>& w, const std::vector<float>& bias) const {
+  bool is_right(const std::vector<double>& w, const Tensors<Type>& t) const {
     const crisp::ConvShape& s = plan.shape;
     const int64_t positions = s.out_height * s.out_width, outputs = numbers_out(s);
-    for (int64_t i = 0; i < outputs; ++i) if (std::isnan(y.floats()[i])) return false;
+    if (std::any_of(answer(), answer() + outputs, Type::is_untouched)) return false;
     for (int sample = 0; sample < kSamples && outputs; ++sample) {
       const int64_t at = between(0, outputs - 1);
       const int64_t m = s.rows_first ? at % s.cout : at / positions % s.cout;
       const int64_t p = s.rows_first ? at / s.cout : at % positions, image = s.rows_first ? 0 : at / positions / s.cout;
-      double sum = bias[m], magnitude = std::abs(sum);
-      for (int64_t t = 0; t < s.kernel_h * s.kernel_w; ++t) {
-        const int64_t h = p / s.out_width * s.attributes.strides[0] + t / s.kernel_w * s.attributes.dilations[0] -
+      Parts parts{static_cast<double>(t.bias[m]), std::abs(static_cast<double>(t.bias[m])), 0, residual, m};
+      for (int64_t tap = 0; tap < s.kernel_h * s.kernel_w; ++tap) {
+        const int64_t h = p / s.out_width * s.attributes.strides[0] + tap / s.kernel_w * s.attributes.dilations[0] -
                           s.attributes.pads[0];
-        const int64_t v = p % s.out_width * s.attributes.strides[1] + t % s.kernel_w * s.attributes.dilations[1] -
+        const int64_t v = p % s.out_width * s.attributes.strides[1] + tap % s.kernel_w * s.attributes.dilations[1] -
                           s.attributes.pads[1];
         if (h < 0 || v < 0 || h >= s.height || v >= s.width) continue;
         for (int64_t k = 0; k < s.cin; ++k) {
           const int64_t from = s.rows_first ? h * s.cin + k : ((image * s.cin + k) * s.height + h) * s.width + v;
-          const double term = double{w[(m * s.kernel_h * s.kernel_w + t) * s.cin + k]} * x.floats()[from];
-          sum += term, magnitude += std::abs(term);
+          const double activation = x.template as<Activation>()[from] - Type::zero(t.grids);
+          const double term = w[(m * s.kernel_h * s.kernel_w + tap) * s.cin + k] * activation;
+          parts.sum += term, parts.magnitude += std::abs(term);
         }
       }
-      if (residual) sum += z.floats()[at], magnitude += std::abs(z.floats()[at]);
-      const double right = std::min<double>(bounds.upper, std::max<double>(bounds.lower, sum));
-      if (std::abs(right - y.floats()[at]) > kTolerance * magnitude + 1e-30) return false;
+      if (residual) parts.residual = z.template as<Activation>()[at];
+      if (!Type::is_near(t, operands, parts, answer()[at])) return false;
     }
     return true;
   }
 };
 
-bool is_right_on_threads(const crisp::Plan& plan, const crisp::Weight& weight, const Tensors& t, Pool* pool) {
-  const std::vector<float> w = dense(t);
-  Call call(plan, weight);
+template <class Type>
+bool is_right_on_threads(const crisp::Plan& plan, const crisp::Weight& weight, const Tensors<Type>& t, Pool* pool) {
+  const std::vector<double> w = dense(t);
+  Call<Type> call(plan, weight, t);
   call.run({nullptr, run_here});
-  if (!call.is_right(w, t.bias)) return false;
-  const std::vector<float> alone(call.y.floats(), call.y.floats() + numbers_out(plan.shape));
-  std::memset(call.y.data(), 0xFF, alone.size() * 4);
+  if (!call.is_right(w, t)) return false;
+  const std::vector<typename Type::Activation> alone(call.answer(), call.answer() + numbers_out(plan.shape));
+  call.forget();
   call.run({pool, Pool::run});
-  if (!std::equal(alone.begin(), alone.end(), call.y.floats())) return false;
+  if (!std::equal(alone.begin(), alone.end(), call.answer())) return false;
   if (!one_in(16)) return true;
-  std::vector<std::unique_ptr<Call>> calls;  // of one session, from as many threads of the host
-  for (int i = 0; i < kThreads; ++i) calls.push_back(std::make_unique<Call>(plan, weight));
+  std::vector<std::unique_ptr<Call<Type>>> calls;  // of one session, from as many threads of the host
+  for (int i = 0; i < kThreads; ++i) calls.push_back(std::make_unique<Call<Type>>(plan, weight, t));
   std::vector<std::thread> hosts;
   for (const auto& each : calls) hosts.emplace_back([&each] { each->run({nullptr, run_here}); });
   for (std::thread& host : hosts) host.join();
-  return std::all_of(calls.begin(), calls.end(), [&](const auto& each) { return each->is_right(w, t.bias); });
+  return std::all_of(calls.begin(), calls.end(), [&](const auto& each) { return each->is_right(w, t); });
 }
 
 #if defined(__SIZEOF_INT128__)
@@ -334,8 +236,10 @@ bool is_planned_rightly(const crisp::KernelSet& set, int* refused) {
   for (int64_t& s : a.strides) s = std::min<int64_t>(extent(), 1 << 20);
   for (int64_t& p : a.pads) p = one_in(2) ? 0 : std::min<int64_t>(extent(), 1 << 20);
   for (int64_t& d : a.dilations) d = one_in(2) ? 1 : std::min<int64_t>(extent(), 1 << 20);
+  const crisp::ElementType& element = crisp::element_type(set.element);
   crisp::Weight w{};
-  w.n = w.m = w.block = 1, w.vector_rows = 1, w.groups = w.columns = w.kept = 1;
+  w.element = set.element;
+  w.n = w.m = w.block = 1, w.vector_rows = 1, w.groups = w.kept = 1, w.columns = element.together;
   w.cout = extent(), w.cin = int64_t{1} << between(0, 8), w.kernel_h = 1 << between(0, 5), w.kernel_w = 1 << between(0, 5);
   w.depth = w.block_columns = w.cin * w.kernel_h * w.kernel_w, w.block_rows = w.cout;
   const int64_t batch = one_of({1, 2, int64_t{1} << 31, int64_t{1} << 40, (int64_t{1} << 62) + 1});
@@ -348,10 +252,10 @@ bool is_planned_rightly(const crisp::KernelSet& set, int* refused) {
 #if defined(__SIZEOF_INT128__)
     const Wide most = std::numeric_limits<int64_t>::max();
     const Wide rows = p.panel_rows + p.layout.extra_rows;
-    const Wide plane = Wide{p.layout.planes()} * rows * p.layout.pitch * 4;
+    const Wide each = element.activation_bytes, plane = Wide{p.layout.planes()} * rows * p.layout.pitch * each;
     const bool packed = !p.layout.in_place();
-    return Wide{s.batch} * s.cin * s.height * s.width * 4 <= most &&
-           Wide{s.batch} * s.cout * s.out_height * s.out_width * 4 <= most &&
+    return Wide{s.batch} * s.cin * s.height * s.width * each <= most &&
+           Wide{s.batch} * s.cout * s.out_height * s.out_width * each <= most &&
            (!packed || (Wide{p.panel_bytes} >= plane * s.cin && Wide{p.scratch_bytes} == Wide{p.places} * p.panel_bytes)) &&
            std::all_of(p.offsets.begin(), p.offsets.end(), [&](int32_t o) { return !packed || o >= 0; });
 #else
@@ -363,25 +267,22 @@ bool is_planned_rightly(const crisp::KernelSet& set, int* refused) {
   }
 }
 
-const crisp::KernelSet* set_named(const char* name) {
-  for (int i = 0; const crisp::KernelSet* set = crisp::available_kernels(crisp::Element::kFloat32, i); ++i) {
+const crisp::KernelSet* set_named(crisp::Element element, const char* name) {
+  for (int i = 0; const crisp::KernelSet* set = crisp::available_kernels(element, i); ++i) {
     if (std::strcmp(crisp::isa_name(set->isa), name) == 0) return set;
   }
   return nullptr;
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
-  const crisp::KernelSet* set = argc == 4 ? set_named(argv[3]) : nullptr;
+template <class Type>
+int fuzz(int layers, const char* isa) {
+  const crisp::KernelSet* set = set_named(Type::kElement, isa);
   if (!set) {
-    std::fprintf(stderr, "usage: fuzz LAYERS SEED ISA\n");
+    std::fprintf(stderr, "no kernels of this type run here for %s\n", isa);
     return 2;
   }
-  rng.seed(std::strtoull(argv[2], nullptr, 10));
   Pool pool;
   int sound = 0, refused = 0, ran = 0, giants = 0, giants_refused = 0;
-  const int layers = std::atoi(argv[1]);
   for (int layer = 0; layer < layers; ++layer) {
     if (one_in(5)) {
       ++giants;
@@ -390,7 +291,7 @@ int main(int argc, char** argv) {
       return 1;
     }
     const bool gemm = one_in(3);
-    Tensors t = random_tensors(gemm);
+    Tensors<Type> t = random_tensors<Type>(gemm);
     if (one_in(3)) corrupt(&t);
     try {
       const crisp::Weight weight = prepare(t);
@@ -419,6 +320,19 @@ int main(int argc, char** argv) {
   }
   std::printf("{\"isa\": \"%s\", \"layers\": %d, \"sound\": %d, \"refused\": %d, \"shapes_run\": %d, \"giants\": %d, "
               "\"giants_refused\": %d}\n",
-              argv[3], layers, sound, refused, ran, giants, giants_refused);
+              isa, layers, sound, refused, ran, giants, giants_refused);
   return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc != 5) {
+    std::fprintf(stderr, "usage: fuzz ELEMENT LAYERS SEED ISA\n");
+    return 2;
+  }
+  rng.seed(std::strtoull(argv[3], nullptr, 10));
+  const int layers = std::atoi(argv[2]);
+  const bool is_int8 = std::strcmp(argv[1], "int8") == 0;
+  return is_int8 ? fuzz<Int8>(layers, argv[4]) : fuzz<Float32>(layers, argv[4]);
 }
