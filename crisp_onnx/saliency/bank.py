@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from math import isfinite, prod
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 from crisp_onnx.errors import CrispError
 from crisp_onnx.model.write import write_files
 from crisp_onnx.reading import border, shown
 from crisp_onnx.saliency.sums import Sums, merged
+from crisp_onnx.saliency.tensor_file import MAX_HEADER_BYTES, TensorFile, open_tensors
 
 FORMAT = "crisp-bank/1"
 FLOAT_BYTES = 4
@@ -65,14 +64,18 @@ class Origin:
 
 @dataclass(frozen=True)
 class Bank:
-    """A bank's file, open by name only. `images`: how many each class's sums are over. `origin`: None where an older
-    version wrote it."""
+    """A bank's file, which must stay as it is. `images`: how many each class's sums are over. `origin`: None where an
+    older version wrote it."""
 
-    path: Path
+    file: TensorFile
     subject: Subject
     images: Mapping[int, int]
     shapes: Shapes
     origin: Origin | None = None
+
+    @property
+    def path(self) -> Path:
+        return self.file.path
 
     @property
     def classes(self) -> tuple[int, ...]:
@@ -88,7 +91,7 @@ class Bank:
         """The sums over the images of the `wanted` classes, added up in ascending order.
 
         Raises:
-            CrispError: it lacks a class or a weight, or the file is damaged.
+            CrispError: it lacks a class or a weight, or the file is damaged or was changed meanwhile.
         """
         return merged(Sums(self._read(index, weights), self.images[index]) for index in sorted(self._held(wanted)))
 
@@ -118,8 +121,8 @@ class Bank:
             self._read(index, weights)
 
     def _read(self, index: int, weights: Sequence[str]) -> dict[str, Tensor]:
-        with _opened(self.path) as file:
-            sums = {name: file.get_tensor(f"{index}/{name}") for name in weights}
+        read = self.file.read(f"{index}/{name}" for name in weights)
+        sums = {name: read[f"{index}/{name}"] for name in weights}
         for name, total in sums.items():
             wrong = unlike_sums(total)
             if wrong:
@@ -154,21 +157,21 @@ def open_bank(path: Path) -> Bank:
     Raises:
         CrispError: no such file, no bank, or one whose parts do not go together.
     """
-    with _opened(path) as file:
-        told = file.metadata() or {}
-        if told.get("format") != FORMAT:
-            raise CrispError(f"{shown(str(path))} is no bank of {FORMAT}. {_AGAIN}")
-        parts = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118 - it is no dictionary
-        kinds = {key: (tuple(part.get_shape()), part.get_dtype()) for key, part in parts.items()}
-        about = json.loads(told["about"])
+    if not path.is_file():
+        raise CrispError(f"There is no bank at {shown(str(path))}. {_AGAIN}")
+    file = open_tensors(path, _AGAIN)
+    if file.metadata.get("format") != FORMAT:
+        raise CrispError(f"{shown(str(path))} is no bank of {FORMAT}. {_AGAIN}")
+    with border(f"{shown(str(path))} cannot be read as a bank", _AGAIN):
+        about = json.loads(file.metadata["about"])
         images = {int(index): int(count) for index, count in about.pop("images").items()}
         origin = _origin_of(about.pop("origin", None))
         subject = Subject(**about)
-    shapes = {key.partition("/")[2]: shape for key, (shape, _) in kinds.items()}
-    whole = {f"{index}/{name}": (shape, "F32") for index in images for name, shape in shapes.items()}
-    if whole != kinds or not images or min(images.values()) < 1:
+    shapes = {key.partition("/")[2]: shape for key, shape in file.shapes.items()}
+    whole = {f"{index}/{name}": shape for index in images for name, shape in shapes.items()}
+    if whole != file.shapes or not images or min(images.values()) < 1:
         raise CrispError(f"The bank {shown(str(path))} is damaged: its classes do not hold the same weights. {_AGAIN}")
-    return Bank(path, subject, images, shapes, origin)
+    return Bank(file, subject, images, shapes, origin)
 
 
 def _origin_of(told: Any) -> Origin | None:
@@ -295,6 +298,11 @@ def _pieces(
             header[f"{index}/{name}"] = {"dtype": "F32", "shape": list(shape), "data_offsets": [start, end]}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
+    if len(text) > MAX_HEADER_BYTES:
+        raise CrispError(
+            f"A bank of {len(images)} classes and {len(shapes)} weights is more than one file can say of itself. Make "
+            "several, each with some of the classes (--classes)."
+        )
     yield len(text).to_bytes(8, "little")
     yield text
     for (index, totals), expected in zip(sums, images, strict=True):
@@ -309,11 +317,3 @@ def _pieces(
                     "Check --preprocess."
                 )
             yield total.contiguous().numpy().tobytes()
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    if not path.is_file():
-        raise CrispError(f"There is no bank at {shown(str(path))}. {_AGAIN}")
-    with border(f"{shown(str(path))} cannot be read as a bank", _AGAIN), safe_open(path, framework="pt") as file:
-        yield file

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -148,6 +149,27 @@ def test_what_cannot_be_sums_is_refused_with_the_name_of_the_bank(tmp_path: Path
     with pytest.raises(CrispError, match=f"{said}.*overflows on these images"):
         write_bank(tmp_path / "n.safetensors", SUBJECT, {0: 1}, {"w": (2,)}, [(0, {"w": torch.tensor([1.0, number])})])
     assert {path.name for path in tmp_path.iterdir()} == {"sound.safetensors", "damaged.safetensors"}
+
+
+@pytest.mark.parametrize("change", ["cut", "written again", "replaced"])
+def test_a_bank_that_is_changed_after_it_was_opened_is_refused(tmp_path: Path, change: str) -> None:
+    def made(name: str, value: float) -> Bank:
+        sums = [(0, {"w": torch.full((2000,), value)})]
+        return write_bank(tmp_path / name, SUBJECT, {0: 1}, {"w": (2000,)}, sums)
+
+    bank, other = made("a", 1.0), made("b", 2.0)
+    assert bank.of_classes([0], ["w"]).totals["w"].sum() == 2000
+    if change == "cut":
+        os.truncate(bank.path, 600)
+    elif change == "written again":
+        bank.path.write_bytes(other.path.read_bytes())
+    else:
+        other.path.replace(bank.path)
+    with pytest.raises(CrispError, match="a was changed while it was in use"):
+        bank.of_classes([0], ["w"])
+    bank.path.unlink()
+    with pytest.raises(CrispError, match="a cannot be read any more: No such file"):
+        bank.of_classes([0], ["w"])
 
 
 def test_banks_tell_shared_images_by_their_digests_however_often_they_were_merged(tmp_path: Path) -> None:
