@@ -139,9 +139,10 @@ def _checked(seen: _Sight) -> str:
 
 
 def _moved_columns(seen: _Sight, asked: Asked, images: str) -> tuple[str, ...]:
-    """A word on a model that tells the classes apart, but calls each by the output of another one."""
+    """A word on a model that tells the classes apart, but calls each, or some in a circle, by the output of another."""
     right = seen.right_of_all()
-    if right >= KNOWING:
+    moved = _moved(seen, asked)
+    if right >= KNOWING and set(moved) != set(moved.values()):
         return ()
     notes = tuple(
         f"Over all its outputs the untouched model is right about {100 * right:.1f} % of {_of_each(seen)}{images}. "
@@ -209,19 +210,29 @@ def _other_preprocessing(session: ort.InferenceSession, asked: Asked, sample: Im
 
 def _other_names(seen: _Sight, asked: Asked) -> Iterator[str]:
     """Classes whose images the model answers with one other output each: names and outputs are mixed up."""
-    names = dict(zip(asked.classes.indices, asked.classes.names, strict=True))
+    names, moved = dict(zip(asked.classes.indices, asked.classes.names, strict=True)), _moved(seen, asked)
+    if moved:
+        shown, remedy = WORDS[seen.balanced]
+        pairs = [f"{names[index]} ({index}) with output {answer}" for index, answer in list(moved.items())[:NAMED]]
+        yield (f"It answers the {shown} of {', of '.join(pairs)}{', ...' if len(moved) > NAMED else ''}: {remedy}")
+
+
+def _moved(seen: _Sight, asked: Asked) -> dict[int, int]:
+    """By class, the other output that answers most of its images; none where that may be chance.
+
+    It is not where half of the classes, or some among themselves, have changed places.
+    """
     mostly = {}
-    for index in names:
+    for index in asked.classes.indices:
         answers = seen.all[seen.labels == index]
         if len(answers):
             answer, count = Counter(answers.tolist()).most_common(1)[0]
             if count >= MOST_OF_A_CLASS * len(answers):
                 mostly[index] = answer
     moved = {index: answer for index, answer in mostly.items() if answer != index}
-    if len(moved) >= max(2, len(names) / 2) and len(set(mostly.values())) == len(mostly):
-        shown, remedy = WORDS[seen.balanced]
-        pairs = [f"{names[index]} ({index}) with output {answer}" for index, answer in list(moved.items())[:NAMED]]
-        yield (f"It answers the {shown} of {', of '.join(pairs)}{', ...' if len(moved) > NAMED else ''}: {remedy}")
+    apart = len(set(mostly.values())) == len(mostly)
+    many = len(moved) >= max(2, len(asked.classes.indices) / 2)
+    return moved if moved and apart and (many or set(moved) == set(moved.values())) else {}
 
 
 def _same_images(asked: Asked) -> tuple[str, ...]:

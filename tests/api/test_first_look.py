@@ -100,6 +100,16 @@ def test_a_model_that_calls_every_class_by_another_output_is_said_though_it_tell
     assert "shade 1 (1) with output 0, of shade 2 (2) with output 3: names and outputs do not go together" in note
 
 
+@pytest.mark.parametrize(("labels", "first"), [((0, 1, 3, 2), 2), ((0, 3, 2, 1), 1)])
+def test_a_few_classes_that_have_changed_places_are_said_though_the_others_are_right(
+    look: Look, labels: tuple[int, ...], first: int
+) -> None:
+    (note,) = look(shades(labels))
+    assert note.startswith("Over all its outputs the untouched model is right about ")
+    assert f"It answers the images of shade {first} ({first}) with output {labels.index(first)}, of shade " in note
+    assert "names and outputs do not go together" in note
+
+
 def test_images_to_judge_by_are_asked_about_too(look: Look) -> None:
     (note,) = look(shades(), shades((1, 2, 3, 0), seed=1))
     assert "names and outputs do not go together" in note
