@@ -29,7 +29,7 @@ class ArrayStore:
         """Fitted pixels (len(rows), h, w, channels). Images that have the right form already are only copied."""
         height, width = preprocess.size
         fitted = (height, width, preprocess.channels)
-        if self.array.shape[1:] == fitted and preprocess.resize in (None, height):
+        if self.array.shape[1:] == fitted and preprocess.resize in (None, height, fitted):
             return np.asarray(self.array[rows])
         pixels = np.empty((len(rows), *fitted), np.uint8)
         for place, row in enumerate(rows):

@@ -15,6 +15,8 @@ from crisp_onnx.errors import CrispError
 from crisp_onnx.reading import border, shown
 
 Pixels = npt.NDArray[np.uint8]
+Resize = int | tuple[int, int] | None
+"""The short side before the crop; or height and width, whatever the proportions; None: so that the crop is covered."""
 Labels = npt.NDArray[np.int32]
 
 # What Pillow decodes by itself. Not EPS, PDF or WMF: those start other programs.
@@ -24,6 +26,14 @@ MAX_SIDE = 1 << 17
 MAX_RESIZED = 1 << 24
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "LAB", "HSV", "I", "F")
 ORIENTATION = 0x0112
+RESAMPLING = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+    "box": Image.Resampling.BOX,
+    "hamming": Image.Resampling.HAMMING,
+}
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -98,39 +108,46 @@ def _formats() -> tuple[str, ...]:
 
 
 def fit(
-    picture: Picture, size: tuple[int, int], resize: int | None, channels: int, reach: Range | None = None
+    picture: Picture,
+    size: tuple[int, int],
+    resize: Resize,
+    channels: int,
+    reach: Range | None = None,
+    resample: str = "bicubic",
 ) -> Pixels:
-    """Pixels (h, w, channels): the short side resized to `resize` (or so that `size` is just covered), centre crop.
+    """Pixels (h, w, channels): the image resized as `resize` says, then its middle of `size`.
 
-    Bicubic with antialiasing, as Pillow does it. Transparency is dropped, which is what training loaders do. `reach`
-    are the samples that mean black and white in a deep image.
+    `resample`: one of `RESAMPLING`, with antialiasing, as Pillow does it. Transparency is dropped, which is what
+    training loaders do. `reach` are the samples that mean black and white in a deep image.
 
     Raises:
         CrispError: nothing says what the samples of a deep image mean.
     """
     converted = _converted(picture.plain(reach), "L" if channels == 1 else "RGB")
-    cropped = _placed(converted, size, resize, Image.Resampling.BICUBIC)
+    cropped = _placed(converted, size, resize, RESAMPLING[resample])
     return np.asarray(cropped, np.uint8).reshape(*size, channels)
 
 
-def fit_labels(labels: Labels, size: tuple[int, int], resize: int | None) -> Labels:
+def fit_labels(labels: Labels, size: tuple[int, int], resize: Resize) -> Labels:
     """Labels (H, W) of pixels, int32, moved as `fit` moves the image: (h, w), each that of the nearest pixel."""
     placed = _placed(Image.fromarray(labels), size, resize, Image.Resampling.NEAREST)
     return np.asarray(placed, np.int32)
 
 
-def _placed(image: Image.Image, size: tuple[int, int], resize: int | None, sampling: Image.Resampling) -> Image.Image:
-    """The short side resized to `resize`, or so that `size` (height, width) is just covered; cropped in the middle."""
+def _placed(image: Image.Image, size: tuple[int, int], resize: Resize, sampling: Image.Resampling) -> Image.Image:
+    """The image resized as `resize` says, and the middle of it of `size` (height, width)."""
     height, width = size
-    if resize is None:
-        scale = max(height / image.height, width / image.width)
+    if isinstance(resize, tuple):
+        across, down = resize[1] / image.width, resize[0] / image.height
+    elif resize is None:
+        across = down = max(height / image.height, width / image.width)
     else:
-        scale = resize / min(image.height, image.width)
-    inner = (max(width, round(image.width * scale)), max(height, round(image.height * scale)))
+        across = down = resize / min(image.height, image.width)
+    inner = (max(width, round(image.width * across)), max(height, round(image.height * down)))
     left, top = (inner[0] - width) // 2, (inner[1] - height) // 2
     if inner[0] * inner[1] > MAX_RESIZED:  # a long strip, or a tiny crop: resize nothing but what the crop shows
-        across, down = image.width / inner[0], image.height / inner[1]
-        box = (left * across, top * down, (left + width) * across, (top + height) * down)
+        x, y = image.width / inner[0], image.height / inner[1]
+        box = (left * x, top * y, (left + width) * x, (top + height) * y)
         return image.resize((width, height), sampling, box=box)
     resized = image if inner == image.size else image.resize(inner, sampling)
     return resized.crop((left, top, left + width, top + height))

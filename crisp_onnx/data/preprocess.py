@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crisp_onnx.data.depth import Range
-from crisp_onnx.data.pixels import Picture, Pixels, fit
+from crisp_onnx.data.pixels import Picture, Pixels, Resize, fit
 from crisp_onnx.model.spec import Layout, Size
 
 FLOAT = np.dtype(np.float32)
@@ -19,10 +19,11 @@ FLOAT = np.dtype(np.float32)
 class Preprocess:
     """The input of a model is `(scale * x - mean) / std` of pixels x from 0 to 255, one mean and std a channel.
 
-    `size` is (height, width); `resize` the short side in pixels before the centre crop, None for just covering
-    `size`. `order` is that of the channels. `range`: the samples that mean black and white in images of more than 8
-    bits, None for what their files say. `assumed` says why, where nobody gave the preprocessing. `dtype`: uint8 for a
-    model that takes the pixels themselves, else float32.
+    `size` is (height, width); `resize` the short side in pixels before the centre crop, or height and width that it is
+    squeezed to, None for just covering `size`; `resample` the way, a key of `pixels.RESAMPLING`. `order` is that of the
+    channels. `range`: the samples that mean black and white in images of more than 8 bits, None for what their files
+    say. `assumed` says why, where nobody gave the preprocessing. `dtype`: uint8 for a model that takes the pixels
+    themselves, else float32.
     """
 
     mean: tuple[float, ...]
@@ -30,7 +31,8 @@ class Preprocess:
     size: Size
     scale: float = 1 / 255
     layout: Layout = "NCHW"
-    resize: int | None = None
+    resize: Resize = None
+    resample: str = "bicubic"
     order: Literal["rgb", "bgr"] = "rgb"
     range: Range | None = None
     dtype: np.dtype[np.generic] = FLOAT
@@ -42,7 +44,7 @@ class Preprocess:
 
     def fit(self, picture: Picture, reach: Range | None = None) -> Pixels:
         """Resize and crop one image to pixels (h, w, channels) in RGB order; `reach` as in `pixels.fit`."""
-        return fit(picture, self.size, self.resize, self.channels, reach or self.range)
+        return fit(picture, self.size, self.resize, self.channels, reach or self.range, self.resample)
 
     def normalise(self, pixels: Pixels) -> npt.NDArray[Any]:
         """Fitted pixels (b, h, w, channels) as the model's input: contiguous, in its layout and element type."""
@@ -77,7 +79,9 @@ class Preprocess:
         """Text that `parse_preprocess` reads back to the same values."""
         mean, std = ("/".join(map(repr, numbers)) for numbers in (self.mean, self.std))
         text = f"mean={mean},std={std},scale={self.scale!r},size={self.size[0]}x{self.size[1]}"
-        text += f",resize={self.resize}" if self.resize is not None else ""
+        if self.resize is not None:
+            text += f",resize={self.resize}" if isinstance(self.resize, int) else ",resize={}x{}".format(*self.resize)
+        text += f",resample={self.resample}" if self.resample != "bicubic" else ""
         text += f",range={self.range[0]!r}/{self.range[1]!r}" if self.range is not None else ""
         return text + (",order=bgr" if self.order == "bgr" else "")
 

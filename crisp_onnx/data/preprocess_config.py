@@ -17,6 +17,46 @@ MAX_BYTES = 64 << 10
 HALF = [0.5, 0.5, 0.5]
 WHOLE_FROM = 384
 """ConvNeXt's processor squeezes images from this side on, and crops smaller ones (`crop_pct`)."""
+CROP_PCT = {"ConvNext": 224 / 256, "PoolFormer": 0.9}
+"""What processors crop of the image where their configuration does not say."""
+RESAMPLE = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
+"""Pillow's numbers for ways to resize, which the processors write."""
+FOLLOWED = frozenset(
+    {
+        "do_resize",
+        "size",
+        "do_center_crop",
+        "crop_size",
+        "crop_pct",
+        "resample",
+        "do_rescale",
+        "rescale_factor",
+        "rescale_offset",
+        "do_normalize",
+        "image_mean",
+        "image_std",
+        "include_top",
+        "do_flip_channel_order",
+        "do_convert_rgb",
+        "default_to_square",
+    }
+)
+OF_NO_STEP = frozenset(
+    {
+        "image_processor_type",
+        "feature_extractor_type",
+        "processor_class",
+        "auto_map",
+        "model_input_names",
+        "num_channels",
+        "data_format",
+        "input_data_format",
+        "return_tensors",
+        "transformers_version",
+    }
+)
+SQUARE = frozenset({"ViT", "DeiT", "Beit", "DPT", "Segformer", "EfficientNet", "Perceiver", "ImageGPT"})
+"""Processors to which a size of one number means both sides, and not the short one."""
 
 Sides = tuple[int, int]
 
@@ -24,45 +64,105 @@ Sides = tuple[int, int]
 def read_config(path: Path) -> dict[str, str]:
     """The keys and values of `parse_preprocess`, as text.
 
-    The processor's steps and their order: resize, centre crop, rescale by `rescale_factor`, subtract `image_mean`,
-    divide by `image_std`. A processor that squeezes images out of their proportions is followed in its size alone,
-    with a warning, for images are covered and cropped here.
+    The processor's steps and their order: resize, centre crop, rescale by `rescale_factor` (and subtract 1 with
+    `rescale_offset`), subtract `image_mean`, divide by `image_std`, once more with `include_top`. Keys that ask for
+    something else are named in a warning.
 
     Raises:
         CrispError: the file cannot be read, or is no such configuration.
     """
     content = _content(path)
-    options = {"mean": "0", "std": "1", "scale": "1"}
+    ignored = sorted(key for key, value in content.items() if value and key not in FOLLOWED | OF_NO_STEP)
+    ignored = [key for key in ignored if not key.startswith("_")]
+    if ignored:
+        named = ", ".join(map(shown, ignored))
+        log.warning("%s asks for more than is followed here: %s.", shown(path.name), named)
+    options = {"scale": "1"} | _affine(content, path)
     if _switch(content, "do_rescale", True, path):
         options["scale"] = str(_numbers(content, "rescale_factor", [1 / 255], path)[0])
-    if _switch(content, "do_normalize", "image_mean" in content, path):
-        options["mean"] = "/".join(map(str, _numbers(content, "image_mean", HALF, path)))
-        options["std"] = "/".join(map(str, _numbers(content, "image_std", HALF, path)))
     if _switch(content, "do_flip_channel_order", False, path):
         options["order"] = "bgr"
+    way = content.get("resample")
+    if way is not None:
+        if isinstance(way, bool) or not isinstance(way, int) or not 0 <= way < len(RESAMPLE):
+            raise _wrong(path, "resample", f"a number from 0 to {len(RESAMPLE) - 1}")
+        options["resample"] = RESAMPLE[way]
     return options | _sizes(content, path)
 
 
+def _affine(content: Mapping[str, Any], path: Path) -> dict[str, str]:
+    """What is subtracted and divided by after the rescaling."""
+    means, stds = [0.0], [1.0]
+    if _switch(content, "do_normalize", "image_mean" in content, path):
+        means = _numbers(content, "image_mean", HALF, path)
+        stds = _numbers(content, "image_std", HALF, path)
+    if _switch(content, "do_rescale", True, path) and _switch(content, "rescale_offset", False, path):
+        means = [1 + mean for mean in means]
+    if _switch(content, "include_top", False, path):
+        again = _numbers(content, "image_std", HALF, path)
+        wide = max(len(stds), len(again))
+        stds = [one * other for one, other in zip(_wide(stds, wide), _wide(again, wide), strict=True)]
+    return {"mean": "/".join(map(str, means)), "std": "/".join(map(str, stds))}
+
+
+def _wide(numbers: list[float], channels: int) -> list[float]:
+    return numbers * channels if len(numbers) == 1 else numbers
+
+
 def _sizes(content: Mapping[str, Any], path: Path) -> dict[str, str]:
+    """`size` and `resize`. Where the processor does not crop, it squeezes images out of their proportions."""
     crops = _switch(content, "do_center_crop", "crop_size" in content, path)
     resizes = _switch(content, "do_resize", "size" in content, path)
     short, sides = _size(content.get("size"), "size", path) if resizes else (None, None)
-    share = _numbers(content, "crop_pct", [1.0], path)[0]
+    kind = _kind(content)
+    share = CROP_PCT.get(kind)
+    if content.get("crop_pct") is not None:
+        share = _numbers(content, "crop_pct", [1.0], path)[0]
+    if share is not None and not 0 < share <= 1:
+        raise _wrong(path, "crop_pct", "a share above 0 and up to 1")
+    if kind in SQUARE and isinstance(content.get("size"), int):
+        short, sides = None, _square(short)
+    if kind == "Levit" and short is not None:
+        short = int(256 / 224 * short)
     if crops:
         crop = _size(content.get("crop_size", content.get("size")), "crop_size", path)
-        sides, resize = crop[1] or _square(crop[0]), short
-    elif short is not None and "crop_pct" in content and short < WHOLE_FROM and 0 < share <= 1:
-        sides, resize = _square(short), int(short / share)
+        size = crop[1] or _square(crop[0])
+        if kind == "Perceiver" and size is not None:  # which crops before it resizes: the same part of the image
+            size, short, sides = sides or _square(short), min(size), None
+        if sides is not None and share is not None and sides[0] == sides[1]:
+            short, sides = sides[0], None
+        resize = _shared(short, share) if sides is None else _all_shared(sides, share)
+    elif short is None:
+        size, resize = sides, sides
+    elif share is None:
+        size, resize = _square(short), short
+        log.warning(
+            "%s leaves images in their proportions; here their middle of %dx%d pixels is taken.",
+            shown(path.name), short, short,
+        )  # fmt: skip
     else:
-        sides, resize = sides or _square(short), None
-        if sides is not None:
-            log.warning(
-                "%s squeezes each image to %dx%d pixels; here images keep their proportions and are cropped.",
-                shown(path.name),
-                *sides,
-            )
-    said = {} if sides is None else {"size": f"{sides[0]}x{sides[1]}"}
-    return said if resize is None else {**said, "resize": str(resize)}
+        size = _square(short)
+        resize = _shared(short, share) if short < WHOLE_FROM else size
+    told = {} if size is None else {"size": "{}x{}".format(*size)}
+    if resize is None:
+        return told
+    return {**told, "resize": str(resize) if isinstance(resize, int) else "{}x{}".format(*resize)}
+
+
+def _kind(content: Mapping[str, Any]) -> str:
+    """The processor's name without what all of them are called."""
+    named = content.get("image_processor_type") or content.get("feature_extractor_type") or ""
+    for end in ("Fast", "ImageProcessor", "FeatureExtractor"):
+        named = str(named).removesuffix(end)
+    return named
+
+
+def _shared(side: int | None, share: float | None) -> int | None:
+    return side if side is None or share is None else int(side / share)
+
+
+def _all_shared(sides: Sides, share: float | None) -> Sides:
+    return sides if share is None else (int(sides[0] / share), int(sides[1] / share))
 
 
 def _square(side: int | None) -> Sides | None:

@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from crisp_onnx.data.depth import Range
+from crisp_onnx.data.pixels import RESAMPLING, Resize
 from crisp_onnx.data.preprocess import FLOAT, Preprocess
 from crisp_onnx.data.preprocess_config import read_config
 from crisp_onnx.errors import CrispError, nearest
@@ -20,7 +21,7 @@ from crisp_onnx.reading import read_yaml
 log = logging.getLogger(__name__)
 
 MAX_SIDE, MAX_DIGITS = 1 << 14, 12
-KEYS = ("preset", "mean", "std", "scale", "size", "resize", "order", "range")
+KEYS = ("preset", "mean", "std", "scale", "size", "resize", "resample", "order", "range")
 PRESETS: Mapping[str, Mapping[str, str]] = {
     "imagenet": {"mean": "0.485/0.456/0.406", "std": "0.229/0.224/0.225", "scale": "1/255"},
     "unit": {"mean": "0", "std": "1", "scale": "1/255"},
@@ -35,8 +36,9 @@ def parse_preprocess(text: str | Path | None, spec: TensorSpec) -> Preprocess:
     A `FILE.json` is the `preprocessor_config.json` of an image model of Hugging Face's.
 
     Keys: mean and std (on the scale 0 to 1, or on 0 to 255 with `scale=1`), scale, size (N or HxW; needed where the
-    model leaves its sides open), resize (short side before the crop), order (rgb or bgr), range (LOW/HIGH: samples that
-    mean black and white in images of more than 8 bits). None takes `imagenet` for three channels and `unit` for one,
+    model leaves its sides open), resize (short side before the crop, or HxW to squeeze to), resample (bicubic; or
+    nearest, bilinear, lanczos, box, hamming), order (rgb or bgr), range (LOW/HIGH: samples that mean black and white in
+    images of more than 8 bits). None takes `imagenet` for three channels and `unit` for one,
     with a warning, and says so in `assumed`.
 
     Raises:
@@ -81,6 +83,7 @@ def parse_preprocess(text: str | Path | None, spec: TensorSpec) -> Preprocess:
         scale=scale,
         layout=layout,
         resize=_resize(known.get("resize"), size),
+        resample=_resample(known.get("resample", "bicubic")),
         order=_order(known.get("order", "rgb"), channels),
         range=_range(known.get("range")),
         dtype=spec.dtype if spec.dtype == np.uint8 else FLOAT,
@@ -150,7 +153,7 @@ def _yaml_options(path: Path) -> dict[str, str]:
     options: dict[str, str] = {}
     for key, value in content.items():
         parts = value if isinstance(value, list) else [value]
-        _take(options, str(key), ("x" if key == "size" else "/").join(map(str, parts)), str(path))
+        _take(options, str(key), ("x" if key in ("size", "resize") else "/").join(map(str, parts)), str(path))
     return options
 
 
@@ -226,13 +229,23 @@ def _size(text: str | None, sides: tuple[int | None, int | None], spec: TensorSp
     return size
 
 
-def _resize(text: str | None, size: tuple[int, int]) -> int | None:
+def _resize(text: str | None, size: tuple[int, int]) -> Resize:
     if text is None:
         return None
-    resize = _whole("resize", text)
-    if resize < max(size):
-        raise CrispError(f"resize={resize} is smaller than the crop of {size[0]}x{size[1]} pixels. Raise it.")
-    return resize
+    parts = text.lower().split("x")
+    if len(parts) > 2:
+        raise CrispError(f"resize={text} in the preprocessing has more than two sides. Write resize=N or resize=HxW.")
+    sides = (_whole("resize", parts[0]), _whole("resize", parts[-1]))
+    if any(side < crop for side, crop in zip(sides, size if len(parts) == 2 else (max(size),) * 2, strict=True)):
+        raise CrispError(f"resize={text} is smaller than the crop of {size[0]}x{size[1]} pixels. Raise it.")
+    return sides if len(parts) == 2 else sides[0]
+
+
+def _resample(text: str) -> str:
+    if text.lower() not in RESAMPLING:
+        known = ", ".join(RESAMPLING)
+        raise CrispError(f"Unknown resample={text} in the preprocessing; known are {known}.{nearest(text, RESAMPLING)}")
+    return text.lower()
 
 
 def _order(text: str, channels: int) -> Literal["rgb", "bgr"]:

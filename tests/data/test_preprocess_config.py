@@ -9,12 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from crisp_onnx.data.pixels import Picture
 from crisp_onnx.data.preprocess import Preprocess
 from crisp_onnx.data.preprocess_text import parse_preprocess
 from crisp_onnx.errors import CrispError
 from crisp_onnx.model.spec import TensorSpec
 
+SPEC = TensorSpec("pixel_values", (None, 3, None, None), np.dtype(np.float32))
 IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
 
 
@@ -28,15 +31,28 @@ def parsed(folder: Path, content: Any, side: int | None = None) -> Preprocess:
     ("content", "size", "resize"),
     [
         ({"crop_pct": 0.875, "size": {"shortest_edge": 224}, "do_resize": True}, (224, 224), 256),  # ConvNeXt, ResNet
-        ({"crop_pct": None, "size": {"shortest_edge": 384}, "do_resize": True}, (384, 384), None),
+        ({"image_processor_type": "ConvNextImageProcessor", "size": {"shortest_edge": 384}}, (384, 384), (384, 384)),
+        ({"image_processor_type": "ConvNextImageProcessor", "size": {"shortest_edge": 224}}, (224, 224), 256),
         ({"crop_size": {"height": 224, "width": 192}, "size": {"shortest_edge": 256}}, (224, 192), 256),  # MobileNetV2
         ({"do_center_crop": True, "crop_size": 224, "size": 256}, (224, 224), 256),  # before sizes had keys
-        ({"size": {"height": 224, "width": 160}}, (224, 160), None),  # ViT
+        ({"size": {"height": 224, "width": 160}}, (224, 160), (224, 160)),  # ViT
+        (
+            {"do_center_crop": True, "crop_size": 224, "size": 256, "feature_extractor_type": "DeiTFeatureExtractor"},
+            (224, 224),
+            (256, 256),
+        ),
+        ({"do_center_crop": True, "crop_size": 224, "size": {"height": 256, "width": 256}}, (224, 224), (256, 256)),
+        ({"crop_pct": 0.9, "crop_size": 224, "size": {"shortest_edge": 224}}, (224, 224), 248),  # PoolFormer
+        (
+            {"size": {"shortest_edge": 224}, "crop_size": 224, "feature_extractor_type": "LevitFeatureExtractor"},
+            (224, 224),
+            256,
+        ),
+        ({"size": 224, "crop_size": 256, "image_processor_type": "PerceiverImageProcessorFast"}, (224, 224), 256),
         ({"do_center_crop": True, "size": {"shortest_edge": 256}, "crop_size": [240, 224]}, (240, 224), 256),
     ],
 )
 def test_sizes_of_known_processors_are_read(tmp_path: Path, content: Any, size: Any, resize: Any) -> None:
-    content = {key: value for key, value in content.items() if value is not None}
     found = parsed(tmp_path, {**IMAGENET, **content})
     assert (found.size, found.resize) == (size, resize)
     assert (found.mean, found.std, found.scale) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 1 / 255)
@@ -63,10 +79,42 @@ def test_channels_in_another_order_are_turned(tmp_path: Path) -> None:
     np.testing.assert_allclose(values[0, :, 0, 0], [1, 0.2, 0], rtol=1e-6)
 
 
-def test_squeezing_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_squeezed_images_are_squeezed_the_way_that_the_processor_says(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (30, 50, 3), np.uint8)
+    image = Image.fromarray(noise)
+    found = parsed(tmp_path, {**IMAGENET, "size": {"height": 16, "width": 8}, "resample": 2})
+    np.testing.assert_array_equal(found.fit(Picture(image)), np.asarray(image.resize((8, 16), 2)))
+    found = parsed(tmp_path, {"size": {"height": 16, "width": 12}, "crop_size": {"height": 8, "width": 8}})
+    np.testing.assert_array_equal(found.fit(Picture(image)), np.asarray(image.resize((12, 16), 3))[4:12, 2:10])
+    assert parse_preprocess(found.describe(), SPEC) == found
+
+
+@pytest.mark.parametrize(
+    ("content", "black", "white"),
+    [
+        ({"rescale_factor": 1 / 127.5, "rescale_offset": True, "do_normalize": False}, -1.0, 1.0),
+        (
+            {"rescale_factor": 1 / 127.5, "rescale_offset": True, "image_mean": [0.5] * 3, "image_std": [0.5] * 3},
+            -3.0,
+            1.0,
+        ),
+        ({"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "include_top": True}, -2.0, 2.0),
+    ],
+)
+def test_black_and_white_become_what_efficientnets_processor_makes_of_them(
+    tmp_path: Path, content: Any, black: float, white: float
+) -> None:
+    values = parsed(tmp_path, content, side=2).normalise(np.array([[[[0] * 3, [255] * 3]] * 2], np.uint8))
+    np.testing.assert_allclose(values[0, :, :, 0], black, rtol=1e-6)
+    np.testing.assert_allclose(values[0, :, :, 1], white, rtol=1e-6)
+
+
+def test_what_is_not_followed_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "crisp_onnx"):
-        parsed(tmp_path, {**IMAGENET, "size": {"height": 224, "width": 224}})
-    assert "squeezes each image to 224x224 pixels" in caplog.text
+        parsed(tmp_path, {**IMAGENET, "size": 4, "do_pad": True, "keep_aspect_ratio": False, "size_divisor": 32})
+        assert "more than is followed here: do_pad, size_divisor" in caplog.text
+        parsed(tmp_path, {**IMAGENET, "size": {"shortest_edge": 8}})
+        assert "middle of 8x8 pixels" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -80,6 +128,8 @@ def test_squeezing_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
         ({"image_mean": ["a"], "image_std": [1]}, "image_mean in the preprocessing file"),
         ({**IMAGENET, "do_rescale": "yes"}, "true or false"),
         ({**IMAGENET, "size": 99999999}, "size=99999999"),
+        ({**IMAGENET, "size": 8, "resample": 9}, "number from 0 to 5"),
+        ({**IMAGENET, "size": 8, "crop_pct": 0}, "crop_pct"),
         ({"image_mean": [0.5], "image_std": [0], "size": 8}, "std=0"),
         ("[" * 60_000, "not JSON"),
         ('{"image_mean": 1e999, "size": 4}', "mean=inf"),
