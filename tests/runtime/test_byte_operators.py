@@ -1,60 +1,33 @@
-"""Depthwise convolutions and functions of bytes: the kernels against plain loops, and against their bodies."""
+"""Depthwise convolutions, pools and functions of bytes: the kernels against plain loops, and against their bodies."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import onnx_graphsurgeon as gs
 import pytest
-from hybrid_layer import OPSET, open_session
+from byte_layer import (
+    Bytes,
+    byte_model,
+    exact_depthwise,
+    greatest_bytes,
+    pool_attributes,
+)
+from hybrid_layer import open_session
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from int8_layer import Tensors, depthwise_attributes, depthwise_tensors, off_by, random_bytes
-from onnx import TensorProto, helper, numpy_helper
 
-from crisp_onnx.format import DOMAIN, VERSION, recount
-from crisp_onnx.format.bodies import byte_function
-from crisp_onnx.format.operators import DEPTHWISE, TABLE
+from crisp_onnx.format import recount
+from crisp_onnx.format.operators import DEPTHWISE, MAX_POOL, TABLE
 from crisp_onnx.runtime.library import available_isas
 
 ISAS = available_isas("int8") or ("none",)
 SLOW_START = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]}
-Bytes = npt.NDArray[np.uint8]
-
-
-def byte_model(
-    op: str, attributes: Mapping[str, Any], tensors: Tensors, rank: int, *, body: bool = True
-) -> onnx.ModelProto:
-    node = helper.make_node(op, ["X", *tensors], ["Y"], name="layer0", domain=DOMAIN, **attributes)
-    data = [helper.make_tensor_value_info(name, TensorProto.UINT8, [None] * rank) for name in "XY"]
-    stored = [numpy_helper.from_array(array, name) for name, array in tensors.items()]
-    graph = helper.make_graph([node], "layer", data[:1], data[1:], stored)
-    opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, VERSION)]
-    functions = [byte_function(op, OPSET)] if body else []
-    return helper.make_model(graph, functions=functions, opset_imports=opsets, ir_version=8)
-
-
-def exact_depthwise(tensors: Tensors, attributes: Mapping[str, Any], x: Bytes) -> Bytes:
-    """Whole numbers, then one rounding in double precision."""
-    top, left, bottom, right = attributes["pads"]
-    whole = np.pad(x.astype(np.int64) - int(tensors["x_zero"]), ((0, 0), (0, 0), (top, bottom), (left, right)))
-    (sh, sw), (dh, dw), (kh, kw) = (attributes[name] for name in ("strides", "dilations", "kernel_shape"))
-    out = [
-        (side - d * (k - 1) - 1) // s + 1
-        for side, d, k, s in zip(whole.shape[2:], (dh, dw), (kh, kw), (sh, sw), strict=True)
-    ]
-    sums = np.zeros((*x.shape[:2], *out), np.int64) + tensors["bias"].astype(np.int64).reshape(-1, 1, 1)
-    for i, j in np.ndindex(kh, kw):
-        part = whole[:, :, i * dh : i * dh + sh * (out[0] - 1) + 1 : sh, j * dw : j * dw + sw * (out[1] - 1) + 1 : sw]
-        sums += part * tensors["W"][:, 0, i, j].astype(np.int64).reshape(-1, 1, 1)
-    scales = tensors["w_scale"].astype(np.float64) * np.float64(tensors["x_scale"]) / np.float64(tensors["y_scale"])
-    steps = np.rint(sums * scales.reshape(-1, 1, 1)) + int(tensors["y_zero"])
-    return np.clip(steps, 0, 255).astype(np.uint8)
 
 
 def is_right(answer: Bytes, expected: Bytes) -> bool:
@@ -112,18 +85,69 @@ def test_extreme_scales_zeros_and_bytes_give_what_whole_numbers_give(
     assert is_right(answer, exact_depthwise(tensors, attributes, x))
 
 
-@pytest.mark.parametrize("shape", [(2, 24, 28, 28), (0, 24, 28, 28), (1, 24, 7, 7)])
-def test_the_kernel_the_body_and_every_number_of_threads_agree(shape: tuple[int, ...], library: Path) -> None:
-    rng = np.random.default_rng(1)
-    tensors = depthwise_tensors(rng, 24, (3, 3))
-    model = byte_model(DEPTHWISE, depthwise_attributes(24, (3, 3), (2, 2), (1, 1, 1, 1), (1, 1)), tensors, 4)
-    x = random_bytes(rng, shape)
-    body, one, three = (
-        open_session(model, kernels, threads).run(None, {"X": x})[0]
-        for kernels, threads in ((None, 1), (library, 1), (library, 3))
-    )
-    assert np.array_equal(one, three)
-    assert is_right(one, body)
+def some_layer(op: str, shape: tuple[int, ...], rng: np.random.Generator) -> tuple[onnx.ModelProto, Bytes, Bytes]:
+    """A model of `op`, its input of this shape, and the answer."""
+    x, channels = random_bytes(rng, shape), shape[1]
+    if op == TABLE:
+        table = rng.permutation(256).astype(np.uint8)
+        return byte_model(op, {}, {"table": table}, len(shape)), x, table[x]
+    if op == MAX_POOL:
+        attributes = pool_attributes((3, 2), (2, 1), (1, 0, 0, 1))
+        return byte_model(op, attributes, {}, 4), x, greatest_bytes(attributes, x)
+    tensors = depthwise_tensors(rng, channels, (3, 3))
+    attributes = depthwise_attributes(channels, (3, 3), (1, 2), (1, 1, 1, 0), (1, 1))
+    return byte_model(op, attributes, tensors, 4), x, exact_depthwise(tensors, attributes, x)
+
+
+OPERATORS = (DEPTHWISE, MAX_POOL, TABLE)
+# Divided by rows, by channels of several images and of a small one; not divided; empty.
+SHAPES = [(1, 130, 37, 41), (2, 90, 37, 31), (1, 1300, 13, 13), (1, 3, 20, 20), (0, 24, 28, 28)]
+
+
+@pytest.mark.parametrize("op", OPERATORS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_kernel_the_body_and_every_number_of_threads_agree(op: str, shape: tuple[int, ...], library: Path) -> None:
+    model, x, expected = some_layer(op, shape, np.random.default_rng(1))
+    one, *others = (open_session(model, library, threads).run(None, {"X": x})[0] for threads in (1, 2, 3, 8))
+    assert is_right(one, expected)
+    assert is_right(open_session(model, None).run(None, {"X": x})[0], expected)
+    assert all(np.array_equal(one, other) for other in others)
+
+
+@pytest.mark.parametrize("op", OPERATORS)
+def test_one_session_may_run_on_eight_threads_at_once(op: str, library: Path) -> None:
+    rng = np.random.default_rng(3)
+    model, *_ = some_layer(op, (1, 70, 33, 40), rng)
+    session = open_session(model, library, threads=2)
+    feeds = [{"X": random_bytes(rng, (1, 70, 33 - i % 3, 40))} for i in range(8)]
+    expected = [session.run(None, feed)[0] for feed in feeds]
+
+    def repeated(i: int) -> bool:
+        return all(np.array_equal(session.run(None, feeds[i])[0], expected[i]) for _ in range(20))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(repeated, range(8)))
+
+
+@settings(max_examples=60, **SLOW_START)
+@given(
+    kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    strides=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    pads=st.tuples(*[st.integers(0, 3)] * 4),
+    shape=st.tuples(st.integers(0, 2), st.integers(1, 5), st.integers(1, 40), st.integers(1, 40)),
+    threads=st.sampled_from([1, 2]),
+)
+def test_a_pool_takes_the_greatest_byte_of_every_window(
+    kernel: tuple[int, int], strides: tuple[int, int], pads: tuple[int, ...], shape: tuple[int, ...], threads: int,
+    library: Path,
+) -> None:  # fmt: skip
+    pads = tuple(min(pad, kernel[i % 2] - 1) for i, pad in enumerate(pads))
+    assume(all(shape[2 + i] + pads[i] + pads[2 + i] >= kernel[i] for i in range(2)))
+    x, attributes = random_bytes(np.random.default_rng(0), shape), pool_attributes(kernel, strides, pads)
+    model = byte_model(MAX_POOL, attributes, {}, 4)
+    expected = greatest_bytes(attributes, x)
+    for kernels in (None, library):
+        assert np.array_equal(open_session(model, kernels, threads).run(None, {"X": x})[0], expected)
 
 
 @pytest.mark.parametrize("isa", ISAS)

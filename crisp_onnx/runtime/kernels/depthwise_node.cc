@@ -2,11 +2,7 @@
 #include "depthwise_node.h"
 
 #include <algorithm>
-#include <atomic>
-#include <new>
 
-#include "claims.h"
-#include "counters.h"
 #include "isa.h"
 #include "ort_call.h"
 #include "sizes.h"
@@ -20,26 +16,6 @@ constexpr int64_t kMostItems = 32;
 // Where the operator has its inputs.
 constexpr size_t kScaleOfX = 1, kZeroOfX = 2, kWeight = 3, kScaleOfWeights = 4, kBias = 5, kScaleOfY = 6, kZeroOfY = 7;
 
-struct Work {
-  const Depthwise& layer;
-  const ConvShape& shape;
-  WindowFunction window;
-  const uint8_t* x;
-  uint8_t* y;
-  int64_t planes, items;
-  std::atomic<bool> out_of_memory{false};
-};
-
-void convolve_item(void* user, size_t item) {
-  Work& work = *static_cast<Work*>(user);
-  const Range planes = share(work.planes, work.items, static_cast<int64_t>(item));
-  try {
-    convolve_planes(work.layer, work.shape, work.window, work.x, work.y, planes.first, planes.end);
-  } catch (const std::bad_alloc&) {  // must not pass through the runtime's threads
-    work.out_of_memory = true;
-  }
-}
-
 Depthwise read_layer(const ort::Api* api, const ort::KernelInfo* info) {
   return prepare_depthwise(ort::constant_input(api, info, kWeight, "W", ort::kInt8, false),
                            ort::constant_input(api, info, kBias, "bias", ort::kInt32, false),
@@ -50,13 +26,17 @@ Depthwise read_layer(const ort::Api* api, const ort::KernelInfo* info) {
                            ort::constant_uint8(api, info, kZeroOfY, "y_zero"));
 }
 
+int64_t items_of(const Depthwise& layer, const ConvShape& shape, int64_t planes) {
+  const double macs = static_cast<double>(planes) * static_cast<double>(shape.out_height) *
+                      static_cast<double>(shape.out_width) * static_cast<double>(layer.steps * kStepTaps);
+  const int64_t wanted = static_cast<int64_t>(std::min(macs / kItemMacs, static_cast<double>(kMostItems)));
+  return std::min(planes, std::max<int64_t>(wanted, 1));
+}
+
 }  // namespace
 
 DepthwiseNode::DepthwiseNode(const ort::Api* api, const ort::KernelInfo* info)
-    : api_(api),
-      name_(ort::node_name(api, info)),
-      layer_(read_layer(api, info)),
-      window_(active_kernels(Element::kInt8).window) {
+    : ByteNode(api, info), layer_(read_layer(api, info)), window_(active_kernels(Element::kInt8).window) {
   ort::attribute(api, info, "strides", attributes_.strides, 2);
   ort::attribute(api, info, "pads", attributes_.pads, 4);
   ort::attribute(api, info, "dilations", attributes_.dilations, 2);
@@ -65,7 +45,6 @@ DepthwiseNode::DepthwiseNode(const ort::Api* api, const ort::KernelInfo* info)
   ort::attribute(api, info, "kernel_shape", kernel, 2);
   require(kernel[0] == layer_.kernel_h && kernel[1] == layer_.kernel_w, "attribute kernel_shape must be that of W");
   require(ort::attribute(api, info, "group") == layer_.channels, "attribute group must be the channels of W");
-  count_prepared_layer();
 }
 
 void DepthwiseNode::run(ort::KernelContext* context) const {
@@ -80,18 +59,11 @@ void DepthwiseNode::run(ort::KernelContext* context) const {
   product({planes, shape.out_height, shape.out_width}).for_memory();
   void* y = ort::output(api_, context, {x.shape[0], layer_.channels, shape.out_height, shape.out_width});
   if (planes == 0) return;
-  const double macs = static_cast<double>(planes) * static_cast<double>(shape.out_height) *
-                      static_cast<double>(shape.out_width) * static_cast<double>(layer_.steps * kStepTaps);
-  const int64_t wanted = static_cast<int64_t>(std::min(macs / kItemMacs, static_cast<double>(kMostItems)));
-  const int64_t items = std::min(planes, std::max<int64_t>(wanted, 1));
-  Work work{layer_, shape, window_, static_cast<const uint8_t*>(x.data), static_cast<uint8_t*>(y), planes,
-            items};
-  if (items == 1) {
-    convolve_item(&work, 0);
-  } else {
-    ort::check(api_, api_->KernelContext_ParallelFor(context, convolve_item, static_cast<size_t>(items), 0, &work));
-  }
-  require(!work.out_of_memory, "there is not enough memory for a padded plane");
+  over_planes(context, {x.shape[0], layer_.channels, shape.out_height, shape.height * shape.width},
+              items_of(layer_, shape, planes), [&](Range of_planes, Range rows) {
+                convolve_planes(layer_, shape, window_, static_cast<const uint8_t*>(x.data), static_cast<uint8_t*>(y),
+                                of_planes, rows);
+              });
 }
 
 }  // namespace crisp

@@ -5,9 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <utility>
 
-#include "counters.h"
 #include "isa.h"
 #include "ort_call.h"
 #include "sizes.h"
@@ -82,26 +80,14 @@ QuantizedOperands read_quantized(const ort::Api* api, const ort::KernelInfo* inf
   return q;
 }
 
-struct PoolCall {
+struct SessionPool {
   const ort::Api* api;
   const ort::KernelContext* context;
-  ort::Status* status = nullptr;
-
-  ~PoolCall() {
-    if (status) api->ReleaseStatus(status);
-  }
-  void check() { ort::check(api, std::exchange(status, nullptr)); }
 };
 
-// One item runs at once: the runtime would call it directly too, after a few more steps.
 void run_on_session_pool(void* pool, size_t total, void (*fn)(void*, size_t), void* user) {
-  PoolCall* call = static_cast<PoolCall*>(pool);
-  if (total == 1) {
-    fn(user, 0);
-    return;
-  }
-  ort::Status* status = call->api->KernelContext_ParallelFor(call->context, fn, total, 0, user);
-  call->status = status;
+  const SessionPool* session = static_cast<const SessionPool*>(pool);
+  ort::parallel_for(session->api, session->context, total, fn, user);
 }
 
 // The numbers of an input where kernels may read them: copied when they lie at an address that is no multiple of their
@@ -147,7 +133,6 @@ Layer::Layer(const ort::Api* api, const ort::KernelInfo* info, const OperatorFor
   ort::log_line(api, info, ort::kInfo,
                 "crisp_onnx: node '" + name_ + "' runs " + element_type(kernels_->element).name +
                     "_hybrid kernels of " + std::to_string(weight_.vector_rows) + " rows, " + isa_name(kernels_->isa));
-  count_prepared_layer();
 }
 
 Layer::~Layer() {
@@ -202,10 +187,9 @@ void Layer::run_plan(ort::KernelContext* context, const Plan& plan, const Tensor
   const Readable activations(api_, context, memory_, x, each), added(api_, context, memory_, residual, each);
   const ort::Scratch scratch(api_, context, memory_, plan.scratch_bytes);
   const void* operands = form_.element == Element::kFloat32 ? static_cast<const void*>(&bounds_) : &quantized_;
-  PoolCall pool{api_, context};
+  SessionPool pool{api_, context};
   convolve({&plan, &weight_, activations.data(), added.data(), y, scratch.data(), operands},
            {&pool, run_on_session_pool});
-  pool.check();
 }
 
 }  // namespace crisp

@@ -1,10 +1,11 @@
-// The three operators' tables of functions, and their shape inference.
+// The operators' tables of functions, and their shape inference.
 #include "operators.h"
 
 #include <algorithm>
 #include <atomic>
 #include <vector>
 
+#include "counters.h"
 #include "depthwise_node.h"
 #include "geometry.h"
 #include "layer.h"
@@ -15,51 +16,63 @@
 namespace crisp {
 namespace {
 
-struct Operator : ort::CustomOp {
-  OperatorForm form;
+// A dimension is a size, or -1 and a name (empty when the file gives none).
+struct Shape {
+  std::vector<int64_t> sizes;
+  std::vector<const char*> names;
 };
 
-constexpr OperatorForm kForms[] = {
-    {"HybridConv", Element::kFloat32, true, false, 5},   {"HybridConvAdd", Element::kFloat32, true, true, 6},
-    {"HybridGemm", Element::kFloat32, false, false, 5},  {"HybridQConv", Element::kInt8, true, false, 10},
-    {"HybridQConvAdd", Element::kInt8, true, true, 13},  {"HybridQGemm", Element::kInt8, false, false, 10},
+// Makes the input's shape the output's.
+using OutputShape = void (*)(const ort::Api*, const ort::ShapeContext*, Shape*);
+
+// One operator: what it is, and the functions of the class that runs its nodes.
+struct Row {
+  OperatorForm form;
+  OutputShape output_shape;
+  ort::Status* (*create)(const ort::CustomOp*, const ort::Api*, const ort::KernelInfo*, void** kernel);
+  ort::Status* (*compute)(void* kernel, ort::KernelContext*);
+  void (*destroy)(void* kernel);
 };
-constexpr OperatorForm kPool = {"QMaxPool", Element::kInt8, false, false, 1};
-constexpr OperatorForm kDepthwise = {"QDepthwiseConv", Element::kInt8, true, false, 8};
-constexpr OperatorForm kTable = {"QTable", Element::kInt8, false, false, 2};
-constexpr int kHybridOperators = static_cast<int>(sizeof(kForms) / sizeof(kForms[0]));
+
+struct Operator : ort::CustomOp {
+  Row row;
+};
 
 const Operator& self(const ort::CustomOp* op) { return *static_cast<const Operator*>(op); }
 
 std::atomic<const ort::Api*> shape_api{nullptr};
 
-ort::Status* create_kernel(const ort::CustomOp* op, const ort::Api* api, const ort::KernelInfo* info, void** kernel) {
-  *kernel = nullptr;
-  return ort::guarded(
-      api, [&] { return ort::node_name(api, info); },
-      [&] { *kernel = new Layer(api, info, self(op).form); });
+template <class Node>
+Node* made(const ort::Api* api, const ort::KernelInfo* info, const OperatorForm&) {
+  return new Node(api, info);
 }
 
+template <>
+Layer* made<Layer>(const ort::Api* api, const ort::KernelInfo* info, const OperatorForm& form) {
+  return new Layer(api, info, form);
+}
+
+template <class Node>
+ort::Status* create(const ort::CustomOp* op, const ort::Api* api, const ort::KernelInfo* info, void** kernel) {
+  *kernel = nullptr;
+  return ort::guarded(api, [&] { return ort::node_name(api, info); }, [&] {
+    *kernel = made<Node>(api, info, self(op).row.form);
+    count_prepared_layer();
+  });
+}
+
+template <class Node>
 ort::Status* compute(void* kernel, ort::KernelContext* context) {
-  Layer* layer = static_cast<Layer*>(kernel);
-  return ort::guarded(layer->api(), [&] { return layer->name(); }, [&] { layer->run(context); });
-}
-
-// A node that needs nothing of the operator: one of kPool, kDepthwise and kTable.
-template <class Node>
-ort::Status* create_node(const ort::CustomOp*, const ort::Api* api, const ort::KernelInfo* info, void** kernel) {
-  *kernel = nullptr;
-  return ort::guarded(
-      api, [&] { return ort::node_name(api, info); }, [&] { *kernel = new Node(api, info); });
-}
-
-template <class Node>
-ort::Status* compute_node(void* kernel, ort::KernelContext* context) {
-  const Node* node = static_cast<Node*>(kernel);
+  Node* node = static_cast<Node*>(kernel);
   return ort::guarded(node->api(), [&] { return node->name(); }, [&] { node->run(context); });
 }
 
-int activation_type(const Operator& op) { return op.form.element == Element::kFloat32 ? ort::kFloat : ort::kUint8; }
+template <class Node>
+void destroy(void* kernel) {
+  delete static_cast<Node*>(kernel);
+}
+
+int activation_type(const Operator& op) { return op.row.form.element == Element::kFloat32 ? ort::kFloat : ort::kUint8; }
 
 std::vector<int64_t> integers(const ort::Api* api, const ort::ShapeContext* context, const char* name) {
   const ort::Attribute* attribute = nullptr;
@@ -70,12 +83,6 @@ std::vector<int64_t> integers(const ort::Api* api, const ort::ShapeContext* cont
   values.resize(bytes / 8);
   return values;
 }
-
-// A dimension is a size, or -1 and a name (empty when the file gives none).
-struct Shape {
-  std::vector<int64_t> sizes;
-  std::vector<const char*> names;
-};
 
 Shape input_shape(const ort::Api* api, const ort::ShapeContext* context) {
   ort::TensorInfo* info = nullptr;  // stays the context's
@@ -111,6 +118,11 @@ void conv_output(const ort::Api* api, const ort::ShapeContext* context, Shape* s
   window_output(api, context, integers(api, context, "weight_shape"), integers(api, context, "dilations"), shape);
 }
 
+void gemm_output(const ort::Api* api, const ort::ShapeContext* context, Shape* shape) {
+  require(!shape->sizes.empty(), "X has no dimensions");
+  shape->sizes.back() = integers(api, context, "weight_shape").at(0);
+}
+
 // Of a window over each channel for itself.
 void planes_output(const ort::Api* api, const ort::ShapeContext* context, const std::vector<int64_t>& dilations,
                    Shape* shape) {
@@ -121,23 +133,40 @@ void planes_output(const ort::Api* api, const ort::ShapeContext* context, const 
   shape->sizes[1] = channels;
 }
 
+void pool_output(const ort::Api* api, const ort::ShapeContext* context, Shape* shape) {
+  planes_output(api, context, {1, 1}, shape);
+}
+
+void depthwise_output(const ort::Api* api, const ort::ShapeContext* context, Shape* shape) {
+  planes_output(api, context, integers(api, context, "dilations"), shape);
+}
+
+// Every byte stays where it is.
+void same_output(const ort::Api*, const ort::ShapeContext*, Shape*) {}
+
+template <class Node>
+constexpr Row row_of(const OperatorForm& form, OutputShape output_shape) {
+  return {form, output_shape, create<Node>, compute<Node>, destroy<Node>};
+}
+
+constexpr Row kRows[] = {
+    row_of<Layer>({"HybridConv", Element::kFloat32, true, false, 5}, conv_output),
+    row_of<Layer>({"HybridConvAdd", Element::kFloat32, true, true, 6}, conv_output),
+    row_of<Layer>({"HybridGemm", Element::kFloat32, false, false, 5}, gemm_output),
+    row_of<Layer>({"HybridQConv", Element::kInt8, true, false, 10}, conv_output),
+    row_of<Layer>({"HybridQConvAdd", Element::kInt8, true, true, 13}, conv_output),
+    row_of<Layer>({"HybridQGemm", Element::kInt8, false, false, 10}, gemm_output),
+    row_of<PoolNode>({"QMaxPool", Element::kInt8, false, false, 1}, pool_output),
+    row_of<DepthwiseNode>({"QDepthwiseConv", Element::kInt8, true, false, 8}, depthwise_output),
+    row_of<TableNode>({"QTable", Element::kInt8, false, false, 2}, same_output),
+};
+
 // The runtime ignores the returned status; without an inferred shape it goes by the file's value_info.
 ort::Status* infer_shape(const ort::CustomOp* op, ort::ShapeContext* context) {
   const ort::Api* api = shape_api.load();
-  return ort::guarded(api, [&] { return std::string(self(op).form.name); }, [&] {
+  return ort::guarded(api, [&] { return std::string(self(op).row.form.name); }, [&] {
     Shape shape = input_shape(api, context);
-    if (self(op).form.name == kPool.name) {
-      planes_output(api, context, {1, 1}, &shape);
-    } else if (self(op).form.name == kDepthwise.name) {
-      planes_output(api, context, integers(api, context, "dilations"), &shape);
-    } else if (self(op).form.name == kTable.name) {
-      // every byte stays where it is
-    } else if (self(op).form.convolution) {
-      conv_output(api, context, &shape);
-    } else {
-      require(!shape.sizes.empty(), "X has no dimensions");
-      shape.sizes.back() = integers(api, context, "weight_shape").at(0);
-    }
+    self(op).row.output_shape(api, context, &shape);
     for (size_t i = 0; i < shape.sizes.size(); ++i) {
       if (shape.sizes[i] >= 0) {
         shape.names[i] = "";
@@ -165,17 +194,17 @@ size_t residual_in_place(int** inputs, int** outputs) {
   return 1;
 }
 
-Operator make_operator(const OperatorForm& form, uint32_t version) {
+Operator make_operator(const Row& row, uint32_t version) {
   Operator op{};
-  op.form = form;
+  op.row = row;
   op.version = version;
-  op.GetName = [](const ort::CustomOp* o) { return self(o).form.name; };
+  op.GetName = [](const ort::CustomOp* o) { return self(o).row.form.name; };
   op.GetExecutionProviderType = [](const ort::CustomOp*) -> const char* { return nullptr; };
   op.GetInputType = [](const ort::CustomOp*, size_t) -> int { return ort::kUndefined; };
-  op.GetInputTypeCount = [](const ort::CustomOp* o) { return self(o).form.inputs; };
+  op.GetInputTypeCount = [](const ort::CustomOp* o) { return self(o).row.form.inputs; };
   op.GetOutputType = [](const ort::CustomOp* o, size_t) -> int { return activation_type(self(o)); };
   op.GetOutputTypeCount = [](const ort::CustomOp*) -> size_t { return 1; };
-  op.KernelDestroy = [](void* kernel) { delete static_cast<Layer*>(kernel); };
+  op.KernelDestroy = row.destroy;
   op.GetInputCharacteristic = [](const ort::CustomOp*, size_t i) -> int { return i ? ort::kOptional : ort::kRequired; };
   op.GetOutputCharacteristic = [](const ort::CustomOp*, size_t) -> int { return ort::kRequired; };
   op.GetInputMemoryType = [](const ort::CustomOp*, size_t) { return 0; };
@@ -183,33 +212,21 @@ Operator make_operator(const OperatorForm& form, uint32_t version) {
   op.GetVariadicInputHomogeneity = [](const ort::CustomOp*) { return 0; };
   op.GetVariadicOutputMinArity = [](const ort::CustomOp*) { return 0; };
   op.GetVariadicOutputHomogeneity = [](const ort::CustomOp*) { return 0; };
-  op.CreateKernelV2 = create_kernel;
-  op.KernelComputeV2 = compute;
+  op.CreateKernelV2 = row.create;
+  op.KernelComputeV2 = row.compute;
   op.InferOutputShapeFn = infer_shape;
-  if (form.add) {
-    op.GetMayInplace = form.element == Element::kFloat32 ? residual_in_place<5> : residual_in_place<10>;
+  if (row.form.add) {
+    op.GetMayInplace = row.form.element == Element::kFloat32 ? residual_in_place<5> : residual_in_place<10>;
     op.ReleaseMayInplace = [](int*, int*) {};
   }
   return op;
 }
 
-template <class Node>
-Operator make_node_operator(const OperatorForm& form, uint32_t version) {
-  Operator op = make_operator(form, version);
-  op.CreateKernelV2 = create_node<Node>;
-  op.KernelComputeV2 = compute_node<Node>;
-  op.KernelDestroy = [](void* kernel) { delete static_cast<Node*>(kernel); };
-  return op;
-}
-
 const std::vector<Operator>& made_operators(uint32_t version) {
   static const std::vector<Operator> made = [version] {
-    std::vector<Operator> rows;
-    for (const OperatorForm& form : kForms) rows.push_back(make_operator(form, version));
-    rows.push_back(make_node_operator<PoolNode>(kPool, version));
-    rows.push_back(make_node_operator<DepthwiseNode>(kDepthwise, version));
-    rows.push_back(make_node_operator<TableNode>(kTable, version));
-    return rows;
+    std::vector<Operator> operators;
+    for (const Row& row : kRows) operators.push_back(make_operator(row, version));
+    return operators;
   }();
   return made;
 }
@@ -227,10 +244,8 @@ const ort::CustomOp* const* operators(uint32_t version, int* count) {
 }
 
 const char* operator_name(int index) {
-  constexpr const char* kOthers[] = {kPool.name, kDepthwise.name, kTable.name};
-  constexpr int kOtherOperators = static_cast<int>(sizeof(kOthers) / sizeof(kOthers[0]));
-  if (index < 0 || index >= kHybridOperators + kOtherOperators) return nullptr;
-  return index < kHybridOperators ? kForms[index].name : kOthers[index - kHybridOperators];
+  constexpr int kCount = static_cast<int>(sizeof(kRows) / sizeof(kRows[0]));
+  return index >= 0 && index < kCount ? kRows[index].form.name : nullptr;
 }
 
 void set_shape_api(const ort::Api* api) { shape_api.store(api); }

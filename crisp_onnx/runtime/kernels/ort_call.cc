@@ -161,6 +161,12 @@ void* output(const Api* api, KernelContext* context, const std::vector<int64_t>&
   return const_cast<void*>(tensor_data(api, value));
 }
 
+void parallel_for(const Api* api, const KernelContext* context, size_t total, void (*fn)(void* user, size_t i),
+                  void* user) {
+  if (total == 1) return fn(user, 0);
+  check(api, api->KernelContext_ParallelFor(context, fn, total, 0, user));
+}
+
 Scratch::Scratch(const Api* api, const KernelContext* context, const MemoryInfo* memory, int64_t bytes)
     : allocator_(nullptr, Release{api}) {
   if (bytes == 0) return;

@@ -35,6 +35,11 @@ uint8_t constant_uint8(const Api* api, const KernelInfo* info, size_t index, con
 TensorView input(const Api* api, const KernelContext* context, size_t index, ElementType type);
 void* output(const Api* api, KernelContext* context, const std::vector<int64_t>& shape);
 
+// Calls fn(user, i) for every i below total on the session's threads; a single one at once, as the runtime would after a
+// few more steps. `fn` throws nothing.
+void parallel_for(const Api* api, const KernelContext* context, size_t total, void (*fn)(void* user, size_t i),
+                  void* user);
+
 // Memory of one call from the runtime's arena; null when nothing is asked for.
 class Scratch {
  public:

@@ -2,11 +2,7 @@
 #include "pool_node.h"
 
 #include <algorithm>
-#include <atomic>
-#include <new>
 
-#include "claims.h"
-#include "counters.h"
 #include "ort_call.h"
 #include "pool.h"
 #include "sizes.h"
@@ -17,32 +13,13 @@ namespace {
 constexpr int64_t kItemBytes = 64 << 10;  // read by an item: some microseconds
 constexpr int64_t kMostItems = 16;
 
-struct Work {
-  const ConvShape& shape;
-  const uint8_t* x;
-  uint8_t* y;
-  int64_t planes, items;
-  std::atomic<bool> out_of_memory{false};
-};
-
-void pool_item(void* user, size_t item) {
-  Work& work = *static_cast<Work*>(user);
-  const Range planes = share(work.planes, work.items, static_cast<int64_t>(item));
-  try {
-    max_pool(work.shape, work.x, work.y, planes.first, planes.end);
-  } catch (const std::bad_alloc&) {  // must not pass through the runtime's threads
-    work.out_of_memory = true;
-  }
-}
-
 }  // namespace
 
-PoolNode::PoolNode(const ort::Api* api, const ort::KernelInfo* info) : api_(api), name_(ort::node_name(api, info)) {
+PoolNode::PoolNode(const ort::Api* api, const ort::KernelInfo* info) : ByteNode(api, info) {
   ort::attribute(api, info, "kernel_shape", kernel_, 2);
   ort::attribute(api, info, "strides", attributes_.strides, 2);
   ort::attribute(api, info, "pads", attributes_.pads, 4);
   check_attributes(attributes_);
-  count_prepared_layer();
 }
 
 void PoolNode::run(ort::KernelContext* context) const {
@@ -55,13 +32,10 @@ void PoolNode::run(ort::KernelContext* context) const {
   if (planes == 0) return;
   const int64_t bytes = product({planes, shape.height, shape.width}).value();
   const int64_t items = std::min({planes, ceil_div(bytes, kItemBytes), kMostItems});
-  Work work{shape, static_cast<const uint8_t*>(x.data), static_cast<uint8_t*>(y), planes, items};
-  if (items == 1) {
-    pool_item(&work, 0);
-  } else {
-    ort::check(api_, api_->KernelContext_ParallelFor(context, pool_item, static_cast<size_t>(items), 0, &work));
-  }
-  require(!work.out_of_memory, "there is not enough memory for a row");
+  over_planes(context, {x.shape[0], x.shape[1], shape.out_height, shape.height * shape.width}, items,
+              [&](Range of_planes, Range rows) {
+                max_pool(shape, static_cast<const uint8_t*>(x.data), static_cast<uint8_t*>(y), of_planes, rows);
+              });
 }
 
 }  // namespace crisp

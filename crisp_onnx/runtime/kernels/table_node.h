@@ -1,15 +1,14 @@
 // One function of single bytes of a session: y = table[x].
 #pragma once
 
-#include <string>
 #include <vector>
 
+#include "byte_node.h"
 #include "kernel_table.h"
-#include "ort_abi.h"
 
 namespace crisp {
 
-class TableNode {
+class TableNode : public ByteNode {
  public:
   // Reads and checks the table. Throws Failure.
   TableNode(const ort::Api* api, const ort::KernelInfo* info);
@@ -17,12 +16,7 @@ class TableNode {
   // X of uint8, of any shape.
   void run(ort::KernelContext* context) const;
 
-  const ort::Api* api() const { return api_; }
-  const std::string& name() const { return name_; }
-
  private:
-  const ort::Api* api_;
-  std::string name_;
   std::vector<uint8_t> table_;
   LookUpFunction look_up_;
 };
