@@ -195,25 +195,27 @@ def _finished(
         emitted = replace(emitted, model=_stamped(emitted.model, recipe, asked, kept, narrowing))
         written = bench / MODEL
         bytes_written = save(emitted.model, written, one_file=recipe.one_file)
+    tasks, seen = (answers, kept), judged or learned.held_out
     with watch("prove"):
         inputs = proof_inputs((judged, learned.images), prepared.source.input, asked.form.size)
         equivalence = prove(emitted, written, inputs)
-    int8 = None
+    int8, before_int8 = None, None
     if recipe.precision == INT8:
+        with watch("accuracy"):
+            before_int8, _ = _tried(partial(_compared, prepared.source, written, tasks, seen))
         with watch("int8"):
             emitted, int8 = in_int8(emitted, recipe, prepared, learned, planner, kept)
             bytes_written = save(emitted.model, written, one_file=recipe.one_file)
             int8 = prove_int8(written, inputs, int8)
     # The model is finished and proven: from here on nothing that goes wrong may cost it.
     with watch("accuracy"):
-        tasks, seen = (answers, kept), judged or learned.held_out
         comparison, unjudged = _tried(partial(_compared, prepared.source, written, tasks, seen))
     with watch("latency"):
         timing, untimed = _tried(partial(_timed, prepared.source, written, asked.form.size))
     outcome = Outcome(
         recipe, prepared, asked.classes, learned, emitted, gains.verdicts, equivalence, comparison, unjudged,
         timing, untimed, runtime_text(written), planner, told, bytes_written, given=given,
-        evaluated=judged is not None, int8=int8, narrowing=narrowing,
+        evaluated=judged is not None, int8=int8, before_int8=before_int8, narrowing=narrowing,
     )  # fmt: skip
     pictures = comparison.shown if isinstance(comparison, PixelComparison) else ()
     return deliver(partial(summarise, outcome, watch.seconds), recipe, bench, pictures)

@@ -46,7 +46,8 @@ class Outcome:
 
     `rehearsed`: verdicts on layers before training. `unjudged`, `untimed`: why there is no comparison or timing where
     there should be. `runtime`: what ran the compressed file in `timing`. `given`: there
-    were images to learn from. `evaluated`: the comparison is on the user's evaluation images. `narrowing`: where
+    were images to learn from. `evaluated`: the comparison is on the user's evaluation images. `before_int8`: the same
+    comparison before the compressed network became int8. `narrowing`: where
     channels were removed; `prepared`, the planner and the plan are those of the narrower network then.
     """
 
@@ -68,6 +69,7 @@ class Outcome:
     given: bool
     evaluated: bool
     int8: Int8 | None = None
+    before_int8: AnyComparison | None = None
     narrowing: Narrowing | None = None
 
     @property
@@ -218,9 +220,11 @@ def _accuracy(outcome: Outcome) -> schema.Accuracy:
     if outcome.comparison is None:
         return schema.Accuracy(reason=_why_unmeasured(outcome))
     dense, compressed = (_score(counts) for counts in outcome.comparison.counts)
+    before = outcome.before_int8
     return schema.Accuracy(
         dense=dense,
         compressed=compressed,
+        float32=_score(before.counts[1]) if isinstance(before, Comparison) else schema.Score(),
         n=outcome.comparison.n,
         source=_judged_on(outcome),
     )

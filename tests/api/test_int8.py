@@ -123,6 +123,22 @@ def test_the_runtime_answers_the_same_with_and_without_rewriting_the_graph(
     assert np.abs(answers(path, x)[0] - fused).max() <= 0.02 * np.abs(fused).max()
 
 
+def test_the_report_tells_the_accuracy_of_the_same_network_in_float32(tmp_path: Path) -> None:
+    base = Recipe(
+        model=residual_classifier(tmp_path / "small.onnx"), classes=CLASSES, sparsity=0.6, epochs=0, target="portable",
+        preprocess="unit",
+    )  # fmt: skip
+    float32, int8 = (
+        compress(
+            base.model_copy(update={"precision": precision, "output": tmp_path / precision}),
+            data=IMAGES, eval_data=IMAGES,
+        ).accuracy
+        for precision in ("fp32", "int8")
+    )  # fmt: skip
+    assert int8.float32 == float32.compressed and int8.float32.top1 is not None
+    assert float32.float32.top1 is None
+
+
 def test_a_run_that_sees_no_image_stays_in_float32_and_says_so(tmp_path: Path) -> None:
     recipe = Recipe(
         model=residual_classifier(tmp_path / "small.onnx"), classes=CLASSES, precision="int8", packed=(),

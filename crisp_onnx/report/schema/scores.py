@@ -24,10 +24,14 @@ class Score(Part):
 
 
 class Accuracy(Part):
-    """Accuracy of both models on the same `n` images; all null with `n` 0 and a reason when not measured."""
+    """Accuracy of both models on the same `n` images; all null with `n` 0 and a reason when not measured.
+
+    `float32`: of the compressed network before it became int8; null where it did not.
+    """
 
     dense: Score = Score()
     compressed: Score = Score()
+    float32: Score = Score()
     n: Count = 0
     source: Literal["evaluation images", "held-out training images", "not measured"] = "not measured"
     reason: str = ""
