@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from torch import Tensor
 
@@ -17,6 +18,9 @@ from crisp_onnx.recover.training import Training
 from crisp_onnx.task import Segmentation
 
 PART = "narrow"
+FASTER = 2.0
+"""Peak rate over that of training under masks: a network with a tenth of its MACs is a new one, with far to go. After
+five epochs a ResNet-18 so had 894 of 1,000 right instead of 878, and a U-Net 0.7 points of mean IoU more."""
 
 
 def train_narrow(
@@ -35,6 +39,7 @@ def train_narrow(
     # Of a U-Net at a tenth of its MACs, following the answers alone kept 1.6 points of mean IoU more: so few channels
     # serve better where they may come to mean something else.
     features = () if isinstance(task.answers, Segmentation) else block_ends(module)
+    training = replace(training, peak_rate=FASTER * training.peak_rate)
     loop = Loop(
         module, images, task, training, Hooks(), teacher=teacher, features=features, picks=picks, keeper=keeper,
         part=PART,

@@ -13,6 +13,7 @@ from onnx import numpy_helper, parser
 from crisp_onnx import Recipe, check, compress, verify
 from crisp_onnx.api.question import read_question
 from crisp_onnx.errors import CrispError
+from crisp_onnx.masks.planner import BUDGET_TOLERANCE
 from crisp_onnx.model import load
 from crisp_onnx.report.schema import Segmentation, from_json
 
@@ -104,7 +105,7 @@ def test_channels_go_through_skips_and_transposed_convolutions(
     budget = {"sparsity": None, "macs": 0.4, "round_channels": 4, "block": 4, "vector_rows": 4}
     report = compress(recipe(place, tmp_path, method=method, epochs=epochs, **budget))
     assert report.segmentation is not None and report.channels is not None
-    assert report.macs.kept_ratio <= 0.4
+    assert report.macs.kept_ratio <= 0.4 + BUDGET_TOLERANCE  # blocks come in steps, to either side of the budget
     (found,) = answers(tmp_path / "model.onnx", np.zeros((2, 3, SIDE, SIDE), np.float32))
     assert found.shape == (2, OUTPUTS, SIDE, SIDE)
     shapes = {tensor.name: tuple(tensor.dims) for tensor in onnx.load(tmp_path / "model.onnx").graph.initializer}
