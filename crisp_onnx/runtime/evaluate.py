@@ -48,7 +48,7 @@ def open_stock(path: Path, *, threads: int = 0, optimised: bool = True) -> ort.I
         CrispError: ONNX Runtime cannot load the file.
     """
     options = ort.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # errors are raised
     options.intra_op_num_threads = threads
     options.add_session_config_entry(*ONNX_WHATEVER_ITS_NAME)
     options.add_session_config_entry(*SLEEP_BETWEEN_RUNS)  # two models answer in turn, on the same cores
