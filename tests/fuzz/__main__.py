@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -20,11 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from fuzz.targets import TARGETS
+from fuzz.worker import HANGS
 
 ROOT = Path(__file__).parents[2]
 PER_PROCESS = 2_000
 POLL_S = 0.5
-LOAD_S = 120  # a busy machine takes its time to import everything
+STANDS_STILL = 10
+"""Times `slow_s` by the clock after which a process that uses no processor time has stopped for good."""
+LOAD_S = 600  # a busy machine takes its time to import everything
 
 
 def main() -> int:
@@ -87,10 +91,12 @@ def _watched(process: subprocess.Popen[bytes], folder: Path, slow_s: float) -> s
         at = _at(folder)
         if at != last:
             last, since = at, time.time()
-        if time.time() - since > (LOAD_S if at is None else 3 * slow_s):
+        if time.time() - since > (LOAD_S if at is None else STANDS_STILL * slow_s):
             process.kill()
             process.wait()
             return f"did not come back in {time.time() - since:.0f} s"
+    if code == -signal.SIGPROF:
+        return f"did not come back in {HANGS * slow_s:.0f} s of processor time"
     return "" if code == 0 else f"the process died with {code}"
 
 

@@ -22,7 +22,7 @@ OUTPUTS = len(seeds.NAMES)
 class Target:
     """`seeds(folder)`: files by name. `mutation`: of one of them, by its name. `read(path)`: what must not fail.
 
-    `share` of all mutations. Every second that one of them takes over `slow_s` is too much.
+    `share` of all mutations. Every second of processor time that one of them takes over `slow_s` is too much.
     """
 
     share: float
