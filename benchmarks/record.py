@@ -11,17 +11,36 @@ from pathlib import Path
 RESULTS = Path(__file__).parent / "results"
 
 
-def record(name: str, title: str, rows: Sequence[Mapping[str, object]], *, notes: Sequence[str] = ()) -> None:
-    """Write `results/<name>.json` and `results/<name>.md`; the table's columns are the keys of the first row."""
+def record(
+    name: str,
+    title: str,
+    rows: Sequence[Mapping[str, object]],
+    *,
+    notes: Sequence[str] = (),
+    raw: Mapping[str, object] | None = None,
+) -> None:
+    """Write `results/<name>.json` and `results/<name>.md`; the table's columns are the keys of the first row.
+
+    `raw`: what the rows were made of, by key, kept in the JSON for a program that goes on where it was stopped.
+    """
     RESULTS.mkdir(exist_ok=True)
     machine = {"processor": _processor(), "cores": os.cpu_count(), "python": platform.python_version()}
-    document = {"title": title, "machine": machine, "rows": list(rows), "notes": list(notes)}
-    (RESULTS / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    document: dict[str, object] = {"title": title, "machine": machine, "rows": list(rows), "notes": list(notes)}
+    if raw is not None:
+        document["raw"] = dict(raw)
+    _replace(RESULTS / f"{name}.json", json.dumps(document, indent=1) + "\n")
     table = _table(rows)
     lines = [f"# {title}", "", f"{machine['processor']}, {machine['cores']} cores.", "", *table, ""]
     lines += [f"- {note}" for note in notes]
-    (RESULTS / f"{name}.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+    _replace(RESULTS / f"{name}.md", "\n".join(lines).rstrip() + "\n")
     print("\n".join(table))
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write in one step: whoever stops the program leaves the old file or the new one."""
+    fresh = path.with_name(f".{path.name}")
+    fresh.write_text(text, encoding="utf-8")
+    fresh.replace(path)
 
 
 def _table(rows: Sequence[Mapping[str, object]]) -> list[str]:

@@ -126,8 +126,7 @@ def main() -> None:
             "2:4, block 16, V 8; logits restricted to the ten classes; 95 % Wilson intervals.",
             "The seconds of a nested training are those of all its models together.",
         ]
-        record(name, "Modes of recovery, resnet18w32_cifar100, ten classes", rows, notes=notes)
-        path.write_text(json.dumps({**json.loads(path.read_text()), "raw": done}, indent=1) + "\n", encoding="utf-8")
+        record(name, "Modes of recovery, resnet18w32_cifar100, ten classes", rows, notes=notes, raw=done)
 
 
 if __name__ == "__main__":

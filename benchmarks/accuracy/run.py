@@ -26,20 +26,28 @@ Row = dict[str, object]
 @click.argument("table", type=click.Choice(list(TABLES)))
 @click.option("--only", default="", metavar="KEY=VALUE,...", help="Rows that say all of these alone.")
 @click.option("--device", default="cpu", show_default=True)
+@click.option("--untimed", is_flag=True, help="Leave the seconds empty, as where other programs run too.")
 @click.option("--again", is_flag=True, help="Measure rows anew that are there already.")
-def main(table: str, only: str, device: str, again: bool) -> None:
+def main(table: str, only: str, device: str, untimed: bool, again: bool) -> None:
     """Measure, print, and write table and raw results after every row."""
     title, rows = TABLES[table]
-    path = RESULTS / f"accuracy_{table}.json"
-    done: dict[str, Result] = json.loads(path.read_text())["raw"] if path.exists() else {}
+    done = known(table)
     wanted = {part.strip() for part in only.split(",") if part.strip()}
     cases = list(rows())
     for case in cases:
         if wanted <= case.words and (again or case.key not in done):
-            done[case.key] = measured(case, device)
+            found = measured(case, device)
+            done = known(table) | {case.key: found | {"seconds": None} if untimed else found}
             print(case.key, done[case.key], flush=True)
             write(table, title, cases, done)
-    write(table, title, cases, done)
+    write(table, title, cases, known(table))
+
+
+def known(table: str) -> dict[str, Result]:
+    """The raw results that there are, those of other programs that run meanwhile too."""
+    path = RESULTS / f"accuracy_{table}.json"
+    found: dict[str, Result] = json.loads(path.read_text())["raw"] if path.exists() else {}
+    return found
 
 
 def write(table: str, title: str, cases: Sequence[Case], done: Mapping[str, Result]) -> None:
@@ -47,22 +55,19 @@ def write(table: str, title: str, cases: Sequence[Case], done: Mapping[str, Resu
 
     Columns that say the same in every row stand in a note.
     """
-    known = [case for case in cases if case.key in done]
-    if not known:
+    there = [case for case in cases if case.key in done]
+    if not there:
         return
-    rows = [row(case, done) for case in known]
+    rows = [row(case, done) for case in there]
     names = list(rows[0])
     alike = [name for name in names[:-1] if len(rows) > 1 and len({str(line[name]) for line in rows}) == 1]
     notes = [
         "Logits restricted to the user's classes; 95 % Wilson intervals. Errors are of a layer's outputs.",
         "; ".join(f"{name} {rows[0][name]}" for name in alike if rows[0][name] is not None),
-        *means(known, done),
+        *means(there, done),
     ]
     rows = [{name: line[name] for name in names if name not in alike} for line in rows]
-    path = RESULTS / f"accuracy_{table}.json"
-    record(path.stem, title, rows, notes=[note for note in notes if note])
-    document = json.loads(path.read_text())
-    path.write_text(json.dumps({**document, "raw": done}, indent=1) + "\n", encoding="utf-8")
+    record(f"accuracy_{table}", title, rows, notes=[note for note in notes if note], raw=done)
 
 
 def means(cases: Sequence[Case], done: Mapping[str, Result]) -> list[str]:
