@@ -21,7 +21,8 @@ from crisp_onnx.lowering.target import Target
 class Layer:
     """One operator before lowering. `matrix` is `None` for operators that only move data.
 
-    `inputs`, `outputs`: values read and written by those; `taps`: values that a pool takes for each that it gives.
+    `inputs`, `outputs`: values read and written by those; `taps`: values that a pool takes for each that it gives;
+    `axes`: of the tensor that a transpose gives.
     `fused_ops`: types of the neighbours in `fused`. `weight`: name of the stored weight. `reads`: the operators
     whose outputs it takes. `dtype`: the type that the model states for it, empty where it states floats.
     """
@@ -34,6 +35,7 @@ class Layer:
     inputs: int = 0
     outputs: int = 0
     taps: int = 1
+    axes: int = 0
     fused: tuple[str, ...] = ()
     fused_ops: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()
@@ -144,6 +146,7 @@ def lower_layer(layer: Layer, target: Target, dtype: Dtype, *, stay: Stay = NOWH
             input_bytes=layer.inputs * size,
             output_bytes=layer.outputs * size,
             taps=layer.taps,
+            axes=layer.axes,
             fused=layer.fused,
             fused_ops=layer.fused_ops,
             reads=layer.reads,
@@ -198,7 +201,7 @@ def lower_elsewhere(op: LoweredOp, target: Target) -> LoweredOp:
     size = BYTES[op.dtype or dtype]
     layer = Layer(
         op.name, op.op, op.kind, op.matrix, op.pattern, op.input_bytes // size, op.output_bytes // size, op.taps,
-        activation_density=op.activation_density,
+        axes=op.axes, activation_density=op.activation_density,
     )  # fmt: skip
     return lower_layer(layer, target, dtype)
 

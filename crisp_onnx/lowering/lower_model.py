@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def lower(
     if densities:
         layers = [replace(layer, activation_density=densities.get(layer.name, 1.0)) for layer in layers]
     if not layers:
-        raise CrispError(f"{model.path.name} has no operator with known shapes. Give the model fixed input sizes.")
+        raise CrispError(f"{model.path.name} has nothing to lower: {_nothing(notes)}.")
     return lower_layers(
         layers,
         chosen,
@@ -46,6 +46,13 @@ def lower(
         dtype=dtype,
         notes=tuple(notes),
     )
+
+
+def _nothing(notes: Sequence[str]) -> str:
+    """Why no operator was read; the first three reasons of many."""
+    if not notes:
+        return "it holds no operator that takes any time"
+    return "; ".join(notes[:3]) + (f"; and {len(notes) - 3} more" if len(notes) > 3 else "")
 
 
 def lowered_path(model_path: Path, target: Target) -> Path:

@@ -29,7 +29,8 @@ class LoweredOp(_Record):
     """One operator that costs time on its own.
 
     Products have `matrix`, `pattern` (as the weights are), `seen` (as the target runs it, with the reason) and
-    `tiling`; the others only move `input_bytes` and `output_bytes`, a pool `taps` values for each that it gives.
+    `tiling`; the others only move `input_bytes` and `output_bytes`, a pool `taps` values for each that it gives,
+    a transpose those of so many `axes`.
     `fused`: neighbours that run inside this operator, of the types `fused_ops`.
     `reads`: the operators whose outputs it takes, where they are known.
     `activation_density`: nonzeros among the inputs; 1.0 unless it was measured. `dtype`: in which it is costed.
@@ -48,6 +49,7 @@ class LoweredOp(_Record):
     input_bytes: Annotated[int, Field(ge=0)]
     output_bytes: Annotated[int, Field(ge=0)]
     taps: Annotated[int, Field(ge=1)] = 1
+    axes: Annotated[int, Field(ge=0)] = 0
     fused: tuple[str, ...] = ()
     fused_ops: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()

@@ -78,14 +78,22 @@ _ON_BYTES_TOO = frozenset(
 """Operators without weights that runtimes, ONNX Runtime among them, have on bytes; others are done in floats."""
 
 
+_LETS_THROUGH = frozenset({"MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"})
+"""Operators before which runtimes put a conversion to bytes that stands behind them."""
+
+
 def moves_bytes(node: gs.Node) -> bool:
-    """Whether `node`, between conversions, takes bytes and gives bytes, which a runtime does without any floats."""
+    """Whether `node`, between conversions, takes bytes and gives bytes, which a runtime does without any floats.
+
+    One that only chooses or moves values may take floats: runtimes put the conversion behind it before it.
+    """
     if node.op not in _ON_BYTES_TOO:
         return False
     taken = [tensor for tensor in node.inputs if not isinstance(tensor, gs.Constant) and not tensor.is_empty()]
     readers = [reader for tensor in node.outputs for reader in tensor.outputs]
     back = bool(readers) and all(reader.op == "QuantizeLinear" for reader in readers)
-    return back and bool(taken) and all(_dequantised(tensor) is not None for tensor in taken)
+    through = node.op in _LETS_THROUGH
+    return back and bool(taken) and (through or all(_dequantised(tensor) is not None for tensor in taken))
 
 
 def operands(node: gs.Node) -> tuple[gs.Tensor, gs.Tensor]:

@@ -121,7 +121,8 @@ def _mover(node: gs.Node, shapes: Shapes, dtype: str) -> Layer:
         read[0] = min(read[0], outputs)
     kind: OpKind = "pool" if node.op in POOLS else "elementwise"
     taps = prod(int(side) for side in node.attrs.get("kernel_shape") or ()) if kind == "pool" else 1
-    return Layer(node.name, node.op, kind, inputs=sum(read), outputs=outputs, taps=max(1, taps), dtype=dtype)
+    axes = len(shapes[node.outputs[0].name]) if node.op == "Transpose" else 0
+    return Layer(node.name, node.op, kind, inputs=sum(read), outputs=outputs, taps=max(1, taps), axes=axes, dtype=dtype)
 
 
 def _byte_layer(node: gs.Node, product: ByteProduct, shapes: Shapes) -> Layer:

@@ -176,6 +176,10 @@ def _load(path: Path) -> Target:
     except ValidationError as error:
         raise CrispError(f"{path}, {_first(error)}") from error
     check_consistency(descriptor, path)
+    fallback = descriptor.fallback
+    if fallback is not None and fallback not in target_names():
+        hint = nearest(fallback, target_names()) or " `crisp-onnx targets` lists them."
+        raise CrispError(f"{path}, key fallback: {fallback!r} is no built-in target.{hint} Name one of those.")
     return Target(descriptor, path)
 
 
@@ -186,7 +190,11 @@ def _first(error: ValidationError) -> str:
     first = problems[0]
     key = ".".join(str(part) for part in first["loc"] if part != "[key]") or "(top)"
     message = first["msg"].removeprefix("Value error, ").rstrip(".")
-    if first["type"] == "extra_forbidden":
+    if key.endswith((".value.int", ".value.float")):  # a value may be either, so that what is neither errs twice
+        key = key.rpartition(".")[0]
+        problems = [problem for problem in problems if problem["loc"][:-1] != first["loc"][:-1] or problem is first]
+        message = f"{first.get('input')!r} is no number, or no finite one. Write a plain number, without quotes"
+    elif first["type"] == "extra_forbidden":
         fields = _fields_beside(first["loc"])
         hint = nearest(str(first["loc"][-1]), fields) or (
             f" Known here: {', '.join(sorted(fields))}." if fields else ""

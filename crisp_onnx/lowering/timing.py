@@ -51,6 +51,7 @@ _ON_BYTES: dict[TimingKind, TimingKind] = {
     "elementwise": "int8_elementwise",
     "function": "int8_function",
     "transpose": "int8_transpose",
+    "shuffle": "int8_shuffle",
     "concat": "int8_concat",
     "layout": "int8_layout",
     "pool": "int8_pool",
@@ -67,6 +68,8 @@ _ON_PLAIN_BYTES: dict[TimingKind, TimingKind] = {
 }
 """Pools of bytes whose channels do not come last, for which the runtime has no fast code."""
 FEW_POSITIONS = 8
+MOST_AXES = 4
+"""Of a transpose that moves whole rows; of more, channels change places among themselves."""
 _INSIDE = frozenset({"Add", "BatchNormalization", "Clip", "Div", "Mul", "Relu", "Sub"})
 """Neighbours that the runtime computes inside every product, where the arithmetic is with constants or a residual."""
 _INSIDE_CONV = frozenset({"HardSigmoid", "LeakyRelu", "Sigmoid", "Tanh"})
@@ -92,6 +95,7 @@ _STAND_IN: dict[TimingKind, TimingKind] = {
     "normalise": "function",
     "function": "elementwise",
     "transpose": "layout",
+    "shuffle": "transpose",
     "layout": "concat",
     "conversion": "layout",
     "int8_hybrid_1x1": "int8_hybrid_kxk",
@@ -106,6 +110,7 @@ _STAND_IN: dict[TimingKind, TimingKind] = {
     "int8_own_table": "int8_function",
     "int8_function": "int8_elementwise",
     "int8_transpose": "int8_layout",
+    "int8_shuffle": "int8_transpose",
     "int8_max_pool_plain": "int8_max_pool",
     "int8_pool_plain": "int8_pool",
     "int8_max_pool": "int8_pool",
@@ -141,6 +146,8 @@ def _kind(op: LoweredOp, granule: int) -> TimingKind:
 
 def _without_weights(op: LoweredOp) -> TimingKind:
     name = op.op if op.op in _OWN_KIND else plain_name(op.op)
+    if name == "Transpose" and op.axes > MOST_AXES:
+        return "shuffle"
     return _OWN_KIND.get(name, "pool" if op.kind == "pool" else "elementwise")
 
 

@@ -186,3 +186,38 @@ def test_odd_numbers_in_a_profile_are_refused_with_its_name(what: str, tmp_path:
         calibrate_from_profile(tmp_path / "mine.yaml", ODD[what](tmp_path), "arm_ethos_u65")
     assert "mine.yaml" not in str(refused.value)
     assert not (tmp_path / "mine.yaml").exists()
+
+
+MEASURED = Path(__file__).parents[2] / "benchmarks" / "results" / "epyc_1_thread.yaml"
+
+
+def test_a_measured_target_is_not_fitted_to_a_profile(tmp_path: Path) -> None:
+    with pytest.raises(CrispError, match="were measured, so that rates would change nothing"):
+        calibrate_from_profile(tmp_path / "mine.yaml", [SAMPLES / "onnxruntime_profile.json"], MEASURED)
+    assert not (tmp_path / "mine.yaml").exists()
+
+
+def test_a_profile_of_other_hardware_is_refused(tmp_path: Path) -> None:
+    profile = tmp_path / "profile.json"
+    events = json.loads((SAMPLES / "onnxruntime_profile.json").read_text())
+    for event in events:
+        event["dur"] = 1  # faster than the target's peak
+    profile.write_text(json.dumps(events))
+    with pytest.raises(CrispError, match=r"No rates of raspberry_pi_5 explain the profile.*--target"):
+        calibrate_from_profile(tmp_path / "mine.yaml", [profile], "raspberry_pi_5")
+
+
+def test_events_of_other_forms_are_left_out(tmp_path: Path) -> None:
+    profile = tmp_path / "profile.json"
+    events = json.loads((SAMPLES / "onnxruntime_profile.json").read_text())
+    odd = [
+        {"cat": "Node", "name": "a_kernel_time"},
+        {"cat": "Node", "name": "b_kernel_time", "dur": 5, "args": None},
+        "text",
+        None,
+    ]
+    profile.write_text(json.dumps([*events, *odd]))
+    plain = calibrate_from_profile(tmp_path / "a.yaml", [SAMPLES / "onnxruntime_profile.json"], "x86_avx512").found
+    found = calibrate_from_profile(tmp_path / "b.yaml", [profile], "x86_avx512").found
+    assert found.rates == plain.rates
+    assert found.left_out == plain.left_out + 1

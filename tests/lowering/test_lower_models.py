@@ -300,3 +300,34 @@ def test_real_models_are_lowered_whole(shared_data: Path) -> None:
     assert lowered.totals.macs == pytest.approx(300.8e6, rel=1e-3)
     assert sum(op.kind == "depthwise" for op in lowered.operators) == 17
     assert sum(bool(op.matrix and op.matrix.residuals) for op in lowered.operators) == 10
+
+
+@pytest.mark.parametrize(
+    ("node", "words"),
+    [
+        ("y = Identity (x)", "no operator that takes any time"),
+        ("a = Identity (x) y = Relu (a)", ""),
+    ],
+)
+def test_a_model_without_anything_to_lower_says_why(node: str, words: str, tmp_path: Path) -> None:
+    model = built(
+        f"""<ir_version: 8, opset_import: ["" : 17]>
+net (float[1,4] x) => (float[1,4] y) {{ {node} }}""",
+        tmp_path,
+    )
+    if not words:
+        assert len(lower(model, "stc_edge_int8").operators) == 1
+        return
+    with pytest.raises(CrispError, match=words):
+        lower(model, "stc_edge_int8")
+
+
+def test_operators_without_a_cost_model_are_named_where_there_is_nothing_else(tmp_path: Path) -> None:
+    model = built(
+        """<ir_version: 8, opset_import: ["" : 17]>
+net (float[5,1,8] x) => (float[5,1,1,16] y) <float[1,64,8] w, float[1,64,16] r>
+{ y = LSTM <hidden_size = 16> (x, w, r) }""",
+        tmp_path,
+    )
+    with pytest.raises(CrispError, match=r"nothing to lower: LSTM .* has no cost model"):
+        lower(model, "stc_edge_int8")

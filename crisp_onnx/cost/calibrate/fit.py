@@ -20,6 +20,7 @@ ROUNDS = 12
 MOST_ROUNDS = 60
 TOLERANCE = 1e-10
 LEAST_ROWS = 6
+FETCHING: tuple[TimingKind, ...] = ("gemv", "int8_gemv")
 WEIGHT_BYTE, FAR_WEIGHT_BYTE = PARTS.index("weight_byte"), PARTS.index("far_weight_byte")
 
 
@@ -44,17 +45,24 @@ def fit_kinds(samples: Sequence[Sample], machine: Machine, bandwidth_bytes_s: fl
     """One fit for every kind that has at least six samples.
 
     Layers whose weights are few say little of what a byte of them takes. From beyond the caches it is drawn to the
-    memory's bandwidth, as strongly as one more layer would that had nothing but weights.
+    pace of products of one position, which do little but fetch them, as strongly as one more layer would that had
+    nothing but weights; and those to the memory's bandwidth.
     """
     by_kind: dict[TimingKind, list[Sample]] = defaultdict(list)
     for sample in samples:
         if sample.time_us > 0:
             by_kind[timing_kind(sample.op, machine.granule)].append(sample)
-    return {
-        kind: _fit(rows, machine, bandwidth_bytes_s)
-        for kind, rows in sorted(by_kind.items())
-        if len(rows) >= LEAST_ROWS
-    }
+    fits: dict[TimingKind, KindFit] = {}
+    fetched: dict[bool, float] = {}
+    for kind in sorted(by_kind, key=lambda kind: (kind not in FETCHING, kind)):
+        if len(by_kind[kind]) < LEAST_ROWS:
+            continue
+        on_bytes = kind.startswith("int8")
+        fits[kind] = _fit(by_kind[kind], machine, fetched.get(on_bytes, bandwidth_bytes_s))
+        if kind in FETCHING:
+            took_us = fits[kind].parts_us[WEIGHT_BYTE] + fits[kind].parts_us[FAR_WEIGHT_BYTE]
+            fetched[on_bytes] = 1e6 / took_us if took_us > 0 else bandwidth_bytes_s
+    return dict(sorted(fits.items()))
 
 
 def fit_runs(measured: Sequence[Measured]) -> RunFit:

@@ -21,7 +21,7 @@ CHANGES = {
     "DequantizeLinear": CONVERSION,
 }
 """What the runtime puts between operators that want other orders or types, by its own names."""
-RENAMED = re.compile(r"(_bn|_mul)?_nchwc$|_token_\d+$")
+RENAMED = re.compile(r"((_bn|_mul)?_nchwc|_token_\d+|/\w+Fusion/?)+$")
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,12 @@ def pair(model: Model, name: str, base: Target, found: Profile, *, granule: int)
 
 
 def _change_of(operators: Sequence[LoweredOp], times: Sequence[float], last: int, node: TimedNode) -> int:
-    """The first expected change of this kind and size up to those behind `last` that has no time yet; or `last`."""
+    """The first expected change of this kind and size up to those behind `last` that has no time yet; or `last`.
+
+    A transpose that the runtime made of one of the model's counts as that one.
+    """
     for index, op in enumerate(operators[: last + 3]):
-        if op.op == CHANGES[node.op] and not times[index] and op.output_bytes == node.output_bytes:
+        alike = op.op in (CHANGES[node.op], node.op)
+        if alike and not times[index] and op.output_bytes == node.output_bytes:
             return index
     return last

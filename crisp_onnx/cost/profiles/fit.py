@@ -18,6 +18,7 @@ from crisp_onnx.lowering.target import Target
 
 HELD_OUT = 5  # every fifth layer judges the fit
 LEAST_LAYERS = 5
+MOST_ERROR_PERCENT = 100
 HUBER = 0.1
 OVERHEADS = np.concatenate([np.geomspace(0.01, 0.2, 12), np.linspace(0.22, 0.98, 39)])  # of the quickest layer
 BANDWIDTHS = np.linspace(0.3, 1.0, 15)  # shares of the stated one
@@ -61,8 +62,13 @@ def fit_profile(profile: Profile, target: Target) -> FittedRates:
     """Least relative errors, with Huber's loss, on four fifths of the layers.
 
     Raises:
-        CrispError: too few layers with shapes.
+        CrispError: too few layers with shapes, a target whose times were measured, or a profile of other hardware.
     """
+    if target.descriptor.timing is not None:
+        raise CrispError(
+            f"The times of {target.name} were measured, so that rates would change nothing. Give --target the name of "
+            "a built-in target, or measure anew with `crisp-onnx targets calibrate`."
+        )
     samples = [_sample(layer, target) for layer in profile.layers]
     if len(samples) < LEAST_LAYERS:
         raise CrispError(
@@ -73,6 +79,12 @@ def fit_profile(profile: Profile, target: Target) -> FittedRates:
     fitted = [sample for at, sample in enumerate(samples) if at % HELD_OUT]
     rates = _search(fitted)
     errors = [100 * abs(_predict(sample, rates) / sample.time_us - 1) for sample in judged]
+    median = float(np.median(errors))
+    if median > MOST_ERROR_PERCENT:
+        raise CrispError(
+            f"No rates of {target.name} explain the profile: on layers held out they err by {median:.0f} % in the "
+            "median. Check that --target is the hardware that was measured, and its clock and peak."
+        )
     rows: dict[OpKind, int] = {}
     for sample in fitted:
         rows[sample.kind] = rows.get(sample.kind, 0) + 1
@@ -81,7 +93,7 @@ def fit_profile(profile: Profile, target: Target) -> FittedRates:
         rates=rates,
         layers_fitted=len(fitted),
         layers_held_out=len(judged),
-        median_error_percent=float(np.median(errors)),
+        median_error_percent=median,
         p90_error_percent=float(np.percentile(errors, 90)),
         left_out=profile.left_out,
         rows=rows,

@@ -32,11 +32,13 @@ def read_onnxruntime(content: list[Mapping[str, Any]]) -> Profile:
     times: dict[str, list[float]] = defaultdict(list)
     about: dict[str, Mapping[str, Any]] = {}
     for event in content:
-        name = str(event.get("name", ""))
-        if event.get("cat") == "Node" and name.endswith(SUFFIX):
+        if not isinstance(event, Mapping) or event.get("cat") != "Node" or event.get("dur") is None:
+            continue
+        name, args = str(event.get("name", "")), event.get("args")
+        if name.endswith(SUFFIX):
             node = name.removesuffix(SUFFIX)
             times[node].append(float(event["dur"]))
-            about[node] = event.get("args", {})
+            about[node] = args if isinstance(args, Mapping) else {}
     found = [_layer(node, median(spent), about[node]) for node, spent in times.items()]
     layers = tuple(layer for layer in found if layer is not None)
     return Profile("ONNX Runtime", layers, len(found) - len(layers))
@@ -64,7 +66,11 @@ def _layer(name: str, time_us: float, about: Mapping[str, Any]) -> TimedLayer | 
 
 
 def _shapes(listed: list[Mapping[str, list[int]]]) -> list[tuple[str, tuple[int, ...]]]:
-    return [(kind, tuple(int(side) for side in shape)) for entry in listed for kind, shape in entry.items()]
+    found = [(kind, tuple(int(side) for side in shape)) for entry in listed for kind, shape in entry.items()]
+    empty = next((shape for _, shape in found if any(side < 1 for side in shape)), None)
+    if empty is not None:
+        raise ValueError(f"a tensor of the shape {list(empty)} holds nothing")
+    return found
 
 
 def parse(text: str) -> object:
