@@ -51,7 +51,8 @@ def accept(prepared: Prepared) -> Accepted:
     compare_with_runtime(module, prepared.model, batches=BATCHES if fixed is None else (fixed,), size=prepared.size)
     learnable = dict(module.named_parameters())
     weights = [layer.weight for layer in prepared.layers if not layer.obstacle and layer.weight in learnable]
-    rehearse(module, prepared.model.input, weights, batch=fixed, size=prepared.size)
+    if weights:
+        rehearse(module, prepared.model.input, weights, batch=fixed, size=prepared.size)
     return Accepted(prepared, module)
 
 

@@ -12,7 +12,7 @@ from crisp_onnx.api.int8_able import require_int8
 from crisp_onnx.api.planning import level_planners, make_planner, rehearse
 from crisp_onnx.api.prepare import Prepared, prepare
 from crisp_onnx.api.sight import spares_some
-from crisp_onnx.api.slicing import check_slicing, names_after_slicing
+from crisp_onnx.api.slicing import check_slicing, names_after_slicing, outputs_cut
 from crisp_onnx.api.ways import WAYS, require_way
 from crisp_onnx.api.width_estimate import rehearse_widths
 from crisp_onnx.api.widths import recipe_for_blocks
@@ -78,7 +78,8 @@ def read_question(recipe: Recipe, source: Model, data: Source | None, eval_data:
         raise CrispError(" ".join((str(error), *why))) from None
     require_way(way.refusal_of(classes))
     answers = task_of(head, classes.indices)
-    notes = (*named.notes, *(prepared.outputs.notes(head) if prepared.outputs.several else ()))
+    cut = outputs_cut(prepared) if recipe.head == "slice" else ()
+    notes = (*named.notes, *(prepared.outputs.notes(head, cut) if prepared.outputs.several else ()))
     if labels is not None and labels.of_data:
         notes += (mapping_note(labels, classes.indices),)
     if recipe.head == "slice":

@@ -13,7 +13,7 @@ from crisp_onnx.errors import CrispError
 from crisp_onnx.model.answers import open_model, relative_difference, seeded_image
 from crisp_onnx.passes import SliceHead, run_passes
 from crisp_onnx.reading import reason
-from crisp_onnx.task import Classification
+from crisp_onnx.task import Classification, layers_behind
 from crisp_onnx.task.score import shares_of_wanted
 
 TOLERANCE = 1e-4
@@ -49,6 +49,13 @@ class CutNames:
             f"The result leaves out what the model's metadata say under {listed}: they name other outputs than the "
             "model has, and so cannot be cut to your classes.",
         )
+
+
+def outputs_cut(prepared: Prepared) -> tuple[str, ...]:
+    """Names of the other outputs that are made of what the classifier answers, so that slicing changes them."""
+    graph, head = prepared.model.view, prepared.head
+    others = [name for name in prepared.outputs.names if name != head.output]
+    return tuple(name for name in others if layers_behind(graph, [name]) & set(head.classifier))
 
 
 def names_after_slicing(prepared: Prepared, answers: Classification) -> CutNames:

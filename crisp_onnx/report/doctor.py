@@ -20,6 +20,7 @@ from crisp_onnx.report.wording import size_text
 PACKAGE = "crisp-onnx"
 OPTIONAL = {
     "matplotlib": "draws report.html: pip install 'crisp-onnx[report]'",
+    "optuna": "searches in explore: pip install 'crisp-onnx[explore]'",
     "netron": "opens models with inspect --netron: pip install netron",
 }
 FEATURES = {

@@ -128,16 +128,22 @@ class Outputs:
         # Several outputs of one classifier say the same; probabilities may round to equal numbers, logits do not.
         return min(self.heads, key=lambda head: head.form != "logits")
 
-    def notes(self, head: Head) -> tuple[str, ...]:
-        """What a user should know of the choice of `head`."""
+    def notes(self, head: Head, cut: Sequence[str] = ()) -> tuple[str, ...]:
+        """What a user should know of the choice of `head`. `cut`: outputs that are cut down together with it."""
         notes = [f"The classes are judged by output {head.described}."]
         if head.beside:
             listed = " and ".join(other.described for other in head.beside)
             notes.append(f"What the untouched model answers in {listed} counts too: masks and training heed it.")
-        heeded = {head.output, *(other.output for other in head.beside)}
+        heeded = {head.output, *cut, *(other.output for other in head.beside)}
         rest = [other.described for other in self.heads if other.output not in heeded]
         rest += [f"{other.output!r} holds the features" for other in self.features if other.output not in heeded]
-        rest += self.others.values()
+        rest += [reason for name, reason in self.others.items() if name not in cut]
+        if cut:
+            listed = ", ".join(map(repr, cut))
+            notes.append(
+                f"--head slice cuts {listed} down too: they answer for your classes alone, and a number of a class "
+                "is its place in your class list."
+            )
         if rest:
             notes.append(
                 f"The other outputs stay as they are in the graph, but nothing looks after what they answer: "

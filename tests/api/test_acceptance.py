@@ -94,3 +94,12 @@ def test_a_model_of_rows_is_not_spoken_of_in_pixels(model_of, tmp_path):
     assert found.refusal == ""
     assert any("rows of 784, not images" in note for note in found.notes)
     assert not any("pixels" in note for note in found.notes)
+
+
+def test_a_model_whose_layers_are_all_shared_is_told_layer_by_layer(stored):
+    body = PLAIN.replace("u = ", "u1 = ") + " t2 = Conv<pads=[1,1,1,1]>(x, a) r2 = Relu(t2) "
+    path = stored(body + "u2 = Conv<pads=[1,1,1,1]>(r2, b) u = Add(u1, u2)")
+    accept(prepare(path, size=8))
+    refusal = check(path).refusal
+    assert refusal.startswith("No prunable layer in net.onnx")
+    assert "weight 'b' is shared by 2 nodes" in refusal

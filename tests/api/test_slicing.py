@@ -13,7 +13,7 @@ from small_models import coloured_images, residual_classifier
 
 from crisp_onnx import Recipe, compress
 from crisp_onnx.api.prepare import prepare
-from crisp_onnx.api.slicing import check_slicing
+from crisp_onnx.api.slicing import check_slicing, outputs_cut
 from crisp_onnx.data import labels_from_metadata
 from crisp_onnx.errors import CrispError
 from crisp_onnx.model import Model
@@ -86,3 +86,20 @@ def test_names_that_cannot_be_cut_go_with_a_note(tmp_path: Path) -> None:
     assert metadata["author"] == "x"
     (note,) = [note for note in report.notes if "leaves out" in note]
     assert "under 'names'" in note
+
+
+def test_outputs_that_are_cut_with_the_scores_are_named(model_of: Callable[..., Model], tmp_path: Path) -> None:
+    model = model_of(
+        "(float[N,3,8,8] x) => (float[N,6] y, int64[N] label, float[N,16,1,1] seen) <float[16,3,3,3] v, float[16,6] w>"
+        "{ t = Conv(x, v) seen = GlobalAveragePool(t) f = Flatten(seen) y = MatMul(f, w) "
+        "label = ArgMax<axis=1, keepdims=0>(y) }"
+    )
+    onnx.save(model.proto, tmp_path / "m.onnx")
+    prepared = prepare(tmp_path / "m.onnx", output=("y",))
+    assert outputs_cut(prepared) == ("label",)
+    whole, cut = (" ".join(prepared.outputs.notes(prepared.head, names)) for names in ((), ("label",)))
+    assert "number of the best class" in whole
+    assert "'label' down too" not in whole
+    assert "cuts 'label' down too" in cut
+    assert "number of the best class" not in cut
+    assert "'seen'" in cut
