@@ -100,7 +100,7 @@ def some_layer(op: str, shape: tuple[int, ...], rng: np.random.Generator) -> tup
 
 
 OPERATORS = (DEPTHWISE, MAX_POOL, TABLE)
-# Divided by rows, by channels of several images and of a small one; not divided; empty.
+# Divided by channels, of several images and of small planes; not divided; empty.
 SHAPES = [(1, 130, 37, 41), (2, 90, 37, 31), (1, 1300, 13, 13), (1, 3, 20, 20), (0, 24, 28, 28)]
 
 

@@ -8,7 +8,7 @@
 namespace crisp {
 namespace {
 
-constexpr int64_t kBits = kMostPlaces;  // of a word
+constexpr int64_t kBits = 64;
 
 std::atomic<uint64_t> calls{0};
 

@@ -8,8 +8,6 @@
 
 namespace crisp {
 
-constexpr int64_t kMostPlaces = 64;
-
 struct Range {
   int64_t first, end;
 };

@@ -1,7 +1,6 @@
 // Pads a plane once, then lets a kernel walk over it.
 #include "depthwise.h"
 
-#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <limits>
@@ -13,21 +12,19 @@ namespace {
 
 int64_t row_steps(int64_t kernel_w) { return ceil_div(kernel_w, kStepTaps); }
 
-// What some output rows read of a plane, with its padding, and what kernels may read behind it.
-class PaddedRows {
+// A plane with its padding, and what kernels may read behind it.
+class PaddedPlane {
  public:
-  PaddedRows(const ConvShape& s, Range rows, uint8_t padding)
+  PaddedPlane(const ConvShape& s, uint8_t padding)
       : shape_(s),
-        first_(rows.first * s.attributes.strides[0] - s.attributes.pads[0]),
-        count_((rows.end - rows.first - 1) * s.attributes.strides[0] + (s.kernel_h - 1) * s.attributes.dilations[0] + 1),
         pitch_(s.width + s.attributes.pads[1] + s.attributes.pads[3]),
-        bytes_((Size(count_) * pitch_ + kWindowSlack).for_memory(), padding) {}
+        bytes_((Size(s.height + s.attributes.pads[0] + s.attributes.pads[2]) * pitch_ + kWindowSlack).for_memory(),
+               padding) {}
 
   void fill(const uint8_t* plane) {
-    const int64_t low = std::max<int64_t>(first_, 0), high = std::min(first_ + count_, shape_.height);
-    for (int64_t i = low; i < high; ++i) {
-      uint8_t* row = bytes_.data() + (i - first_) * pitch_ + shape_.attributes.pads[1];
-      std::memcpy(row, plane + i * shape_.width, static_cast<size_t>(shape_.width));
+    uint8_t* row = bytes_.data() + shape_.attributes.pads[0] * pitch_ + shape_.attributes.pads[1];
+    for (int64_t i = 0; i < shape_.height; ++i, row += pitch_, plane += shape_.width) {
+      std::memcpy(row, plane, static_cast<size_t>(shape_.width));
     }
   }
   const uint8_t* data() const { return bytes_.data(); }
@@ -35,7 +32,6 @@ class PaddedRows {
 
  private:
   const ConvShape& shape_;
-  int64_t first_, count_;  // of the plane's rows
   int64_t pitch_;
   std::vector<uint8_t> bytes_;
 };
@@ -93,8 +89,8 @@ Depthwise prepare_depthwise(const TensorView& weight, const TensorView& bias, co
 }
 
 void convolve_planes(const Depthwise& layer, const ConvShape& s, WindowFunction window, const uint8_t* x, uint8_t* y,
-                     Range planes, Range rows) {
-  PaddedRows padded(s, rows, layer.x_zero);
+                     int64_t first, int64_t end) {
+  PaddedPlane padded(s, layer.x_zero);
   const std::vector<int64_t> offsets = step_offsets(layer, s.attributes, padded.pitch());
   WindowCall call{};
   call.x = padded.data();
@@ -104,16 +100,16 @@ void convolve_planes(const Depthwise& layer, const ConvShape& s, WindowFunction 
   call.stride_h = s.attributes.strides[0];
   call.stride_w = s.attributes.strides[1];
   call.tap_stride = s.attributes.dilations[1];
-  call.out_height = rows.end - rows.first;
+  call.out_height = s.out_height;
   call.out_width = s.out_width;
   call.y_zero = layer.y_zero;
-  for (int64_t plane = planes.first; plane < planes.end; ++plane) {
+  for (int64_t plane = first; plane < end; ++plane) {
     const int64_t channel = plane % layer.channels;
     padded.fill(x + plane * s.height * s.width);
     call.weights = layer.weights.data() + channel * layer.steps * kStepTaps;
     call.start = layer.starts[static_cast<size_t>(channel)];
     call.scale = layer.scales[static_cast<size_t>(channel)];
-    call.y = y + (plane * s.out_height + rows.first) * s.out_width;
+    call.y = y + plane * s.out_height * s.out_width;
     window(call);
   }
 }

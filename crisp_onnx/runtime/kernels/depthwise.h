@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <vector>
 
-#include "claims.h"
 #include "geometry.h"
 #include "kernel_table.h"
 #include "weight.h"
@@ -28,9 +27,9 @@ struct Depthwise {
 Depthwise prepare_depthwise(const TensorView& weight, const TensorView& bias, const Quantization& quantization,
                             uint8_t y_zero);
 
-// Some rows of some planes of y (batch * channels, out_height, out_width), of x (batch * channels, height, width). `shape`:
-// of one channel.
+// Planes [first, end) of x (batch * channels, height, width) into y (batch * channels, out_height, out_width). `shape`: of
+// one channel.
 void convolve_planes(const Depthwise& layer, const ConvShape& shape, WindowFunction window, const uint8_t* x, uint8_t* y,
-                     Range planes, Range rows);
+                     int64_t first, int64_t end);
 
 }  // namespace crisp

@@ -59,11 +59,10 @@ void DepthwiseNode::run(ort::KernelContext* context) const {
   product({planes, shape.out_height, shape.out_width}).for_memory();
   void* y = ort::output(api_, context, {x.shape[0], layer_.channels, shape.out_height, shape.out_width});
   if (planes == 0) return;
-  over_planes(context, {x.shape[0], layer_.channels, shape.out_height, shape.height * shape.width},
-              items_of(layer_, shape, planes), [&](Range of_planes, Range rows) {
-                convolve_planes(layer_, shape, window_, static_cast<const uint8_t*>(x.data), static_cast<uint8_t*>(y),
-                                of_planes, rows);
-              });
+  in_parts(context, planes, items_of(layer_, shape, planes), [&](Range part) {
+    convolve_planes(layer_, shape, window_, static_cast<const uint8_t*>(x.data), static_cast<uint8_t*>(y), part.first,
+                    part.end);
+  });
 }
 
 }  // namespace crisp

@@ -10,7 +10,6 @@ namespace crisp {
 
 constexpr int64_t kLargestExtent = int64_t{1} << 30;  // of one dimension, and of K
 constexpr int64_t kLineBytes = 64;                    // of a cache
-constexpr int64_t kHalfPositions = 96;                // of a picture that is divided by its rows: fewer leave lanes idle
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 

@@ -8,14 +8,15 @@
 #include <thread>
 #include <utility>
 
-#include "claims.h"
 #include "failure.h"
 
 namespace crisp {
 namespace {
 
 constexpr int64_t kPanelBytes = 768 << 10;      // packed activations of a panel: most of a usual second-level cache
+constexpr int64_t kHalfPositions = 96;          // of a panel: fewer leave lanes idle
 constexpr int64_t kMostItems = 32;
+constexpr int64_t kMostPlaces = 64;
 constexpr int64_t kItemMacs = 600000;           // about ten microseconds of one core,
 constexpr int64_t kItemBytes = 128 << 10;       // and so is reading this much of the weights
 constexpr int64_t kSmallItemMacs = 150000;      // what a second thread is worth waking for, in layers of

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <vector>
 
 namespace crisp {
 namespace {
@@ -40,11 +39,11 @@ void pool_row(const ConvShape& s, const uint8_t* plane, int64_t out_row, Rows* r
 
 }  // namespace
 
-void max_pool(const ConvShape& s, const uint8_t* x, uint8_t* y, Range planes, Range rows) {
-  Rows buffers(s);
-  for (int64_t plane = planes.first; plane < planes.end; ++plane) {
-    for (int64_t i = rows.first; i < rows.end; ++i) {
-      pool_row(s, x + plane * s.height * s.width, i, &buffers, y + (plane * s.out_height + i) * s.out_width);
+void max_pool(const ConvShape& s, const uint8_t* x, uint8_t* y, int64_t first, int64_t end) {
+  Rows rows(s);
+  for (int64_t plane = first; plane < end; ++plane) {
+    for (int64_t i = 0; i < s.out_height; ++i) {
+      pool_row(s, x + plane * s.height * s.width, i, &rows, y + (plane * s.out_height + i) * s.out_width);
     }
   }
 }

@@ -32,10 +32,9 @@ void PoolNode::run(ort::KernelContext* context) const {
   if (planes == 0) return;
   const int64_t bytes = product({planes, shape.height, shape.width}).value();
   const int64_t items = std::min({planes, ceil_div(bytes, kItemBytes), kMostItems});
-  over_planes(context, {x.shape[0], x.shape[1], shape.out_height, shape.height * shape.width}, items,
-              [&](Range of_planes, Range rows) {
-                max_pool(shape, static_cast<const uint8_t*>(x.data), static_cast<uint8_t*>(y), of_planes, rows);
-              });
+  in_parts(context, planes, items, [&](Range part) {
+    max_pool(shape, static_cast<const uint8_t*>(x.data), static_cast<uint8_t*>(y), part.first, part.end);
+  });
 }
 
 }  // namespace crisp

@@ -27,27 +27,13 @@ TableNode::TableNode(const ort::Api* api, const ort::KernelInfo* info)
 
 void TableNode::run(ort::KernelContext* context) const {
   const TensorView tensor = ort::input(api_, context, 0, ort::kUint8);
-  const std::vector<int64_t>& shape = tensor.shape;
-  const int64_t count = product(shape).value();
+  const int64_t count = product(tensor.shape).value();
   const uint8_t* x = static_cast<const uint8_t*>(tensor.data);
-  uint8_t* y = static_cast<uint8_t*>(ort::output(api_, context, shape));
+  uint8_t* y = static_cast<uint8_t*>(ort::output(api_, context, tensor.shape));
   if (count == 0) return;
-  const int64_t items = std::min(ceil_div(count, kItemBytes), kMostItems);
-  const auto look_up = [&](int64_t first, int64_t end) { look_up_({table_.data(), x + first, y + first, end - first}); };
-  if (shape.size() == 4) {
-    const int64_t width = shape[3];
-    over_planes(context, {shape[0], shape[1], shape[2], shape[2] * width}, items, [&](Range planes, Range rows) {
-      if (rows.end - rows.first == shape[2]) return look_up(planes.first * shape[2] * width, planes.end * shape[2] * width);
-      for (int64_t plane = planes.first; plane < planes.end; ++plane) {
-        look_up((plane * shape[2] + rows.first) * width, (plane * shape[2] + rows.end) * width);
-      }
-    });
-  } else {
-    in_items(context, items, [&](int64_t item) {
-      const Range part = share(count, items, item);
-      look_up(part.first, part.end);
-    });
-  }
+  in_parts(context, count, std::min(ceil_div(count, kItemBytes), kMostItems), [&](Range part) {
+    look_up_({table_.data(), x + part.first, y + part.first, part.end - part.first});
+  });
 }
 
 }  // namespace crisp
