@@ -108,7 +108,8 @@ def _recovered(
     recipe: Recipe, ready: Ready, planner: Planner, checkpoint: Checkpoint, watch: Stopwatch
 ) -> tuple[Recovered, tuple[str, ...]]:
     """Masks and weights by the recipe's mode of recovery, and what the user should know of it."""
-    crossed, sight, told = ready.crossed, ready.sight, ()
+    crossed, sight = ready.crossed, ready.sight
+    told: tuple[str, ...] = ()
     mode = MODES[recipe.recovery if ready.epochs else "none"]
     with watch("recovery" if mode.trains else "masks"):
         training = Training(0, crossed.batch)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from crisp_onnx.data.pixels import Resize
 from crisp_onnx.errors import CrispError
 from crisp_onnx.reading import border, read_text, shown
 
@@ -126,27 +127,40 @@ def _sizes(content: Mapping[str, Any], path: Path) -> dict[str, str]:
         short = int(256 / 224 * short)
     if crops:
         crop = _size(content.get("crop_size", content.get("size")), "crop_size", path)
-        size = crop[1] or _square(crop[0])
+        size, resize = _cropped(crop[1] or _square(crop[0]), short, sides, share)
         if kind == "Perceiver" and size is not None:  # which crops before it resizes: the same part of the image
-            size, short, sides = sides or _square(short), min(size), None
-        if sides is not None and share is not None and sides[0] == sides[1]:
-            short, sides = sides[0], None
-        resize = _shared(short, share) if sides is None else _all_shared(sides, share)
+            resize = min(size)
+            size = sides or _square(short)
     elif short is None:
         size, resize = sides, sides
-    elif share is None:
-        size, resize = _square(short), short
-        log.warning(
-            "%s leaves images in their proportions; here their middle of %dx%d pixels is taken.",
-            shown(path.name), short, short,
-        )  # fmt: skip
     else:
-        size = _square(short)
-        resize = _shared(short, share) if short < WHOLE_FROM else size
+        size, resize = _square(short), _uncropped(short, share, path)
     told = {} if size is None else {"size": "{}x{}".format(*size)}
     if resize is None:
         return told
     return {**told, "resize": str(resize) if isinstance(resize, int) else "{}x{}".format(*resize)}
+
+
+def _cropped(
+    crop: Sides | None, short: int | None, sides: Sides | None, share: float | None
+) -> tuple[Sides | None, Resize]:
+    """`size` and `resize` of a processor that crops after it resized to `short` or `sides`, over `share`."""
+    if sides is None:
+        return crop, short if short is None or share is None else int(short / share)
+    if share is None:
+        return crop, sides
+    return crop, int(sides[0] / share) if sides[0] == sides[1] else (int(sides[0] / share), int(sides[1] / share))
+
+
+def _uncropped(short: int, share: float | None, path: Path) -> Resize:
+    """`resize` of a processor that knows of a short side and of no crop but `share`."""
+    if share is not None:
+        return int(short / share) if short < WHOLE_FROM else (short, short)
+    log.warning(
+        "%s leaves images in their proportions; here their middle of %dx%d pixels is taken.",
+        shown(path.name), short, short,
+    )  # fmt: skip
+    return short
 
 
 def _kind(content: Mapping[str, Any]) -> str:
@@ -155,14 +169,6 @@ def _kind(content: Mapping[str, Any]) -> str:
     for end in ("Fast", "ImageProcessor", "FeatureExtractor"):
         named = str(named).removesuffix(end)
     return named
-
-
-def _shared(side: int | None, share: float | None) -> int | None:
-    return side if side is None or share is None else int(side / share)
-
-
-def _all_shared(sides: Sides, share: float | None) -> Sides:
-    return sides if share is None else (int(sides[0] / share), int(sides[1] / share))
 
 
 def _square(side: int | None) -> Sides | None:

@@ -19,8 +19,8 @@ class ByteNode {
   ByteNode(const ort::Api* api, const ort::KernelInfo* info);
 
   // Calls `compute` for so many ranges that together are 0..total, on the session's threads. Throws Failure where one lacks
-  // memory. Planes are divided by channels: half planes would put bytes of both threads into one cache line at every cut,
-  // which takes longer to pass to and fro than what a thread finds in its own cache saves.
+  // memory. Planes are divided by channels: by rows, so that a thread reads what it wrote, was slower on one thread and on two.
+  // A guess at the cause: at every cut one cache line holds bytes of both threads.
   void in_parts(ort::KernelContext* context, int64_t total, int64_t parts,
                 const std::function<void(Range)>& compute) const;
 
