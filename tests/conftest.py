@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,19 @@ def _take_a_core_of_its_own() -> None:
         os.sched_setaffinity(0, {cores[int(number) % len(cores)]})
 
 
+def _hear_signals() -> None:
+    """Undo what `nohup` and `&` leave behind: ignored signals, which a test of an interrupt waits for in vain."""
+    for number, heard in (
+        (signal.SIGINT, signal.default_int_handler),
+        (getattr(signal, "SIGHUP", None), signal.SIG_DFL),
+    ):
+        if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, heard)
+
+
 _take_a_core_of_its_own()
+if threading.current_thread() is threading.main_thread():
+    _hear_signals()
 
 import numpy as np  # noqa: E402
 import onnx  # noqa: E402
