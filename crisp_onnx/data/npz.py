@@ -209,12 +209,12 @@ def _check_room(member: Member, path: Path) -> None:
         CrispError: the array unpacks to far more than data would, or to more than is free.
     """
     packed, size = min(member.info.compress_size, path.stat().st_size), member.info.file_size
-    said = f"{_where(member.name, path)} unpacks from {packed >> 10} KiB to {size >> 20} MiB"
+    said = f"{_where(member.name, path)} unpacks from {packed >> 10} KiB to {-(-size >> 10)} KiB"
     if size > HARMLESS_BYTES and size > MAX_RATIO * packed:
         raise CrispError(f"{said}, which is no data. {REMEDY}")
     free = shutil.disk_usage(tempfile.gettempdir()).free
     if size > free:
-        raise CrispError(f"{said}, but {tempfile.gettempdir()} has {free >> 20} MiB free. Make room or set TMPDIR.")
+        raise CrispError(f"{said}, but {tempfile.gettempdir()} has {free >> 10} KiB free. Make room or set TMPDIR.")
 
 
 def _where(name: str, path: Path) -> str:
