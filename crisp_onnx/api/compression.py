@@ -154,9 +154,8 @@ def _run(
         else:
             left = {} if narrowed is None else {"epochs": narrowed.epochs_left}
             found = learn(
-                gains.recipe.model_copy(update=left), asked.accepted, planner=gains.planner, answers=asked.answers,
-                form=asked.form, given=asked.images, bank=asked.bank, checkpoint=checkpoint, watch=watch,
-            )  # fmt: skip
+                gains.recipe.model_copy(update=left), asked, planner=gains.planner, checkpoint=checkpoint, watch=watch
+            )
         narrowing = None if narrowed is None else narrowed.narrowing
         finish = partial(
             _finished, asked=asked, gains=gains, told=(*told, *gains.notes), watch=watch, given=given,

@@ -6,24 +6,22 @@ from dataclasses import dataclass
 
 import torch
 
-from crisp_onnx.api.acceptance import Accepted
 from crisp_onnx.api.agreement import agree
 from crisp_onnx.api.checkpoint import Checkpoint
+from crisp_onnx.api.question import Question
 from crisp_onnx.api.ready import Ready, make_ready
 from crisp_onnx.api.refit import refit_of
 from crisp_onnx.api.reorder import Reordering
 from crisp_onnx.api.sight import sight_of
 from crisp_onnx.api.stopwatch import Stopwatch
 from crisp_onnx.bridge import write_back
-from crisp_onnx.data import Images, InputForm
+from crisp_onnx.data import Images
 from crisp_onnx.errors import CrispError
 from crisp_onnx.masks import Plan, Planner
 from crisp_onnx.model import Model
 from crisp_onnx.recipe import Recipe
 from crisp_onnx.reconstruct import LayerFit
 from crisp_onnx.recover import MODES, Recovered, Training, put_masks, restore, trained_tensors, training_for
-from crisp_onnx.saliency import Bank
-from crisp_onnx.task import Classification
 
 NOTHING_TO_LEARN = (
     "No layer becomes sparse, so the weights are as they were: nothing was trained. --target portable packs every "
@@ -50,39 +48,28 @@ class Learned:
 
 
 def learn(
-    recipe: Recipe,
-    accepted: Accepted,
-    *,
-    planner: Planner,
-    answers: Classification,
-    form: InputForm,
-    given: Images | None,
-    bank: Bank | None,
-    checkpoint: Checkpoint,
-    watch: Stopwatch,
+    recipe: Recipe, asked: Question, *, planner: Planner, checkpoint: Checkpoint, watch: Stopwatch
 ) -> tuple[Learned, ...]:
     """Compress the weights for the user's classes, for each of several sparsities where the recipe has them.
 
-    Without `given` images, some are synthesised from the model itself.
+    Where `asked` has no images to learn from, some are synthesised from the model itself; its bank takes the place of
+    a backward pass.
 
-    `bank`: sums from which saliency is taken instead of a backward pass. `checkpoint`: what a run that was stopped had
+    `planner`: of the question, short of layers that would gain nothing. `checkpoint`: what a run that was stopped had
     come to, from which this one goes on.
 
     Raises:
         CrispError: no such device, no images can be made, or the state kept is of another run.
     """
     torch.manual_seed(recipe.seed)
-    prepared = accepted.prepared
+    prepared, given = asked.prepared, asked.images
     if not planner.candidates.free:
-        plan, seen = planner.candidates.plan(()), None if given is None else sight_of(recipe, form, given)
+        plan, seen = planner.candidates.plan(()), None if given is None else sight_of(recipe, asked.form, given)
         images, held_out, told = (seen.images, seen.held_out, seen.notes) if seen else (None, None, ())
         return (Learned(prepared.model, plan, images, held_out, 0, (*told, NOTHING_TO_LEARN)),) * max(
             1, len(recipe.sparsities)
         )
-    ready = make_ready(
-        recipe, accepted, planner=planner, answers=answers, form=form, given=given, bank=bank, checkpoint=checkpoint,
-        watch=watch,
-    )  # fmt: skip
+    ready = make_ready(recipe, asked, planner=planner, checkpoint=checkpoint, watch=watch)
     module = ready.crossed.module
     agree(module, checkpoint, "weights before training")
     recovered, told = _recovered(recipe, ready, planner, checkpoint, watch)

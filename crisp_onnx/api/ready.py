@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from crisp_onnx.api.acceptance import Accepted
 from crisp_onnx.api.allocation import ALLOCATIONS, Ground
 from crisp_onnx.api.checkpoint import Checkpoint
 from crisp_onnx.api.criterion_statistics import statistics_for
@@ -16,16 +15,16 @@ from crisp_onnx.api.crossing import Crossed, anew, cross, with_batch_norm
 from crisp_onnx.api.device import find_device
 from crisp_onnx.api.planning import make_task
 from crisp_onnx.api.prepare import Prepared
+from crisp_onnx.api.question import Question
 from crisp_onnx.api.reorder import Reordering, reorder_channels
 from crisp_onnx.api.sight import Sight, parted, see
 from crisp_onnx.api.stopwatch import Stopwatch
 from crisp_onnx.bridge import write_back
-from crisp_onnx.data import Images, InputForm
+from crisp_onnx.data import Images
 from crisp_onnx.masks import Planner
 from crisp_onnx.recipe import Recipe
 from crisp_onnx.recover import Task, finetune, saliency_of, training_for
-from crisp_onnx.saliency import Bank
-from crisp_onnx.task import Classification, Head
+from crisp_onnx.task import Head
 
 EPOCHS_WITH_IMAGES = 20
 
@@ -43,33 +42,22 @@ class Ready:
     notes: tuple[str, ...]
 
 
-def make_ready(
-    recipe: Recipe,
-    accepted: Accepted,
-    *,
-    planner: Planner,
-    answers: Classification,
-    form: InputForm,
-    given: Images | None,
-    bank: Bank | None,
-    checkpoint: Checkpoint,
-    watch: Stopwatch,
-) -> Ready:
+def make_ready(recipe: Recipe, asked: Question, *, planner: Planner, checkpoint: Checkpoint, watch: Stopwatch) -> Ready:
     """Every stage before the masks are put on. The arguments are those of `learn`."""
-    prepared = accepted.prepared
-    task = make_task(recipe, planner, answers)
+    prepared, given = asked.prepared, asked.images
+    task = make_task(recipe, planner, asked.answers)
     with watch("bridge"):
-        crossed = cross(accepted, find_device(recipe.device))
+        crossed = cross(asked.accepted, find_device(recipe.device))
         crossed.module.processes = checkpoint.processes
     with watch("images"):
-        sight = see(recipe, prepared, crossed, answers, form, given, checkpoint)
+        sight = see(recipe, prepared, crossed, asked.answers, asked.form, given, checkpoint)
     epochs, notes = epochs_for(recipe, crossed, given)
     if recipe.first_finetune and crossed.batch > 1:
         with watch("first"):
             crossed, told = _finetuned(recipe, crossed, sight, task, prepared.head, checkpoint)
             notes += told
     with watch("saliency"):
-        statistics = statistics_for(bank, task, crossed, sight.images, recipe.seed, checkpoint)
+        statistics = statistics_for(asked.bank, task, crossed, sight.images, recipe.seed, checkpoint)
     reordering = None
     if recipe.reorder:
         with watch("reordering"):

@@ -7,8 +7,9 @@ from types import MappingProxyType
 
 from crisp_onnx.model import Model
 from crisp_onnx.task.classification import Classification
-from crisp_onnx.task.head import Head, Outputs, read_outputs
+from crisp_onnx.task.head import Head, Outputs
 from crisp_onnx.task.maps import read_maps
+from crisp_onnx.task.outputs import read_outputs
 from crisp_onnx.task.segmentation import Segmentation
 
 Shapes = Mapping[str, tuple[int, ...]]

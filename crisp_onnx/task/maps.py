@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 import onnx_graphsurgeon as gs
 
 from crisp_onnx.model import Model
-from crisp_onnx.task.head import Head, Maps, Outputs, activation_before, head_of, no_scores
+from crisp_onnx.task.head import Head, Maps, Outputs
+from crisp_onnx.task.outputs import head_of, no_scores
+from crisp_onnx.task.trace import activation_before
 
 CLASS_AXES = (1, 3)
 KEEPING_AXES = frozenset(
