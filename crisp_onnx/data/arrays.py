@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from crisp_onnx.data.file_state import state_of
 from crisp_onnx.data.images import Indices
 from crisp_onnx.data.pixels import Picture, Pixels
 from crisp_onnx.data.preprocess import Preprocess
-from crisp_onnx.data.rows import Array, FileRows, state_of
+from crisp_onnx.data.rows import Array, FileRows
 from crisp_onnx.errors import CrispError
 
 
@@ -130,4 +131,4 @@ def temporary() -> IO[bytes]:
 
 def stored(file: IO[bytes], dtype: np.dtype[Any], shape: tuple[int, ...]) -> FileRows:
     """The written content of a temporary file, which stays on disk until it is read."""
-    return FileRows(file, 0, dtype, shape, f"A temporary file in {tempfile.gettempdir()}", state_of(file))
+    return FileRows(file, 0, dtype, shape, f"A temporary file in {tempfile.gettempdir()}", state_of(file.fileno()))

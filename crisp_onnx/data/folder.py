@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from crisp_onnx.data.classes import Classes, wanted
-from crisp_onnx.data.depth import COLOUR_16
+from crisp_onnx.data.file_state import require_state
 from crisp_onnx.data.found import Found
 from crisp_onnx.data.images import Indices
 from crisp_onnx.data.labels import Labels
 from crisp_onnx.data.pixels import Pixels, decode
 from crisp_onnx.data.preprocess import Preprocess
-from crisp_onnx.data.survey import survey
+from crisp_onnx.data.survey import Survey, survey
 from crisp_onnx.data.tally import Reason, Tally, listed
 from crisp_onnx.data.walk import HIDDEN, Entry, Identity, entries, files, identity
 from crisp_onnx.errors import CrispError
@@ -30,14 +30,16 @@ BESIDE = Reason("image beside the class folders", "images beside the class folde
 
 @dataclass(frozen=True, eq=False)
 class FileStore:
-    """Image files; a row is a place in `paths`, given relative to `root`, and in `ranges`.
+    """Image files; a row is a place in `paths`, given relative to `root`, in `ranges` and in `states`.
 
     `ranges` (n, 2) are the samples that mean black and white in a deep image; not a number where it has 8 bits.
+    `states` (n, 2): those of the files when they were looked at, which must stay as they are.
     """
 
     root: str
     paths: tuple[str, ...]
     ranges: npt.NDArray[np.float64]
+    states: npt.NDArray[np.int64]
 
     def read(self, rows: Indices, preprocess: Preprocess) -> Pixels:
         """Fitted pixels (len(rows), h, w, channels)."""
@@ -54,11 +56,15 @@ class FileStore:
     def _fitted(self, row: int, preprocess: Preprocess) -> Pixels:
         path = os.path.join(self.root, self.paths[row])  # noqa: PTH118
         picture = decode(path)
+        require_state(path, self.states[row], "The image")
         low, high = self.ranges[row]
-        plain = picture.depth is None or picture.depth.kind is COLOUR_16
-        if plain != math.isnan(low):
-            raise CrispError(f"The image {shown(path)} was changed while it was being read. Start again.")
-        return preprocess.fit(picture, None if plain else (low, high))
+        return preprocess.fit(picture, None if math.isnan(low) else (low, high))
+
+
+def sound_files(root: Path, paths: Sequence[str], found: Survey) -> FileStore:
+    """The images that can be read among `paths`, as they were `found`."""
+    sound = found.sound
+    return FileStore(str(root), tuple(paths[place] for place in sound), found.ranges[sound], found.states[sound])
 
 
 def class_folders(root: Path) -> list[str]:
@@ -96,7 +102,7 @@ def read_folder(root: Path, classes: Classes, labels: Labels | None, preprocess:
     named = _by_class(root, folders, above, classes, labels, tally)
     paths = beside if not folders else named.paths
     found = survey(str(root), paths, preprocess.range, tally)
-    store = FileStore(str(root), tuple(paths[place] for place in found.sound), found.ranges[found.sound])
+    store = sound_files(root, paths, found)
     left_out = tally.sentences()
     return Found(
         store,

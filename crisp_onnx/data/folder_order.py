@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from crisp_onnx.data.folder import FileStore
+from crisp_onnx.data.folder import sound_files
 from crisp_onnx.data.images import Images
 from crisp_onnx.data.preprocess import Preprocess
 from crisp_onnx.data.survey import survey
@@ -43,7 +43,7 @@ def folder_images(root: Path, folders: Sequence[str], per_folder: int, preproces
         paths += islice(sound, per_folder)
         labels += [place] * (len(paths) - len(labels))
     found = survey(str(root), paths, preprocess.range, Tally())
-    store = FileStore(str(root), tuple(paths[place] for place in found.sound), found.ranges[found.sound])
+    store = sound_files(root, paths, found)
     rows = np.arange(len(found.sound))
     return Images(store, rows, np.array(labels, np.int64)[found.sound], preprocess, f"image folder {shown(str(root))}")
 

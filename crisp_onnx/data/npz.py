@@ -15,9 +15,10 @@ from typing import IO, Any
 import numpy as np
 
 from crisp_onnx.data.arrays import checked_store, spooled, stored, temporary, write
+from crisp_onnx.data.file_state import state_of
 from crisp_onnx.data.labelled import LabelledArrays, PixelArrays, check_form, checked_labels
 from crisp_onnx.data.labels import require_few
-from crisp_onnx.data.rows import FileRows, in_rows, state_of
+from crisp_onnx.data.rows import FileRows, in_rows
 from crisp_onnx.data.tally import Tally
 from crisp_onnx.data.values import AsIs, ValueStore, finite_rows
 from crisp_onnx.errors import CrispError
@@ -182,7 +183,7 @@ def _values(archive: zipfile.ZipFile, member: Member, path: Path) -> FileRows:
         if member.info.compress_type == zipfile.ZIP_STORED:
             file = _same_file(archive)
             start = _start(file, member.info) + member.header_bytes
-            found = FileRows(file, start, member.dtype, member.shape, where, state_of(file))
+            found = FileRows(file, start, member.dtype, member.shape, where, state_of(file.fileno()))
         else:
             _check_room(member, path)
             unpacked = temporary()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from crisp_onnx.data.file_state import State, require_state, state_of
 from crisp_onnx.data.images import Indices
 from crisp_onnx.data.pixels import MAX_PIXELS, MAX_SIDE, Labels, fit_labels
 from crisp_onnx.data.preprocess import Preprocess
@@ -30,14 +31,21 @@ STRETCHED = {"L;2": 85, "L;4": 17}
 
 @dataclass(frozen=True, eq=False)
 class LabelFiles:
-    """PNG files; a row is a place in `paths`, given relative to `root`."""
+    """PNG files; a row is a place in `paths`, given relative to `root`, and in the `states` that they have to keep."""
 
     root: str
     paths: tuple[str, ...]
+    states: tuple[State, ...]
 
     def read(self, rows: Indices, form: Any) -> Indices:
         """(len(rows), h, w), resized and cropped as the images are."""
-        return np.stack([_fitted(read_labels_of(Path(self.root, self.paths[int(row)])), form) for row in rows])
+        return np.stack([_fitted(self._whole(int(row)), form) for row in rows])
+
+    def _whole(self, row: int) -> Labels:
+        path = Path(self.root, self.paths[row])
+        labels = read_labels_of(path)
+        require_state(path, self.states[row], "The label file")
+        return labels
 
     def content(self, rows: Indices) -> Iterator[bytes]:
         """The file of each row."""
@@ -46,6 +54,19 @@ class LabelFiles:
             with border(f"The labels {shown(str(path))} cannot be read", "Replace or delete them."):
                 held = path.read_bytes()
             yield held
+
+
+def label_files(root: Path, paths: Iterable[str]) -> LabelFiles:
+    """The PNG files at `paths` under `root`, which have to stay as they are now.
+
+    Raises:
+        CrispError: one of them is gone.
+    """
+    paths, states = tuple(paths), []
+    for path in paths:
+        with border(f"The labels {shown(str(root / path))} cannot be read", "Replace or delete them."):
+            states.append(state_of(root / path))
+    return LabelFiles(str(root), paths, tuple(states))
 
 
 @dataclass(frozen=True, eq=False)

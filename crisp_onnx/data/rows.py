@@ -15,10 +15,10 @@ from typing import IO, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from crisp_onnx.data.file_state import State, state_of
 from crisp_onnx.errors import CrispError
 
 Array: TypeAlias = npt.NDArray[Any]
-State: TypeAlias = tuple[int, int]
 BLOCK_BYTES = 128 << 20
 
 
@@ -68,12 +68,6 @@ class FileRows:
         _read(self, self.start + first * row_bytes, found)
 
 
-def state_of(file: IO[bytes]) -> State:
-    """What tells a file that was changed from one that was not."""
-    found = os.fstat(file.fileno())
-    return found.st_size, found.st_mtime_ns
-
-
 def in_rows(columns: FileRows) -> Iterator[Array]:
     """The rows, block by block, of an array of which the file holds the last axis first (Fortran order).
 
@@ -101,7 +95,7 @@ def _read(rows: FileRows, position: int, found: Array) -> None:
     try:
         while rest and (count := os.preadv(rows.file.fileno(), [rest], position)):
             rest, position = rest[count:], position + count
-        changed = bool(rest) or state_of(rows.file) != rows.state
+        changed = bool(rest) or state_of(rows.file.fileno()) != rows.state
     except OSError as error:
         raise CrispError(f"{rows.where} cannot be read any more: {error.strerror}. Start again.") from error
     if changed:

@@ -12,11 +12,11 @@ import numpy as np
 from PIL import Image
 
 from crisp_onnx.data.classes import Classes, candidates
-from crisp_onnx.data.folder import FileStore, read_folder
+from crisp_onnx.data.folder import read_folder, sound_files
 from crisp_onnx.data.images import Images, Indices, InputForm
 from crisp_onnx.data.labels import Labels
 from crisp_onnx.data.npz import read_pixel_npz
-from crisp_onnx.data.pixel_labels import ELSEWHERE, IGNORED, LabelArray, LabelFiles, check_values, read_labels_of
+from crisp_onnx.data.pixel_labels import ELSEWHERE, IGNORED, LabelArray, check_values, label_files, read_labels_of
 from crisp_onnx.data.pixels import ORIENTATION
 from crisp_onnx.data.preprocess import Preprocess
 from crisp_onnx.data.survey import survey
@@ -95,8 +95,8 @@ def _of_folder(root: Path, classes: Classes, labels: Labels | None, form: InputF
     seen = survey(str(root), [pictures[stem] for stem in stems], form.range, tally)
     kept = [stems[place] for place in seen.sound]
     where = f"image folder {shown(str(root))}"
-    store = FileStore(str(root), tuple(pictures[stem] for stem in kept), seen.ranges[seen.sound])
-    pixel_labels = LabelFiles(str(root), tuple(truths[stem] for stem in kept))
+    store = sound_files(root, [pictures[stem] for stem in stems], seen)
+    pixel_labels = label_files(root, (truths[stem] for stem in kept))
     if not kept:
         left = "; ".join(tally.sentences())
         raise CrispError(

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crisp_onnx.data.depth import COLOUR_16, LEAST_SHARE, UNSIGNED_16, Depth, Kind, Range, believed, extremes
+from crisp_onnx.data.file_state import State, state_of
 from crisp_onnx.data.pixels import decode
 from crisp_onnx.data.tally import NAMED, Reason, Tally, listed
 from crisp_onnx.errors import CrispError
@@ -33,11 +34,13 @@ Reading = Range | Reason
 class Survey:
     """The places of the sound images, and of every image what is black and what white in it, shaped (n, 2).
 
-    Not a number where 8 bits say so already. `notes`: what is read in a way that the user should know of.
+    Not a number where 8 bits say so already. `states` (n, 2) tell files that are changed later on. `notes`: what is
+    read in a way that the user should know of.
     """
 
     sound: npt.NDArray[np.int64]
     ranges: npt.NDArray[np.float64]
+    states: npt.NDArray[np.int64]
     notes: tuple[str, ...]
 
 
@@ -46,6 +49,7 @@ class _Seen:
     """`wrong` says why an image cannot be read; `extremes` are those of its samples where they are deep."""
 
     path: str
+    state: State
     wrong: str = ""
     depth: Depth | None = None
     extremes: Range = EIGHT_BITS
@@ -83,7 +87,8 @@ def survey(root: str, paths: Sequence[str], given: Range | None, tally: Tally) -
         have = "file has" if len(animated) == 1 else "files have"
         named = listed(animated[:NAMED], len(animated))
         notes.append(f"{len(animated)} {have} several frames or pages ({named}), of which the first is read.")
-    return Survey(np.array(sound, np.int64), ranges, tuple(notes))
+    states = np.array([one.state for one in seen], np.int64).reshape(-1, 2)
+    return Survey(np.array(sound, np.int64), ranges, states, tuple(notes))
 
 
 def _reading(one: _Seen, given: Range | None, readings: Mapping[Kind, Reading]) -> Reading:
@@ -160,9 +165,12 @@ def _look_at_all(root: str, paths: Sequence[str]) -> list[_Seen]:
 
 
 def _look_at(root: str, path: str) -> _Seen:
+    place = os.path.join(root, path)  # noqa: PTH118
+    state: State = (0, 0)
     try:
-        picture = decode(os.path.join(root, path))  # noqa: PTH118
-    except CrispError as error:
-        return _Seen(path, reason(error.__cause__ or error))
+        state = state_of(place)
+        picture = decode(place)
+    except (CrispError, OSError) as error:
+        return _Seen(path, state, reason(error.__cause__ or error))
     deep = picture.depth is not None
-    return _Seen(path, "", picture.depth, extremes(picture.image) if deep else EIGHT_BITS, picture.animated)
+    return _Seen(path, state, "", picture.depth, extremes(picture.image) if deep else EIGHT_BITS, picture.animated)

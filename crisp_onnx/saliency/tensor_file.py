@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crisp_onnx.data.rows import FileRows, State, state_of
+from crisp_onnx.data.file_state import State, state_of
+from crisp_onnx.data.rows import FileRows
 from crisp_onnx.reading import border, shown
 
 MAX_HEADER_BYTES = 64 << 20
@@ -58,7 +59,7 @@ def open_tensors(path: Path, remedy: str) -> TensorFile:
         CrispError: it is no such file, or its header names bytes that it does not have.
     """
     with border(f"{shown(str(path))} cannot be read as a bank", remedy), path.open("rb", buffering=0) as file:
-        state = state_of(file)
+        state = state_of(file.fileno())
         header_bytes = int.from_bytes(file.read(_LENGTH_BYTES), "little")
         if header_bytes > min(MAX_HEADER_BYTES, state[0]):
             raise ValueError("it is no safetensors file")
