@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -31,13 +31,14 @@ from crisp_onnx.cost.calibrate.forms import FORMS
 from crisp_onnx.cost.calibrate.machine import read_bandwidth_bytes_s, this_machine
 from crisp_onnx.cost.calibrate.profile import Profile, profile_model
 from crisp_onnx.cost.calibrate.samples import Measured, pair
+from crisp_onnx.cost.calibrate.steady import is_far, steady
 from crisp_onnx.cost.calibrate.times import Times, read_times, times_text
 from crisp_onnx.cost.estimator import cost_operators
 from crisp_onnx.format import Pattern
 from crisp_onnx.lowering import Target, load_target
 from crisp_onnx.lowering.timing import timing_kind
 from crisp_onnx.model import Model, load
-from crisp_onnx.runtime.library import load_library
+from crisp_onnx.runtime.library import core_distance_ns, load_library
 
 SEED = 4
 WORST = 3
@@ -84,7 +85,8 @@ MODELS: Mapping[str, Callable[[], Model]] = {
 class Row:
     """ms predicted and measured (the whole run, and the sum of its operators' times); Spearman over layers.
 
-    `layers`: name, kind, and us predicted and measured of each.
+    `layers`: name, kind, and us predicted and measured of each. `cores_apart_ns`: of several threads, while measured;
+    `far`: further than where the target was calibrated.
     """
 
     model: str
@@ -95,6 +97,8 @@ class Row:
     operators_ms: float
     spearman: float
     layers: tuple[tuple[str, str, float, float], ...]
+    cores_apart_ns: float | None
+    far: bool
 
     @property
     def worst(self) -> tuple[str, ...]:
@@ -111,7 +115,9 @@ class Row:
         return 100 * (self.predicted_ms / self.operators_ms - 1)
 
 
-def check(measured: Measured, form: str, target: Target, threads: int) -> Row:
+def check(
+    measured: Measured, form: str, target: Target, threads: int, *, cores_apart_ns: float | None, near_ns: float | None
+) -> Row:
     """Predict the operators of one measured model."""
     predicted = cost_operators("as_is", tuple(sample.op for sample in measured.samples), target)
     guess = np.array([layer.latency_ms * 1e3 for layer in predicted.layers])
@@ -131,6 +137,8 @@ def check(measured: Measured, form: str, target: Target, threads: int) -> Row:
         float(truth.sum()) / 1e3,
         float(np.corrcoef(_ranks(guess[ran]), _ranks(truth[ran]))[0, 1]),
         layers,
+        cores_apart_ns,
+        is_far(cores_apart_ns, near_ns),
     )
 
 
@@ -144,12 +152,13 @@ def markdown(rows: list[Row], target: Target) -> str:
     lines = [
         f"Predicted by {target.name}, whose calibration saw none of these models, for {rows[0].threads} threads.",
         "",
-        "| model | form | predicted ms | measured ms | error | operators ms | error | Spearman | worst layers |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| model | form | predicted ms | measured ms | error | operators ms | error | Spearman | cores | worst |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     lines += [
         f"| {r.model} | {r.form} | {r.predicted_ms:.2f} | {r.measured_ms:.2f} | {r.error_percent:+.1f} % "
-        f"| {r.operators_ms:.2f} | {r.operators_error_percent:+.1f} % | {r.spearman:.3f} | {'; '.join(r.worst)} |"
+        f"| {r.operators_ms:.2f} | {r.operators_error_percent:+.1f} % | {r.spearman:.3f} | {_cores(r)} "
+        f"| {'; '.join(r.worst)} |"
         for r in rows
     ]
     lines += [
@@ -157,14 +166,31 @@ def markdown(rows: list[Row], target: Target) -> str:
         "| form | models | whole runs, mean error | worst | sums of operators, mean error | worst | least Spearman |",
         "|---|---|---|---|---|---|---|",
     ]
-    for form in (*dict.fromkeys(r.form for r in rows), "all"):
-        own = [r for r in rows if form in (r.form, "all")]
-        whole, operators = [abs(r.error_percent) for r in own], [abs(r.operators_error_percent) for r in own]
-        lines.append(
-            f"| {form} | {len(own)} | {np.mean(whole):.1f} % | {max(whole):.1f} % | {np.mean(operators):.1f} % | "
-            f"{max(operators):.1f} % | {min(r.spearman for r in own):.3f} |"
-        )
+    near = [r for r in rows if not r.far]
+    forms = (*dict.fromkeys(r.form for r in near), "all")
+    lines += [_summary(form, [r for r in near if form in (r.form, "all")]) for form in forms if near]
+    if len(near) < len(rows):
+        lines += [
+            _summary("all, cores far apart", [r for r in rows if r.far]),
+            "",
+            "Cores: ns of a cache line's way between them and back while a model ran. Far: over twice that of the "
+            "calibration, in three tries; the other lines of the summary are without such rows.",
+        ]
     return "\n".join(lines) + "\n"
+
+
+def _cores(row: Row) -> str:
+    if row.cores_apart_ns is None:
+        return ""
+    return f"{row.cores_apart_ns:.0f} ns{', far' if row.far else ''}"
+
+
+def _summary(name: str, own: Sequence[Row]) -> str:
+    whole, operators = [abs(r.error_percent) for r in own], [abs(r.operators_error_percent) for r in own]
+    return (
+        f"| {name} | {len(own)} | {np.mean(whole):.1f} % | {max(whole):.1f} % | {np.mean(operators):.1f} % | "
+        f"{max(operators):.1f} % | {min(r.spearman for r in own):.3f} |"
+    )
 
 
 @click.command()
@@ -186,6 +212,8 @@ def main(
 ) -> None:
     chosen, base, machine, kernels = load_target(target), load_target("x86_avx2"), this_machine(), load_library().path
     kept = read_times(times).profiles if times is not None and times.exists() else {}
+    calibration = chosen.descriptor.calibration
+    near_ns = (calibration.cores_apart_ns if calibration else None) or core_distance_ns(threads)
     profiles: dict[str, Profile] = {}
     rows = []
     for name in models:
@@ -194,15 +222,17 @@ def main(
             model, key = FORMS[form](source, SEED), f"{form} {name}"
             if model is None:
                 continue
-            found = kept.get(key) or profile_model(model, threads=threads, kernels=kernels, budget_s=budget_s)
+            timed = partial(profile_model, model, threads=threads, kernels=kernels, budget_s=budget_s)
+            found = kept.get(key) or steady(timed, threads, near_ns)
             profiles[key] = found
-            rows.append(check(pair(model, name, base, found, granule=machine.granule), form, chosen, threads))
+            measured = pair(model, name, base, found, granule=machine.granule)
+            rows.append(check(measured, form, chosen, threads, cores_apart_ns=found.cores_apart_ns, near_ns=near_ns))
             click.echo(f"{name}, {form}: {rows[-1].error_percent:+.1f} %, Spearman {rows[-1].spearman:.3f}", err=True)
     output.mkdir(parents=True, exist_ok=True)
     if times is not None and not kept:
         today = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
-        measured = Times(machine, threads, str(ort.__version__), today, read_bandwidth_bytes_s(), profiles)
-        times.write_text(times_text(measured))
+        taken = Times(machine, threads, str(ort.__version__), today, read_bandwidth_bytes_s(), profiles)
+        times.write_text(times_text(taken))
     stem = output / f"calibration_check_{threads}"
     lines = ",\n".join(json.dumps(asdict(row)) for row in rows)
     stem.with_suffix(".json").write_text(f"[\n{lines}\n]\n")

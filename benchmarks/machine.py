@@ -1,4 +1,4 @@
-"""What the C++ programs of benchmarks/kernels are built into, and how far the machine's cores stand apart."""
+"""Build the C++ programs of benchmarks/kernels."""
 
 from __future__ import annotations
 
@@ -15,8 +15,3 @@ def built(program: str) -> Path:
     for command in (configure, ["cmake", "--build", str(folder), "-j", "2"]):
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return folder / "benchmarks" / "kernels" / program
-
-
-def core_distance_ns(program: Path) -> float:
-    """ns of a cache line's way between two cores and back: 50 where they share a cache, hundreds where they do not."""
-    return float(subprocess.run([str(program)], check=True, capture_output=True, text=True).stdout)

@@ -273,7 +273,10 @@ class Timing(Strict):
 
 
 class Calibration(Strict):
-    """What a measured target was measured on; the estimator warns on any other machine."""
+    """What a measured target was measured on; the estimator warns on any other machine.
+
+    `cores_apart_ns`: of several threads, a cache line's way from one core to another and back.
+    """
 
     cpu: str
     threads: int
@@ -284,6 +287,7 @@ class Calibration(Strict):
     layers_held_out: int
     median_error_percent: float
     p90_error_percent: float
+    cores_apart_ns: float | None = None
 
 
 class Profiled(Strict):

@@ -128,7 +128,17 @@ def _threads() -> Finding:
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     limit = os.environ.get("OMP_NUM_THREADS")
     found = f"{usable} usable of {os.cpu_count()}" + (f", OMP_NUM_THREADS={limit}" if limit else "")
-    return Finding(name="threads", state="ok", found=found)
+    return Finding(name="threads", state="ok", found=found + _apart())
+
+
+def _apart() -> str:
+    """How long a cache line takes between the cores of two threads and back."""
+    try:
+        from crisp_onnx.runtime.library import core_distance_ns
+    except ImportError:
+        return ""
+    apart_ns = core_distance_ns(2)
+    return "" if apart_ns is None else f", the first two {apart_ns:.0f} ns apart"
 
 
 def _memory() -> Finding:

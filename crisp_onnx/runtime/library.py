@@ -97,6 +97,16 @@ def layers_prepared() -> int:
     return 0 if handle is None else int(handle.crisp_onnx_layers_prepared())
 
 
+def core_distance_ns(threads: int) -> float | None:
+    """How far apart the cores of so many threads stand: ns of a cache line's way from the first to another and back.
+
+    The longest of them: about 50 where they share a cache, several hundred where they do not. None where the system
+    does not tell, this process may use fewer cores, or there is no library.
+    """
+    handle = load_library().handle
+    return None if handle is None else float(handle.crisp_onnx_core_distance_ns(threads)) or None
+
+
 def registered_operators() -> tuple[str, ...]:
     """The hybrid operators that the library brings kernels for; empty without a library."""
     handle = load_library().handle
@@ -112,6 +122,8 @@ def load_library() -> Library:
     try:
         handle = ctypes.CDLL(str(path))
         handle.crisp_onnx_layers_prepared.restype = ctypes.c_int64
+        handle.crisp_onnx_core_distance_ns.restype = ctypes.c_double
+        handle.crisp_onnx_core_distance_ns.argtypes = [ctypes.c_int]
         handle.crisp_onnx_active_isa.restype = ctypes.c_char_p
         handle.crisp_onnx_active_isa.argtypes = [ctypes.c_char_p]
         for function in (handle.crisp_onnx_isa, handle.crisp_onnx_kernel_name):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import numpy_helper
@@ -15,6 +17,7 @@ from crisp_onnx.api import hardware
 from crisp_onnx.api.hardware import calibrate as write_calibration
 from crisp_onnx.api.steering import with_rewarded_pattern
 from crisp_onnx.cost import estimate
+from crisp_onnx.cost.calibrate import steady as steady_module
 from crisp_onnx.cost.calibrate.fit import fit_kinds, fit_runs, nonnegative, predict_us
 from crisp_onnx.cost.calibrate.forms import FORMS
 from crisp_onnx.cost.calibrate.hybrid import hybrid_network
@@ -316,3 +319,36 @@ def test_non_negative_least_squares_meets_its_optimality_conditions(seed: int) -
     assert (x >= 0).all()
     assert (gradient > -1e-5).all()
     assert np.abs(gradient * x).max() < 1e-5
+
+
+def test_several_threads_are_timed_again_until_their_cores_stand_near(monkeypatch: pytest.MonkeyPatch) -> None:
+    distances, profiles = iter([60.0, 400.0, 70.0, 65.0]), iter([Profile({}, 9.0), Profile({}, 3.0)])
+    monkeypatch.setattr(steady_module, "core_distance_ns", lambda threads: next(distances))
+    assert steady_module.steady(lambda: next(profiles), 2, 60.0) == Profile({}, 3.0, 70.0)
+
+
+def test_where_cores_stay_far_apart_the_nearest_of_three_times_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    distances = iter([500.0, 400.0, 300.0, 310.0, 60.0, 450.0])
+    profiles = iter([Profile({}, 9.0), Profile({}, 8.0), Profile({}, 7.0)])
+    monkeypatch.setattr(steady_module, "core_distance_ns", lambda threads: next(distances))
+    assert steady_module.steady(lambda: next(profiles), 2, 60.0) == Profile({}, 8.0, 310.0)
+
+
+def test_one_thread_is_timed_once_and_no_distance_is_told() -> None:
+    profiles = iter([Profile({}, 9.0)])
+    assert steady_module.steady(lambda: next(profiles), 1, None) == Profile({}, 9.0)
+
+
+def test_a_target_says_how_far_apart_the_cores_of_its_threads_stood(measured: list[Measured]) -> None:
+    profiles = {f"dense {i}": Profile({}, 1.0, apart) for i, apart in enumerate((60.0, 70.0, 300.0, None))}
+    times = read_again(replace(TIMES, threads=2, profiles=profiles))
+    assert yaml.safe_load(target_text(fit_all("host", measured, times)))["calibration"]["cores_apart_ns"] == 70.0
+    assert "cores_apart_ns" not in target_text(fit_all("host", measured, TIMES))
+
+
+def read_again(times: Times) -> Times:
+    """As a file keeps it."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "times.json"
+        path.write_text(times_text(times))
+        return read_times(path)

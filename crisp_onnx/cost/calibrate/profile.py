@@ -36,10 +36,13 @@ class Profile:
 
     Both are means over the quickest quarter of the runs. The profiler counts whole microseconds, which a mean over runs
     refines and a percentile would not; and one choice of runs for all nodes keeps their sum that of the runs.
+
+    `cores_apart_ns`: how far the threads' cores stood apart meanwhile; None where that is not known.
     """
 
     nodes: dict[str, TimedNode]
     whole_ms: float
+    cores_apart_ns: float | None = None
 
     def quicker(self, other: Profile) -> Profile:
         """Of two profiles of one model the one that was disturbed less."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import logging
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,14 @@ from crisp_onnx.cost.calibrate.forms import DENSE, FORMS
 from crisp_onnx.cost.calibrate.machine import read_bandwidth_bytes_s, this_machine
 from crisp_onnx.cost.calibrate.profile import Profile, profile_model
 from crisp_onnx.cost.calibrate.samples import Measured, pair
+from crisp_onnx.cost.calibrate.steady import steady
 from crisp_onnx.cost.calibrate.synthetic import synthetic_network
 from crisp_onnx.cost.calibrate.times import Times
 from crisp_onnx.cost.calibrate.write import Accuracy, Calibrated
 from crisp_onnx.errors import CrispError
 from crisp_onnx.lowering import load_target
 from crisp_onnx.progress import bar
+from crisp_onnx.runtime.library import core_distance_ns
 
 NETWORKS = 120
 ROUNDS = 2
@@ -34,10 +37,11 @@ def measure(*, threads: int = 1, networks: int = NETWORKS, kernels: Path | None 
     """Measure this machine on synthetic networks: about a second each, so a few minutes with the default.
 
     Each network is timed in the two forms of its turn, twice, minutes apart, and the quicker time counts: what else
-    the machine does comes and goes. `kernels`: the library with the hybrid operators; without it
+    the machine does comes and goes. Several threads are timed anew where their cores stood far apart meanwhile.
+    `kernels`: the library with the hybrid operators; without it
     only floats without sparsity are measured.
     """
-    bandwidth_bytes_s = read_bandwidth_bytes_s()
+    bandwidth_bytes_s, near_ns = read_bandwidth_bytes_s(), core_distance_ns(threads)
     profiles: dict[str, Profile] = {}
     with bar("measuring layers", ROUNDS * networks) as advance:
         for seed in (*range(networks),) * ROUNDS:
@@ -45,7 +49,10 @@ def measure(*, threads: int = 1, networks: int = NETWORKS, kernels: Path | None 
             for form in TURNS[seed % len(TURNS)] if kernels is not None else (DENSE,):
                 model, key = FORMS[form](network, seed), f"{form} {seed}"
                 if model is not None:
-                    found = profile_model(model, threads=threads, kernels=kernels, budget_s=budget_s / ROUNDS)
+                    timed = partial(profile_model, model, threads=threads, kernels=kernels, budget_s=budget_s / ROUNDS)
+                    found = steady(timed, threads, near_ns)
+                    if near_ns is not None and found.cores_apart_ns is not None:
+                        near_ns = min(near_ns, found.cores_apart_ns)
                     profiles[key] = found.quicker(profiles.get(key, found))
             advance(1)
     return Times(

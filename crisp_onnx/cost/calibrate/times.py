@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
@@ -28,6 +29,12 @@ class Times:
     bandwidth_bytes_s: float
     profiles: Mapping[str, Profile]
     schema: Literal["crisp-times/1"] = "crisp-times/1"
+
+    @property
+    def cores_apart_ns(self) -> float | None:
+        """How far the threads' cores stood apart, the median of all measured; None where that is not known."""
+        known = [profile.cores_apart_ns for profile in self.profiles.values() if profile.cores_apart_ns is not None]
+        return median(known) if known else None
 
 
 _FILE = TypeAdapter(Times)

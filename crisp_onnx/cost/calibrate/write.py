@@ -77,6 +77,7 @@ def target_text(found: Calibrated) -> str:
         "calibration": {
             "cpu": found.times.machine.cpu,
             "threads": found.times.threads,
+            **_apart(found.times.cores_apart_ns),
             "governor": found.times.machine.governor,
             "onnxruntime": found.times.onnxruntime,
             "date": found.times.date,
@@ -91,6 +92,10 @@ def target_text(found: Calibrated) -> str:
 
 def _near(near_bytes: int) -> dict[str, Any]:
     return {"near": _number(near_bytes, "B", "measured", "sysfs")} if near_bytes else {}
+
+
+def _apart(cores_apart_ns: float | None) -> dict[str, Any]:
+    return {} if cores_apart_ns is None else {"cores_apart_ns": round(cores_apart_ns, 1)}
 
 
 def _peak(found: Calibrated, dtype: str) -> float:

@@ -4,6 +4,7 @@
 #include <mutex>
 #include <optional>
 
+#include "core_distance.h"
 #include "counters.h"
 #include "isa.h"
 #include "operators.h"
@@ -79,6 +80,15 @@ CRISP_EXPORT crisp::ort::Status* RegisterCustomOps(crisp::ort::SessionOptions* o
 
 // Layers prepared natively by this process so far: tells a caller whether a session took the kernels or the body.
 CRISP_EXPORT int64_t crisp_onnx_layers_prepared() { return crisp::layers_prepared(); }
+
+// See core_distance.h; 0 too where threads cannot be started.
+CRISP_EXPORT double crisp_onnx_core_distance_ns(int cores) {
+  try {
+    return crisp::core_distance_ns(cores);
+  } catch (...) {
+    return 0;
+  }
+}
 
 // Names of the operators that are registered; null past the last.
 CRISP_EXPORT const char* crisp_onnx_operator(int index) { return crisp::operator_name(index); }
