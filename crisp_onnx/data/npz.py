@@ -155,9 +155,18 @@ def _members(archive: zipfile.ZipFile, path: Path) -> dict[str, Member]:
     found = {}
     for name in KNOWN:
         if name in present:
+            _require_numpys_way(present[name], _where(name, path))
             with border(_where(name, path) + " cannot be read", REMEDY), archive.open(present[name]) as file:
                 found[name] = _member(file, name, present[name], path)
     return found
+
+
+def _require_numpys_way(info: zipfile.ZipInfo, where: str) -> None:
+    """Other packings are unpacked whole, whatever they come to, when their first byte is asked for."""
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise CrispError(
+            f"{where} is packed in a way that numpy has no writer for. Save it with np.savez or np.savez_compressed."
+        )
 
 
 def _member(file: IO[bytes], name: str, info: zipfile.ZipInfo, path: Path) -> Member:

@@ -367,6 +367,22 @@ def test_odd_names_are_one_sentence(tmp_path: Path, names: bytes) -> None:
             assert "d.npz" in str(error)
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_packings_that_are_only_unpacked_whole_are_refused_by_the_header(tmp_path: Path, method: int) -> None:
+    path = tmp_path / "d.npz"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("x.npy", npy(np.zeros((4, 1000, 1000, 3), np.uint8)))
+        archive.writestr("y.npy", npy(LABELS))
+    for read in (loaded, source_names):
+        tracemalloc.start()
+        try:
+            with pytest.raises(CrispError, match=r"'x' of .*d\.npz is packed in a way .* np\.savez_compressed\."):
+                read(path)
+            assert tracemalloc.get_traced_memory()[1] < 1 << 20
+        finally:
+            tracemalloc.stop()
+
+
 @pytest.mark.parametrize("method", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2, zipfile.ZIP_DEFLATED])
 def test_damage_inside_any_compression_is_one_sentence(tmp_path: Path, method: int) -> None:
     with zipfile.ZipFile(tmp_path / "d.npz", "w", method) as archive:
