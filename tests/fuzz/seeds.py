@@ -6,7 +6,6 @@ import io
 import json
 import pickle
 import tarfile
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -56,12 +55,7 @@ def archives() -> dict[str, bytes]:
         buffer = io.BytesIO()
         save(buffer, x=PIXELS, y=LABELS, classes=np.array(NAMES))
         found[name] = buffer.getvalue()
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_LZMA) as archive:
-        for key, array in (("x", PIXELS), ("y", LABELS)):
-            with archive.open(f"{key}.npy", "w") as member:
-                np.lib.format.write_array(member, array)
-    return {**found, "lzma.npz": buffer.getvalue()}
+    return found
 
 
 def pickles() -> dict[str, bytes]:
