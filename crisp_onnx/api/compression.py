@@ -26,6 +26,7 @@ from crisp_onnx.api.question import Question, read_question
 from crisp_onnx.api.results import MODEL, deliver, results_in
 from crisp_onnx.api.slicing import CutNames, names_after_slicing
 from crisp_onnx.api.speedup import fast_enough, refuse_speedup
+from crisp_onnx.api.steady import steady
 from crisp_onnx.api.steering import with_rewarded_pattern
 from crisp_onnx.api.stopwatch import Stopwatch
 from crisp_onnx.api.summarise import Outcome, summarise
@@ -245,21 +246,23 @@ def _compared(
     """Both models on the same labelled images; None where there are none. Their sessions end here."""
     if seen is None or not seen.labelled:
         return None
-    sessions = (open_stock(dense.path), open_stock(compressed))
-    found: AnyComparison = WAYS[answers[0].name].compare(sessions, answers, seen)
+    with steady(dense, compressed.parent) as path:
+        sessions = (open_stock(path), open_stock(compressed))
+        found: AnyComparison = WAYS[answers[0].name].compare(sessions, answers, seen)
     _require_unchanged(dense)
     return found
 
 
 def _timed(dense: Model, compressed: Path, size: Size) -> Timing:
     """Both models in turn."""
-    found = measure_files([dense.path, compressed], dense.input, size=size)
+    with steady(dense, compressed.parent) as path:
+        found = measure_files([path, compressed], dense.input, size=size)
     _require_unchanged(dense)
     return found
 
 
 def _require_unchanged(dense: Model) -> None:
-    if not is_unchanged(dense):
+    if not dense.data_files and not is_unchanged(dense):  # otherwise a copy of what was read has been measured
         raise CrispError(
             f"{shown(str(dense.path))} was replaced while the run went on, so it is not the model that was compressed. "
             "Compress it again, from a copy that stays."

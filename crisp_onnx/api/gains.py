@@ -15,6 +15,7 @@ from pathlib import Path
 from crisp_onnx.api.checkpoint import Checkpoint
 from crisp_onnx.api.planning import rehearse
 from crisp_onnx.api.prepare import Prepared
+from crisp_onnx.api.steady import steady
 from crisp_onnx.errors import CrispError
 from crisp_onnx.format import with_bodies
 from crisp_onnx.masks import Plan, Planner, Threshold
@@ -173,8 +174,9 @@ def _times_faster(recipe: Recipe, prepared: Prepared, plan: Plan, folder: Path) 
     try:
         path = own / "model.onnx"
         save(written_form(recipe, prepared.model, plan, size=prepared.size), path)
-        paths, spec = [recipe.model, path], prepared.source.input
-        return measure_files(paths, spec, size=prepared.size, budget_s=WHOLE_BUDGET_S).ratios[1].median
+        with steady(prepared.source, own) as dense:
+            paths, spec = [dense, path], prepared.source.input
+            return measure_files(paths, spec, size=prepared.size, budget_s=WHOLE_BUDGET_S).ratios[1].median
     finally:
         shutil.rmtree(own)
 

@@ -12,6 +12,7 @@ from crisp_onnx.api.checkpoint import Checkpoint
 from crisp_onnx.api.gains import written_form
 from crisp_onnx.api.planning import rehearse
 from crisp_onnx.api.question import Question
+from crisp_onnx.api.steady import steady
 from crisp_onnx.errors import CrispError
 from crisp_onnx.masks import Threshold
 from crisp_onnx.model import Model, save
@@ -63,15 +64,16 @@ def share_for(
     return low
 
 
-def measured(recipe: Recipe, asked: Question, model: Model, folder: Path) -> float:
+def measured(asked: Question, model: Model, folder: Path) -> float:
     """How many times as fast as its source the model is on this host."""
     own = folder / hidden_name()
     own.mkdir()
     try:
         path = own / "model.onnx"
         save(model, path)
-        spec = asked.prepared.source.input
-        timing = measure_files([recipe.model, path], spec, size=asked.prepared.size, budget_s=TRIAL_BUDGET_S)
+        source = asked.prepared.source
+        with steady(source, own) as dense:
+            timing = measure_files([dense, path], source.input, size=asked.prepared.size, budget_s=TRIAL_BUDGET_S)
         return timing.ratios[1].median
     finally:
         shutil.rmtree(own)
@@ -93,7 +95,7 @@ def fast_enough(recipe: Recipe, asked: Question, folder: Path, checkpoint: Check
     def gain(share: float) -> float:
         plan = rehearse(with_kept(share))
         prepared = asked.prepared
-        return measured(recipe, asked, written_form(recipe, prepared.model, plan, size=prepared.size), folder)
+        return measured(asked, written_form(recipe, prepared.model, plan, size=prepared.size), folder)
 
     kept = checkpoint.get("speedup")
     if kept is None:

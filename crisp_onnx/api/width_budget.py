@@ -46,7 +46,7 @@ def share_of_cost(
 
     def gain(share: float) -> float:
         choice = chosen_within(widths, stocks, share)
-        return measured(recipe, asked, narrowed_form(recipe, model, choice, widths, asked.prepared.size), folder)
+        return measured(asked, narrowed_form(recipe, model, choice, widths, asked.prepared.size), folder)
 
     least = least_share(widths, stocks)
     found = share_for(LEAD * speed, gain, least, 1.0, name="--speedup", tolerance=TOLERANCE)

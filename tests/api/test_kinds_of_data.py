@@ -173,6 +173,34 @@ def test_data_cut_before_training_are_refused_and_leave_nothing(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["d.npz", "m.onnx"]
 
 
+def test_weights_that_are_cut_while_they_are_measured_cost_neither_the_run_nor_what_it_measures(
+    run: Callable[..., tuple[Report, Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ONNX Runtime maps such files, and a process that reads a mapped file behind its end dies."""
+    data, weights = saved(tmp_path, x=PIXELS, y=LABELS), tmp_path / "m.data"
+    open_stock, keep = compression.open_stock, compression.load
+
+    def load_from_two_files(path: Path) -> Model:
+        onnx.save(onnx.load(path), path, save_as_external_data=True, location=weights.name, size_threshold=0)
+        return keep(path)
+
+    def open_and_cut(path: Path, **options: Any) -> Any:
+        session = open_stock(path, **options)
+        assert path != tmp_path / "m.onnx"
+        os.truncate(weights, 10)
+        return session
+
+    monkeypatch.setattr(compression, "load", load_from_two_files)
+    monkeypatch.setattr(compression, "open_stock", open_and_cut)
+    report, written = run(RGB, data, preprocess="unit")
+    assert weights.stat().st_size == 10
+    assert not report.accuracy.reason
+    assert report.accuracy.dense.top1_restricted is not None
+    assert report.latency is not None
+    assert not [note for note in report.notes if "not measured" in note]
+    assert not list(written.parent.glob(".crisp-*"))
+
+
 VOLUMES = """(float[N,1,4,6,6] x) => (float[N,4] y) <float[32,1,3,3,3] k, float[32,64] w1, float[64,4] w2> {
     c = Conv<pads = [1,1,1,1,1,1]>(x, k)
     a = Relu(c)
