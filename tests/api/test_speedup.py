@@ -44,7 +44,7 @@ def run(folder: Path, monkeypatch: pytest.MonkeyPatch, at_the_end: float, **opti
     """A run on a host where a model is as fast as it has fewer stored bytes."""
     whole = residual_classifier(folder / "small.onnx").stat().st_size
 
-    def by_bytes(recipe: Recipe, asked: object, model: Model, place: Path) -> float:
+    def by_bytes(asked: object, model: Model, place: Path) -> float:
         return whole / sum(len(tensor.raw_data) for tensor in model.proto.graph.initializer)
 
     def told(*args: object, **named: object) -> Timing:
