@@ -89,9 +89,7 @@ void measure(const BenchLayer& layer, crisp::Element element, int64_t block, int
   const auto packed = [&](int64_t panel) { return scratch.get() + panel * (plan.panel_bytes / 4); };
   const auto compute = [&] {
     for (int64_t p = 0; p < plan.panels(); ++p) {
-      const bool last = p % plan.panels_per_image == plan.panels_per_image - 1;
-      crisp::compute_panel(call, p, packed(p), 0,
-                           static_cast<int64_t>((last ? plan.last_strips : plan.strips).size()), 0, weight.block_rows);
+      crisp::compute_panel(call, p, packed(p), 0, static_cast<int64_t>(plan.strips_of(p).size()), 0, weight.block_rows);
     }
   };
   const double budget_s = 0.06, peak_before = measured_peak_macs_per_s(0.01, element);

@@ -15,6 +15,7 @@ import onnx.parser
 import onnxruntime as ort
 import pytest
 from hybrid_layer import model_of, random_layer
+from int8_layer import int8_model, random_int8_layer
 from onnx import TensorProto, helper
 
 from crisp_onnx.errors import CrispError
@@ -53,6 +54,18 @@ def test_a_hybrid_model_takes_the_kernels(hybrid: Path, library: Path) -> None:
     stock = session(hybrid, native=False)
     assert layers_prepared() == before + 1
     assert np.allclose(native.run(None, FEED)[0], stock.run(None, FEED)[0], atol=1e-4)
+
+
+def test_a_session_in_int8_lays_its_activations_out_once_unless_the_caller_brings_options(
+    hybrid: Path, tmp_path: Path, library: Path
+) -> None:
+    int8 = tmp_path / "int8.onnx"
+    onnx.save(int8_model(random_int8_layer(np.random.default_rng(0), (16, 16, 3, 3), block=16)), int8)
+    patterns = [
+        session(path, options=options).get_session_options().enable_mem_pattern
+        for path, options in ((int8, None), (int8, ort.SessionOptions()), (hybrid, None))
+    ]
+    assert patterns == [False, True, True]
 
 
 def test_an_operator_that_the_library_does_not_know_is_named_and_never_left_to_chance(

@@ -165,7 +165,7 @@ void turn_units_of_8(const TurnCall& call) {
   TurnCall floats = call;
   floats.columns /= kStepColumns;
   floats.from_stride /= kStepColumns;
-  avx2_kernels()->turn(floats);
+  kAvx2Kernels.turn(floats);
 }
 
 }  // namespace

@@ -197,7 +197,7 @@ void turn_units_of_16(const TurnCall& call) {
   TurnCall floats = call;
   floats.columns /= kStepColumns;
   floats.from_stride /= kStepColumns;
-  avx512_kernels()->turn(floats);
+  kAvx512Kernels.turn(floats);
 }
 
 }  // namespace

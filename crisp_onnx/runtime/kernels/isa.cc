@@ -95,12 +95,12 @@ constexpr InstructionSet kInstructionSets[] = {
 const KernelSet* const* kernel_sets(int* count) {
   static const KernelSet* const sets[] = {
 #if defined(CRISP_X86)
-      avx512_kernels(), avx2_kernels(),
-      avx512_vbmi_int8_kernels(), avx512_vnni_int8_kernels(), avx_vnni_int8_kernels(), avx2_int8_kernels(),
+      &kAvx512Kernels, &kAvx2Kernels,
+      &kAvx512VbmiInt8Kernels, &kAvx512VnniInt8Kernels, &kAvxVnniInt8Kernels, &kAvx2Int8Kernels,
 #elif defined(CRISP_ARM64)
-      neon_kernels(), neon_dot_int8_kernels(),
+      &kNeonKernels, &kNeonDotInt8Kernels,
 #endif
-      portable_kernels(), portable_int8_kernels(),
+      &kPortableKernels, &kPortableInt8Kernels,
   };
   *count = static_cast<int>(sizeof(sets) / sizeof(sets[0]));
   return sets;

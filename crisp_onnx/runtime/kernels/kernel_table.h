@@ -167,16 +167,17 @@ struct KernelSet {
   LookUpFunction look_up = nullptr;  // and a function of single bytes
 };
 
-// The sets; which of them a library holds depends on the architecture that it is compiled for.
-const KernelSet* portable_kernels();
-const KernelSet* portable_int8_kernels();
-const KernelSet* neon_kernels();
-const KernelSet* neon_dot_int8_kernels();
-const KernelSet* avx2_kernels();
-const KernelSet* avx512_kernels();
-const KernelSet* avx2_int8_kernels();
-const KernelSet* avx_vnni_int8_kernels();
-const KernelSet* avx512_vnni_int8_kernels();
-const KernelSet* avx512_vbmi_int8_kernels();
+// The sets; which of them a library holds depends on the architecture that it is compiled for. Data, not functions: to
+// list them reads no page of the code of those that do not run here.
+extern const KernelSet kPortableKernels;
+extern const KernelSet kPortableInt8Kernels;
+extern const KernelSet kNeonKernels;
+extern const KernelSet kNeonDotInt8Kernels;
+extern const KernelSet kAvx2Kernels;
+extern const KernelSet kAvx512Kernels;
+extern const KernelSet kAvx2Int8Kernels;
+extern const KernelSet kAvxVnniInt8Kernels;
+extern const KernelSet kAvx512VnniInt8Kernels;
+extern const KernelSet kAvx512VbmiInt8Kernels;
 
 }  // namespace crisp

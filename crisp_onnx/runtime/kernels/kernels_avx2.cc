@@ -179,6 +179,6 @@ constexpr KernelSet kSet = {Element::kFloat32, Isa::kAvx2, Avx2::kLanes, kKernel
 
 }  // namespace
 
-const KernelSet* avx2_kernels() { return &kSet; }
+const KernelSet kAvx2Kernels = kSet;
 
 }  // namespace crisp

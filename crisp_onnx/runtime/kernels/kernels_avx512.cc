@@ -212,6 +212,6 @@ constexpr KernelSet kSet = {Element::kFloat32, Isa::kAvx512, Avx512::kLanes, kKe
 
 }  // namespace
 
-const KernelSet* avx512_kernels() { return &kSet; }
+const KernelSet kAvx512Kernels = kSet;
 
 }  // namespace crisp

@@ -41,6 +41,6 @@ constexpr KernelSet kSet = {Element::kInt8, Isa::kAvx2, Instructions::kLanes, kK
 
 }  // namespace
 
-const KernelSet* avx2_int8_kernels() { return &kSet; }
+const KernelSet kAvx2Int8Kernels = kSet;
 
 }  // namespace crisp

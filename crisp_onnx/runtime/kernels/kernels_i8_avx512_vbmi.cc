@@ -112,6 +112,6 @@ constexpr KernelSet kSet = {Element::kInt8, Isa::kAvx512Vbmi, Instructions::kLan
 
 }  // namespace
 
-const KernelSet* avx512_vbmi_int8_kernels() { return &kSet; }
+const KernelSet kAvx512VbmiInt8Kernels = kSet;
 
 }  // namespace crisp

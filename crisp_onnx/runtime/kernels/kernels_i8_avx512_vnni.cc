@@ -88,6 +88,6 @@ constexpr KernelSet kSet = {Element::kInt8, Isa::kAvx512Vnni, Instructions::kLan
 
 }  // namespace
 
-const KernelSet* avx512_vnni_int8_kernels() { return &kSet; }
+const KernelSet kAvx512VnniInt8Kernels = kSet;
 
 }  // namespace crisp

@@ -42,6 +42,6 @@ constexpr KernelSet kSet = {Element::kInt8, Isa::kAvxVnni, Instructions::kLanes,
 
 }  // namespace
 
-const KernelSet* avx_vnni_int8_kernels() { return &kSet; }
+const KernelSet kAvxVnniInt8Kernels = kSet;
 
 }  // namespace crisp

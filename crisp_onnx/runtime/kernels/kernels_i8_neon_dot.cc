@@ -161,6 +161,6 @@ constexpr KernelSet kSet = {Element::kInt8, Isa::kNeonDot, NeonDot::kLanes, kKer
 
 }  // namespace
 
-const KernelSet* neon_dot_int8_kernels() { return &kSet; }
+const KernelSet kNeonDotInt8Kernels = kSet;
 
 }  // namespace crisp

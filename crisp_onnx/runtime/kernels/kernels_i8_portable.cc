@@ -160,6 +160,6 @@ constexpr KernelSet kSet = {Element::kInt8, Isa::kPortable, PlainInt8::kLanes, k
 
 }  // namespace
 
-const KernelSet* portable_int8_kernels() { return &kSet; }
+const KernelSet kPortableInt8Kernels = kSet;
 
 }  // namespace crisp

@@ -41,6 +41,6 @@ constexpr KernelSet kSet = {Element::kFloat32, Isa::kNeon, Neon::kLanes, kKernel
 
 }  // namespace
 
-const KernelSet* neon_kernels() { return &kSet; }
+const KernelSet kNeonKernels = kSet;
 
 }  // namespace crisp

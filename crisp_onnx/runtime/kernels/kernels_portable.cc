@@ -55,6 +55,6 @@ constexpr KernelSet kSet = {Element::kFloat32, Isa::kPortable, Portable::kLanes,
 
 }  // namespace
 
-const KernelSet* portable_kernels() { return &kSet; }
+const KernelSet kPortableKernels = kSet;
 
 }  // namespace crisp

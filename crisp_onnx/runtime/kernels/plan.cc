@@ -13,7 +13,8 @@
 namespace crisp {
 namespace {
 
-constexpr int64_t kPanelBytes = 768 << 10;      // packed activations of a panel: most of a usual second-level cache
+constexpr int64_t kPanelNumbers = 192 << 10;    // packed activations of a panel: float32 fills most of a usual second-level
+                                                // cache; bytes are as fast in less, and smaller panels take less memory
 constexpr int64_t kHalfPositions = 96;          // of a panel: fewer leave lanes idle
 constexpr int64_t kMostItems = 32;
 constexpr int64_t kMostPlaces = 64;
@@ -41,7 +42,8 @@ int64_t bytes_of(const KernelSet& kernels) { return element_of(kernels).activati
 int64_t panel_rows(const ConvShape& s, const Layout& l, const ElementType& element) {
   const double row_bytes =
       real(element.unit_bytes()) * real(element.units(s.cin)) * real(l.planes()) * real(l.pitch);
-  const int64_t fit = static_cast<int64_t>(real(kPanelBytes) / row_bytes) - l.extra_rows;
+  const double panel_bytes = real(kPanelNumbers) * real(element.activation_bytes);
+  const int64_t fit = static_cast<int64_t>(panel_bytes / row_bytes) - l.extra_rows;
   int64_t panels = ceil_div(s.out_height, std::clamp<int64_t>(fit, 1, s.out_height));
   if (product({s.out_height, s.out_width}).value() / kHalfPositions > panels) panels = ceil_div(panels, 2) * 2;
   return ceil_div(s.out_height, panels);
@@ -178,7 +180,7 @@ void take_rows(std::vector<Strip> strips, Plan* p) {
   p->panel_rows = p->shape.out_height;
   p->panels_per_image = 1;
   p->row_stride = p->channel_stride = 1;
-  p->strips = p->last_strips = std::move(strips);
+  p->strips = std::move(strips);
 }
 
 void choose_panels(const Weight& w, Plan* p) {
@@ -311,7 +313,7 @@ Plan make_plan(const Weight& weight, const ConvShape& shape, const KernelSet& ke
     fill_offsets(weight, &p);
     p.strips = panel_strips(&p, p.panel_rows);
     const int64_t last_rows = shape.out_height - (p.panels_per_image - 1) * p.panel_rows;
-    p.last_strips = last_rows == p.panel_rows ? p.strips : panel_strips(&p, last_rows);
+    if (last_rows != p.panel_rows) p.last_strips = panel_strips(&p, last_rows);
     choose_tile(weight, &p);
   }
   p.strips_per_chunk = strips_per_chunk(weight, p);

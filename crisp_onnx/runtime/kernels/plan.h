@@ -38,7 +38,7 @@ struct Plan {
   std::vector<int32_t> offsets;     // (C * block), in activations, or as Steps says
   std::vector<uint16_t> inside;     // per strip and tap, a bit per position (see StripCall)
   std::vector<Strip> strips;        // of a full panel
-  std::vector<Strip> last_strips;   // of an image's last panel, when it has fewer rows
+  std::vector<Strip> last_strips;   // of an image's last panel, where it has fewer rows; else empty
   int64_t items, row_items, strip_items;  // work items: items = panels * strip_items * row_items
   int64_t worth_entering;           // items left in a begun panel for which another thread packs it too
   int64_t places;                   // of threads that may work at once, with a buffer each
@@ -52,7 +52,8 @@ struct Plan {
   int64_t positions() const { return shape.out_height * shape.out_width; }  // of an output channel
   int64_t items_per_panel() const { return strip_items * row_items; }
   const std::vector<Strip>& strips_of(int64_t panel) const {
-    return panel % panels_per_image == panels_per_image - 1 ? last_strips : strips;
+    const bool is_last = panel % panels_per_image == panels_per_image - 1;
+    return is_last && !last_strips.empty() ? last_strips : strips;
   }
 };
 

@@ -259,7 +259,7 @@ std::string name_of(const KernelSet& set, const Kernel& k) {
 // The sets to try, best first; null past the last.
 const KernelSet* tried(int index) {
 #if defined(CRISP_ONLY_AVX_VNNI)
-  return index == 0 ? crisp::avx_vnni_int8_kernels() : nullptr;
+  return index == 0 ? &crisp::kAvxVnniInt8Kernels : nullptr;
 #else
   return crisp::available_kernels(crisp::Element::kInt8, index);
 #endif
