@@ -16,6 +16,7 @@ from crisp_onnx.format.node import (
     data_of,
     is_hybrid,
     is_int8,
+    no_grid,
     quantise,
     read,
     residual_of,
@@ -57,7 +58,7 @@ class QuantiseHybrid:
         tensors = [data_of(node), residual_of(node), node.outputs[0]]
         unknown = [tensor.name for tensor in tensors if tensor is not None and not crossing.knows(tensor)]
         if unknown:
-            return f"nothing is known of the values of {unknown[0]!r}"
+            return no_grid(unknown[0])
         residual_in, out = residual_of(node), node.outputs[0]
         data_scale = crossing.grid_of(data_of(node)).scale
         weight = int8_weight(tensors_of(node), bias_of(node).values, data_scale, read(node).shape[0])

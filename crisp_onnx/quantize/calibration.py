@@ -45,10 +45,11 @@ NOTHING = Seen(np.inf, -np.inf, np.zeros(BINS, np.int64))
 def look_at(model: Model, tensors: Sequence[str], images: Images, *, batch: int | None = None) -> dict[str, Seen]:
     """Spread of the named tensors over at most 128 of the images, every class alike.
 
+    Tensors with values that are not finite, such as scores of attention under a mask, have none and are left out.
     `batch`: images that the model answers at a time; None for any number.
 
     Raises:
-        CrispError: the model does not run on the images, or a tensor holds values that are not finite.
+        CrispError: the model does not run on the images.
     """
     chosen = sample(images, MOST_IMAGES)
     size = batch or BATCH
@@ -59,13 +60,7 @@ def look_at(model: Model, tensors: Sequence[str], images: Images, *, batch: int 
             for name, array in values.items():
                 seen[name] = widened(seen[name], array)
             advance(count)
-    wild = [name for name, found in seen.items() if not np.isfinite([found.low, found.high]).all()]
-    if wild:
-        raise CrispError(
-            f"Tensor {wild[0]!r} holds values that are not finite on your images, so it has no int8 form. "
-            "Use --precision fp32."
-        )
-    return seen
+    return {name: found for name, found in seen.items() if np.isfinite([found.low, found.high]).all()}
 
 
 def widened(seen: Seen, values: npt.NDArray[np.float32]) -> Seen:

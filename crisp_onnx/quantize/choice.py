@@ -106,14 +106,14 @@ def spare_layers(
 ) -> Chosen:
     """Leave the noisiest layers in float32, as few as bring the loss to `MOST_POINTS`: one, two, four and so on.
 
-    Where no number up to half of them does, the choice stays as it is. `against`: the network in float32 that it is
-    judged by.
+    Where no number up to half of them does, as many as lose least, if that is better by as much. `against`: the network
+    in float32 that it is judged by.
     """
     judged = sample(images if held_out is None else held_out, MOST_JUDGED)
     judge = Judge(against, judged, emission.task)
     noise = _noise(emission, chosen, judged)
     ranked = sorted(noise, key=lambda name: -noise[name])
-    count = 1
+    count, best = 1, chosen
     while count <= len(ranked) // 2:
         keep = dict(chosen.keep) | {
             name: f"int8 costs accuracy here: {100 * noise[name] ** 0.5:.1f} % of its outputs are noise"
@@ -122,10 +122,12 @@ def spare_layers(
         quantised = quantise_model(emission.hybrid, chosen.grids, size=emission.size, keep=keep, whole=emission.whole)
         loss = judge.loss(quantised.model)
         log.info("int8 without the %d noisiest layers: %.2f points lost, error %.3f", count, *_figures(loss))
+        spared = replace(chosen, quantised=quantised, loss=loss, keep=keep)
         if loss.points <= MOST_POINTS:
-            return replace(chosen, quantised=quantised, loss=loss)
+            return spared
+        best = min(best, spared, key=lambda tried: tried.loss.points)
         count *= 2
-    return chosen
+    return best if best.loss.points <= chosen.loss.points - MOST_POINTS else chosen
 
 
 def _noise(emission: Emission, chosen: Chosen, judged: Images) -> dict[str, float]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+import warnings
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,7 +21,7 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from crisp_onnx.errors import CrispError
-from crisp_onnx.format.node import Grid
+from crisp_onnx.format.node import Grid, no_grid
 from crisp_onnx.model import Model, Size, save
 from crisp_onnx.reading import reason
 
@@ -42,7 +43,7 @@ def reason_against(node: gs.Node, grids: Mapping[str, Grid]) -> str:
         return refusal
     moving = [tensor for tensor in (*node.inputs, *node.outputs) if isinstance(tensor, gs.Variable)]
     unknown = [tensor.name for tensor in moving if not tensor.is_empty() and tensor.name not in grids]
-    return f"nothing is known of the values of {unknown[0]!r}" if unknown else ""
+    return no_grid(unknown[0]) if unknown else ""
 
 
 def _against_weight(node: gs.Node) -> str:
@@ -159,13 +160,15 @@ class _OneImage:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep what the quantiser logs for its developers off the terminal."""
+    """Keep what the quantiser logs for its developers, and what numpy says to its divisions, off the terminal."""
     root, none = logging.getLogger(), logging.NullHandler()
     root.addHandler(none)  # without any it installs one of its own
     former = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            yield
     finally:
         logging.disable(former)
         root.removeHandler(none)

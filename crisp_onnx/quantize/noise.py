@@ -44,7 +44,9 @@ def layer_noise(
             weight.copy_(on_rows(real, layer.axis))
             answer = module.run({layer.source: on_grid(tensors[layer.source], grids[layer.source])}, [layer.output])
             weight.copy_(real)
-            expected = tensors[layer.output].double()
-            noise = (answer[layer.output].double() - expected).square().mean()
+            found_here, expected = answer[layer.output], tensors[layer.output].double()
+            if layer.output in grids:
+                found_here = on_grid(found_here, grids[layer.output])
+            noise = (found_here.double() - expected).square().mean()
             found[layer.name] = float(noise / expected.square().mean().clamp_min(1e-30))
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -70,6 +71,14 @@ def test_the_noise_of_a_layer_is_that_of_its_rounded_weight_and_input(model_of: 
     fine, coarse = (layer_noise(module, [place], {"s": Grid(step, 0)}, x)["layer"] for step in (0.015, 0.5))
     assert 0 < fine < 1e-3 < coarse < 1
     assert layer_noise(module, [place], {}, x) == {}
+
+
+def test_a_layer_whose_outputs_no_byte_can_tell_apart_is_all_noise(model_of: Callable[..., Model]) -> None:
+    module = to_torch(model_of("(float[N,4] x) => (float[N,2] y) <float[4,2] w> { s = Relu(x) y = MatMul(s, w) }"))
+    x = np.random.default_rng(0).standard_normal((64, 4)).astype(np.float32)
+    place = LayerPlace("layer", "w", "s", "y", 1)
+    noise = layer_noise(module, [place], {"s": Grid(0.015, 0), "y": Grid(1e4, 128)}, x)
+    assert noise["layer"] == pytest.approx(1)
 
 
 def test_a_tenth_of_the_passes_comes_again() -> None:

@@ -7,6 +7,7 @@ from crisp_onnx.format.node.int8 import (
     OnGrid,
     grids_of,
     int8_weight_of,
+    no_grid,
     quantise,
 )
 from crisp_onnx.format.node.parts import (
@@ -54,6 +55,7 @@ __all__ = [
     "is_hybrid",
     "is_int8",
     "kept_blocks_of",
+    "no_grid",
     "packed",
     "packed_names",
     "quantise",

@@ -47,6 +47,11 @@ class Int8Weight:
         return ""
 
 
+def no_grid(tensor: str) -> str:
+    """Why a layer that reads or writes `tensor` has no int8 form, as the end of a sentence."""
+    return f"the values of {tensor!r} are unknown or not finite"
+
+
 @dataclass(frozen=True)
 class OnGrid:
     """A tensor of bytes, what they mean, and the stored scale and zero point that say so."""

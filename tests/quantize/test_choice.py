@@ -1,0 +1,46 @@
+"""Which layers stay in float32: as few as make the loss small, or, where none do, those that help most."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from crisp_onnx.quantize import choice
+from crisp_onnx.quantize.judge import Loss
+
+NOISE = {f"layer{number}": 1 / (1 + number) for number in range(8)}
+
+
+@pytest.mark.parametrize(
+    ("points", "spared"),
+    [
+        ([9.0, 9.0, 0.2, 0.0], 2),  # points lost with 0, 1, 2 and 4 layers in float32
+        ([9.0, 3.0, 4.0, 5.0], 1),
+        ([9.0, 8.0, 7.0, 5.0], 4),
+        ([9.0, 9.5, 8.9, 8.8], 0),  # nothing that helps is nothing to pay for
+    ],
+)
+def test_as_many_layers_are_spared_as_bring_the_loss_down_or_help_most(
+    points: list[float], spared: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = dict(zip((0, 1, 2, 4), points, strict=True))
+
+    class Judge:
+        def __init__(self, *_: object) -> None: ...
+
+        def loss(self, number: int) -> Loss:
+            return Loss(lost[number], 0.0)
+
+    monkeypatch.setattr(choice, "Judge", Judge)
+    monkeypatch.setattr(choice, "sample", lambda images, most: images)
+    monkeypatch.setattr(choice, "_noise", lambda *_: NOISE)
+    monkeypatch.setattr(
+        choice, "quantise_model", lambda model, grids, *, keep, **_: SimpleNamespace(model=len(keep), keep=keep)
+    )
+    start: Any = choice.Chosen(SimpleNamespace(model=0), "range", Loss(points[0], 0.0), 8, 8, {}, {})  # type: ignore[arg-type]
+    emission: Any = SimpleNamespace(hybrid=None, size=None, whole=(), task=None)
+    found = choice.spare_layers(emission, start, [], None, against=None)  # type: ignore[arg-type]
+    assert list(found.keep) == list(NOISE)[:spared]
+    assert found.loss.points == lost[spared]
