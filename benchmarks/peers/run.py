@@ -18,6 +18,7 @@ from types import MappingProxyType
 import click
 import numpy as np
 
+from benchmarks.machine import built, core_distance_ns
 from benchmarks.network import Sparsity
 from benchmarks.peers.environments import Unavailable, python_of
 from benchmarks.peers.models import write_models
@@ -44,20 +45,25 @@ BLOCK_SHARES = MappingProxyType({"vit_s16": 0.5})
 """Of the blocks, that a network keeps; a quarter where it is not named."""
 OURS = ("ours-fp32", "ours-int8")
 HEAD = """\
-| network | threads | side | ms | ours in fp32 is faster by | 10 to 90 % | ours in int8 is faster by | 10 to 90 % |
-|---|--:|---|--:|--:|--:|--:|--:|
+| network | threads | side | ms | ours in fp32 is faster by | 10 to 90 % | ours in int8 is faster by | 10 to 90 % | \
+cores apart, ns |
+|---|--:|---|--:|--:|--:|--:|--:|--:|
 """
 
 
 @dataclass(frozen=True)
 class Row:
-    """One network at one thread count. `rounds`: the times of `sides` in every round; `missing`: side -> reason."""
+    """One network at one thread count. `rounds`: the times of `sides` in every round; `missing`: side -> reason.
+
+    `cores_apart_ns`: a cache line's way between the cores and back, before the rounds and after them.
+    """
 
     network: str
     threads: int
     sides: tuple[str, ...]
     rounds: list[tuple[Times, ...]]
     missing: dict[str, str]
+    cores_apart_ns: tuple[float, float]
 
     def against(self, side: str) -> Timing:
         """What the rounds say; its ratios are the time of `side` over that of each side."""
@@ -89,6 +95,7 @@ def main(networks: tuple[str, ...], threads: str, budget_s: float, name: str) ->
 
 
 def _compare(network: str, models: dict[str, Path], threads: int, budget_s: float) -> Row:
+    program = built("core_distance")
     workers: dict[str, subprocess.Popen[str]] = {}
     missing = {}
     for side, (runtime, form) in SIDES.items():
@@ -97,12 +104,14 @@ def _compare(network: str, models: dict[str, Path], threads: int, budget_s: floa
         except Unavailable as error:
             missing[side] = str(error)
     try:
+        before_ns = core_distance_ns(program)
         rounds = take_turns([partial(_turn, worker) for worker in workers.values()], budget_s=budget_s)
+        apart_ns = before_ns, core_distance_ns(program)
     finally:
         for worker in workers.values():
             worker.kill()
             worker.wait()
-    return Row(network, threads, tuple(workers), rounds, missing)
+    return Row(network, threads, tuple(workers), rounds, missing, apart_ns)
 
 
 def _start(python: Path, runtime: str, model: Path, threads: int) -> subprocess.Popen[str]:
@@ -131,14 +140,18 @@ def _turn(worker: subprocess.Popen[str], seconds: float) -> Times:
 
 def _lines(row: Row) -> list[str]:
     timings = [row.against(side) for side in OURS]
+    apart = " and ".join(f"{ns:.0f}" for ns in row.cores_apart_ns)
     lines = []
     for place, side in enumerate(row.sides):
         # A ratio is ours over the side; its inverse is what ours gains.
         ratios = [timing.ratios[place] for timing in timings]
         gains = " | ".join(f"{1 / r.median:.2f} | {1 / r.p90:.2f} to {1 / r.p10:.2f}" for r in ratios)
-        lines.append(f"| {row.network} | {row.threads} | {side} | {timings[0].sides_ms[place].median:.2f} | {gains} |")
+        lines.append(
+            f"| {row.network} | {row.threads} | {side} | {timings[0].sides_ms[place].median:.2f} | {gains} | {apart} |"
+        )
     lines += [
-        f"| {row.network} | {row.threads} | {side} | not measured: {why} | | | | |" for side, why in row.missing.items()
+        f"| {row.network} | {row.threads} | {side} | not measured: {why} | | | | | |"
+        for side, why in row.missing.items()
     ]
     return lines
 
@@ -157,6 +170,7 @@ def _document(row: Row) -> dict[str, object]:
         "times_faster": gains,
         "noisy": [ours for ours, timing in timings.items() if timing.noisy],
         "missing": row.missing,
+        "cores_apart_ns": row.cores_apart_ns,
     }
 
 
