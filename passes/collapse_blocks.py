@@ -18,7 +18,7 @@ from crisp_onnx.groups import ChannelGroup
 from crisp_onnx.model import fresh_name, tensor_names
 from crisp_onnx.passes.fold_constants import FoldConstants
 from crisp_onnx.passes.insert_gates import edges, summed_axis
-from crisp_onnx.passes.result import Declined, PassResult, constant, only_consumer
+from crisp_onnx.passes.result import Declined, PassResult, constant, only_consumer, read_instead
 
 PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 SINGLE = frozenset(
@@ -154,8 +154,7 @@ def _constant_of(node: gs.Node, shapes: Shapes) -> npt.NDArray[np.floating]:
 def _replace(node: gs.Node, values: npt.NDArray[np.floating], taken: set[str]) -> None:
     out = node.outputs[0]
     stored = gs.Constant(fresh_name(taken, f"{out.name}.constant"), values)
-    for reader in list(out.outputs):
-        reader.inputs = [stored if tensor is out else tensor for tensor in reader.inputs]
+    read_instead(out, stored)
     node.outputs.clear()
 
 
@@ -176,8 +175,7 @@ def _settle(graph: gs.Graph, end: gs.Node, taken: set[str]) -> str:
         end.outputs.clear()
         writer.outputs = [out if tensor is other else tensor for tensor in writer.outputs]
     else:
-        for reader in list(out.outputs):
-            reader.inputs = [other if tensor is out else tensor for tensor in reader.inputs]
+        read_instead(out, other)
         end.outputs.clear()
     return "identity" if writer is None or not _projects(writer) else f"projection {writer.name!r}"
 

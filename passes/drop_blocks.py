@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import onnx_graphsurgeon as gs
 
 from crisp_onnx.groups.blocks import ResidualBlock
-from crisp_onnx.passes.result import PassResult
+from crisp_onnx.passes.result import PassResult, read_instead
 
 
 class DropBlocks:
@@ -25,6 +25,5 @@ class DropBlocks:
             start = block.start
             while start in into:  # the block before it goes too
                 start = into[start]
-            for reader in list(tensors[block.end].outputs):
-                reader.inputs = [tensors[start] if one is tensors[block.end] else one for one in reader.inputs]
+            read_instead(tensors[block.end], tensors[start])
         return PassResult(len(self.blocks))

@@ -6,7 +6,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from onnx.helper import np_dtype_to_tensor_dtype
 
-from crisp_onnx.passes.result import Declined, PassResult, constant
+from crisp_onnx.passes.result import Declined, PassResult, constant, read_instead
 
 
 class DropIdentity:
@@ -28,8 +28,7 @@ class DropIdentity:
                 # The graph's output must keep its name, so the node stays.
                 declined.append(Declined(self.name, node.name, "it writes a graph output"))
             else:
-                for reader in list(out.outputs):
-                    reader.inputs = [source if i is out else i for i in reader.inputs]
+                read_instead(out, source)
                 node.outputs.clear()
                 changed += 1
         return PassResult(changed, tuple(declined))

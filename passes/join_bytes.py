@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx_graphsurgeon as gs
 
 from crisp_onnx.passes.quantise_hybrid import crossed, dequantised
-from crisp_onnx.passes.result import PassResult
+from crisp_onnx.passes.result import PassResult, read_instead
 
 
 class JoinBytes:
@@ -20,8 +20,7 @@ class JoinBytes:
             before, after = dequantised(node.inputs[0]), crossed(node, node.outputs[0])
             if before is None or after is None or before.grid != after.grid or id(after.tensor) in outputs:
                 continue
-            for reader in list(after.tensor.outputs):
-                reader.inputs = [before.tensor if tensor is after.tensor else tensor for tensor in reader.inputs]
+            read_instead(after.tensor, before.tensor)
             node.outputs.clear()
             changed += 1
         return PassResult(changed)

@@ -11,7 +11,7 @@ import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
 from crisp_onnx.model import fresh_name, tensor_names
-from crisp_onnx.passes.result import Declined, PassResult, constant
+from crisp_onnx.passes.result import Declined, PassResult, constant, read_instead
 
 FLOAT = int(TensorProto.FLOAT)
 _OTHER = {np.dtype(np.float16): int(TensorProto.FLOAT16), np.dtype(np.float64): int(TensorProto.DOUBLE)}
@@ -94,8 +94,7 @@ def _cast_in(graph: gs.Graph, tensor: gs.Tensor, taken: set[str]) -> None:
 def _cast_out(graph: gs.Graph, tensor: gs.Tensor, taken: set[str]) -> None:
     """Let the output's node write float32, and a Cast the output in its own type."""
     plain = gs.Variable(fresh_name(taken, f"{tensor.name}.float32"), np.float32, tensor.shape)
-    for node in list(tensor.outputs):
-        node.inputs = [plain if given is tensor else given for given in node.inputs]
+    read_instead(tensor, plain)
     writer = tensor.inputs[0]
     writer.outputs = [plain if given is tensor else given for given in writer.outputs]
     graph.nodes.append(gs.Node("Cast", f"{tensor.name}.cast", {"to": _kind(tensor)}, [plain], [tensor]))

@@ -62,6 +62,17 @@ def constant(tensor: gs.Tensor | None) -> bool:
     return isinstance(tensor, gs.Constant)
 
 
+def read_instead(tensor: gs.Tensor, other: gs.Tensor) -> None:
+    """Let all that read `tensor` read `other`.
+
+    Slot by slot: a node whose inputs are all set anew is looked for, by its value, among the readers of each of them.
+    """
+    for reader in {id(node): node for node in tensor.outputs}.values():
+        for slot, given in enumerate(reader.inputs):
+            if given is tensor:
+                reader.inputs[slot] = other
+
+
 def only_consumer(graph: gs.Graph, tensor: gs.Tensor) -> gs.Node | None:
     """The one node that reads `tensor`, or None when there are several or it is a graph output."""
     if len(tensor.outputs) != 1 or any(tensor is out for out in graph.outputs):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx_graphsurgeon as gs
 import pytest
 import torch
 from torch.nn import functional
@@ -72,6 +73,18 @@ def test_identity_and_dropout_go_and_their_readers_read_the_source(model_of, rew
         "{ a = Identity(x) b = Dropout(a, ratio) c = Identity(b) d = Mul(c, b) y = Add(d, a) }"
     )
     assert rewrite(model, [DropIdentity()]).counts == {"Mul": 1, "Add": 1}
+
+
+@pytest.mark.parametrize("reads", ["{a}", "{a}, {a}"])
+def test_many_idle_nodes_beside_each_other_go_without_a_search_for_each(model_of, rewrite, monkeypatch, reads):
+    names = [f"a{number}" for number in range(300)]
+    idle = " ".join(f"{name} = Identity(x)" for name in names)
+    wide = ", ".join(reads.format(a=name) for name in names)
+    model = model_of("(float[N,4] x) => (float[N,4] y) {" + idle + f" y = Mean({wide})" + "}")
+    compare, compared = gs.Node.__eq__, []
+    monkeypatch.setattr(gs.Node, "__eq__", lambda one, other: compared.append(1) or compare(one, other))
+    assert rewrite(model, [DropIdentity()]).counts == {"Mean": 1}
+    assert len(compared) < 10 * len(names)
 
 
 def test_an_identity_that_writes_a_graph_output_keeps_the_name(model_of, rewrite):

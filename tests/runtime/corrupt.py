@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import collections
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from int8_layer import (
     random_bytes,
     random_int8_layer,
 )
+from onnx import AttributeProto, ModelProto, helper
 
 NUMBERS = (-(2**63), -(2**31), -1, 0, 1, 2, 3, 4, 5, 8, 16, 17, 64, 255, 256, 2**20, 2**31 - 1, 2**31, 2**62)
 SHAPES = ((32, 24, 3, 3), (20, 16, 1, 1), (40, 9, 5, 1), (16, 64, 1, 1), (16, 9, 1, 1))
@@ -201,10 +202,12 @@ def outcome(layer: Sound, library: Path, rng: np.random.Generator) -> str:
     int8, rank = "Q" in layer.op, len(layer.x_shape)
     stage = "refused at load"
     try:
+        attrs = {key: value for key, value in layer.attrs.items() if value != []}
         if int8:
-            model = int8_model(Int8Layer(layer.op, layer.attrs, layer.tensors), rank=rank)
+            model = int8_model(Int8Layer(layer.op, attrs, layer.tensors), rank=rank)
         else:
-            model = model_of(Layer(layer.op, layer.attrs, layer.tensors), rank=rank)
+            model = model_of(Layer(layer.op, attrs, layer.tensors), rank=rank)
+        _add_empty(model, layer.attrs.keys() - attrs.keys())
         if rng.random() < 0.5:  # a known shape is carried through the operator when the session loads
             for axis, extent in enumerate(layer.x_shape):
                 model.graph.input[0].type.tensor_type.shape.dim[axis].dim_value = extent
@@ -220,6 +223,12 @@ def outcome(layer: Sound, library: Path, rng: np.random.Generator) -> str:
         assert "layer0" in str(error), f"an error that does not name the node: {error}"
         return stage
     return "ran"
+
+
+def _add_empty(model: ModelProto, names: Iterable[str]) -> None:
+    """Attributes that are lists of nothing, whose type `make_node` cannot tell."""
+    (node,) = (node for node in model.graph.node if node.name == "layer0")
+    node.attribute.extend(helper.make_attribute(name, [], attr_type=AttributeProto.INTS) for name in sorted(names))
 
 
 if __name__ == "__main__":
