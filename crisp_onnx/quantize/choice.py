@@ -150,7 +150,15 @@ def weight_places(graph: gs.Graph) -> tuple[LayerPlace, ...]:
 def _place(node: gs.Node) -> LayerPlace:
     rows_last = node.op == "MatMul" or (node.op == "Gemm" and not node.attrs.get("transB", 0))
     axis = int(np.ndim(node.inputs[1].values)) - 1 if rows_last else 0
-    return LayerPlace(node.name, node.inputs[1].name, node.inputs[0].name, node.outputs[0].name, axis)
+    return LayerPlace(node.name, node.inputs[1].name, node.inputs[0].name, _end(node).name, axis)
+
+
+def _end(node: gs.Node) -> gs.Variable:
+    """What the layer's bytes stand for: its output behind the activation that it computes itself."""
+    out = node.outputs[0]
+    while len(out.outputs) == 1 and out.outputs[0].op in ("Relu", "Clip"):
+        out = out.outputs[0].outputs[0]
+    return out
 
 
 def _figures(loss: Loss) -> tuple[float, float]:

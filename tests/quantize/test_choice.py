@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from crisp_onnx.model import Model
 from crisp_onnx.quantize import choice
 from crisp_onnx.quantize.judge import Loss
 
@@ -44,3 +46,16 @@ def test_as_many_layers_are_spared_as_bring_the_loss_down_or_help_most(
     found = choice.spare_layers(emission, start, [], None, against=None)  # type: ignore[arg-type]
     assert list(found.keep) == list(NOISE)[:spared]
     assert found.loss.points == lost[spared]
+
+
+def test_a_layer_is_judged_where_its_bytes_are_written(model_of: Callable[..., Model]) -> None:
+    graph = model_of("""(float[N,4] x) => (float[N,4] y) <float[4,4] u, float[4,4] v, float[4,4] w, float low> {
+      a = MatMul(x, u)
+      r = Relu(a)
+      c = Clip(r, low)
+      b = MatMul(c, v)
+      s = Relu(b)
+      p = Add(s, b)
+      y = MatMul(p, w)
+    }""").graph()
+    assert [place.output for place in choice.weight_places(graph)] == ["c", "b", "y"]
