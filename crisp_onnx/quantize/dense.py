@@ -117,6 +117,14 @@ def shared_grids(graph: gs.Graph, grids: Mapping[str, Grid]) -> dict[str, Grid]:
     return found
 
 
+def with_renamed_outputs(graph: gs.Graph, grids: Mapping[str, Grid]) -> dict[str, Grid]:
+    """The grids, and those of outputs by what the quantiser calls them where a layer of its own reads them."""
+    from onnxruntime.quantization.quant_utils import QUANT_INPUT_SUFFIX
+
+    outputs = [tensor.name for tensor in graph.outputs if tensor.name in grids]
+    return {**grids, **{f"{name}{QUANT_INPUT_SUFFIX}": grids[name] for name in outputs}}
+
+
 def _of_grid(grid: Grid) -> dict[str, Any]:
     return {"scale": np.array(grid.scale, np.float32), "zero_point": np.array(grid.zero, np.uint8)}
 

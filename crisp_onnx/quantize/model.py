@@ -24,7 +24,14 @@ from crisp_onnx.passes import (
 )
 from crisp_onnx.passes.byte_tables import FUNCTIONS
 from crisp_onnx.quantize.crossings import on_bytes
-from crisp_onnx.quantize.dense import INT8_OPS, WEIGHTED, quantise_dense, reason_against, shared_grids
+from crisp_onnx.quantize.dense import (
+    INT8_OPS,
+    WEIGHTED,
+    quantise_dense,
+    reason_against,
+    shared_grids,
+    with_renamed_outputs,
+)
 from crisp_onnx.quantize.whole import pack_whole
 
 
@@ -92,7 +99,7 @@ def quantise_model(
     graph = _without_bodies(written).graph()
     between = (ByteTables(), ByteDepthwise(), ByteTables()) if hybrid else ()
     passes = (
-        QuantiseHybrid([name for name in hybrid if name not in keep], shared),
+        QuantiseHybrid([name for name in hybrid if name not in keep], with_renamed_outputs(graph, shared)),
         BytePools(),
         JoinBytes(),
         *between,

@@ -28,8 +28,12 @@ class LayerPlace:
 def layer_noise(
     module: GraphModule, layers: Sequence[LayerPlace], grids: Mapping[str, Grid], inputs: npt.NDArray[np.float32]
 ) -> dict[str, float]:
-    """Power of the noise in the outputs of each layer over that of the outputs, by layer name."""
+    """Power of the noise in the outputs of each layer over that of the outputs, by layer name.
+
+    None of layers that `module` does not hold, as they lead to none of its outputs, or that read what has no grid.
+    """
     parameters = dict(module.named_parameters())
+    layers = [layer for layer in layers if layer.source in grids and layer.weight in parameters]
     device = next(module.parameters()).device
     module.eval()
     found: dict[str, float] = {}
@@ -37,8 +41,6 @@ def layer_noise(
         wanted = sorted({name for layer in layers for name in (layer.source, layer.output)})
         tensors = module.run({module.input_names[0]: to_batch(inputs, device)}, wanted)
         for layer in layers:
-            if layer.source not in grids or layer.weight not in parameters:
-                continue
             weight = parameters[layer.weight]
             real = weight.detach().clone()
             weight.copy_(on_rows(real, layer.axis))

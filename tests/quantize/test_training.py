@@ -81,5 +81,13 @@ def test_a_layer_whose_outputs_no_byte_can_tell_apart_is_all_noise(model_of: Cal
     assert noise["layer"] == pytest.approx(1)
 
 
+def test_layers_that_do_not_lead_to_the_answers_have_no_noise_in_them(model_of: Callable[..., Model]) -> None:
+    text = "(float[N,4] x) => (float[N,2] y, float[N,2] z) <float[4,2] v, float[4,2] w>"
+    module = to_torch(model_of(f"{text} {{ y = MatMul(x, v) z = MatMul(x, w) }}"), ("y",))
+    x = np.random.default_rng(0).standard_normal((8, 4)).astype(np.float32)
+    places = [LayerPlace("first", "v", "x", "y", 1), LayerPlace("other", "w", "x", "z", 1)]
+    assert list(layer_noise(module, places, {"x": Grid(0.05, 128)}, x)) == ["first"]
+
+
 def test_a_tenth_of_the_passes_comes_again() -> None:
     assert [passes(epochs) for epochs in (0, 1, 10, 11, 20)] == [0, 1, 1, 2, 2]

@@ -65,3 +65,26 @@ def test_a_packed_convolution_gives_what_the_ordinary_one_gives(
     x = np.clip(np.random.default_rng(0).standard_normal((4, 3, 12, 12)), -3.5, 3.5).astype(np.float32)
     (one,), (other,) = (answers(found, x) for found in (plain.model, packed.model))
     assert np.abs(other - one).max() < 0.05 * np.abs(one).max()
+
+
+def test_a_layer_whose_output_is_one_of_the_graph_and_is_read_besides_computes_on_bytes(
+    model_of: Callable[..., Model], answers: Callable[..., list[np.ndarray]]
+) -> None:
+    model = with_value_info(
+        model_of("""(float[N,3,8,8] x) => (float[N,4,8,8] y, float[N,16,8,8] r) <float[16,3,3,3] w, float[4,16,1,1] v> {
+          [first] a = Conv<pads = [1, 1, 1, 1]>(x, w)
+          r = Relu(a)
+          [last] y = Conv(r, v)
+        }""")
+    )
+    x = np.random.default_rng(0).standard_normal((2, 3, 8, 8)).astype(np.float32)
+    expected = answers(model, x)
+    y, r = (float(np.abs(answer).max()) for answer in expected)
+    steps = {"x": Grid(0.04, 128), "a": Grid(r / 127, 128), "r": Grid(r / 255, 0), "y": Grid(y / 127, 128)}
+    assert steps.keys() == set(quantised_tensors(model.graph()))
+    found = quantise_model(model, steps, size=(8, 8), whole={"first"})
+    assert set(found.layers) == {"first", "last"} and not found.left
+    assert {node.name: node.op_type for node in found.model.proto.graph.node}["first"] == "HybridQConv"
+    assert [output.name for output in found.model.proto.graph.output] == ["y", "r"]
+    for int8, float32 in zip(answers(found.model, x), expected, strict=True):
+        assert np.abs(int8 - float32).max() < 0.05 * np.abs(float32).max()
