@@ -17,6 +17,7 @@ from onnx_graphsurgeon.logger import G_LOGGER
 
 from crisp_onnx.errors import CrispError
 from crisp_onnx.model.overridable import overridable
+from crisp_onnx.model.single_nodes import compare_by_identity
 from crisp_onnx.model.skeleton import describe, nodes
 
 # Graphsurgeon prints its warnings to stdout, where only results belong; its errors arrive as exceptions.
@@ -140,6 +141,7 @@ class Model:
         except Exception as error:  # graphsurgeon raises many types without a common base
             raise self._unreadable(error) from error
         _name_nodes(graph)
+        compare_by_identity(graph)
         # Graphsurgeon takes every initializer for a constant, and none for an input.
         tensors = graph.tensors()
         graph.inputs = [*graph.inputs, *(_as_input(t, tensors) for t in overridable(self.proto).values())]
