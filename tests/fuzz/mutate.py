@@ -113,6 +113,8 @@ def _size(chance: random.Random) -> int:
 
 def _dims(graph: onnx.GraphProto, chance: random.Random) -> None:
     values = [*graph.input, *graph.output, *graph.value_info]
+    if not values:  # an earlier change has taken them all
+        return
     dims = chance.choice(values).type.tensor_type.shape.dim
     if dims and chance.random() < 0.8:
         chance.choice(dims).dim_value = _size(chance)

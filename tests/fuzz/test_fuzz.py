@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pytest
+from fuzz.mutate import mutate_model
 from fuzz.targets import TARGETS, fault_of, mutated
+from onnx import helper
 
 COUNTS = {"images": 150, "archives": 60, "pickles": 60, "texts": 200, "hardware": 30, "models": 12}
 
@@ -34,3 +37,9 @@ def test_the_seeds_themselves_are_read(name: str, tmp_path: Path) -> None:
         path.parent.mkdir(parents=True)
         path.write_bytes(content)
         target.read(path)
+
+
+def test_a_graph_of_which_little_is_left_can_still_be_changed() -> None:
+    bare = helper.make_model(helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "bare", [], []))
+    for number in range(200):
+        mutate_model(bare.SerializeToString(), random.Random(number))
