@@ -148,8 +148,13 @@ def _run(
             narrowed = narrow(recipe, asked, folder=bench, checkpoint=checkpoint, watch=watch)
             asked = narrowed.asked
         with watch("timing"):
-            asked = fast_enough(recipe, asked, bench, checkpoint)
-            gains = gains_kept(recipe, asked.prepared, asked.planner, asked.rehearsed, bench, checkpoint)
+            late = narrowed is not None
+            asked = fast_enough(recipe, asked, bench, checkpoint, trained=late)
+            gains = gains_kept(recipe, asked.prepared, asked.planner, asked.rehearsed, bench, checkpoint, trained=late)
+            if recipe.speedup is not None and len(gains.planner.candidates.free) < len(asked.planner.candidates.free):
+                asked = replace(asked, planner=gains.planner)
+                asked = fast_enough(recipe, asked, bench, checkpoint, part=" of faster layers", trained=late)
+                gains = replace(gains, planner=asked.planner)
         if narrowed is not None and recipe.method == "channels":
             found: tuple[Learned, ...] = (narrowed.learned,)
         else:

@@ -48,13 +48,16 @@ class Gains:
     notes: tuple[str, ...] = ()
 
 
-def find_gains(recipe: Recipe, prepared: Prepared, planner: Planner, plan: Plan, folder: Path) -> Gains:
+def find_gains(
+    recipe: Recipe, prepared: Prepared, planner: Planner, plan: Plan, folder: Path, *, trained: bool = False
+) -> Gains:
     """Leave dense what would not be faster sparse here. Hardware targets, `portable` and dense emission time nothing.
 
     `plan`: rehearsed; layers are timed at its density. `folder`: for the models that are timed whole.
+    `trained`: hours are spent already, so that layers that the budget needs are packed though they gain nothing.
 
     Raises:
-        CrispError: a budget of MACs that the other layers cannot meet.
+        CrispError: a budget of MACs, before anything is trained, that the other layers cannot meet.
     """
     if not recipe.times_layers or not isinstance(planner, Threshold):
         given = recipe.packed is not None or recipe.most_blocks
@@ -77,27 +80,40 @@ def find_gains(recipe: Recipe, prepared: Prepared, planner: Planner, plan: Plan,
     reasons = _settle(recipe, prepared, plan, choice, folder)
     limits = _limits(planner, choice, reasons)
     restricted = _restricted(planner, reasons, limits)
-    if restricted.candidates.free:
+    more: tuple[str, ...] = ()
+    if trained:
+        reasons, limits, more = _enough(planner, choice, reasons, limits)
+        restricted = _restricted(planner, reasons, limits)
+    elif restricted.candidates.free:
         _require_budget(restricted, reasons)
     packed = tuple(layer.name for layer in restricted.candidates.free)
     decided = recipe.model_copy(update={"packed": packed, "most_blocks": limits})
-    return Gains(decided, restricted, choice.verdicts, _notes(recipe, reasons, len(choice.times)))
+    return Gains(decided, restricted, choice.verdicts, (*_notes(recipe, reasons, len(choice.times)), *more))
 
 
 def gains_kept(
-    recipe: Recipe, prepared: Prepared, planner: Planner, plan: Plan, folder: Path, checkpoint: Checkpoint
+    recipe: Recipe,
+    prepared: Prepared,
+    planner: Planner,
+    plan: Plan,
+    folder: Path,
+    checkpoint: Checkpoint,
+    *,
+    trained: bool = False,
 ) -> Gains:
     """As `find_gains`, or what it had found in a run that was stopped: times differ from run to run.
 
     The checkpoint's first process times, and tells the others.
     """
     if not recipe.times_layers or not isinstance(planner, Threshold):
-        return find_gains(recipe, prepared, planner, plan, folder)
+        return find_gains(recipe, prepared, planner, plan, folder, trained=trained)
     kept = checkpoint.get("timing")
     if kept is not None:
         return _from_state(kept, recipe, planner)
     these = checkpoint.processes
-    gains = find_gains(recipe, prepared, planner, plan, folder) if these.first else Gains(recipe, planner)
+    gains = Gains(recipe, planner)
+    if these.first:
+        gains = find_gains(recipe, prepared, planner, plan, folder, trained=trained)
     before, found = planner.candidates.dense_reasons, gains.planner.candidates
     state = State(
         {},
@@ -179,6 +195,32 @@ def _times_faster(recipe: Recipe, prepared: Prepared, plan: Plan, folder: Path) 
             return measure_files(paths, spec, size=prepared.size, budget_s=WHOLE_BUDGET_S).ratios[1].median
     finally:
         shutil.rmtree(own)
+
+
+def _enough(
+    planner: Threshold, choice: HostChoice, reasons: Mapping[str, str], limits: Mapping[str, int]
+) -> tuple[dict[str, str], dict[str, int], tuple[str, ...]]:
+    """Why layers stay dense, the limits and what to say: layers that lose least are packed until the budget can be met.
+
+    Raises:
+        CrispError: it cannot be, with all of them.
+    """
+    dense, most, packed = dict(reasons), dict(limits), 0
+    for name in (*sorted(dense, key=lambda name: -choice.verdicts[name].speedup), None):
+        try:
+            if planner.of == "macs" or _restricted(planner, dense, most).candidates.free:
+                rehearse(_restricted(planner, dense, most))
+            break
+        except CrispError:
+            if name is None:
+                if not most:
+                    raise
+                most = {}
+                continue
+            del dense[name]
+            packed += 1
+    told = f"{packed} layers are sparse though they are not faster so on this machine: --macs cannot be met without."
+    return dense, most, (told,) * bool(packed)
 
 
 def _require_budget(planner: Planner, reasons: Mapping[str, str]) -> None:

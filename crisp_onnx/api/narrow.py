@@ -18,7 +18,7 @@ from crisp_onnx.api.column_fit import kept_indices
 from crisp_onnx.api.crossing import anew, cross, with_batch_norm
 from crisp_onnx.api.device import find_device
 from crisp_onnx.api.learn import Learned
-from crisp_onnx.api.planning import make_planner, make_task, rehearse
+from crisp_onnx.api.planning import make_task
 from crisp_onnx.api.prepare import Prepared, described
 from crisp_onnx.api.question import Question
 from crisp_onnx.api.ready import epochs_for
@@ -26,7 +26,8 @@ from crisp_onnx.api.sight import see
 from crisp_onnx.api.stopwatch import Stopwatch
 from crisp_onnx.api.width_cut import proven_cut, readers_of, without
 from crisp_onnx.api.width_search import FIND_WIDTHS, Found, Scene, way_of
-from crisp_onnx.api.widths import Widths, recipe_for_blocks, widths_of, with_stated_lengths, within_pattern
+from crisp_onnx.api.width_split import blocks_after
+from crisp_onnx.api.widths import Widths, widths_of, with_stated_lengths
 from crisp_onnx.bridge import GraphModule, write_back
 from crisp_onnx.channels import Choice
 from crisp_onnx.data import Images
@@ -128,9 +129,9 @@ def narrow(recipe: Recipe, asked: Question, *, folder: Path, checkpoint: Checkpo
     narrowing = Narrowing(
         prepared, widths, found.choice, done.collapsed, found.fits, worst, epochs, left, accepted.prepared.layers
     )
-    planner = within_pattern(make_planner(recipe_for_blocks(recipe, left), accepted.prepared), accepted.prepared.macs)
+    planner, planned = blocks_after(recipe, prepared, accepted.prepared)
     images = sight.images if asked.images is None else asked.images
-    asked = replace(asked, accepted=accepted, images=images, planner=planner, rehearsed=rehearse(planner))
+    asked = replace(asked, accepted=accepted, images=images, planner=planner, rehearsed=planned)
     learned = Learned(trained, asked.rehearsed, sight.images, sight.held_out, epochs, (*sight.notes, *told), found.fits)
     return Narrowed(asked, learned, narrowing, every - epochs)
 

@@ -14,7 +14,7 @@ from crisp_onnx.api.prepare import Prepared, prepare
 from crisp_onnx.api.sight import spares_some
 from crisp_onnx.api.slicing import check_slicing, names_after_slicing, outputs_cut
 from crisp_onnx.api.ways import WAYS, require_way
-from crisp_onnx.api.width_estimate import rehearse_widths
+from crisp_onnx.api.width_split import rehearse_widths
 from crisp_onnx.api.widths import recipe_for_blocks
 from crisp_onnx.api.words import NameOptions, find_classes, find_form, find_labels
 from crisp_onnx.data import Classes, Images, InputForm, Labels, Preprocess, Source
@@ -30,7 +30,8 @@ from crisp_onnx.task import Classification, task_of
 class Question:
     """`images` to learn from and `judged` to judge by, where they are given. `notes`: what the user should know.
 
-    `rehearsed`: what `planner` plans where no layer is preferred. `bank`: from which saliency is to be taken.
+    `rehearsed`: what `planner` plans where no layer is preferred, of the narrower network where channels go. `bank`:
+    from which saliency is to be taken.
     """
 
     accepted: Accepted
@@ -85,10 +86,9 @@ def read_question(recipe: Recipe, source: Model, data: Source | None, eval_data:
     if recipe.head == "slice":
         check_slicing(prepared, answers)
         notes += names_after_slicing(prepared, answers).notes
-    if recipe.narrows:
-        rehearse_widths(recipe, prepared)
+    planned = rehearse_widths(recipe, prepared) if recipe.narrows else None
     planner = make_planner(recipe_for_blocks(recipe), prepared)
-    rehearsed = rehearse(planner)
+    rehearsed = rehearse(planner) if planned is None else planned
     level_planners(recipe, planner)
     bank, told = fitting_bank(recipe, source, form, answers, planner.candidates.free, labels)
     notes += told

@@ -15,14 +15,14 @@ from crisp_onnx.api.learn import Learned
 from crisp_onnx.api.narrow import Narrowing
 from crisp_onnx.api.prepare import Prepared
 from crisp_onnx.api.reorder import Reordering
-from crisp_onnx.api.speedup import TOLERANCE
+from crisp_onnx.api.speedup import LEAST_KEPT, TOLERANCE
 from crisp_onnx.api.ways import AnyComparison
 from crisp_onnx.api.width_entries import channels_entry, with_source_widths
 from crisp_onnx.api.width_time import estimated, limit_of_widths
 from crisp_onnx.api.widths import share_for_widths
 from crisp_onnx.data import Classes
 from crisp_onnx.format.node import is_hybrid, packed_names, value_bytes_of
-from crisp_onnx.masks import Plan, Planner
+from crisp_onnx.masks import Plan, Planner, Threshold
 from crisp_onnx.masks.planner import BUDGET_TOLERANCE
 from crisp_onnx.model import Model
 from crisp_onnx.recipe import Recipe
@@ -122,6 +122,7 @@ def summarise(outcome: Outcome, seconds: Mapping[str, float]) -> schema.Report:
             *outcome.learned.notes,
             *outcome.emitted.notes,
             *_speed_notes(outcome),
+            *_missed_speed(outcome),
             *_forgotten(outcome),
         ),
         versions=versions(),
@@ -212,6 +213,23 @@ def _speed_notes(outcome: Outcome) -> tuple[str, ...]:
         return ()
     remedy = "Without --target, layers that lose are left dense." if outcome.recipe.target is not None else ""
     return (f"The compressed model is slower than the dense one on this host: {ratio:.2f}x as fast. {remedy}".rstrip(),)
+
+
+def _missed_speed(outcome: Outcome) -> tuple[str, ...]:
+    """What can be done where the finished model is less fast than the measurements before training promised."""
+    budget = _budget(outcome)
+    if budget.name != "speedup" or budget.met or outcome.timing is None:
+        return ()
+    told = f"The finished model is {budget.reached:.2f}x as fast, and --speedup {budget.asked:g} was asked for."
+    kept = outcome.planner.kept if isinstance(outcome.planner, Threshold) else 1.0
+    if outcome.recipe.method != "channels" and kept <= LEAST_KEPT:
+        return (f"{told} No more zeros can be put into it.",)
+    more = budget.asked * budget.asked / max(budget.reached, 1e-9)
+    what = "channels" if outcome.recipe.method == "channels" else "zeros"
+    return (
+        f"{told} More {what} are possible: measure again on a quiet machine, or ask for more, as in --speedup "
+        f"{more:.2g}.",
+    )
 
 
 def _accuracy(outcome: Outcome) -> schema.Accuracy:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import sqrt
+from dataclasses import replace
 from pathlib import Path
 
 from crisp_onnx.api.checkpoint import Checkpoint
+from crisp_onnx.api.gains import written_form
+from crisp_onnx.api.planning import rehearse
 from crisp_onnx.api.question import Question
-from crisp_onnx.api.speedup import LEAD, TOLERANCE, measured, share_for
+from crisp_onnx.api.speedup import LEAD, LEAST_KEPT, TOLERANCE, measured, share_for, share_for_both
 from crisp_onnx.api.width_estimate import chosen_within, estimated_share, least_share, narrowed_form
+from crisp_onnx.api.width_split import blocks_after, narrowed, split
 from crisp_onnx.api.width_time import limit_of_widths
 from crisp_onnx.api.widths import Widths
 from crisp_onnx.channels import Stock
+from crisp_onnx.masks import Threshold
 from crisp_onnx.model import Model
 from crisp_onnx.recipe import Recipe
 from crisp_onnx.recover import State
@@ -31,24 +35,36 @@ def share_of_cost(
 ) -> float:
     """The share that widths may leave: as asked, or so little that the narrower network is as fast as asked.
 
-    Where zeros follow on channels, both are to be equally fast: channels take the square root of the speed. `part`:
-    what the measured share is kept under.
+    Where zeros follow on channels, both are to be equally fast: channels take the square root of the speed, and more
+    where zeros cannot do the rest. `part`: what the measured share is kept under.
+
+    Raises:
+        CrispError: the budget is too small for the least widths, with the fewest blocks where zeros follow.
     """
-    limit = limit_of_widths(recipe)
+    limit, together = limit_of_widths(recipe), recipe.method != "channels"
     if limit is not None:
         return estimated_share(recipe, limit, model, widths, stocks)
     if recipe.speedup is None:
-        return widths.share
+        return split(recipe, asked.prepared, model, widths, stocks).share if together else widths.share
     kept = checkpoint.get(f"speedup of {part}")
     if kept is not None:
         return float(kept.values["share"])
-    speed = recipe.speedup if recipe.method == "channels" else sqrt(recipe.speedup)
 
     def gain(share: float) -> float:
         choice = chosen_within(widths, stocks, share)
         return measured(asked, narrowed_form(recipe, model, choice, widths, asked.prepared.size), folder)
 
+    def gain_of_both(share: float) -> float:
+        after = narrowed(asked.prepared, model, chosen_within(widths, stocks, share), widths)
+        planner = blocks_after(recipe, asked.prepared, after)[0]
+        plan = rehearse(replace(planner, kept=LEAST_KEPT)) if isinstance(planner, Threshold) else rehearse(planner)
+        form = written_form(recipe, after.model, plan, size=after.size)
+        return measured(asked, form, folder)
+
     least = least_share(widths, stocks)
-    found = share_for(LEAD * speed, gain, least, 1.0, name="--speedup", tolerance=TOLERANCE)
+    if together:
+        found = share_for_both(recipe.speedup, gain, gain_of_both, least)
+    else:
+        found = share_for(recipe.speedup, gain, least, 1.0, name="--speedup", lead=LEAD, tolerance=TOLERANCE)
     checkpoint.put(f"speedup of {part}", State({}, {"share": found}))
     return found

@@ -8,10 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from crisp_onnx.api.gains import written_form
-from crisp_onnx.api.prepare import Prepared
 from crisp_onnx.api.width_cut import cut, without
 from crisp_onnx.api.width_time import Limit, estimated, limit_of_widths
-from crisp_onnx.api.widths import Widths, widths_of
+from crisp_onnx.api.widths import Widths
 from crisp_onnx.channels import LEAST_SHARE, Choice, Stock, choose, least_cost, stock
 from crisp_onnx.errors import CrispError
 from crisp_onnx.masks import Plan
@@ -92,19 +91,3 @@ def estimated_share(recipe: Recipe, limit: Limit, model: Model, widths: Widths, 
         share = (low + high) / 2
         low, high = (share, high) if taken(share) <= limit.amount else (low, share)
     return low
-
-
-def rehearse_widths(recipe: Recipe, prepared: Prepared) -> None:
-    """Choose under a worth that prefers no channel: a budget that cannot be met is refused now, not after an hour.
-
-    Raises:
-        CrispError: as `widths_of`, or the budget cannot be met.
-    """
-    widths = widths_of(recipe, prepared)
-    worth = {number: np.ones(widths.groups[number].width) for number in widths.free}
-    stocks = stocks_of(recipe, widths.model, widths, worth, recipe.round_channels)
-    limit = limit_of_widths(recipe)
-    if limit is not None:
-        estimated_share(recipe, limit, widths.model, widths, stocks)
-    else:
-        chosen_within(widths, stocks, widths.share)

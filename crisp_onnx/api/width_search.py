@@ -110,7 +110,8 @@ def by_gates(scene: Scene) -> Found:
         shut = by_group(opened, {number: widths.groups[number].width for number in widths.free})
         dying = frozenset(number for number in widths.dying if shut[number].max() < SHUT)
         stocks = stocks_of(recipe, folded.model, widths, worth, recipe.round_channels, least=0.0, dying=dying)
-        if recipe.speedup is not None or limit_of_widths(recipe) is not None:
+        together = recipe.method != "channels"
+        if together or recipe.speedup is not None or limit_of_widths(recipe) is not None:
             share = share_of_cost(
                 recipe, scene.asked, folded.model, widths, stocks, scene.folder, scene.checkpoint, part="gates"
             )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +16,10 @@ from small_models import coloured_images, residual_classifier
 
 from crisp_onnx import Recipe, compress
 from crisp_onnx.api import compression, inspect, verification, verify
+from crisp_onnx.api.prepare import prepare
+from crisp_onnx.api.width_split import rehearse_widths
 from crisp_onnx.errors import CrispError
+from crisp_onnx.model import Model, load, save
 from crisp_onnx.report.rows import note_sentences
 from crisp_onnx.report.schema import Report
 from crisp_onnx.runtime.latency import measure_files
@@ -112,11 +116,60 @@ def test_a_budget_that_zeros_alone_would_not_need_is_met(tmp_path: Path) -> None
     assert (budget.asked, budget.met) == (0.3, True)
 
 
+def stem_that_stays_dense(folder: Path, model_of: Callable[..., Model]) -> Path:
+    """A stem of three channels, which no pattern fits, holds a third of the MACs and can only become narrower."""
+    built = model_of(
+        "(float[N,3,12,12] image) => (float[N,6] logits)"
+        " <float[32,3,7,7] first, float[32,32,3,3] second, float[6,32] last, float[N,32,12,12] a,"
+        " float[N,32,12,12] b> {"
+        " a = Conv <pads: ints = [3, 3, 3, 3]> (image, first) b = Relu(a)"
+        " c = Conv <pads: ints = [1, 1, 1, 1]> (b, second) d = Relu(c) e = GlobalAveragePool(d) f = Flatten(e)"
+        " logits = Gemm <transB: int = 1> (f, last) }"
+    )
+    path = folder / "stem.onnx"
+    save(built, path)
+    return path
+
+
+def test_channels_take_of_the_budget_what_zeros_cannot(tmp_path: Path, model_of: Callable[..., Model]) -> None:
+    """Of 0.08, channels are to leave 0.28 and zeros as much of that, but then the stem alone is more."""
+    path = stem_that_stays_dense(tmp_path, model_of)
+    recipe = Recipe(
+        model=path, classes=(0, 1, 2), preprocess="unit", method="channels+hybrid", macs=0.08, round_channels=4,
+        block=8, target="portable", epochs=0, reconstruct="none", output=tmp_path / "out",
+    )  # fmt: skip
+    report = compress(recipe, data=IMAGES)
+    assert report.budgets[0].met
+    assert report.channels is not None
+    assert 0.08 < report.channels.macs_left < 0.25
+    assert [layer.name for layer in report.layers if layer.decision == "sparse"]
+
+
+def test_a_budget_of_both_that_cannot_be_met_is_refused_with_both_shares_and_what_is_offered_is_taken(
+    tmp_path: Path, model_of: Callable[..., Model]
+) -> None:
+    path = stem_that_stays_dense(tmp_path, model_of)
+    recipe = Recipe(
+        model=path, classes=(0, 1), preprocess="unit", method="channels+hybrid", macs=0.02, round_channels=4, block=8
+    )
+    prepared = prepare(load(path), size=(12, 12))
+    with pytest.raises(
+        CrispError, match=r"^--macs 0\.02 cannot be met .*leave 0\.\d+ of the MACs and zeros 0"
+    ) as refused:
+        rehearse_widths(recipe, prepared)
+    offered = re.search(r"at least (0\.\d+)", str(refused.value))
+    assert offered
+    plan = rehearse_widths(recipe.model_copy(update={"macs": float(offered[1])}), prepared)
+    assert plan is not None
+    assert any(plan.sparse())
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         ({"sparsity": 0.8}, "--sparsity is no budget of --method channels"),
-        ({"macs": 0.01}, "budget of .* cannot be met"),
+        ({"macs": 0.01}, r"--macs 0\.01 cannot be met: .* still has 0\.0112 of its MACs. Ask for at least 0\.012"),
+        ({"macs": 0.01, "method": "channels+hybrid"}, r"--macs 0\.01 cannot be met with --method channels\+hybrid: "),
         ({"saliency": "wanda"}, "crisp or magnitude or random, not wanda"),
         ({"widths": "gates", "epochs": 1}, "needs 2 epochs"),
         ({"widths": "gates", "method": "hybrid"}, "removes none"),

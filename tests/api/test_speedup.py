@@ -10,7 +10,7 @@ from small_models import coloured_images, residual_classifier
 
 from crisp_onnx import Recipe, compress
 from crisp_onnx.api import compression, speedup, width_budget
-from crisp_onnx.api.speedup import share_for
+from crisp_onnx.api.speedup import LEAD, share_for, share_for_both
 from crisp_onnx.errors import CrispError
 from crisp_onnx.model import Model
 from crisp_onnx.report.schema import Report
@@ -27,11 +27,40 @@ def test_the_largest_share_that_is_fast_enough_is_found(asked: float, share: flo
 
     found = share_for(asked, gain, 0.05, 1.0, name="--speedup")
     assert 0.95 * share <= found <= share
-    assert len(tried) <= 9
+    assert len(tried) <= 10
 
 
 def test_what_the_densest_form_meets_is_left_as_dense() -> None:
     assert share_for(1.2, lambda left: 1 / left, 0.05, 0.5, name="--speedup") == 0.5
+
+
+def test_the_whole_tolerance_is_left_to_the_end() -> None:
+    assert share_for(1.5, lambda left: 1 / left, 0.05, 1.0, name="--speedup", lead=LEAD) <= 1 / (1.5 * LEAD)
+
+
+def test_a_share_that_was_lucky_once_is_left_for_a_smaller_one() -> None:
+    seen: set[float] = set()
+
+    def gain(left: float) -> float:
+        """A tenth more where it is asked for the first time."""
+        lucky = 1.0 if left in seen else 1.1
+        seen.add(left)
+        return lucky / left
+
+    assert 0.9 / 1.5 < share_for(1.5, gain, 0.05, 1.0, name="--speedup") <= 1 / 1.5 * 1.02
+
+
+@pytest.mark.parametrize(("zeros_gain", "share"), [(3.0, 0.63), (1.05, 0.45), (1.2, 0.55)])
+def test_channels_give_what_zeros_cannot(zeros_gain: float, share: float) -> None:
+    """Of 2.25, both are to be 1.5 times as fast; where zeros alone gain less, channels do more."""
+    found = share_for_both(2.25, lambda left: 1 / left, lambda left: zeros_gain / left, 0.2)
+    assert found == pytest.approx(share, rel=0.08)
+    assert zeros_gain / found >= 2.25
+
+
+def test_a_speed_beyond_channels_and_zeros_is_refused_in_the_words_of_the_user() -> None:
+    with pytest.raises(CrispError, match=r"^--speedup 9 cannot be met: .* it is 4\.00"):
+        share_for_both(9, lambda left: 1 / left, lambda left: 2 / left, 0.5)
 
 
 def test_more_than_the_least_gains_is_refused_with_what_it_gains() -> None:
@@ -74,8 +103,10 @@ def test_every_method_makes_the_model_as_fast_as_asked(
 
 
 def test_a_speed_that_the_end_does_not_show_is_a_missed_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (budget,) = run(tmp_path, monkeypatch, 1.8, method="channels", speedup=2.0).budgets
-    assert not budget.met
+    report = run(tmp_path, monkeypatch, 1.8, method="channels", speedup=2.0)
+    assert not report.budgets[0].met
+    told = "The finished model is 1.80x as fast, and --speedup 2 was asked for. More channels are possible: "
+    assert any(note.startswith(told) and "--speedup 2.2" in note for note in report.notes)
 
 
 @pytest.mark.parametrize(

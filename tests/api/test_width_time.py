@@ -10,7 +10,8 @@ from small_models import residual_classifier
 
 from crisp_onnx import Recipe
 from crisp_onnx.api.prepare import prepare
-from crisp_onnx.api.width_estimate import chosen_within, estimated_share, narrowed_form, rehearse_widths
+from crisp_onnx.api.width_estimate import chosen_within, estimated_share, narrowed_form
+from crisp_onnx.api.width_split import rehearse_widths
 from crisp_onnx.api.width_time import Limit, estimated, limit_of_widths
 from crisp_onnx.api.widths import widths_of
 from crisp_onnx.channels import stock
