@@ -80,7 +80,7 @@ def _rows(name: str, folder: Path, budget_s: float) -> Iterator[Mapping[str, obj
         other = folder / f"{name}-{share}.onnx"
         save(narrow, other)
         sides = [partial(opened_run, p, image, 1, native=False) for p in (path, other)]
-        timing = compare_runs(sides, budget_s=budget_s)
+        timing = compare_runs(sides, threads=1, budget_s=budget_s)
         whole, small = timing.sides_ms
         row = {
             "network": name, "share of MACs": reached, "whole ms": whole.median, "narrow ms": small.median,

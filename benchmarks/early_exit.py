@@ -216,7 +216,9 @@ def _rows(
         for path, threshold in zip(paths[1:], (ALWAYS, NEVER, PROVEN_AT), strict=True):
             onnx.save(with_exit(model, way_out, threshold), path)
         image = seeded_input(prepared.source.input, batch=1, size=prepared.size)
-        timing = compare_runs([partial(opened_run, p, image, 1, native=False) for p in paths[:3]], budget_s=budget_s)
+        timing = compare_runs(
+            [partial(opened_run, p, image, 1, native=False) for p in paths[:3]], threads=1, budget_s=budget_s
+        )
         proven = _run(paths[3], test)
     whole, leaves, stays = (side.median for side in timing.sides_ms)
     logits = shown.features[way_out.tensor] @ way_out.weight.T + way_out.bias

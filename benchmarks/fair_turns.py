@@ -126,7 +126,7 @@ def measure(way: str, files: list[str], budget_s: float) -> None:
         ort.set_global_thread_pool_sizes(THREADS, 1)
     openings = [partial(_opened, Path(file), way) for file in files]
     if way == ANEW:
-        rounds = take_turns([timed(opening) for opening in openings], budget_s=budget_s)
+        rounds = take_turns([timed(opening, threads=2) for opening in openings], budget_s=budget_s)
         times = [np.concatenate(turns) for turns in zip(*rounds, strict=True)]
     elif way == ALONE:
         times = [timed_runs(opening(), budget_s) for opening in openings]

@@ -81,7 +81,7 @@ def _write(network: str, sparsity: Sparsity, hybrid: bool, path: Path) -> Path:
 def _times(dense: Path, method: Path, hybrid: bool, budget_s: float) -> dict[str, object]:
     image = np.random.default_rng(0).standard_normal((1, 3, 224, 224), dtype=np.float32)
     sides = [partial(opened_run, path, image, 1, native=native) for path, native in ((dense, False), (method, hybrid))]
-    timing = compare_runs(sides, budget_s=budget_s)
+    timing = compare_runs(sides, threads=1, budget_s=budget_s)
     return {
         "times dense": timing.ratios[1].median,
         "10 %": timing.ratios[1].p10,

@@ -117,7 +117,9 @@ def _timed(
             form.ir_version = whole.ir_version
             paths.append(Path(temporary) / f"{name}.onnx")
             onnx.save(form, paths[-1])
-        return compare_runs([partial(opened_run, p, image, 1, native=False) for p in paths], budget_s=budget_s)
+        return compare_runs(
+            [partial(opened_run, p, image, 1, native=False) for p in paths], threads=1, budget_s=budget_s
+        )
 
 
 def _accuracy(

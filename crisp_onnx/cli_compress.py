@@ -111,6 +111,7 @@ def compress(recipe_file: Path | None, resume: bool, as_json: bool, verbosity: i
     from crisp_onnx.api import compress as run
     from crisp_onnx.api import compress_nested as run_nested
     from crisp_onnx.api.results import results_in
+    from crisp_onnx.api.unused import require_use
     from crisp_onnx.api.workshop import ELSEWHERE
     from crisp_onnx.processes import started_by_torchrun
     from crisp_onnx.recipe import make_recipe, merged, read_recipe
@@ -122,6 +123,7 @@ def compress(recipe_file: Path | None, resume: bool, as_json: bool, verbosity: i
     given = {key: value for key, value in options.items() if value not in (None, ())}
     written = read_recipe(recipe_file) if recipe_file else {}
     recipe = make_recipe(merged(written, given), where="the options")
+    require_use(recipe, given)
     for folder in recipe.folders if recipe_file else ():
         keep_inputs(results_in(folder), [recipe_file], ELSEWHERE)
     if not started_by_torchrun().first:

@@ -45,7 +45,7 @@ from crisp_onnx.saliency.bank import (
 )
 from crisp_onnx.saliency.collection import by_class, shape_of, sums_of
 from crisp_onnx.task import Classification, task_of
-from crisp_onnx.writing import keep_inputs, require_place
+from crisp_onnx.writing import keep_inputs, require_name, require_place
 
 ANOTHER = "Choose another name with --output."
 
@@ -78,6 +78,7 @@ def make_bank(
     _require_sums(chosen)
     read = files_read([output], data, labels, preprocess, classes)
     keep_inputs([output], [Path(model), *read], ANOTHER)
+    require_name(output, (".safetensors",), "a bank")
     require_place(output)
     source = load(model)
     form = find_form(preprocess, source, data)
@@ -128,6 +129,7 @@ def merge_banks(banks: Sequence[Path], *, output: Path) -> BankFound:
     if len(banks) < 2:
         raise CrispError("Name two banks or more to merge.")
     keep_inputs([output], banks, ANOTHER)
+    require_name(output, (".safetensors",), "a bank")
     require_place(output)
     opened = [open_bank(path) for path in banks]
     counts = {index for bank in opened for index in bank.images}

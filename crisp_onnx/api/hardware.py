@@ -42,9 +42,10 @@ from crisp_onnx.model.write import HASH_DIGITS, weights_path
 from crisp_onnx.reading import border, shown
 from crisp_onnx.report.estimate_page import estimate_page
 from crisp_onnx.report.findings import Estimation, FittedTarget, TargetList, TargetText
+from crisp_onnx.report.layer_plot import FORMATS
 from crisp_onnx.report.roofline import write_layer_bars, write_roofline
-from crisp_onnx.runtime.library import load_library
-from crisp_onnx.writing import keep_inputs, require_place
+from crisp_onnx.runtime.library import load_library, require_library
+from crisp_onnx.writing import keep_inputs, require_name, require_place
 
 FIND_SPARSITY = ("gpu", "npu")
 ANOTHER = "Choose another name for the result."
@@ -86,7 +87,9 @@ def calibrate(
     Raises:
         CrispError: a file cannot be written, the target's name is no name of one, or the times cannot be read.
     """
-    _require_target_name(output)
+    require_name(output, (".yaml", ".yml"), "a target")
+    if kernels is not None:
+        require_library(kernels)
     kept = read_times(times) if times is not None and times.exists() else None
     keep_inputs([output], [kernels, times], ANOTHER)
     for path in (output, *([times] if times is not None and kept is None else [])):
@@ -112,7 +115,7 @@ def calibrate_from_profile(
     Raises:
         CrispError: a profile that cannot be read, too few layers, or `output` is no place for a target.
     """
-    _require_target_name(output)
+    require_name(output, (".yaml", ".yml"), "a target")
     chosen = load_target(base)
     keep_inputs([output], [*profiles, model, chosen.path], ANOTHER)
     require_place(output)
@@ -127,11 +130,6 @@ def calibrate_from_profile(
     write_files({output: text.encode()})
     load_target(output)
     return FittedTarget(output, chosen.name, found)
-
-
-def _require_target_name(output: Path) -> None:
-    if output.suffix not in (".yaml", ".yml"):
-        raise CrispError(f"Cannot write a target to {output}: its name must end in .yaml.")
 
 
 def lower(
@@ -162,8 +160,7 @@ def lower(
     outputs = (path,) if dense is None else tuple(dict.fromkeys((path, *of_dense)))
     read = (Path(model), *source.data_files, chosen.path, *files_read(outputs, data, preprocess))
     keep_inputs(outputs, read, ANOTHER)
-    if path == beside:
-        raise CrispError(f"{path} is the name of a model, and the result is a description of one. Let it end in .json.")
+    require_name(path, (".json",), "what the model becomes")
     lowered = _of_model(source, chosen, batch=batch, size=size, dtype=dtype, data=data, preprocess=preprocess)
     if dense is not None:
         save(dense, beside)
@@ -201,6 +198,10 @@ def estimate(
     paths = [Path(one) for one in (model, against) if one is not None]
     read = (*paths, chosen.path, *files_read(outputs, data, preprocess))
     keep_inputs(outputs, read, ANOTHER)
+    for path in plots:
+        require_name(path, FORMATS, "a plot")
+    if page is not None:
+        require_name(page, (".html", ".htm"), "a page")
     for path in outputs:
         require_place(path)
     sources = [read_lowered(path) if path.suffix == ".json" else load(path) for path in paths]

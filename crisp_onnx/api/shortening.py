@@ -19,7 +19,7 @@ from crisp_onnx.model.macs import macs_of
 from crisp_onnx.passes import DropBlocks, run_passes
 from crisp_onnx.recipe import Recipe, input_files
 from crisp_onnx.report.findings import BlockFound, BlocksFound
-from crisp_onnx.writing import keep_inputs, require_place
+from crisp_onnx.writing import keep_inputs, require_name, require_place
 
 MOST_IMAGES, BATCH = 128, 8
 MOST_FEATURES = 4096
@@ -43,6 +43,7 @@ def blocks(recipe: Recipe, *, drop: int = 0, output: Path | None = None) -> Bloc
     source = load(recipe.model)
     if output is not None:
         keep_inputs([output], (*input_files(recipe), *source.data_files), ANOTHER)
+        require_name(output, (".onnx",), "a model")
         require_place(output)
     asked = read_question(recipe, source, recipe.data, None)
     prepared = asked.prepared

@@ -144,7 +144,8 @@ def aligned(labels: Labels, outputs: int, offset: int | None) -> Labels:
     """`labels` moved by `offset` outputs; without one, they must name the outputs of the model and no others.
 
     Raises:
-        CrispError: there are more or fewer names than outputs, or none falls on an output.
+        CrispError: there are more or fewer names than outputs, none falls on an output, or some fall beside them while
+            outputs go without.
     """
     if offset is None:
         wrong = misfit(labels, outputs)
@@ -156,6 +157,13 @@ def aligned(labels: Labels, outputs: int, offset: int | None) -> Labels:
         raise CrispError(
             f"With --labels-offset {offset}, no name of {labels.source} falls on one of the {outputs} outputs. "
             "Give another number."
+        )
+    lost = [index for index in labels.entries if index + offset not in moved]
+    bare = [index for index in range(outputs) if index not in moved]
+    if lost and bare:
+        raise CrispError(
+            f"With --labels-offset {offset}, {len(lost)} of the {len(labels)} names of {labels.source} fall on no "
+            f"output, {labels.name(lost[0])!r} first, while output {bare[0]} has none. Give another number."
         )
     return replace(labels, entries=moved)
 

@@ -44,21 +44,17 @@ class Layer:
     dtype: str = ""
 
 
-def choose_dtype(target: Target, wanted: str | None) -> tuple[Dtype, str]:
-    """(type the target computes in, note). `wanted` if the target has it, else the target's first.
+def choose_dtype(target: Target, wanted: str | None) -> Dtype:
+    """The type that the target computes in: `wanted`, or its first.
 
     Raises:
-        CrispError: `wanted` is no type of crisp-hw/1.
+        CrispError: the target does not compute in `wanted`.
     """
     known = target.descriptor.dtypes
-    if wanted is None:
-        return known[0], ""
-    if wanted not in BYTES:
-        raise CrispError(f"Unknown type {wanted!r}. Use one of {', '.join(BYTES)}.")
-    for dtype in known:
-        if dtype == wanted:
-            return dtype, ""
-    return known[0], f"{target.name} does not compute in {wanted}: costed in {known[0]}, accuracy is not looked at"
+    found = known[0] if wanted is None else next((dtype for dtype in known if dtype == wanted), None)
+    if found is None:
+        raise CrispError(f"{target.name} does not compute in {wanted}. Use {' or '.join(known)}.")
+    return found
 
 
 def lower_layers(
@@ -75,7 +71,7 @@ def lower_layers(
     `dtype`: of the layers whose type the model leaves open; one that is asked for also holds for the others that the
     target can compute in it.
     """
-    chosen, note = choose_dtype(target, dtype)
+    chosen = choose_dtype(target, dtype)
     listed = tuple(layers)
     types = [layer_dtype(layer, target, chosen, asked=dtype is not None) for layer in listed]
     held = [_held(layer, target, kind) for layer, kind in zip(listed, types, strict=True)]
@@ -83,7 +79,7 @@ def lower_layers(
     operators = tuple(
         lower_layer(layer, target, kind, stay=places[layer.name]) for layer, kind in zip(listed, types, strict=True)
     )
-    said = (*notes, *([note] if note else ()), *_type_notes(listed, types, target))
+    said = (*notes, *_type_notes(listed, types, target))
     return Lowered(
         target=target.name,
         target_version=target.descriptor.version,

@@ -11,7 +11,7 @@ from crisp_onnx.reading import shown
 from crisp_onnx.report.bench_view import setting_text
 from crisp_onnx.runtime.bench import Bench
 from crisp_onnx.runtime.library import load_library
-from crisp_onnx.writing import require_place
+from crisp_onnx.writing import require_name, require_place
 
 FORMATS = (".svg", ".png")
 ROW_INCHES = 0.4
@@ -25,8 +25,7 @@ def require_plot(path: Path) -> None:
         CrispError: the format is neither SVG nor PNG, the folder is missing or read-only, or matplotlib or the native
             kernels, without which no layer can be measured, are absent.
     """
-    if path.suffix.lower() not in FORMATS:
-        raise CrispError(f"{path} is neither .svg nor .png, the formats that a plot is written in.")
+    require_name(path, FORMATS, "a plot")
     require_place(path)
     try:
         import matplotlib  # noqa: F401

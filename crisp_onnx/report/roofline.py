@@ -13,6 +13,7 @@ from crisp_onnx.errors import CrispError
 from crisp_onnx.lowering import Target
 from crisp_onnx.reading import shown
 from crisp_onnx.report.roofs import Roofs, reached, roofs
+from crisp_onnx.writing import require_name
 
 BOUND_COLOURS = {"compute": "#2b6cb0", "onchip": "#b7791f", "dram": "#c53030", "overhead": "#718096"}
 ENERGY_COLOURS = {
@@ -148,8 +149,7 @@ def _short(name: str) -> str:
 @contextmanager
 def _figure(path: Path, inches: tuple[float, float], panels: int = 1) -> Iterator[Any]:
     """The axes of a figure, side by side, that is saved to `path` at the end, without pyplot's global state."""
-    if path.suffix not in (".png", ".svg"):
-        raise CrispError(f"Cannot plot to {path}: only .png and .svg are written. Change the suffix.")
+    require_name(path, (".svg", ".png"), "a plot")
     try:
         import matplotlib as mpl
         from matplotlib.figure import Figure
@@ -159,6 +159,6 @@ def _figure(path: Path, inches: tuple[float, float], panels: int = 1) -> Iterato
         figure = Figure(figsize=inches, layout="constrained")
         yield figure.subplots(1, panels, squeeze=False)[0]
         try:
-            figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
+            figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix.lower() == ".svg" else None)
         except OSError as error:
             raise CrispError(f"Cannot write {path}: {error.strerror or error}. Choose another folder.") from error

@@ -168,7 +168,7 @@ def _require(sides: tuple[Side, Side], threads: Sequence[int], batch: Sequence[i
 def _compare(sides: tuple[Side, Side], threads: int, batch: int, budget_s: float) -> tuple[BenchSetting, ...]:
     try:
         ways = _at_once(sides, threads, batch) + (_in_parts(sides, threads, batch) if batch > 1 else [])
-        rounds = take_turns([timed(opening) for opening in ways], budget_s=budget_s)
+        rounds = take_turns([timed(opening, threads=threads) for opening in ways], budget_s=budget_s)
     except CrispError:
         raise
     except MemoryError as error:

@@ -18,6 +18,8 @@ from crisp_onnx.runtime.opening import session, timing_options
 from crisp_onnx.runtime.turns import Run, Times, take_turns, timed
 
 NOISY_SPREAD = 0.25
+DISTURBED = 1.5
+"""Times the quickest tenth of a turn's runs from which its median tells of other programs."""
 log = logging.getLogger(__name__)
 
 
@@ -36,7 +38,7 @@ class Timing:
 
     `sides_ms`: milliseconds of one run, a side each. `ratios`: the first side's time over each side's, median by median
     of every round (the first ratio is 1; above 1 means faster than the first side). `noisy`: some ratio's 10th to 90th
-    percentile spans more than a quarter of its median; `note` then says so in a sentence.
+    percentile spans more than a quarter of its median, or half of a side's runs were disturbed; `note` then says so.
     """
 
     sides_ms: tuple[Spread, ...]
@@ -55,17 +57,25 @@ def summarize(rounds: Sequence[Sequence[Times]]) -> Timing:
     medians = np.array([[np.median(turn) for turn in turns] for turns in rounds])
     ratios = tuple(_spread(medians[:, 0] / column) for column in medians.T)
     widest = max(ratios, key=lambda ratio: (ratio.p90 - ratio.p10) / ratio.median)
-    noisy = (widest.p90 - widest.p10) > NOISY_SPREAD * widest.median
-    note = (
-        f"The machine was too noisy to trust the latency: over {len(rounds)} rounds the ratio ran from "
-        f"{widest.p10:.2f} to {widest.p90:.2f} (10th to 90th percentile). Stop other work and measure again."
-    )
-    return Timing(sides, ratios, len(rounds), noisy, note if noisy else "")
+    note, disturbed = "", max(_disturbance(turns) for turns in zip(*rounds, strict=True))
+    if (widest.p90 - widest.p10) > NOISY_SPREAD * widest.median:
+        low, high = f"{widest.p10:.2f}", f"{widest.p90:.2f}"
+        note = f"over {len(rounds)} rounds the ratio ran from {low} to {high} (10th to 90th percentile)"
+    elif disturbed > DISTURBED:
+        note = f"half the runs of one side took at least {disturbed:.1f} times as long as its quickest tenth"
+    if note:
+        note = f"The machine was too noisy to trust the latency: {note}. Stop other work and measure again."
+    return Timing(sides, ratios, len(rounds), bool(note), note)
 
 
-def compare_runs(openings: Sequence[Callable[[], Run]], *, budget_s: float = 3.0) -> Timing:
+def _disturbance(turns: Sequence[Times]) -> float:
+    """Median over the 10th percentile of a turn's runs, the median of all turns of one side."""
+    return float(np.median([np.median(turn) / np.percentile(turn, 10) for turn in turns]))
+
+
+def compare_runs(openings: Sequence[Callable[[], Run]], *, threads: int, budget_s: float = 3.0) -> Timing:
     """Open, time and close every side in turn, and compare them with the first one. See `turns`."""
-    return summarize(take_turns([timed(opening) for opening in openings], budget_s=budget_s))
+    return summarize(take_turns([timed(opening, threads=threads) for opening in openings], budget_s=budget_s))
 
 
 def measure_files(
@@ -87,7 +97,8 @@ def measure_files(
         CrispError: ONNX Runtime cannot open or run one of the files.
     """
     image = seeded_input(spec, batch=batch, size=size, seed=seed)
-    timing = compare_runs([partial(opened_run, path, image, threads) for path in paths], budget_s=budget_s)
+    sides = [partial(opened_run, path, image, threads) for path in paths]
+    timing = compare_runs(sides, threads=threads, budget_s=budget_s)
     log.info("latency: %d rounds of %d files, batch %d, %d threads", timing.rounds, len(paths), len(image), threads)
     return timing
 

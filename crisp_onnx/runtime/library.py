@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from crisp_onnx.errors import CrispError
+from crisp_onnx.reading import shown
 
 ISA_VARIABLE = "CRISP_ONNX_ISA"
 BODY = "body"
@@ -113,12 +114,29 @@ def registered_operators() -> tuple[str, ...]:
     return () if handle is None else tuple(_names(handle.crisp_onnx_operator))
 
 
+def require_library(path: Path) -> None:
+    """Whether `path` is a kernel library that loads here.
+
+    Raises:
+        CrispError: no such file, or it is none of ours, or of another version or processor.
+    """
+    if not path.is_file():
+        raise CrispError(f"No such library: {shown(str(path))}. Leave it out for the installed one.")
+    reason = _opened(path).reason
+    if reason:
+        raise CrispError(f"{reason} Name another, or leave it out for the installed one.")
+
+
 @functools.cache
 def load_library() -> Library:
     """Find and load the library, once a process. Never raises."""
     path = _find()
     if path is None:
         return Library(None, None, "This installation has no native kernels: it was built without a C++ compiler.")
+    return _opened(path)
+
+
+def _opened(path: Path) -> Library:
     try:
         handle = ctypes.CDLL(str(path))
         handle.crisp_onnx_layers_prepared.restype = ctypes.c_int64
@@ -132,7 +150,7 @@ def load_library() -> Library:
         handle.crisp_onnx_kernel_for.restype = ctypes.c_char_p
         handle.crisp_onnx_kernel_for.argtypes = [ctypes.c_char_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int]
     except (OSError, AttributeError) as error:  # AttributeError: a library of another version
-        return Library(None, None, f"The native kernels at {path} do not load here: {error}.")
+        return Library(None, None, f"The native kernels at {shown(str(path))} do not load here: {error}.")
     return Library(path, handle)
 
 

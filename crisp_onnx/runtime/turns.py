@@ -9,6 +9,7 @@ than the difference one wants to see.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -25,6 +26,16 @@ Run = Callable[[], object]
 T = TypeVar("T")
 Turn = Callable[[float], T]
 """One turn of a side, of about so many seconds. It opens what it needs, and nothing of it is alive afterwards."""
+
+
+def clock_of(threads: int) -> Callable[[], float]:
+    """The clock, in seconds, that runs of so many threads are timed by.
+
+    One thread is timed by what its processor spends: waiting while other programs have the core is no part of a run,
+    and hits the longer side more, so that a ratio of such times is wrong and yet steady. Windows counts processor time
+    in sixtieths of a second.
+    """
+    return time.process_time if threads == 1 and sys.platform != "win32" else time.perf_counter
 
 
 def take_turns(
@@ -51,14 +62,14 @@ def take_turns(
     return found
 
 
-def timed(opening: Callable[[], Run], *, clock: Callable[[], float] = time.perf_counter) -> Turn[Times]:
+def timed(opening: Callable[[], Run], *, threads: int) -> Turn[Times]:
     """The turn of a side that `opening` opens: milliseconds of every run after the warm-up.
 
-    `opening` returns one run of a session that nothing else holds.
+    `opening` returns one run of a session with so many threads that nothing else holds.
     """
 
     def turn(seconds: float) -> Times:
-        return timed_runs(opening(), seconds, clock=clock)
+        return timed_runs(opening(), seconds, clock=clock_of(threads))
 
     return turn
 

@@ -3,7 +3,7 @@
 import re
 import secrets
 
-from crisp_onnx.writing.guard import keep_inputs, require_place, require_possible
+from crisp_onnx.writing.guard import keep_inputs, require_name, require_place, require_possible
 from crisp_onnx.writing.locks import HeldError, free, hold, locked
 from crisp_onnx.writing.signals import stopping, undisturbed
 from crisp_onnx.writing.switching import SWITCH, settle, switch, synced
@@ -19,6 +19,7 @@ __all__ = [
     "hold",
     "keep_inputs",
     "locked",
+    "require_name",
     "require_place",
     "require_possible",
     "settle",

@@ -35,6 +35,16 @@ def keep_inputs(outputs: Iterable[Path], inputs: Iterable[Path | None], remedy: 
                 raise CrispError(f"The result would overwrite {shown(str(path))}, which is read. {remedy}")
 
 
+def require_name(path: Path, endings: tuple[str, ...], what: str) -> None:
+    """A result whose name is that of another kind of file is a slip, and might replace such a file.
+
+    Raises:
+        CrispError: the name of `path` ends in none of `endings`. `what`: the result, for the message.
+    """
+    if path.suffix.lower() not in endings:
+        raise CrispError(f"Cannot write {what} to {shown(str(path))}: its name must end in {' or '.join(endings)}.")
+
+
 def require_possible(path: Path, remedy: str) -> None:
     """Whether a file or folder could ever stand at `path`, its folders made if need be.
 

@@ -73,7 +73,7 @@ def test_lower_and_estimate_keep_their_models_and_targets(compressed, kept, tmp_
     kept("lower", model, "--target", "stc_edge_int8", "-o", model, words="would overwrite")
     # A target whose own tools find sparsity gets a model of its own beside the result, under the result's name.
     kept("lower", model, "--target", "nvidia_a100", "-o", model.with_suffix(".json"), words="would overwrite")
-    kept("lower", model, "--target", "nvidia_a100", "-o", tmp_path / "new.onnx", words="Let it end in .json")
+    kept("lower", model, "--target", "nvidia_a100", "-o", tmp_path / "new.onnx", words="must end in .json")
     kept("estimate", model, "--target", "stc_edge_int8", "--plot", model, words="would overwrite")
     kept("estimate", model, "--target", "stc_edge_int8", "--plot", tmp_path / "no" / "a.svg", words="Cannot write")
 
@@ -85,3 +85,26 @@ def test_bench_and_calibrate_keep_theirs(compressed, kept, tmp_path):
     kept("targets", "calibrate", "-o", tmp_path / "no" / "mine.yaml", words="Cannot write")
     (tmp_path / "folder.yaml").mkdir()
     kept("targets", "calibrate", "-o", tmp_path / "folder.yaml", words="is a folder")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("estimate", "MODEL", "--target", "stc_edge_int8", "--html", "OTHER"),
+        ("estimate", "MODEL", "--target", "stc_edge_int8", "--plot", "OTHER"),
+        ("lower", "MODEL", "--target", "stc_edge_int8", "-o", "OTHER"),
+        ("saliency", "MODEL", "--data", "OTHER", "-o", "OTHER.bin"),
+        ("saliency", "--merge", "MODEL", "OTHER", "-o", "OTHER.bin"),
+        ("bench", "MODEL", "--plot", "OTHER"),
+        ("targets", "calibrate", "-o", "OTHER"),
+    ],
+)
+def test_a_result_never_takes_the_name_of_another_kind_of_file(compressed, run, tmp_path, words):
+    other = tmp_path / "digits.onnx"
+    other.write_bytes(b"a user's model")
+    places = {"MODEL": compressed / "model.onnx", "OTHER": other, "OTHER.bin": other.with_suffix(".bin")}
+    done = run(*(places.get(word, word) for word in words))
+    assert done.returncode == 2
+    assert "must end in" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["digits.onnx"]
+    assert other.read_bytes() == b"a user's model"

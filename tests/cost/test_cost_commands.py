@@ -88,7 +88,7 @@ def test_the_bars_show_energy_by_component_where_the_target_has_a_table_of_it(ne
 
 
 def test_other_plot_formats_and_unknown_targets_are_refused(net: Path, tmp_path: Path) -> None:
-    with pytest.raises(CrispError, match=r"only \.png and \.svg"):
+    with pytest.raises(CrispError, match=r"must end in \.svg or \.png"):
         run("estimate", net, "--target", "portable", "--plot", tmp_path / "a.pdf", "-q")
     with pytest.raises(CrispError, match="Unknown target"):
         run("lower", net, "--target", "abacus", "-q")
@@ -151,3 +151,21 @@ def test_the_page_shows_both_models_and_loads_nothing(net: Path, tmp_path: Path)
     assert "memory roof" in text
     assert "<script" not in text
     assert 'src="http' not in text
+
+
+@pytest.mark.parametrize("command", ["estimate", "lower"])
+def test_a_type_that_the_target_does_not_compute_in_is_refused(net: Path, command: str) -> None:
+    with pytest.raises(CrispError, match=r"stc_edge_int8 does not compute in fp16\. Use int8\."):
+        run(command, net, "--target", "stc_edge_int8", "--dtype", "fp16")
+
+
+@pytest.mark.parametrize("content", [None, b"no library"])
+def test_a_file_that_is_no_kernel_library_is_refused_before_anything_is_measured(
+    tmp_path: Path, content: bytes | None
+) -> None:
+    path = tmp_path / "kernels.so"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(CrispError, match="No such library" if content is None else "do not load here"):
+        run("targets", "calibrate", "-o", tmp_path / "mine.yaml", "--kernels", path)
+    assert not (tmp_path / "mine.yaml").exists()

@@ -168,6 +168,14 @@ def test_an_offset_moves_the_names_and_drops_what_falls_beside(rows: int, offset
     assert {index: label.name for index, label in moved.entries.items()} == expected
 
 
+@pytest.mark.parametrize(("rows", "offset", "lost"), [(6, -1, "name 0"), (6, 5, "name 1"), (7, 1, "name 5")])
+def test_an_offset_that_moves_names_beside_outputs_that_go_without_is_refused(
+    rows: int, offset: int, lost: str
+) -> None:
+    with pytest.raises(CrispError, match=f"fall on no output, '{lost}' first, while output . has none"):
+        aligned(plain(rows), 6, offset)
+
+
 @pytest.mark.parametrize("offset", [6, -6, 10**6])
 def test_an_offset_that_leaves_nothing_is_refused(offset: int) -> None:
     with pytest.raises(CrispError, match=f"With --labels-offset {offset}, no name"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 from crisp_onnx.errors import CrispError
 from crisp_onnx.model import TensorSpec, load
 from crisp_onnx.runtime.latency import measure_files, seeded_input, summarize
+from crisp_onnx.runtime.turns import timed
 
 RELU = '<ir_version: 8, opset_import: ["" : 17]> g (float[N, 3, 8, 8] x) => (float[N, 3, 8, 8] y) { y = Relu(x) }'
 
@@ -52,6 +54,25 @@ def test_a_noisy_machine_is_named_in_a_sentence() -> None:
     assert timing.noisy
     assert "too noisy" in timing.note
     assert "100 rounds" in timing.note
+
+
+def test_a_side_whose_runs_are_mostly_disturbed_is_noisy_though_its_ratio_is_steady() -> None:
+    preempted, short = np.array([3.2, 11.0, 11.3, 11.3, 14.6]), np.array([1.1, 1.1, 1.1, 1.2, 1.2])
+    timing = summarize([(preempted, short)] * 10)
+    assert timing.ratios[1].p10 == timing.ratios[1].p90  # steady, and 3.4 times too high
+    assert timing.noisy
+    assert "half the runs of one side" in timing.note
+
+
+def test_one_thread_is_timed_without_what_it_waits_for_other_programs() -> None:
+    def run() -> None:
+        end = time.process_time() + 0.002
+        while time.process_time() < end:
+            pass
+        time.sleep(0.02)  # stands for the slice of time that another program takes
+
+    assert np.median(timed(lambda: run, threads=1)(0.05)) == pytest.approx(2, rel=0.3)
+    assert np.median(timed(lambda: run, threads=2)(0.05)) > 20
 
 
 def test_two_files_are_measured_within_the_budget(relu: Path) -> None:

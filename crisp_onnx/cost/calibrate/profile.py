@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -62,12 +61,10 @@ def profile(
 ) -> Profile:
     """Run a model on random images as its input `spec` asks for them: the whole unprofiled, then its parts.
 
-    Each has a session of its own, the only one alive (see `turns`). With one thread the whole is processor time, which
-    waiting for other programs does not lengthen.
+    Each has a session of its own, the only one alive (see `turns`).
     """
     feed = {spec.name: seeded_input(spec, batch=1)}
-    clock = time.process_time if threads == 1 else time.perf_counter
-    whole = timed(partial(_opened, path, threads, kernels, feed), clock=clock)(budget_s / 2)
+    whole = timed(partial(_opened, path, threads, kernels, feed), threads=threads)(budget_s / 2)
     nodes = profile_nodes(path, budget_s / 2, threads=threads, feed=feed, kernels=kernels, fewest=fewest)
     runs = min((len(node.ms) for node in nodes.values()), default=0)
     quiet = _quickest(np.sum([node.ms[:runs] for node in nodes.values()], axis=0))

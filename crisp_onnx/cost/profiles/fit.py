@@ -101,7 +101,7 @@ def fit_profile(profile: Profile, target: Target) -> FittedRates:
 
 
 def _sample(layer: TimedLayer, target: Target) -> _Sample:
-    dtype, _ = choose_dtype(target, layer.dtype or None)
+    dtype = choose_dtype(target, layer.dtype if layer.dtype in target.descriptor.dtypes else None)
     clock = float(target.clock_hz) / 1e6
     kind = FALLBACK.get(layer.kind, layer.kind)
     if layer.matrix is None:
