@@ -22,13 +22,14 @@ import numpy as np
 import onnx
 
 from benchmarks.forms import write_forms
-from benchmarks.machine import built, core_distance_ns
+from benchmarks.machine import built
 from benchmarks.network import Sparsity
 from benchmarks.peers.run import BLOCK_SHARES
 from benchmarks.record import RESULTS, record
 from benchmarks.topologies import TOPOLOGIES
 from crisp_onnx.format.pattern import Pattern
 from crisp_onnx.runtime import library_path
+from crisp_onnx.runtime.library import core_distance_ns
 from crisp_onnx.runtime.profiled import NodeTimes, profile_nodes
 
 SECONDS = 2.0
@@ -41,7 +42,7 @@ PEERS = ("onnxruntime-fp32", "onnxruntime-int8", "openvino-int8")
 @click.option("--peers", default="peers", show_default=True, help="Of the files in benchmarks/results.")
 def main(networks: tuple[str, ...], threads: str, peers: str) -> None:
     """Measure, print and write the table."""
-    kernel_bench, distance = built("kernel_bench"), built("core_distance")
+    kernel_bench = built("kernel_bench")
     rows = []
     for network in networks:
         sparsity = Sparsity(Pattern(), BLOCK_SHARES.get(network, 0.25))
@@ -51,7 +52,7 @@ def main(networks: tuple[str, ...], threads: str, peers: str) -> None:
             alone = _profiled(model, 1)
             kept = _kept_weights(model)
             for count in map(int, threads.split(",")):
-                nodes, apart_ns = _profiled(model, count), core_distance_ns(distance)
+                nodes, apart_ns = _profiled(model, count), core_distance_ns(2)
                 theirs = _medians(RESULTS / f"{peers}.json", network, count)
                 rows.append(_row(network, count, peak, kept, alone, nodes, theirs) | {"cores apart, ns": apart_ns})
     record(
