@@ -14,6 +14,11 @@ SIZE_INCHES = (11.0, 4.2)
 ONE_SHOT, TRAINED, FRONT = "#9aa5b1", "#1769aa", "#e08e2b"
 
 
+def percent(share: float, _: int | None = None) -> str:
+    """What stands at a tick: the share itself, never rounded to another one."""
+    return f"{100 * share:.6g}%"
+
+
 def write_front_plot(found: Exploration, path: Path) -> None:
     """Draw `found` to `path`, an SVG. Whiskers are 95 % Wilson intervals.
 
@@ -22,7 +27,6 @@ def write_front_plot(found: Exploration, path: Path) -> None:
     """
     try:
         from matplotlib.figure import Figure
-        from matplotlib.ticker import PercentFormatter
     except ImportError:
         raise CrispError("Plots need matplotlib: pip install 'crisp-onnx[report]'.") from None
     figure = Figure(figsize=SIZE_INCHES, layout="constrained")
@@ -45,12 +49,12 @@ def write_front_plot(found: Exploration, path: Path) -> None:
         for point in found.points[:1]:
             axes.axhline(point.dense_accuracy, color="black", lw=0.6, ls="--")
         axes.set_xlabel(f"{name}, of the dense model's")
-        axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.xaxis.set_major_formatter(percent)
         axes.locator_params(axis="x", nbins=5)
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("accuracy over the classes (dashed: untouched)")
-    panels[0].yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    panels[0].legend(frameon=False, loc="lower right")
+    panels[0].yaxis.set_major_formatter(percent)
+    figure.legend(*panels[0].get_legend_handles_labels(), frameon=False, loc="outside upper right", ncols=2)
     drawn = io.BytesIO()
     figure.savefig(drawn, format="svg", metadata={"Date": None})
     write_files({path: drawn.getvalue()})

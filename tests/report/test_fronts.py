@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from crisp_onnx.report.exploration import COSTS, Choice, Exploration, Point, exploration_view, front
-from crisp_onnx.report.front_plot import write_front_plot
+from crisp_onnx.report.front_plot import percent, write_front_plot
 from crisp_onnx.report.views import document
 
 
@@ -50,3 +53,28 @@ def test_the_table_and_the_document_say_the_same(tmp_path: Path) -> None:
     write_front_plot(found, tmp_path / "front.svg")
     drawn = (tmp_path / "front.svg").read_text()
     assert [drawn.count(f"{name}, of the dense model") for name in COSTS] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.275, 0.38), (0.978, 1.0), (0.0, 1.0), (0.3, 0.3004)])
+def test_no_tick_of_the_plot_says_another_share_than_where_it_stands(low: float, high: float) -> None:
+    for tick in MaxNLocator(5).tick_values(low, high):
+        assert float(percent(tick).removesuffix("%")) == pytest.approx(100 * tick, abs=1e-9)
+
+
+def test_the_legend_lies_outside_of_the_panels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Figure] = []
+    saved = Figure.savefig
+
+    def kept(figure: Figure, *args: object, **named: object) -> None:
+        saved(figure, *args, **named)  # type: ignore[arg-type]
+        drawn.append(figure)
+
+    monkeypatch.setattr(Figure, "savefig", kept)
+    found = Exploration(Path("m.onnx"), (point(0.98, 0.275), point(0.999, 0.325, epochs=3)), ())
+    write_front_plot(found, tmp_path / "front.svg")
+    (figure,) = drawn
+    figure.canvas.draw()
+    (legend,) = figure.legends
+    for axes in figure.axes:
+        assert axes.get_legend() is None
+        assert not legend.get_window_extent().overlaps(axes.get_window_extent())

@@ -9,7 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 from browser import CHROMIUM, MISSING, Page, page
+from small_models import residual_classifier
 
+from crisp_onnx.api.hardware import estimate
+from crisp_onnx.lowering import load_target
+from crisp_onnx.report.estimate_page import estimate_page
 from crisp_onnx.report.page import page as written
 from crisp_onnx.report.schema import Report
 from crisp_onnx.task.overlap import Shown
@@ -106,3 +110,15 @@ def test_pictures_stand_beside_each_other_and_fit(tab: Page, report: Report, tmp
     assert tab.ask("[...document.images].map(image => image.complete && image.naturalWidth > 0)") == [True] * 8
     tops = tab.ask("[...document.querySelectorAll('.pictures')[0].children].map(f => f.getBoundingClientRect().top)")
     assert len(set(tops)) == (2 if width == WIDTHS[0] else 1)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_charts_of_an_estimate_can_be_read(tab: Page, tmp_path: Path, width: int) -> None:
+    model = residual_classifier(tmp_path / "small.onnx")
+    found = estimate(model, "stc_edge_int8", against=model)
+    path = tmp_path / "estimate.html"
+    path.write_text(estimate_page(found, load_target("stc_edge_int8")), encoding="utf-8")
+    tab.open(path.as_uri(), width)
+    assert tab.ask("document.documentElement.scrollWidth") <= width
+    assert tab.ask(SMALLEST_TEXT) >= 9
+    assert tab.ask("[...document.querySelectorAll('svg')].filter(s => s.getBoundingClientRect().width).length") == 4

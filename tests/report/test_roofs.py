@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
 import pytest
 
+pytest.importorskip("matplotlib", reason="plots need the extra [report]")
+from matplotlib.figure import Figure
+
 from crisp_onnx.api.hardware import estimate
 from crisp_onnx.lowering import load_target, target_names
+from crisp_onnx.report.estimate_page import estimate_page
+from crisp_onnx.report.roofline import ranges
 from crisp_onnx.report.roofs import ROUNDING, reached, roofs
 
 
@@ -52,3 +58,47 @@ def test_a_target_that_skips_zeros_has_a_roof_for_each_pattern_and_for_the_spars
     assert rates["1:4 roof"] == pytest.approx(4)
     least = min(layer.computed_macs / layer.macs for layer in found.layers if layer.macs)
     assert drawn.highest == pytest.approx(max(4 * dense, dense / least))
+
+
+def test_rooflines_beside_each_other_have_the_same_ranges(compressed: Path) -> None:
+    target = load_target("stc_edge_int8")
+    both = [estimate(path, target.name).estimate for path in (compressed, compressed.parents[1] / "small.onnx")]
+    within = ranges(both, target)
+    for one in both:
+        alone = ranges([one], target)
+        for axis in ("intensity", "rate"):
+            assert getattr(within, axis)[0] <= getattr(alone, axis)[0]
+            assert getattr(within, axis)[1] >= getattr(alone, axis)[1]
+        for layer in one.layers:
+            if layer.macs and layer.dram_bytes:
+                intensity, rate = reached(layer, target)
+                assert within.intensity[0] < intensity < within.intensity[1]
+                assert within.rate[0] < rate < within.rate[1]
+
+
+def test_the_page_draws_every_chart_for_a_telephone_too_and_no_legend_lies_on_a_chart(
+    compressed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Figure] = []
+    saved = Figure.savefig
+
+    def kept(figure: Figure, *args: object, **named: object) -> None:
+        saved(figure, *args, **named)  # type: ignore[arg-type]
+        drawn.append(figure)
+
+    monkeypatch.setattr(Figure, "savefig", kept)
+    found = estimate(compressed, "stc_edge_int8", against=compressed.parents[1] / "small.onnx")
+    text = estimate_page(found, load_target("stc_edge_int8"))
+    assert [text.count(f'<figure class="{form}">') for form in ("wide", "narrow")] == [4, 4]
+    assert len(drawn) == 8
+    for figure in drawn:
+        figure.canvas.draw()
+        assert figure.legends
+        for legend, axes in product(figure.legends, figure.axes):
+            assert axes.get_legend() is None
+            assert not legend.get_window_extent().overlaps(axes.get_window_extent())
+    one, other = drawn[0].axes[0], drawn[4].axes[0]
+    assert one.get_xlim() == other.get_xlim()
+    assert one.get_ylim() == other.get_ylim()
+    assert one.get_window_extent().width == pytest.approx(other.get_window_extent().width, abs=2)
+    assert one.get_ylabel() == "reached, GMAC/s (dense)"
