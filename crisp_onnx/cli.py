@@ -55,7 +55,12 @@ def cli() -> None:
 @click.option("--block", type=int, default=16, show_default=True, help="Side of a block.")
 @click.option("--vector-rows", type=int, default=8, show_default=True, help="Rows that share an N:M choice.")
 @click.option("--groups", is_flag=True, help="Every group of channels: its operators, its savings, what binds it.")
-@click.option("--precision", type=click.Choice(["fp32", "int8"]), default="fp32", help="Whether it can be int8 too.")
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "int8"]),
+    default="fp32",
+    help="Whether it can be int8.",
+)
 @TASK
 @OUTPUT_NAMES
 @PREPROCESS
@@ -233,7 +238,8 @@ def _run() -> int:
     try:
         return int(cli.main(standalone_mode=False) or 0)
     except (click.Abort, KeyboardInterrupt) as stop:
-        complain(f"Interrupted{str(stop) or '; nothing was written'}.")
+        told = str(stop) or str(stop.__cause__ or "")  # click puts its own in the place of a KeyboardInterrupt
+        complain(f"Interrupted{told or '; nothing was written'}.")
         return 128 + signal.SIGINT
     except click.ClickException as error:
         said = io.StringIO()

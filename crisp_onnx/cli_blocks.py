@@ -7,7 +7,18 @@ from typing import Any
 
 import click
 
-from crisp_onnx.cli_options import FILE, LABELS, OUTPUT_NAME, PREPROCESS, TASK, common, talk, tell
+from crisp_onnx.cli_options import (
+    CLASS_ORDER,
+    FILE,
+    LABELS,
+    LABELS_OFFSET,
+    OUTPUT_NAME,
+    PREPROCESS,
+    TASK,
+    common,
+    talk,
+    tell,
+)
 
 
 @click.command()
@@ -15,10 +26,12 @@ from crisp_onnx.cli_options import FILE, LABELS, OUTPUT_NAME, PREPROCESS, TASK, 
 @click.option("--classes", type=FILE, required=True, help="As for compress.")
 @click.option("--data", type=FILE, required=True, help="Images of the classes; no labels are needed.")
 @LABELS
+@LABELS_OFFSET
+@CLASS_ORDER
 @TASK
 @OUTPUT_NAME
 @PREPROCESS
-@click.option("--drop-blocks", "drop", type=click.IntRange(min=1), help="Leave out so many, the least missed.")
+@click.option("--drop-blocks", "drop", type=click.IntRange(min=1), help="So many go, the least missed; needs --output.")
 @click.option("-o", "--output", type=FILE, help="The model without them, for example shorter.onnx.")
 @common
 def blocks(model: Path, drop: int | None, output: Path | None, as_json: bool, verbosity: int, **options: Any) -> None:

@@ -21,6 +21,7 @@ from crisp_onnx.cli_options import (
     quiet,
     talk,
 )
+from crisp_onnx.cli_signals import RESUMED
 from crisp_onnx.cli_streams import complain, to_stdout
 from crisp_onnx.errors import BudgetMissed, CrispError
 
@@ -91,7 +92,9 @@ from crisp_onnx.errors import BudgetMissed, CrispError
     "--emit", type=click.Choice(["hybrid", "dense"]), help="Packed operators, or zeros in place.  [default: hybrid]"
 )
 @click.option(
-    "--precision", type=click.Choice(["fp32", "int8"]), help="Weights and activations in bytes.  [default: fp32]"
+    "--precision",
+    type=click.Choice(["fp32", "int8"]),
+    help="int8 is for classification.  [default: fp32]",
 )
 @click.option("--one-file", is_flag=True, default=None, help="Keep weights over 4 MiB in model.onnx, not beside it.")
 @click.option("--target", help="Hardware NAME or FILE.yaml; portable: no timing.  [default: this host, layers timed]")
@@ -133,7 +136,7 @@ def compress(recipe_file: Path | None, resume: bool, as_json: bool, verbosity: i
     try:
         reports = run_nested(recipe, resume=resume) if recipe.sparsities else (run(recipe, resume=resume),)
     except KeyboardInterrupt as stop:
-        raise KeyboardInterrupt(str(stop) or ("; the same command goes on from here" if resume else "")) from None
+        raise KeyboardInterrupt(str(stop) or (RESUMED if resume else "")) from None
     try:
         with to_stdout():
             if as_json:

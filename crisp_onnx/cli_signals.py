@@ -17,6 +17,7 @@ from functools import cache, partial
 from crisp_onnx.writing import stopping
 
 PATIENCE_S = 5.0
+RESUMED = "; what was reached is kept, and the same command with --resume goes on from there"
 
 
 @contextmanager
@@ -78,5 +79,5 @@ def _watch(read: int, stop: _Stop) -> None:
         while number := pipe.read(1):
             # Where others stand in for our handler (see `writing.undisturbed`), a step is being finished.
             if number[0] in stop.numbers and not stop.came.wait(PATIENCE_S) and signal.getsignal(number[0]) is stop:
-                os.write(2, b"Interrupted; nothing was written.\n")
+                os.write(2, f"Interrupted{RESUMED if '--resume' in sys.argv else '; nothing was written'}.\n".encode())
                 os._exit(128 + number[0])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -229,12 +231,33 @@ def make_recipe(options: dict[str, Any], *, where: str = "options") -> Recipe:
             raise CrispError(f"Unknown key {key!r} in {where}.{nearest(key, Recipe.model_fields)}") from None
         if first["type"] == "missing":
             raise CrispError(f"{key!r} is missing in {where}. Give it on the command line or in the recipe.") from None
-        message = first["msg"].removeprefix("Value error, ")
+        message = _out_of_range(first) or first["msg"].removeprefix("Value error, ")
         raise CrispError(f"{key!r} in {where}: {message}.") from None
     budgets = [f"'{key}'" for key in BUDGET_KEYS if getattr(recipe, key) is not None]
     if len(budgets) > 1:
         raise CrispError(f"{where} give {' and '.join(budgets)}; one budget decides. Keep one of them.")
     return recipe
+
+
+WHY = MappingProxyType({"speedup": " (1 is as fast as the source)", "epochs": " (0 is no training)"})
+RANGES = MappingProxyType(
+    {
+        "greater_than": "more than {gt:g}",
+        "greater_than_equal": "{ge:g} or more",
+        "less_than": "less than {lt:g}",
+        "less_than_equal": "{le:g} or less",
+    }
+)
+"""What a number is to be, by pydantic's kind of error."""
+
+
+def _out_of_range(error: Mapping[str, Any]) -> str:
+    """What is wrong with a number and what to give instead; empty where something else is wrong."""
+    wanted = RANGES.get(error["type"])
+    if wanted is None:
+        return ""
+    reason = WHY.get(str(error["loc"][0]), "") if error["loc"] else ""
+    return f"{error['input']} is out of range{reason}; use {wanted.format(**error.get('ctx', {}))}"
 
 
 def read_recipe(path: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,19 @@ def test_an_unknown_key_names_the_nearest(key):
 def test_shares_outside_0_and_1_are_refused(budget, share):
     with pytest.raises(CrispError, match=f"'{budget}' in options: .* is out of range"):
         make_recipe(GIVEN | {budget: share})
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("speedup", 0.5, "0.5 is out of range (1 is as fast as the source); use more than 1"),
+        ("epochs", -1, "-1 is out of range (0 is no training); use 0 or more"),
+        ("round_channels", 0, "0 is out of range; use 1 or more"),
+    ],
+)
+def test_a_number_out_of_range_is_told_what_to_use_instead(option: str, value: float, words: str) -> None:
+    with pytest.raises(CrispError, match=re.escape(words)):
+        make_recipe({"model": "m.onnx", "classes": (0,), option: value})
 
 
 def test_two_budgets_are_refused_and_none_is_allowed():

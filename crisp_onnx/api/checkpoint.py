@@ -137,7 +137,7 @@ def _file(folder: Path, part: str) -> Path:
 
 
 def _unlike(name: str, kept: Mapping[str, Any], run: Mapping[str, Any]) -> str:
-    values = [json.dumps(side[name]) if name in side else "nothing" for side in (kept, run)]
+    values = ["not given" if side.get(name) is None else json.dumps(side[name]) for side in (kept, run)]
     short = all(len(value) <= 30 for value in values)
     said = f"{name} was {values[0]} there and is {values[1]} here" if short else f"{name} is another"
     return f"The run that was stopped is not this one: {said}. Give what it was given. {ANEW}"

@@ -241,5 +241,5 @@ def _notes(recipe: Recipe, reasons: Mapping[str, str], timed: int) -> tuple[str,
     counted = "" if recipe.macs is not None else ", and --sparsity counts the others"
     return (
         f"{len(reasons)} of {timed} layers that could be sparse would not be faster so on this machine and stay "
-        f"dense{counted}; the table of layers shows the times. --target portable packs every layer.",
+        f"dense{counted}; report.json and the page show the times. --target portable packs every layer.",
     )

@@ -55,7 +55,7 @@ def blocks(recipe: Recipe, *, drop: int = 0, output: Path | None = None) -> Bloc
     images = _some(asked)
     judged = _judged(prepared.model, prepared.shapes, found, images, asked.answers.logits)
     least = sorted(range(len(found)), key=lambda place: judged[place].moved)[:drop]
-    moved, notes = 0.0, (f"Judged on {len(images)} images of {images.source}.",)
+    moved, notes = 0.0, (_judged_on(len(images), asked.images),)
     if output is not None:
         short = without(prepared.model, [found[place] for place in sorted(least)])
         moved = _moved(*(_answers(model, images, [asked.answers.logits])[0] for model in (prepared.model, short)))
@@ -72,6 +72,14 @@ def without(model: Model, gone: Sequence[ResidualBlock]) -> Model:
     graph = model.graph()
     run_passes((DropBlocks(gone),), graph)
     return model.with_graph(graph)
+
+
+def _judged_on(count: int, images: Images | None) -> str:
+    every = count if images is None else len(images)
+    source = "" if images is None else f" of {images.source}"
+    if count == every:
+        return f"Judged on all {count} images{source}."
+    return f"Judged on {count} of the {every} images{source}, spread evenly: more are not asked."
 
 
 def _some(asked: Question) -> Images:

@@ -76,7 +76,9 @@ def verify(
     head = prepared.head
     chosen = find_classes(classes, known, head.classes) if classes is not None else _recorded(stamp, head)
     if data is not None and chosen is None:
-        raise CrispError(_nothing_to_judge(stamp, head, original, compressed))
+        raise CrispError(
+            " ".join(filter(None, (_swapped(first, second), _nothing_to_judge(stamp, head, original, compressed))))
+        )
     seeded = seeded_input(first.input, batch=SEEDED_IMAGES, size=form.size)
     dense, hybrid = open_stock(original), _opened(compressed)
     expected, answers = way.answers(dense, seeded, head.output), _run(way, hybrid, seeded, head.output, compressed)
@@ -86,7 +88,7 @@ def verify(
     worst = worst_relative(*(shares_of_wanted(rows, of) for rows, of in zip((expected, answers), tasks, strict=True)))
     comparison, told = _judged(way, (dense, hybrid), tasks, data, chosen, known, form)
     assumed = form.assumed and form.assumed.capitalize() + "."
-    notes = [*filter(None, [assumed, *named.notes, _origin_note(first, second)]), *told]
+    notes = [*filter(None, [_swapped(first, second), assumed, *named.notes, _origin_note(first, second)]), *told]
     notes += _agreement_notes(compressed, seeded)
     timing = measure_files([original, compressed], first.input, size=form.size)
     notes += [timing.note] if timing.note else []
@@ -124,6 +126,20 @@ def _check_pair(first: Model, second: Model) -> None:
             "it is another model."
         )
     recount(second.graph())
+
+
+def _swapped(first: Model, second: Model) -> str:
+    """A sentence where the first file is a compressed one and the second is none."""
+    one, other = (
+        f"{DOMAIN}.source_sha256" in file.metadata or any(node.domain == DOMAIN for node in file.proto.graph.node)
+        for file in (first, second)
+    )
+    if not one or other:
+        return ""
+    return (
+        f"{first.path} says that it is compressed, and {second.path} does not: the two look swapped. The original "
+        "comes first: `crisp-onnx verify ORIGINAL COMPRESSED`."
+    )
 
 
 def _origin_note(first: Model, second: Model) -> str:

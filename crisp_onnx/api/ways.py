@@ -73,7 +73,12 @@ def _not_segmented(recipe: Recipe, data: Source | None) -> str:
 
 
 def _no_precision(precision: str) -> str:
-    return "" if precision == "fp32" else f"--precision {precision} is not possible with --task {SEGMENTATION}."
+    if precision == "fp32":
+        return ""
+    return (
+        f"--precision {precision} is for classification alone: which layers keep float32 is decided by the answers to "
+        f"whole images, and --task {SEGMENTATION} answers pixels. Leave --precision out: the result stays in float32."
+    )
 
 
 def _no_segments(classes: Classes) -> str:

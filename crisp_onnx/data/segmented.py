@@ -238,8 +238,8 @@ def _checked(images: Images, counts: Indices, classes: Classes, outputs: int, wh
     ignored, own = int(counts[IGNORED]), int(counts[list(classes.indices)].sum())
     note = (
         f"Of the pixels of {images.source}, {100 * own / total:.1f} % are of your classes and "
-        f"{100 * ignored / total:.1f} % are labelled {IGNORED}; neither these nor those of other classes are learnt or "
-        "judged."
+        f"{100 * ignored / total:.1f} % are labelled {IGNORED}, which are neither learnt nor judged; those of other "
+        "classes are not learnt, and judged over all outputs alone."
     )
     return replace(images, notes=(*images.notes, note))
 

@@ -72,7 +72,7 @@ def inlined(model: Model, *, but: str = "") -> Model:
     whole = with_weights(bare, model.proto)
     for output, declared in zip(whole.graph.output, model.proto.graph.output, strict=True):
         output.type.CopyFrom(declared.type)
-    log.info("wrote out %d local functions", count)
+    log.debug("wrote out %d local functions", count)
     return replace(model, proto=whole)
 
 

@@ -37,8 +37,7 @@ def before_after_rows(report: Report) -> Rows:
         ("MACs per image", count_text(macs.dense), count_text(macs.kept), f"{share_text(macs.kept_ratio)} executed"),
         *_channel_cells(report.channels),
         *_zero_macs_cells(macs),
-        ("zeros, all layers", "", share_text(report.sparsity.all_weights), ""),
-        ("zeros, sparse layers", "", share_text(report.sparsity.weights), ""),
+        *_zero_cells(report),
         *_accuracy_cells(report),
     ]
     if latency is None:
@@ -54,6 +53,16 @@ def before_after_rows(report: Report) -> Rows:
             )
         )
     return Rows("Before and after", ("", "dense", "compressed", "change"), tuple(cells), frozenset({1, 2}))
+
+
+def _zero_cells(report: Report) -> list[tuple[str, ...]]:
+    """None where channels went and no layer was to be sparse."""
+    if report.channels is not None and not report.sparsity.weights:
+        return []
+    return [
+        ("zeros, all layers", "", share_text(report.sparsity.all_weights), ""),
+        ("zeros, sparse layers", "", share_text(report.sparsity.weights), ""),
+    ]
 
 
 def _channel_cells(found: Channels | None) -> list[tuple[str, ...]]:

@@ -60,8 +60,9 @@ def calibration_view(found: Calibrated) -> View:
     ]
     columns = ("kind of layer", "measured", "median error", "fixed us", "1e9 MAC/s")
     accuracy = found.accuracy
+    threads = "1 thread" if found.times.threads == 1 else f"{found.times.threads} threads"
     sentences = (
-        f"{found.times.machine.cpu}, {found.times.threads} threads, ONNX Runtime {found.times.onnxruntime}: "
+        f"{found.times.machine.cpu}, {threads}, ONNX Runtime {found.times.onnxruntime}: "
         f"{found.times.bandwidth_bytes_s / 1e9:.3g} GB/s read.",
         f"On {accuracy.layers_held_out} layers it was not fitted on: median error "
         f"{accuracy.median_error_percent:.1f} %, 90th percentile {accuracy.p90_error_percent:.1f} %.",

@@ -213,8 +213,8 @@ def bank_view(found: BankFound) -> View:
     """One line on what was kept, and what the user should know."""
     total = sum(found.images.values())
     said = (
-        f"{found.path}: sums of {len(found.images)} classes over {total:,} images, {found.weights} weights a class, "
-        f"{size_text(found.bytes)}."
+        f"{found.path}: sums of {len(found.images)} classes over {total:,} images, "
+        f"{found.weights} weight tensors a class, {size_text(found.bytes)}."
     )
     return lines([said, *found.notes])
 

@@ -20,7 +20,7 @@ from crisp_onnx.api.prepare import prepare
 from crisp_onnx.api.width_split import rehearse_widths
 from crisp_onnx.errors import CrispError
 from crisp_onnx.model import Model, load, save
-from crisp_onnx.report.rows import note_sentences
+from crisp_onnx.report.rows import before_after_rows, note_sentences
 from crisp_onnx.report.schema import Report
 from crisp_onnx.runtime.latency import measure_files
 
@@ -88,6 +88,11 @@ def test_other_commands_take_the_result(one_shot: tuple[Report, Path]) -> None:
     assert json.loads((folder / "report.json").read_text())["channels"]["epochs"] == 0
     assert "method: channels" in (folder / "recipe.yaml").read_text()
     assert report.sparsity.all_weights == 0
+    assert not [cells for cells in before_after_rows(report).cells if cells[0].startswith("zeros")]
+    small = folder.parent / "small.onnx"
+    swapped = "the two look swapped"
+    assert any(swapped in note for note in verify(folder / "model.onnx", small).notes)
+    assert not any(swapped in note for note in verify(small, folder / "model.onnx").notes)
 
 
 def test_a_network_without_batch_norm_and_a_trained_one(tmp_path: Path) -> None:

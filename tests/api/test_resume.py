@@ -196,6 +196,7 @@ def test_synthesised_images_are_kept(recipe: Recipe, tmp_path: Path, monkeypatch
     ("change", "message"),
     [
         ({"seed": 4}, r"--seed was 3 there and is 4 here"),
+        ({"patience": 3}, r"--patience was not given there and is 3 here"),
         ({"sparsity": 0.75}, r"--sparsity was 0.8 there and is 0.75 here"),
         ({"classes": (0, 2, 5)}, r"the list of classes was \[0, 2, 4\] there and is \[0, 2, 5\] here"),
         ({"preprocess": "signed"}, r"the preprocessing is another"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from crisp_onnx import Recipe, blocks
+from crisp_onnx.api import shortening
 from crisp_onnx.cli import cli
 from crisp_onnx.errors import CrispError
 from crisp_onnx.model import Model
@@ -64,6 +66,13 @@ def test_without_dropping_nothing_is_written(place: Path) -> None:
     before = sorted(place.iterdir())
     assert not any(block.dropped for block in blocks(recipe(place)).blocks)
     assert sorted(place.iterdir()) == before
+
+
+def test_of_many_images_it_says_how_many_were_asked(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (every,) = blocks(recipe(place)).notes
+    count = int(re.search(r"Judged on all (\d+) images", every)[1])  # type: ignore[index]
+    monkeypatch.setattr(shortening, "MOST_IMAGES", 3)
+    assert f"Judged on 3 of the {count} images" in blocks(recipe(place)).notes[0]
 
 
 def test_what_cannot_be_done_is_refused(place: Path) -> None:

@@ -14,6 +14,8 @@ from collections import Counter
 
 import pytest
 
+from crisp_onnx import cli
+
 COMMAND = (sys.executable, "-c", "from crisp_onnx.cli import main; main()")
 
 
@@ -112,6 +114,21 @@ def test_an_interruption_in_code_made_on_the_way_keeps_its_exit_code(tmp_path):
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert err == "\nInterrupted; nothing was written.\n"
+
+
+def test_what_is_kept_for_a_run_that_goes_on_is_not_called_nothing(monkeypatch, capsys, tmp_path):
+    """Click puts an exception of its own in the place of ours, and what ours says is told all the same."""
+
+    def stopped(recipe, *, resume):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("crisp_onnx.api.compress", stopped)
+    monkeypatch.setattr(sys, "argv", ["crisp-onnx", "compress", "m.onnx", "--classes", "cls.txt", "--resume"])
+    assert cli._run() == 130
+    assert "what was reached is kept, and the same command with --resume goes on" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", sys.argv[:-1])
+    assert cli._run() == 130
+    assert "nothing was written" in capsys.readouterr().err
 
 
 DEAF = """

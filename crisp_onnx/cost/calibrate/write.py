@@ -38,7 +38,8 @@ class Calibrated:
 def target_text(found: Calibrated) -> str:
     """The YAML file."""
     times = found.times
-    where = f"{times.machine.cpu}, {times.threads} threads, ONNX Runtime {times.onnxruntime}, {times.date}"
+    threads = "1 thread" if times.threads == 1 else f"{times.threads} threads"
+    where = f"{times.machine.cpu}, {threads}, ONNX Runtime {times.onnxruntime}, {times.date}"
     dtypes = ("fp32", "int8") if any(kind.startswith("int8") for kind in found.kinds) else ("fp32",)
     content: dict[str, Any] = {
         "schema": SCHEMA,
