@@ -144,7 +144,7 @@ def test_the_page_shows_both_models_and_loads_nothing(net: Path, tmp_path: Path)
     page = tmp_path / "page.html"
     run("estimate", net, "--target", "nvidia_a100", "--against", net, "--html", page, "-q")
     text = page.read_text()
-    assert text.count("<svg") == 4
+    assert text.count("<svg") == 8
     assert "mathdefault" not in text  # ticks in plain digits
     assert "net.onnx on nvidia_a100: dense" in text
     assert "2:4 roof" in text
