@@ -177,7 +177,7 @@ def test_no_prunable_layer(workplace, refused):
         ({"pattern": "4:2"}, ["Pattern 4:2", "1 <= N <= M"]),
         ({"pattern": "half"}, ["'half'", "N:M"]),
         ({"block": 18}, ["Block 18 is not a multiple of M = 4"]),
-        ({"block": 0}, ["'block'", "greater than or equal to 1"]),
+        ({"block": 0}, ["'block'", "0 is out of range; use 1 or more"]),
         ({"vector_rows": 3}, ["3 vector rows do not fit block 16"]),
         ({"saliency": "magnitud"}, ["'magnitud' is no saliency", "Did you mean 'magnitude'"]),
         ({"keep_dense": "layerX"}, ["'layerX' fits none"]),

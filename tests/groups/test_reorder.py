@@ -44,9 +44,15 @@ def assert_same(before: list[np.ndarray], after: list[np.ndarray]) -> None:
 
 @given(networks())
 @settings(max_examples=150)
-def test_any_order_of_any_group_of_a_random_network_gives_the_same_answers(answers: Answers, model: Model) -> None:
+def test_any_order_of_any_group_of_a_random_network_gives_the_same_answers(
+    answers: Answers, exact_answers: Callable[[Model, np.ndarray], np.ndarray], model: Model
+) -> None:
     image = np.random.default_rng(1).standard_normal((1, 3, 4, 4)).astype(np.float32)
-    assert_same(answers(model, image), answers(reordered(model)[0], image))
+    other, _ = reordered(model)
+    for one, two in zip(answers(model, image), answers(other, image), strict=True):
+        np.testing.assert_allclose(one, two, rtol=0, atol=1e-4 * max(1e-3, np.abs(one).max()))  # of 32 bits
+    exact = exact_answers(model, image)
+    np.testing.assert_allclose(exact, exact_answers(other, image), rtol=0, atol=1e-12 * max(1e-3, np.abs(exact).max()))
 
 
 @pytest.mark.parametrize("name", ["mobilenetv1_imagenet", "mobilenetv2_imagenet", "resnet18w32_cifar100"])
