@@ -204,7 +204,7 @@ def estimate(
         require_name(page, (".html", ".htm"), "a page")
     for path in outputs:
         require_place(path)
-    sources = [read_lowered(path) if path.suffix == ".json" else load(path) for path in paths]
+    sources = [read_lowered(path) if path.suffix.lower() == ".json" else load(path) for path in paths]
     keep_inputs(outputs, [file for one in sources if isinstance(one, Model) for file in one.data_files], ANOTHER)
     found, *others = (
         _one(path, one, chosen, batch=batch, size=size, dtype=dtype, data=data, preprocess=preprocess)

@@ -169,3 +169,9 @@ def test_a_file_that_is_no_kernel_library_is_refused_before_anything_is_measured
     with pytest.raises(CrispError, match="No such library" if content is None else "do not load here"):
         run("targets", "calibrate", "-o", tmp_path / "mine.yaml", "--kernels", path)
     assert not (tmp_path / "mine.yaml").exists()
+
+
+def test_estimate_reads_what_lower_wrote_whatever_the_case_of_its_name(net: Path, tmp_path: Path) -> None:
+    run("lower", net, "--target", "stc_edge_int8", "-o", tmp_path / "low.JSON", "-q")
+    done = run("estimate", tmp_path / "low.JSON", "--target", "stc_edge_int8", "--json", "-q")
+    assert json.loads(done.stdout)["estimate"]["as_is"]["latency_ms"] > 0
