@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from crisp_onnx.report import schema as s
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 WIDTHS = ((16, 16, 32), (16, 16, 32), (16, 32, 16), (32, 32, 16), (32, 64, 8), (64, 64, 8))
 
@@ -101,3 +106,19 @@ def report() -> s.Report:
         versions={"crisp-onnx": "0.1.0", "onnxruntime": "1.31.1"},
         seed=0,
     )
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures that are saved during a test, in their order."""
+    from matplotlib.figure import Figure
+
+    figures: list[Figure] = []
+    saved = Figure.savefig
+
+    def kept(figure: Figure, *args: object, **named: object) -> None:
+        saved(figure, *args, **named)  # type: ignore[arg-type]
+        figures.append(figure)
+
+    monkeypatch.setattr(Figure, "savefig", kept)
+    return figures

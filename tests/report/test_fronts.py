@@ -61,15 +61,7 @@ def test_no_tick_of_the_plot_says_another_share_than_where_it_stands(low: float,
         assert float(percent(tick).removesuffix("%")) == pytest.approx(100 * tick, abs=1e-9)
 
 
-def test_the_legend_lies_outside_of_the_panels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn: list[Figure] = []
-    saved = Figure.savefig
-
-    def kept(figure: Figure, *args: object, **named: object) -> None:
-        saved(figure, *args, **named)  # type: ignore[arg-type]
-        drawn.append(figure)
-
-    monkeypatch.setattr(Figure, "savefig", kept)
+def test_the_legend_lies_outside_of_the_panels(tmp_path: Path, drawn: list[Figure]) -> None:
     found = Exploration(Path("m.onnx"), (point(0.98, 0.275), point(0.999, 0.325, epochs=3)), ())
     write_front_plot(found, tmp_path / "front.svg")
     (figure,) = drawn

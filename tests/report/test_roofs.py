@@ -77,16 +77,8 @@ def test_rooflines_beside_each_other_have_the_same_ranges(compressed: Path) -> N
 
 
 def test_the_page_draws_every_chart_for_a_telephone_too_and_no_legend_lies_on_a_chart(
-    compressed: Path, monkeypatch: pytest.MonkeyPatch
+    compressed: Path, drawn: list[Figure]
 ) -> None:
-    drawn: list[Figure] = []
-    saved = Figure.savefig
-
-    def kept(figure: Figure, *args: object, **named: object) -> None:
-        saved(figure, *args, **named)  # type: ignore[arg-type]
-        drawn.append(figure)
-
-    monkeypatch.setattr(Figure, "savefig", kept)
     found = estimate(compressed, "stc_edge_int8", against=compressed.parents[1] / "small.onnx")
     text = estimate_page(found, load_target("stc_edge_int8"))
     assert [text.count(f'<figure class="{form}">') for form in ("wide", "narrow")] == [4, 4]
