@@ -189,7 +189,7 @@ def _budget(outcome: Outcome) -> schema.Budget:
         asked = outcome.recipe.speedup
         return schema.Budget(name="speedup", asked=asked, reached=reached, met=reached >= asked * (1 - TOLERANCE))
     limit = limit_of_widths(outcome.recipe)
-    if limit is not None:
+    if limit is not None and outcome.recipe.method == "channels":
         reached = estimated(outcome.recipe, limit, outcome.emitted.model, outcome.prepared.size)
         met = reached <= limit.amount * (1 + BUDGET_TOLERANCE)
         return schema.Budget(name=limit.of, asked=limit.amount, reached=reached, met=met)

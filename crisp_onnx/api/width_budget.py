@@ -42,10 +42,12 @@ def share_of_cost(
         CrispError: the budget is too small for the least widths, with the fewest blocks where zeros follow.
     """
     limit, together = limit_of_widths(recipe), recipe.method != "channels"
+    if recipe.speedup is None and together:
+        return split(recipe, asked.prepared, model, widths, stocks).share
     if limit is not None:
         return estimated_share(recipe, limit, model, widths, stocks)
     if recipe.speedup is None:
-        return split(recipe, asked.prepared, model, widths, stocks).share if together else widths.share
+        return widths.share
     kept = checkpoint.get(f"speedup of {part}")
     if kept is not None:
         return float(kept.values["share"])

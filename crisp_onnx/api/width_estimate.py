@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from math import sqrt
 
 import numpy as np
 import numpy.typing as npt
@@ -47,7 +48,7 @@ def stocks_of(
     """
     found = stock(widths.groups, worth, lanes, least=least, dying=dying)
     choice = _with_least(widths, found)
-    limit = limit_of_widths(recipe)
+    limit = limit_of_channels(recipe, model, widths)
     if limit is not None:
         model = narrowed_form(recipe, model, choice, widths, widths.size)
         enough = estimated(recipe, limit, model, widths.size) <= limit.amount
@@ -68,26 +69,48 @@ def narrowed_form(recipe: Recipe, model: Model, choice: Choice, widths: Widths, 
     return written_form(recipe, narrow, Plan(), size=size)
 
 
+def limit_of_channels(recipe: Recipe, model: Model, widths: Widths) -> Limit | None:
+    """The estimate that channels alone are to keep within; `None` where the budget is another one.
+
+    Where zeros follow, both are to take the same share of what the whole model is estimated to take.
+    """
+    limit = limit_of_widths(recipe)
+    if limit is None or recipe.method == "channels":
+        return limit
+    whole = estimated(recipe, limit, written_form(recipe, model, Plan(), size=widths.size), widths.size)
+    return limit._replace(amount=sqrt(limit.amount * whole))
+
+
+def share_within(recipe: Recipe, limit: Limit, model: Model, widths: Widths, stocks: Sequence[Stock]) -> float | None:
+    """The largest share found with which the limit is met on the recipe's target; `None` where the least takes more."""
+
+    def met(share: float) -> bool:
+        narrow = narrowed_form(recipe, model, chosen_within(widths, stocks, share), widths, widths.size)
+        return estimated(recipe, limit, narrow, widths.size) <= limit.amount
+
+    low, high = least_share(widths, stocks), 1.0
+    if met(high):
+        return high
+    if not met(low):
+        return None
+    for _ in range(HALVINGS):
+        share = (low + high) / 2
+        low, high = (share, high) if met(share) else (low, share)
+    return low
+
+
 def estimated_share(recipe: Recipe, limit: Limit, model: Model, widths: Widths, stocks: Sequence[Stock]) -> float:
     """The largest share found with which the limit is met on the recipe's target.
 
     Raises:
         CrispError: even the least widths take more.
     """
-
-    def taken(share: float) -> float:
-        narrow = narrowed_form(recipe, model, chosen_within(widths, stocks, share), widths, widths.size)
-        return estimated(recipe, limit, narrow, widths.size)
-
-    low, high = least_share(widths, stocks), 1.0
-    least = taken(low)
-    if least > limit.amount:
+    share = share_within(recipe, limit, model, widths, stocks)
+    if share is None:
+        narrow = narrowed_form(recipe, model, _with_least(widths, stocks), widths, widths.size)
         unit = "ms" if limit.of == "latency_ms" else "mJ"
         raise CrispError(
             f"{limit.option} {limit.amount:g} cannot be met: with the least of every group of channels the model is "
-            f"estimated to take {least:.4g} {unit}. Ask for more than that."
+            f"estimated to take {estimated(recipe, limit, narrow, widths.size):.4g} {unit}. Ask for more than that."
         )
-    for _ in range(HALVINGS):
-        share = (low + high) / 2
-        low, high = (share, high) if taken(share) <= limit.amount else (low, share)
-    return low
+    return share

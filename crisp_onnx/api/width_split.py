@@ -11,7 +11,15 @@ import numpy as np
 from crisp_onnx.api.planning import make_planner, rehearse
 from crisp_onnx.api.prepare import Prepared, described
 from crisp_onnx.api.width_cut import cut, without
-from crisp_onnx.api.width_estimate import ROUNDING, chosen_within, estimated_share, least_share, stocks_of
+from crisp_onnx.api.width_estimate import (
+    ROUNDING,
+    chosen_within,
+    estimated_share,
+    least_share,
+    limit_of_channels,
+    share_within,
+    stocks_of,
+)
 from crisp_onnx.api.width_time import limit_of_widths
 from crisp_onnx.api.widths import Widths, recipe_for_blocks, widths_of, within_pattern
 from crisp_onnx.channels import Choice, Stock
@@ -48,10 +56,10 @@ def rehearse_widths(recipe: Recipe, prepared: Prepared) -> Plan | None:
     worth = {number: np.ones(widths.groups[number].width) for number in widths.free}
     stocks = stocks_of(recipe, widths.model, widths, worth, recipe.round_channels)
     limit = limit_of_widths(recipe)
+    if recipe.method != "channels":
+        return split(recipe, prepared, widths.model, widths, stocks).rehearsed
     if limit is not None:
         estimated_share(recipe, limit, widths.model, widths, stocks)
-    elif recipe.method != "channels":
-        return split(recipe, prepared, widths.model, widths, stocks).rehearsed
     elif recipe.speedup is None:
         _require_share(recipe, widths, least_share(widths, stocks))
     return None
@@ -85,7 +93,9 @@ def split(recipe: Recipe, prepared: Prepared, model: Model, widths: Widths, stoc
         CrispError: the budget is too small for as many channels and blocks gone as may go.
     """
     lowest = least_share(widths, stocks)
-    most = max(widths.share, lowest)
+    limit = limit_of_channels(recipe, model, widths)
+    most = widths.share if limit is None else share_within(recipe, limit, model, widths, stocks) or lowest
+    most = max(most, lowest)
     grid = [share for share in np.linspace(lowest, 1, RUNGS) if share < most]
     refusals: list[CrispError] = []
     reached: list[tuple[float, float]] = []
@@ -100,7 +110,7 @@ def split(recipe: Recipe, prepared: Prepared, model: Model, widths: Widths, stoc
         if recipe.macs is not None and (share < most or not grid):
             reached += _least_macs(recipe, prepared, after)
     if recipe.macs is None:
-        raise CrispError(f"{refusals[-1]} That is with as many channels gone as may go.")
+        raise CrispError(f"{refusals[0]} With fewer channels left it cannot be met either.")
     raise CrispError(
         f"--macs {recipe.macs:g} cannot be met with --method {recipe.method}: "
         f"{_what_can_be(reached)} `crisp-onnx check` shows which layers stay dense and why; channels alone leave "

@@ -26,8 +26,8 @@ class Limit(NamedTuple):
 
 
 def limit_of_widths(recipe: Recipe) -> Limit | None:
-    """The estimate that widths alone are to keep within; `None` where the budget is another one."""
-    if recipe.method != "channels":
+    """The estimate that the narrower network is to keep within; `None` where the budget is another one."""
+    if not recipe.narrows:
         return None
     if recipe.latency_ms is not None:
         return Limit("latency_ms", recipe.latency_ms)
