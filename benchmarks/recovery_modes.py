@@ -70,7 +70,7 @@ def measured(case: Case, folder: Path, device: str) -> list[Row]:
         )  # fmt: skip
         start = time.perf_counter()
         if dense:
-            found, reports = dense_by_the_same_recipe(recipe, folder, case.set), []
+            found, reports = dense_by_the_same_recipe(recipe, train, test), []
             spent = time.perf_counter() - start
             return [row(case, found.counts[1].right_restricted, found.n, None, spent)]
         reports = list(

@@ -125,6 +125,20 @@ def trained() -> Iterator[Case]:
         yield Case(RESNET, number, 0.875, allocation="saliency", epochs=20)
 
 
+def trained_longer() -> Iterator[Case]:
+    """Sixty epochs: the ceiling and the default."""
+    for number in SETS:
+        for sparsity in (0.0, 0.95, 0.92, 0.875):
+            yield Case(RESNET, number, sparsity, epochs=60)
+
+
+def trained_mobilenets() -> Iterator[Case]:
+    """Ten epochs, on the ten classes of Imagenette."""
+    for model in (MOBILENET_1, MOBILENET_2):
+        for sparsity in (0.0, 0.7, 0.5):
+            yield Case(model, 0, sparsity, epochs=10)
+
+
 def trained_baselines() -> Iterator[Case]:
     """The baselines after twenty epochs."""
     return baselines(epochs=20)
@@ -169,6 +183,8 @@ TABLES = {
     "one_shot": ("Without any training", one_shot),
     "baselines": ("Against other ways to choose, without any training", baselines),
     "trained": ("After twenty epochs", trained),
+    "trained_longer": ("After sixty epochs", trained_longer),
+    "trained_mobilenets": ("MobileNets after ten epochs", trained_mobilenets),
     "trained_baselines": ("Against other ways to choose, after twenty epochs", trained_baselines),
     "channels": ("Fewer channels", channels),
     "channels_one_shot": ("Fewer channels without any training", channels_one_shot),

@@ -39,10 +39,10 @@ def measured(case: Case, device: str) -> Result:
     start_s = time.monotonic()
     with tempfile.TemporaryDirectory() as temporary:
         recipe = recipe_of(case, folder, Path(temporary) / "out", device)
-        if case.is_ceiling:
-            found = dense_by_the_same_recipe(recipe, folder, case.set)
-            return _counts(found) | {"seconds": round(time.monotonic() - start_s)}
         train, test = images_of(case, folder)
+        if case.is_ceiling:
+            found = dense_by_the_same_recipe(recipe, train or recipe.data, test or recipe.eval_data)
+            return _counts(found) | {"seconds": round(time.monotonic() - start_s)}
         with LAYOUTS[case.layout](recipe.model):
             report = compress(recipe, data=train, eval_data=test)
         took_s = time.monotonic() - start_s
