@@ -1,99 +1,158 @@
-"""Accuracy of a model steered by a target's latency budget, beside one global threshold at the same estimated latency.
+"""Accuracy of a model steered by a target's budget, beside one sparsity at the same estimated latency or energy.
 
-    python benchmarks/steered_accuracy.py [--target stc_edge_int8] [--quick]
+    python benchmarks/steered_accuracy.py [--target stc_edge_int8] [--only sparsity=0.875,epochs=0] [--again]
 
-A point's sparsity gives the threshold's model; its estimated latency is then the other run's whole budget. Both take
-the same pattern, the target's, and the same recipe. Without epochs the masks alone are compared, BatchNorm
-re-estimated. Logits restricted to ten classes. `--quick`: only the points without fine-tuning.
+A point's sparsity gives the threshold's model; what that is estimated to take is then the other run's whole budget.
+Both have the target's pattern and today's defaults for all else: how layers share the budget by measured errors, masks,
+least squares, recovery. Logits restricted to ten classes. Rows that are there already are kept.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
-from dataclasses import dataclass
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 from real_data import CIFAR_PREPROCESS, RESNET, CifarImages, class_set, data_folder
-from record import record
+from record import RESULTS, record
 
 from crisp_onnx import Recipe, compress
 from crisp_onnx.api.hardware import estimate
-from crisp_onnx.report.schema import Report
+from crisp_onnx.report.interval import wilson
 
 MOBILENET = "mobilenetv1_imagenet.onnx"
+Budget = Literal["latency_ms", "energy_mj"]
+Run = dict[str, float]
 
 
 @dataclass(frozen=True)
 class Point:
-    """`sparsity`: share of the prunable weights that the threshold removes. `classes`: which CIFAR class set."""
+    """`sparsity`: zeros in the layers that the threshold makes sparse. `classes`: which CIFAR class set."""
 
     model: str
     sparsity: float
-    epochs: int
+    epochs: int = 0
     classes: int = 0
+    budget: Budget = "latency_ms"
+
+    @property
+    def words(self) -> set[str]:
+        return {f"{name}={value}" for name, value in asdict(self).items()}
+
+    @property
+    def key(self) -> str:
+        return ", ".join(f"{name}={value}" for name, value in asdict(self).items())
 
 
 POINTS = (
-    Point(RESNET, 0.65, 0),
-    Point(RESNET, 0.75, 0),
-    Point(RESNET, 0.875, 0),
-    Point(MOBILENET, 0.55, 0),
-    Point(MOBILENET, 0.6, 0),
-    Point(MOBILENET, 0.75, 2),
-    *(Point(RESNET, 0.875, 10, number) for number in range(3)),
+    Point(RESNET, 0.875),
+    Point(RESNET, 0.75),
+    Point(RESNET, 0.95),
+    Point(MOBILENET, 0.7),
+    Point(RESNET, 0.875, budget="energy_mj"),
+    Point(RESNET, 0.875, classes=1),
+    Point(RESNET, 0.875, classes=2),
+    Point(RESNET, 0.875, epochs=5),
 )
 
 
-def run(
-    folder: Path, point: Point, output: Path, *, target: str, latency_ms: float | None = None
-) -> tuple[Report, float]:
-    """The report of one run, the point's sparsity its budget unless `latency_ms` is, and its model's estimated ms."""
-    cifar = point.model == RESNET
-    synsets = tuple(sorted(p.name for p in (folder / "imagenette" / "val").iterdir()))
-    recipe = Recipe(
-        model=folder / "models" / point.model, output=output, target=target, epochs=point.epochs,
-        sparsity=None if latency_ms else point.sparsity, latency_ms=latency_ms,
-        classes=class_set(point.classes) if cifar else synsets,
-        labels=folder / ("cifar100_labels.txt" if cifar else "imagenet_labels.txt"),
-        preprocess=CIFAR_PREPROCESS if cifar else "signed",
-        data=None if cifar else folder / "imagenette" / "train",
-        eval_data=None if cifar else folder / "imagenette" / "val",
-    )  # fmt: skip
+def run(folder: Path, point: Point, target: str, budget: Mapping[str, float]) -> Run:
+    """What one compression comes to; `budget`: the option and its value."""
+    cifar, start_s = point.model == RESNET, time.monotonic()
+    synsets = tuple(sorted(path.name for path in (folder / "imagenette" / "val").iterdir()))
     pairs = [CifarImages(folder, split, class_set(point.classes)) if cifar else None for split in ("train", "test")]
-    report = compress(recipe, data=pairs[0], eval_data=pairs[1])
-    return report, estimate(output / "model.onnx", target).estimate.as_is.latency_ms
+    with tempfile.TemporaryDirectory() as temporary:
+        recipe = Recipe(
+            model=folder / "models" / point.model, output=Path(temporary) / "out", target=target, epochs=point.epochs,
+            classes=class_set(point.classes) if cifar else synsets,
+            labels=folder / ("cifar100_labels.txt" if cifar else "imagenet_labels.txt"),
+            preprocess=CIFAR_PREPROCESS if cifar else "signed",
+            data=None if cifar else folder / "imagenette" / "train",
+            eval_data=None if cifar else folder / "imagenette" / "val",
+            **budget,
+        )  # fmt: skip
+        report = compress(recipe, data=pairs[0], eval_data=pairs[1])
+        found = estimate(recipe.folder / "model.onnx", target).estimate.as_is
+    n = report.accuracy.n
+    return {
+        "latency_ms": found.latency_ms,
+        "energy_mj": (found.nominal_uj or 0.0) / 1e3,
+        "right": round((report.accuracy.compressed.top1_restricted or 0.0) * n),
+        "untouched": round((report.accuracy.dense.top1_restricted or 0.0) * n),
+        "n": n,
+        "zeros": report.sparsity.weights,
+        "sparse layers": sum(layer.decision == "sparse" for layer in report.layers),
+        "seconds": round(time.monotonic() - start_s),
+    }
+
+
+def row(point: Point, threshold: Run, steered: Run) -> dict[str, object]:
+    """A line of the table."""
+    cifar = point.model == RESNET
+    return {
+        "model": Path(point.model).stem,
+        "class set": point.classes if cifar else None,
+        "threshold at": f"{point.sparsity:.1%} zeros",
+        "epochs": point.epochs,
+        "budget": point.budget,
+        "threshold takes": threshold[point.budget],
+        "steered takes": steered[point.budget],
+        "untouched": f"{threshold['untouched']} of {threshold['n']}",
+        "threshold": _right(threshold),
+        "steered": _right(steered),
+        "zeros in all weights": f"{threshold['zeros']:.1%}, {steered['zeros']:.1%}",
+        "sparse layers": f"{threshold['sparse layers']}, {steered['sparse layers']}",
+    }
+
+
+def _right(found: Run) -> str:
+    low, high = wilson(int(found["right"]), int(found["n"]))
+    return f"{found['right']} ({100 * low:.1f}-{100 * high:.1f} %)"
+
+
+def write(name: str, points: Sequence[Point], done: Mapping[str, Run]) -> None:
+    """The rows that are there, in the order of the points, and every run."""
+    pairs = [(point, *(done.get(key) for key in keys(point))) for point in points]
+    rows = [row(point, plain, steered) for point, plain, steered in pairs if plain and steered]
+    if rows:
+        notes = [
+            "Both in the target's pattern; the steered model may leave layers dense. Right answers with 95 % Wilson "
+            "intervals, logits restricted to the classes. Where two numbers stand, the first is the threshold's.",
+        ]
+        record(f"steered_accuracy_{name}", f"Accuracy at equal estimated cost on {name}", rows, notes=notes, raw=done)
+
+
+def keys(point: Point) -> tuple[str, str]:
+    """Of the threshold's run, which knows no budget of the target's, and of the steered one."""
+    return f"{Point(point.model, point.sparsity, point.epochs, point.classes).key}, threshold", point.key
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--target", default="stc_edge_int8")
-    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--only", default="", metavar="KEY=VALUE,...", help="points that say all of these alone")
+    parser.add_argument("--again", action="store_true", help="measure anew what is there already")
     options = parser.parse_args()
-    folder, rows = data_folder(), []
-    for point in POINTS:
-        if options.quick and point.epochs:
-            continue
-        with tempfile.TemporaryDirectory() as temporary:
-            places = Path(temporary) / "threshold", Path(temporary) / "steered"
-            plain, plain_ms = run(folder, point, places[0], target=options.target)
-            steered, steered_ms = run(folder, point, places[1], target=options.target, latency_ms=plain_ms)
-        rows.append(
-            {
-                "model": Path(point.model).stem, "class set": point.classes if point.model == RESNET else None,
-                "epochs": point.epochs, "dense": plain.accuracy.dense.top1_restricted,
-                "threshold, ms": plain_ms, "threshold": plain.accuracy.compressed.top1_restricted,
-                "steered, ms": steered_ms, "steered": steered.accuracy.compressed.top1_restricted,
-                "zeros, threshold": plain.sparsity.weights, "zeros, steered": steered.sparsity.weights,
-                "images": plain.accuracy.n,
-            }
-        )  # fmt: skip
-        record(
-            f"steered_accuracy_{Path(options.target).stem}",
-            f"Accuracy at equal estimated latency on {Path(options.target).stem}",
-            rows,
-            notes=["Both in the target's pattern; the steered model may leave layers dense."],
-        )
+    folder, name = data_folder(), Path(options.target).stem
+    kept = RESULTS / f"steered_accuracy_{name}.json"
+    done: dict[str, Run] = json.loads(kept.read_text()).get("raw", {}) if kept.exists() else {}
+    fresh: set[str] = set()
+    wanted = {part.strip() for part in options.only.split(",") if part.strip()}
+    for point in (point for point in POINTS if wanted <= point.words):
+        plain, steered = keys(point)
+        for key in (plain, steered):
+            if key in done and (key in fresh or not options.again):
+                continue
+            budget = {"sparsity": point.sparsity} if key == plain else {point.budget: done[plain][point.budget]}
+            done[key] = run(folder, point, options.target, budget)
+            fresh.add(key)
+            write(name, POINTS, done)
+    write(name, POINTS, done)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from crisp_onnx.cost.energy import LEVELS, Energy, add, tdp_energy
 from crisp_onnx.cost.fit import Fit, fit
 from crisp_onnx.cost.layer import Bound, LayerCost, cost_layer
 from crisp_onnx.errors import CrispError
+from crisp_onnx.format.operators import OPERATORS
 from crisp_onnx.lowering.layer_sparsity import DENSE, LayerSparsity
 from crisp_onnx.lowering.layers import lower_again, lower_elsewhere
 from crisp_onnx.lowering.layout import runs_hybrid, with_layout_changes
@@ -264,7 +265,7 @@ def _relowered(
             operators.append(op)
             continue
         if (op.name, pattern) not in again:
-            hybrid = op.kind == "hybrid" and (pattern.has_nm or pattern.has_blocks)
+            hybrid = op.op in OPERATORS and (pattern.has_nm or pattern.has_blocks)
             again[op.name, pattern] = lower_again(op, pattern, target, lowered.dtype, hybrid=hybrid)
         operators.append(again[op.name, pattern])
     return tuple(operators)

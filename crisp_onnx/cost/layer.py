@@ -9,7 +9,7 @@ from typing import Literal
 
 from crisp_onnx.cost.energy import LEVELS, Energy, energy_of
 from crisp_onnx.errors import CrispError, Defect
-from crisp_onnx.lowering.cycles import FALLBACK, compute_cycles, dram_cycles, onchip_cycles, over
+from crisp_onnx.lowering.cycles import compute_cycles, dram_cycles, onchip_cycles, over, overhead_cycles
 from crisp_onnx.lowering.lowered import LoweredOp
 from crisp_onnx.lowering.schema import OpKind
 from crisp_onnx.lowering.target import Target
@@ -108,12 +108,12 @@ def _modelled(op: LoweredOp, target: Target, reads: int, writes: int) -> _Cycles
     compute = compute_cycles(op.tiling, op.kind, target) if op.tiling else 0
     onchip = onchip_cycles(op.onchip_bytes, target)
     dram = dram_cycles(reads, writes, target)
-    return _together(compute, onchip, dram, Fraction(max(compute, onchip, dram)), _overhead(op.kind, target))
+    return _together(compute, onchip, dram, Fraction(max(compute, onchip, dram)), overhead_cycles(op.kind, target))
 
 
 def _linked(op: LoweredOp, target: Target, linked_bytes: int) -> _Cycles:
     dram = over(linked_bytes, target.number(target.dram.read_bw))
-    overhead = _overhead(op.kind, target)
+    overhead = overhead_cycles(op.kind, target)
     compute = compute_cycles(op.tiling, op.kind, target) if op.tiling else 0
     return _Cycles(compute, 0, dram, Fraction(dram), overhead, "dram" if dram else "compute")
 
@@ -142,10 +142,3 @@ def _together(compute: int, onchip: int, dram: int, busy: Fraction, overhead: Fr
     times: dict[Bound, int] = {"compute": compute, "onchip": onchip, "dram": dram}
     bound: Bound = "overhead" if overhead > busy else max(times, key=lambda name: times[name])
     return _Cycles(compute, onchip, dram, busy, overhead, bound)
-
-
-def _overhead(kind: OpKind, target: Target) -> Fraction:
-    overhead = target.descriptor.overhead
-    table = overhead.by_kind or {}
-    entry = table.get(kind) or table.get(FALLBACK.get(kind, kind)) or overhead.per_layer
-    return target.number(entry) or Fraction(0)

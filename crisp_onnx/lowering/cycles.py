@@ -31,6 +31,13 @@ def efficiency(kind: OpKind, target: Target) -> Fraction | None:
     return target.number(table.get(kind) or table.get(FALLBACK.get(kind, kind)))
 
 
+def overhead_cycles(kind: OpKind, target: Target) -> Fraction:
+    """That a layer of `kind` takes whatever its size."""
+    overhead = target.descriptor.overhead
+    table = overhead.by_kind or {}
+    return target.number(table.get(kind) or table.get(FALLBACK.get(kind, kind)) or overhead.per_layer) or Fraction(0)
+
+
 def onchip_cycles(moved: int | Fraction, target: Target) -> int:
     """Of `moved` bytes between buffer and array."""
     return over(moved, target.number(target.buffer.read_bw) if target.buffer else None)

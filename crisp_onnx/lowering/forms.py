@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 from crisp_onnx.lowering.actions import action_energy
-from crisp_onnx.lowering.cycles import busy_cycles
+from crisp_onnx.lowering.cycles import busy_cycles, overhead_cycles
 from crisp_onnx.lowering.layer_sparsity import DENSE, LayerSparsity, Seen, see, trimmed
 from crisp_onnx.lowering.matrix import Matrix
 from crisp_onnx.lowering.memory import Stay
@@ -33,24 +34,25 @@ class Ground:
 
 @dataclass(frozen=True)
 class Form:
-    """A layer as the target may run it."""
+    """A layer as the target may run it. `kind`: of the operator that it is then; `cycles` with its overhead."""
 
     pattern: LayerSparsity
     seen: Seen
     tiling: Tiling
-    cycles: int
+    kind: OpKind
+    cycles: Fraction
     energy_pj: float
 
 
-def best_form(pattern: LayerSparsity, ground: Ground) -> tuple[Seen, Tiling]:
-    """What the target makes of `pattern`, and its tiling.
+def best_form(pattern: LayerSparsity, ground: Ground) -> Form:
+    """What the target makes of `pattern`.
 
     Of the forms that cost no more time and no more energy than the dense one, the fastest, and its own where none is
     faster than that. A measured processor is left alone: it runs the operator that stands in the file.
     """
     own = _form(pattern, ground)
     if own.pattern == DENSE or ground.target.descriptor.timing is not None:
-        return own.seen, own.tiling
+        return own
     dense = _form(DENSE, ground)
     if own.energy_pj > dense.energy_pj:
         # Reading less may cost a little of the time that skipping gains, where reading more costs more than all of it.
@@ -61,11 +63,21 @@ def best_form(pattern: LayerSparsity, ground: Ground) -> tuple[Seen, Tiling]:
     ]
     best = min(allowed, key=lambda form: (form.cycles, form.energy_pj, form is not own))
     if best is own or (best.cycles, best.energy_pj) == (own.cycles, own.energy_pj):
-        return own.seen, own.tiling
+        return own
     name = "dense" if best is dense else f"{best.pattern.name} alone"
-    more = f"{own.cycles / best.cycles:.3g} times the cycles" if own.cycles > best.cycles else "more energy"
-    reason = f"{own.pattern.name} would take {more}, so it runs as {name}"
-    return replace(best.seen, reason="; ".join(part for part in (best.seen.reason, reason) if part)), best.tiling
+    # A hybrid operator that keeps every block has no pattern left to name.
+    what = "the hybrid operator" if own.pattern.name == DENSE.name else own.pattern.name
+    reason = f"{what} would take {_more(own, best)}, so it runs as {name}"
+    said = "; ".join(part for part in (best.seen.reason, reason) if part)
+    return replace(best, seen=replace(best.seen, reason=said))
+
+
+def _more(own: Form, best: Form) -> str:
+    """In words, what `own` takes more of than `best`."""
+    if own.cycles <= best.cycles:
+        return "more energy"
+    ratio = f"{float(own.cycles / best.cycles):.3g}"
+    return "slightly more cycles" if ratio == "1" else f"{ratio} times the cycles"
 
 
 def _form(pattern: LayerSparsity, ground: Ground, *, least_reads: bool = False) -> Form:
@@ -88,7 +100,8 @@ def _form(pattern: LayerSparsity, ground: Ground, *, least_reads: bool = False) 
     if table is not None and table.mac_pj is not None:
         pj = target.energy_pj["nominal"]
         energy = action_energy(matrix, tiling, pj, charges_metadata=table.dram_metadata).total
-    return Form(pattern, seen, tiling, busy_cycles(tiling, kind, target), energy)
+    cycles = busy_cycles(tiling, kind, target) + overhead_cycles(kind, target)
+    return Form(pattern, seen, tiling, kind, cycles, energy)
 
 
 def _parts(pattern: LayerSparsity) -> Iterator[LayerSparsity]:

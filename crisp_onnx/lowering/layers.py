@@ -152,16 +152,16 @@ def lower_layer(layer: Layer, target: Target, dtype: Dtype, *, stay: Stay = NOWH
     ground = Ground(
         matrix, target, dtype, layer.kind, product_kind(matrix, standard_name(layer.op)), layer.activation_density, stay
     )
-    seen, tiling = best_form(layer.pattern, ground)
+    form = best_form(layer.pattern, ground)
     return LoweredOp(
         name=layer.name,
         op=layer.op,
-        kind=layer.kind,
+        kind=form.kind,
         weight=layer.weight,
         matrix=matrix,
         pattern=layer.pattern,
-        seen=seen,
-        tiling=tiling,
+        seen=form.seen,
+        tiling=form.tiling,
         input_bytes=matrix.inputs * size,
         output_bytes=matrix.outputs * size,
         fused=layer.fused,
@@ -195,8 +195,9 @@ def lower_elsewhere(op: LoweredOp, target: Target) -> LoweredOp:
     known = target.descriptor.dtypes
     dtype = next((found for found in known if found == op.dtype), known[0])
     size = BYTES[op.dtype or dtype]
+    kind = op.kind if op.matrix is None else product_kind(op.matrix, op.op)  # not that of the form it runs in here
     layer = Layer(
-        op.name, op.op, op.kind, op.matrix, op.pattern, op.input_bytes // size, op.output_bytes // size, op.taps,
+        op.name, op.op, kind, op.matrix, op.pattern, op.input_bytes // size, op.output_bytes // size, op.taps,
         axes=op.axes, activation_density=op.activation_density,
     )  # fmt: skip
     return lower_layer(layer, target, dtype)

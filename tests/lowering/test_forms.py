@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from crisp_onnx.cost import cost_layer, estimate
-from crisp_onnx.lowering import LayerSparsity, Target, load_target, lower
+from crisp_onnx.lowering import LayerSparsity, Target, load_target, lower, target_names
 from crisp_onnx.lowering.detect import detect
 from crisp_onnx.lowering.layers import Layer, lower_layer, lower_layers, product_kind
 from crisp_onnx.lowering.lowered import LoweredOp, Source
@@ -32,6 +32,36 @@ def changed(tmp: Path, name: str, *changes: tuple[str, str]) -> Target:
 def lowered(target: Target, pattern: LayerSparsity, rows: int = 128, k: int = 1152, columns: int = 784) -> LoweredOp:
     layer = Layer("l", "MatMul", "gemm", product_matrix(rows, k, columns), pattern)
     return lower_layer(layer, target, target.descriptor.dtypes[0])
+
+
+CPUS = [name for name in target_names() if load_target(name).descriptor.kind == "cpu"]
+
+
+@pytest.mark.parametrize("name", CPUS)
+@pytest.mark.parametrize("kept", [1, 69, 71, 72])
+def test_a_hybrid_operator_never_costs_more_than_the_convolution_that_could_run_instead(name: str, kept: int) -> None:
+    target, matrix = load_target(name), conv_matrix((128, 128, 3, 3), (1, 128, 28, 28), pads=(1, 1, 1, 1))
+    pattern = LayerSparsity(0, 0, 16, 16, kept, 8, hybrid=True)
+    ops = [
+        lower_layer(Layer("l", op, product_kind(matrix, op), matrix, chosen), target, "fp32")
+        for op, chosen in (("HybridConv", pattern), ("Conv", LayerSparsity()))
+    ]
+    sparse, dense = (cost_layer(op, target).latency_cycles for op in ops)
+    assert sparse <= dense
+    assert (sparse == dense) == ("runs as dense" in ops[0].seen.reason)
+    assert ops[0].kind == ("conv3x3" if sparse == dense else "hybrid")
+
+
+def test_a_hybrid_operator_of_more_overhead_than_it_saves_is_costed_dense(tmp_path: Path) -> None:
+    overhead = """  by_kind:
+    hybrid: {value: 1, unit: s, prov: assumed, ref: "none"}
+dtypes:"""
+    target = changed(tmp_path, "x86_avx512", ("dtypes:", overhead))
+    matrix = conv_matrix((128, 128, 3, 3), (1, 128, 28, 28), pads=(1, 1, 1, 1))
+    pattern = LayerSparsity(2, 4, 16, 16, 2, 8, hybrid=True)
+    op = lower_layer(Layer("l", "HybridConv", "hybrid", matrix, pattern), target, "fp32")
+    assert cost_layer(op, target).latency_ms < 100
+    assert "so it runs as dense" in op.seen.reason
 
 
 def test_low_blocks_that_need_more_streams_than_they_save_run_as_two_of_four_alone() -> None:
