@@ -6,6 +6,7 @@ the dense network. Both are calibrated on the same few seeded images, which deci
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -41,13 +42,16 @@ def write_forms(network: str, sparsity: Sparsity, folder: Path) -> dict[Form, Pa
     """Form -> file, in `folder`, which must be there."""
     paths = {form: folder / f"{form}.onnx" for form in FORMS}
     for form, hybrid in (("dense", False), ("hybrid", True)):
-        path = folder / f"{form}.onnx"
-        onnx.save(
-            TOPOLOGIES[network](sparsity, hybrid=hybrid), path, save_as_external_data=True, location=f"{form}.data"
-        )
+        write_float(network, sparsity, folder / f"{form}.onnx", hybrid=hybrid)
     quantize_theirs(paths["dense"], paths["dense-int8"])
     quantize_ours(paths["dense"], paths["hybrid"], paths["hybrid-int8"])
     return paths
+
+
+def write_float(network: str, sparsity: Sparsity, path: Path, *, hybrid: bool) -> None:
+    """The network in float32, its weights in a file beside it."""
+    model = TOPOLOGIES[network](sparsity, hybrid=hybrid)
+    onnx.save(model, path, save_as_external_data=True, location=f"{path.stem}.data")
 
 
 def quantize_theirs(dense: Path, target: Path) -> None:
@@ -63,14 +67,17 @@ def quantize_theirs(dense: Path, target: Path) -> None:
     )
 
 
-def quantize_ours(dense: Path, hybrid: Path, target: Path) -> None:
-    """`hybrid` as `compress --precision int8` would write it, calibrated on the dense form of the same network."""
+def quantize_ours(dense: Path, hybrid: Path, target: Path, *, keep: Mapping[str, str] | None = None) -> None:
+    """`hybrid` as `compress --precision int8` would write it, calibrated on the dense form of the same network.
+
+    `keep`: layers that stay in float32, by name, and why.
+    """
     whole, packed = (with_value_info(load(path)) for path in (dense, hybrid))
     output = whole.outputs[0].name
     every = tuple(range(CLASSES))
     task = Classification(every, every, output, output)
     emission = Emission(packed, whole, task, SIZE, batch=None, whole=faster_whole(packed, size=SIZE))
-    save(choose(emission, _images(), None).quantised.model, target)
+    save(choose(emission, _images(), None, keep=keep).quantised.model, target)
 
 
 def seeded_images() -> np.ndarray:

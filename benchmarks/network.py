@@ -28,12 +28,14 @@ Floats = npt.NDArray[np.float32]
 class Sparsity:
     """`pattern` inside blocks, of which every block row keeps `block_share` (at least one block).
 
-    `channels`: share of the channels that stay at all, but for those of the image and the classes.
+    `channels`: share of the channels that stay at all, but for those of the image and the classes. `dense`: names of
+    layers that keep their zeros in place.
     """
 
     pattern: Pattern
     block_share: float
     channels: float = 1.0
+    dense: frozenset[str] = frozenset()
 
     def __str__(self) -> str:
         p = self.pattern
@@ -185,7 +187,7 @@ class Network:
         layers: list[SparseLayer | DenseLayer] = []
         for layer in weight_layers(model):
             kept = self.sparse.get(layer.name)
-            if kept is None:
+            if kept is None or layer.name in self.sparsity.dense:
                 layers.append(DenseLayer(layer, "the network has it dense"))
             else:
                 there = HybridTensors(kept.values != 0, kept.indices, kept.blocks)

@@ -13,9 +13,11 @@ import pytest
 from benchmarks.accuracy.public_layout import scrambled
 from benchmarks.accuracy.static_pattern import by_place, places
 from benchmarks.early_exit import ABSENT, Exit, with_exit
+from benchmarks.layers import LayerTime, layer_times
 from crisp_onnx.format import Pattern
 from crisp_onnx.masks.scored import score_layer
 from crisp_onnx.model import weight_layers
+from crisp_onnx.runtime.profiled import NodeTimes
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 APART = ("peers/worker.py", "torch_pruning_coverage.py", "torch_pruning_curve.py")  # run in the environments of others
@@ -59,6 +61,20 @@ def test_a_static_pattern_has_every_column_read_by_as_many_rows_and_every_layer_
         count = scored.scores.shape[1]
         worth = scored.columns.saliency / scored.columns.cost
         np.testing.assert_allclose(worth, (np.arange(count) + 1) / count, rtol=1e-6)
+
+
+def test_a_conversion_between_two_layers_counts_half_to_each_and_the_networks_own_to_none() -> None:
+    ran = [
+        *(("x_QuantizeLinear", "QuantizeLinear", 8), ("conv1_token_1", "QLinearConv", 100), ("Move", "Transpose", 4)),
+        *(("conv2", "HybridQConv", 10), ("conv2.sum", "QLinearAdd", 3), ("own", "Transpose", 50), ("gelu3", "Mul", 60)),
+        *(("conv4_nchwc", "Conv", 20), ("y_DequantizeLinear", "DequantizeLinear", 2)),
+    ]
+    nodes = {name: NodeTimes(op, np.array([ms]), 0) for name, op, ms in ran}
+    assert layer_times(nodes, frozenset({"own"})) == {
+        "conv1": LayerTime("dense int8", 110, 10),
+        "conv2": LayerTime("hybrid int8", 15, 2),
+        "conv4": LayerTime("dense float32", 22, 2),
+    }
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.5, 1.0])

@@ -19,9 +19,9 @@ from crisp_onnx.quantize import (
     Chosen,
     Emission,
     choose,
+    faster_in_float32,
     faster_whole,
     passes,
-    rehearsed,
     rejudged,
     spare_layers,
     trained_rounded,
@@ -29,15 +29,12 @@ from crisp_onnx.quantize import (
 from crisp_onnx.recipe import Recipe
 from crisp_onnx.recover import Task
 from crisp_onnx.report.schema import Quantisation
-from crisp_onnx.runtime.never_slower import judge_layers
 from crisp_onnx.runtime.profit import Verdict
 from crisp_onnx.task import Classification
 
 log = logging.getLogger(__name__)
 
 INT8 = "int8"
-SEAM_MARGIN = 1.25
-"""A layer in float32 among those in int8 must be this much faster: it is crossed into and out of real numbers."""
 NO_IMAGES = (
     "The file is in float32: nothing was to be learnt and no images were given, so there is nothing to calibrate int8 "
     "on. Give some with --data."
@@ -73,7 +70,7 @@ def in_int8(
         return replace(emitted, notes=(*emitted.notes, NO_IMAGES)), None
     whole = faster_whole(emitted.model, size=prepared.size) if emitted.verdicts else frozenset()
     source = Emission(emitted.model, _folded(emitted), answers, prepared.size, prepared.batch, whole)
-    verdicts, slow = _timed(emitted, prepared)
+    verdicts, slow = faster_in_float32(emitted.model, emitted.verdicts, size=prepared.size)
     chosen, final, epochs = choose(source, images, held_out, keep=slow), source, 0
     notes = emission_notes(recipe, verdicts)
     if chosen.loss.points > MOST_POINTS and learned.epochs and held_out is not None:
@@ -92,26 +89,6 @@ def in_int8(
     declined = (*emitted.declined, *found.declined)
     told = (*notes, _note(chosen))
     return replace(emitted, model=found.model, declined=declined, notes=told, verdicts=verdicts), done
-
-
-def _timed(emitted: Emitted, prepared: Prepared) -> tuple[Mapping[str, Verdict], dict[str, str]]:
-    """Verdicts on the sparse layers in the precision in which each is faster, and why some stay in float32.
-
-    Nothing is timed where nothing was timed in float32.
-    """
-    if not emitted.verdicts:
-        return {}, {}
-    in_bytes = judge_layers(rehearsed(emitted.model, size=prepared.size).model, size=prepared.size).verdicts
-    slow = {}
-    for name in emitted.verdicts.keys() & in_bytes.keys():
-        float32_ms, int8_ms = (_best_ms(found[name]) for found in (emitted.verdicts, in_bytes))
-        if float32_ms * SEAM_MARGIN < int8_ms:
-            slow[name] = f"timed alone: {float32_ms:.3f} ms in float32, {int8_ms:.3f} ms in int8"
-    return {**emitted.verdicts, **{name: found for name, found in in_bytes.items() if name not in slow}}, slow
-
-
-def _best_ms(verdict: Verdict) -> float:
-    return min(verdict.sparse_ms, verdict.times.dense_ms)
 
 
 def _trained(

@@ -3,6 +3,7 @@
 from crisp_onnx.quantize.choice import MOST_POINTS, Chosen, Emission, choose, rejudged, spare_layers
 from crisp_onnx.quantize.judge import Loss
 from crisp_onnx.quantize.model import Quantised, rehearsed
+from crisp_onnx.quantize.precision import faster_in_float32
 from crisp_onnx.quantize.training import passes, trained_rounded
 from crisp_onnx.quantize.whole import faster_whole
 
@@ -13,6 +14,7 @@ __all__ = [
     "Loss",
     "Quantised",
     "choose",
+    "faster_in_float32",
     "faster_whole",
     "passes",
     "rehearsed",

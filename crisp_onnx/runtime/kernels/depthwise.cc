@@ -12,6 +12,23 @@ namespace {
 
 int64_t row_steps(int64_t kernel_w) { return ceil_div(kernel_w, kStepTaps); }
 
+// Rows of `width` bytes, from half of `kMost` on up to it: in two moves that may overlap, without a call for each.
+template <size_t kMost>
+void copy_short_rows(const uint8_t* from, int64_t rows, size_t width, uint8_t* to, int64_t pitch) {
+  constexpr size_t kHalf = kMost / 2;
+  for (int64_t i = 0; i < rows; ++i, to += pitch, from += width) {
+    std::memcpy(to, from, kHalf);
+    std::memcpy(to + width - kHalf, from + width - kHalf, kHalf);
+  }
+}
+
+void copy_rows(const uint8_t* from, int64_t rows, size_t width, uint8_t* to, int64_t pitch) {
+  if (width >= 4 && width <= 8) return copy_short_rows<8>(from, rows, width, to, pitch);
+  if (width > 8 && width <= 16) return copy_short_rows<16>(from, rows, width, to, pitch);
+  if (width > 16 && width <= 32) return copy_short_rows<32>(from, rows, width, to, pitch);
+  for (int64_t i = 0; i < rows; ++i, to += pitch, from += width) std::memcpy(to, from, width);
+}
+
 // A plane with its padding, and what kernels may read behind it.
 class PaddedPlane {
  public:
@@ -22,10 +39,8 @@ class PaddedPlane {
                padding) {}
 
   void fill(const uint8_t* plane) {
-    uint8_t* row = bytes_.data() + shape_.attributes.pads[0] * pitch_ + shape_.attributes.pads[1];
-    for (int64_t i = 0; i < shape_.height; ++i, row += pitch_, plane += shape_.width) {
-      std::memcpy(row, plane, static_cast<size_t>(shape_.width));
-    }
+    uint8_t* first = bytes_.data() + shape_.attributes.pads[0] * pitch_ + shape_.attributes.pads[1];
+    copy_rows(plane, shape_.height, static_cast<size_t>(shape_.width), first, pitch_);
   }
   const uint8_t* data() const { return bytes_.data(); }
   int64_t pitch() const { return pitch_; }
@@ -90,11 +105,11 @@ Depthwise prepare_depthwise(const TensorView& weight, const TensorView& bias, co
 
 void convolve_planes(const Depthwise& layer, const ConvShape& s, WindowFunction window, const uint8_t* x, uint8_t* y,
                      int64_t first, int64_t end) {
-  PaddedPlane padded(s, layer.x_zero);
-  const std::vector<int64_t> offsets = step_offsets(layer, s.attributes, padded.pitch());
+  // A plane is copied while the one before it is computed: loads that span fresh stores would wait for them.
+  PaddedPlane padded[2] = {{s, layer.x_zero}, {s, layer.x_zero}};
+  const std::vector<int64_t> offsets = step_offsets(layer, s.attributes, padded[0].pitch());
   WindowCall call{};
-  call.x = padded.data();
-  call.pitch = padded.pitch();
+  call.pitch = padded[0].pitch();
   call.offsets = offsets.data();
   call.steps = layer.steps;
   call.stride_h = s.attributes.strides[0];
@@ -103,9 +118,11 @@ void convolve_planes(const Depthwise& layer, const ConvShape& s, WindowFunction 
   call.out_height = s.out_height;
   call.out_width = s.out_width;
   call.y_zero = layer.y_zero;
+  if (first < end) padded[first % 2].fill(x + first * s.height * s.width);
   for (int64_t plane = first; plane < end; ++plane) {
     const int64_t channel = plane % layer.channels;
-    padded.fill(x + plane * s.height * s.width);
+    if (plane + 1 < end) padded[(plane + 1) % 2].fill(x + (plane + 1) * s.height * s.width);
+    call.x = padded[plane % 2].data();
     call.weights = layer.weights.data() + channel * layer.steps * kStepTaps;
     call.start = layer.starts[static_cast<size_t>(channel)];
     call.scale = layer.scales[static_cast<size_t>(channel)];

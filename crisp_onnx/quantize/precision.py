@@ -1,0 +1,36 @@
+"""Which sparse layers are faster in float32 than in int8 on this machine, each timed in both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from crisp_onnx.model import Model, Size
+from crisp_onnx.quantize.model import rehearsed
+from crisp_onnx.runtime.never_slower import judge_layers
+from crisp_onnx.runtime.profit import Verdict
+
+SEAM_MARGIN = 1.25
+"""A layer in float32 among those in int8 must be this much faster: it is crossed into and out of real numbers."""
+
+
+def faster_in_float32(
+    model: Model, in_float32: Mapping[str, Verdict], *, size: Size
+) -> tuple[dict[str, Verdict], dict[str, str]]:
+    """Verdicts on the sparse layers of `model`, emitted in float32, each in the precision in which it is faster, and
+    why some stay in float32, by layer name.
+
+    `in_float32`: verdicts on them as they are; where it is empty, nothing is timed in int8 either.
+    """
+    if not in_float32:
+        return {}, {}
+    in_int8 = judge_layers(rehearsed(model, size=size).model, size=size).verdicts
+    slow = {}
+    for name in in_float32.keys() & in_int8.keys():
+        float32_ms, int8_ms = (_best_ms(found[name]) for found in (in_float32, in_int8))
+        if float32_ms * SEAM_MARGIN < int8_ms:
+            slow[name] = f"timed alone: {float32_ms:.3f} ms in float32, {int8_ms:.3f} ms in int8"
+    return {**in_float32, **{name: found for name, found in in_int8.items() if name not in slow}}, slow
+
+
+def _best_ms(verdict: Verdict) -> float:
+    return min(verdict.sparse_ms, verdict.times.dense_ms)
