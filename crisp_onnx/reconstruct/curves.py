@@ -49,7 +49,7 @@ def error_curves(
     """
     module.eval()
     free = {layer.name: layer for layer in candidates.free}
-    parts = parts_of(images, judged, look, takes=module.takes, seed=seed)
+    parts = parts_of(images, judged, look, candidates.layers, takes=module.takes, seed=seed)
     frontier = Frontier(module, module, parts, batch_size=batch_size)
     counts = tuple(len(part.places) for part in parts)
     generator = torch.Generator().manual_seed(seed)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import prod
 
 import numpy as np
 import numpy.typing as npt
@@ -19,40 +18,47 @@ from crisp_onnx.reconstruct.grouped import ROWS_OF_GROUPED
 from crisp_onnx.reconstruct.targets import Rows
 
 LEAST_ROWS, ROWS_A_COLUMN, JUDGED_ROWS = 20_000, 6, 4096
-LARGE_PIXELS = 128 * 128
 JUDGED_SHARE = 4
 
 
 @dataclass(frozen=True)
 class Look:
-    """At most how many images are looked at, small ones or large ones, and one in how many of the rows of a fit.
+    """How many images are looked at: as many as cost `macs`, at least `least`, at most `most`; of their rows, a share.
 
-    Large images have more rows each, but the last layers of their networks no more than those of small ones.
+    The last layers of a network have few rows an image, and what few images say of a wide one is not true of others: a
+    network that multiplies little an image can afford many.
     """
 
-    small: int
-    large: int
+    most: int
+    least: int
+    macs: float
     rows_share: int = 1
 
+    def images(self, macs: int) -> int:
+        """For a network of so many MACs an image."""
+        return min(self.most, max(self.least, int(self.macs / max(1, macs))))
 
-FIT, FIT_BEFORE_TRAINING = Look(2048, 256), Look(1024, 256)
+
+FIT, FIT_BEFORE_TRAINING = Look(2048, 256, 1e12), Look(1024, 256, 1.5e11)
 """Training makes good what fewer images cost."""
-CURVES, CURVES_BEFORE_TRAINING = Look(1024, 128), Look(256, 128, rows_share=3)
+CURVES, CURVES_BEFORE_TRAINING = Look(1024, 128, 1.5e11), Look(256, 128, 5e10, rows_share=3)
 """Curves are compared, not kept."""
 
 
-def parts_of(images: Images, judged: Images, look: Look, *, takes: int | None, seed: int) -> tuple[Part, Part]:
-    """Some images to learn from and some that judge."""
+def parts_of(
+    images: Images, judged: Images, look: Look, layers: Sequence[WeightLayer], *, takes: int | None, seed: int
+) -> tuple[Part, Part]:
+    """Some images to learn from and some that judge, of a network of these layers."""
+    most = look.images(sum(layer.macs for layer in layers))
     return (
-        Part(images, _places(images, look, 1, takes, seed), judged=False),
-        Part(judged, _places(judged, look, JUDGED_SHARE, takes, seed), judged=True),
+        Part(images, _places(images, most, takes, seed), judged=False),
+        Part(judged, _places(judged, most // JUDGED_SHARE, takes, seed), judged=True),
     )
 
 
-def _places(images: Images, look: Look, share: int, takes: int | None, seed: int) -> npt.NDArray[np.int64]:
+def _places(images: Images, most: int, takes: int | None, seed: int) -> npt.NDArray[np.int64]:
     """Which images are used: some at random, in whole batches where the graph takes no others."""
-    most = look.small if prod(images.preprocess.size) <= LARGE_PIXELS else look.large
-    places = np.random.default_rng(seed).permutation(len(images))[: most // share]
+    places = np.random.default_rng(seed).permutation(len(images))[:most]
     return places if takes is None else np.resize(places, max(takes, len(places) // takes * takes))
 
 

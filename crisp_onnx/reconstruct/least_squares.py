@@ -80,7 +80,7 @@ def refit_layers(
     teacher.clear_masks()
     student.eval()
     stops = stops_of(student, layers, groups)
-    parts = parts_of(images, judged, look, takes=student.takes, seed=seed)
+    parts = parts_of(images, judged, look, layers, takes=student.takes, seed=seed)
     frontier = Frontier(student, teacher, parts, batch_size=batch_size)
     counts = tuple(len(part.places) for part in parts)
     generator = torch.Generator().manual_seed(seed)
