@@ -21,8 +21,10 @@ FILE = click.Path(path_type=Path)
 MOST_PIXELS = 1 << 20
 
 
-def _as_size(context: click.Context, parameter: click.Parameter, text: str) -> tuple[int, int]:
+def _as_size(context: click.Context, parameter: click.Parameter, text: str | None) -> tuple[int, int] | None:
     """Height and width from N or HxW."""
+    if text is None:
+        return None
     parts = text.lower().split("x")
     if len(parts) > 2 or not all(part.isdecimal() and len(part) < 8 and 0 < int(part) < MOST_PIXELS for part in parts):
         raise click.BadParameter(f"{text} is no size in pixels; write N, or HxW.")
@@ -61,7 +63,7 @@ PREPROCESS = click.option(
     help="imagenet, unit, signed, raw, FILE.yaml, preprocessor_config.json, or mean=R/G/B,std=R/G/B,size=N or HxW.",
 )
 SIZE = click.option(
-    "--size", default="224", show_default=True, metavar="N or HxW", callback=_as_size, help="Pixels of open sides."
+    "--size", metavar="N or HxW", callback=_as_size, help="Pixels of sides that MODEL leaves open.  [default: 224]"
 )
 
 

@@ -138,7 +138,7 @@ def lower(
     *,
     output: Path | None = None,
     batch: int = 1,
-    size: int | Size = DEFAULT_SIZE,
+    size: int | Size | None = None,
     dtype: str | None = None,
     data: Path | None = None,
     preprocess: str | None = None,
@@ -176,7 +176,7 @@ def estimate(
     *,
     against: str | Path | None = None,
     batch: int = 1,
-    size: int | Size = DEFAULT_SIZE,
+    size: int | Size | None = None,
     dtype: str | None = None,
     plots: Sequence[Path] = (),
     data: Path | None = None,
@@ -185,6 +185,7 @@ def estimate(
 ) -> Estimation:
     """Latency, energy and bound of every layer of `model` (ONNX, or a lowered .json) on `target`.
 
+    `size`: in pixels, of the sides that the input leaves open; 224 where it is not said.
     `against`: a second model on the same target. `plots`: .png or .svg files; the first is the roofline, the second the
     stacked bar per layer. `data`: images on which the share of nonzeros among each layer's inputs is measured, for
     targets that make use of it; without any, all count as nonzero. `page`: an HTML file with both models side by side.
@@ -226,7 +227,7 @@ def _one(
     target: Target,
     *,
     batch: int,
-    size: int | Size,
+    size: int | Size | None,
     dtype: str | None,
     data: Path | None,
     preprocess: str | None,
@@ -242,7 +243,7 @@ def _lowered(
     target: Target,
     *,
     batch: int,
-    size: int | Size,
+    size: int | Size | None,
     dtype: str | None,
     data: Path | None = None,
     preprocess: str | None = None,
@@ -252,6 +253,8 @@ def _lowered(
             raise CrispError(
                 f"{path} holds the densities that it was lowered with. Give --data with the model instead."
             )
+        if size is not None:
+            raise CrispError(f"{path} was lowered with its sizes. Give --size with the model instead.")
         if (batch, dtype) not in ((source.batch, None), (1, None), (source.batch, source.dtype)):
             raise CrispError(f"{path} was lowered with batch {source.batch} in {source.dtype}. Lower the model again.")
         return source
@@ -263,13 +266,18 @@ def _of_model(
     target: Target,
     *,
     batch: int,
-    size: int | Size,
+    size: int | Size | None,
     dtype: str | None,
     data: Path | None = None,
     preprocess: str | None = None,
 ) -> Lowered:
-    sides = height_and_width(size)
+    sides = DEFAULT_SIZE if size is None else height_and_width(size)
+    if size is not None and not source.input.takes(sides):
+        raise CrispError(
+            f"--size {sides[0]}x{sides[1]} does not fit input {source.input.name!r}, which takes "
+            f"{source.input.shape}. Leave it out: it says what open sides count as."
+        )
     require_bounded(source, sides)
     with no_fault_of(source, sides):
         densities = None if data is None else measured_densities(source, data, preprocess)
-        return lower_model(source, target, batch=batch, size=size, dtype=dtype, densities=densities)
+        return lower_model(source, target, batch=batch, size=sides, dtype=dtype, densities=densities)

@@ -57,6 +57,13 @@ class TensorSpec:
             return "NHWC"
         return "NHWC" if first is second is None and last is not None else "NCHW"
 
+    def takes(self, size: Size) -> bool:
+        """Whether images of `size` go in, by the sides that it fixes; of no image, whether any length is open."""
+        sides = {"NCHW": self.shape[2:], "NHWC": self.shape[1:3]}.get(self.layout or "")
+        if sides is None:
+            return None in self.shape[1:]
+        return all(own in (None, given) for own, given in zip(sides, size, strict=True))
+
     def fixed(self, batch: int, size: Size = DEFAULT_SIZE) -> tuple[int, ...]:
         """`filled`, of a length that can be held in memory.
 

@@ -109,6 +109,18 @@ def test_open_sides_are_estimated_at_the_size_given(tmp_path: Path, text: str, s
     assert found[0] == found[1]
 
 
+@pytest.mark.parametrize("command", ["estimate", "lower"])
+def test_a_size_that_the_model_does_not_take_is_refused_and_its_own_is_not(
+    net: Path, tmp_path: Path, command: str
+) -> None:
+    with pytest.raises(CrispError, match=r"--size 16x16 does not fit input 'x'.* Leave it out"):
+        run(command, net, "--target", "stc_edge_int8", "--size", "16", "-q")
+    assert run(command, net, "--target", "stc_edge_int8", "--size", "8", "-q").exit_code == 0
+    with pytest.raises(CrispError, match="was lowered with its sizes"):
+        run("lower", net, "--target", "stc_edge_int8", "-o", tmp_path / "net.json", "-q")
+        run("estimate", tmp_path / "net.json", "--target", "stc_edge_int8", "--size", "8", "-q")
+
+
 @pytest.mark.parametrize("text", ["0", "x", "1x2x3", "-4", "4.5", "9" * 5000])
 def test_sizes_that_cannot_be_are_refused(net: Path, text: str) -> None:
     result = run("estimate", net, "--target", "stc_edge_int8", "--size", text)
