@@ -14,11 +14,11 @@ from onnx import numpy_helper, parser, save
 
 from crisp_onnx.cost.knapsack import GRID, Option, solve
 from crisp_onnx.cost.rewarded import rewarded_pattern
-from crisp_onnx.cost.steer import Steered
+from crisp_onnx.cost.steer import Objective, Steered
 from crisp_onnx.errors import CrispError
 from crisp_onnx.format import Pattern
 from crisp_onnx.lowering import load_target, lower
-from crisp_onnx.masks import Candidates, Plan, Threshold
+from crisp_onnx.masks import Candidates, Curve, Plan, Threshold
 from crisp_onnx.model import Model, load, tensor_shapes, weight_layers
 
 NET = """
@@ -121,6 +121,36 @@ def test_steering_is_worth_no_less_than_the_global_threshold_at_its_latency(
     threshold = Threshold(dense.candidates, 1 - sparsity, floor=0.0).plan(saliency)
     plan = replace(dense, limit=dense.cost(threshold)).plan(saliency)
     assert worth(plan, saliency) >= worth(threshold, saliency) * (1 - 1e-6)
+
+
+@pytest.mark.parametrize("of", ["latency_ms", "energy_mj"])
+@settings(max_examples=12, deadline=None)
+@given(seed=st.integers(0, 10**6), sparsity=st.floats(0.55, 0.93))
+def test_by_measured_losses_steering_loses_no_more_than_the_threshold_that_costs_as_much(
+    dense: Steered, saliency: Saliency, of: Objective, seed: int, sparsity: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    columns = {layer.name: PATTERN.block_columns(layer.shape) for layer in dense.candidates.free}
+    curves = {
+        name: Curve(np.sort(rng.pareto(1.0, count) * 10.0 ** rng.integers(-3, 3)), float(rng.random()))
+        for name, count in columns.items()
+    }
+    threshold = Threshold(dense.candidates, 1 - sparsity).measured(curves).plan(saliency)
+    planner = replace(dense, of=of)
+    limit = planner.cost(threshold)
+    plan = replace(planner, limit=limit).measured(curves).plan(saliency)
+    assert planner.cost(plan) <= limit * (1 + 1e-9)
+    assert lost(plan, curves) <= lost(threshold, curves) * (1 + 1e-3)
+
+
+def lost(plan: Plan, curves: dict[str, Curve]) -> float:
+    """What the layers lose together by their curves; the first of its gains is the first to go."""
+    kept = {sparse.layer.name: sparse.kept.shape[1] for sparse in plan.sparse()}
+    return sum(
+        float(curve.gains[: len(curve.gains) - kept[name]].sum()) + curve.rest
+        for name, curve in curves.items()
+        if name in kept
+    )
 
 
 def test_a_layer_of_little_saliency_is_not_starved_for_the_others(dense: Steered, saliency: Saliency) -> None:
