@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
 from math import ceil, inf
 from typing import Literal
 
@@ -20,7 +19,8 @@ from crisp_onnx.lowering.layers import lower_again, lower_elsewhere
 from crisp_onnx.lowering.layout import runs_hybrid, with_layout_changes
 from crisp_onnx.lowering.lowered import Lowered, LoweredOp
 from crisp_onnx.lowering.quantised import plain_name
-from crisp_onnx.lowering.target import Leaf, Target, load_target
+from crisp_onnx.lowering.schema import Dtype
+from crisp_onnx.lowering.target import Leaf, Target
 from crisp_onnx.lowering.timing import weight_bytes
 
 VariantName = Literal["as_is", "dense", "nm_alone", "blocks_alone"]
@@ -64,15 +64,16 @@ class Amdahl:
 class Estimate:
     """Latency is the sum over layers: no overlap between layers.
 
-    `fit`: in which memories the model has room. `elsewhere`: operators that the target does not have, each with what
-    runs it instead.
+    `dtypes`: in which products are costed; `dtype` is that of most MACs. `fit`: in which memories the model has room.
+    `elsewhere`: operators that the target does not have, each with what runs it instead.
     """
 
     target: str
     model: str
     sha256: str
     batch: int
-    dtype: str
+    dtype: Dtype
+    dtypes: tuple[Dtype, ...]
     as_is: Variant
     dense: Variant
     nm_alone: Variant
@@ -136,7 +137,8 @@ def estimate(lowered: Lowered, target: Target) -> Estimate:
         model=lowered.model.file,
         sha256=lowered.model.sha256,
         batch=lowered.batch,
-        dtype=lowered.dtype,
+        dtype=lowered.dtypes[0],
+        dtypes=lowered.dtypes,
         as_is=as_is,
         dense=dense,
         nm_alone=cost_operators("nm_alone", _relowered(lowered, target, _nm_alone, again), target),
@@ -187,14 +189,9 @@ def _elsewhere(lowered: Lowered, target: Target) -> tuple[str, ...]:
     return tuple(f"{count} {name} run on {other}: {target.name} has no {name}" for name, count in missing.items())
 
 
-@cache
-def _fallback(name: str) -> Target:
-    return load_target(name)
-
-
 def _cost_elsewhere(op: LoweredOp, target: Target) -> LayerCost:
     """The cost on the fallback, in time; its cycles are counted in those of `target`."""
-    other = _fallback(target.descriptor.fallback or "portable")
+    other = target.fallback
     found = cost_layer(lower_elsewhere(op, other), other)
     scale = float(target.clock_hz / other.clock_hz)
     return replace(

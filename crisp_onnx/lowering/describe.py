@@ -59,6 +59,8 @@ def summarize_target(target: Target) -> TargetSummary:
 def _hand_over(target: Target) -> str:
     """The file to give to what runs models there."""
     descriptor = target.descriptor
+    if descriptor.kind == "portable":
+        return "any of the files"
     if descriptor.sparsity.hybrid_operators_only:
         return "model.onnx with hybrid operators, to this package's kernels"
     skips = any(support.compute == "skip" and support.pattern == "2:4" for support in descriptor.sparsity.nm)
@@ -68,8 +70,6 @@ def _hand_over(target: Target) -> str:
         return "the lowered .json; the machine is simulated"
     if descriptor.array.design == "ethos_u" or target.stores_smaller:
         return "--emit dense, as int8 to the vendor's compiler, which stores zeros smaller"
-    if descriptor.kind == "portable":
-        return "any of the files"
     return "fewer channels (--method channels), as int8 to the vendor's compiler: zeros gain nothing"
 
 

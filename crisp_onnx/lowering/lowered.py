@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Literal
@@ -95,7 +96,7 @@ class Source(_Record):
 
 
 class Lowered(_Record):
-    """A whole `crisp-lowered/1` file."""
+    """A whole `crisp-lowered/1` file. `dtype`: of the operators whose type the model leaves open."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
@@ -109,6 +110,15 @@ class Lowered(_Record):
     operators: tuple[LoweredOp, ...]
     totals: Totals
     peak_activation_bytes: int = 0
+
+    @property
+    def dtypes(self) -> tuple[Dtype, ...]:
+        """In which products are costed, that of most MACs first; where there are none, the type of the others."""
+        macs: Counter[Dtype] = Counter()
+        for op in self.operators:
+            if op.matrix is not None:
+                macs[op.dtype or self.dtype] += op.matrix.macs
+        return tuple(dtype for dtype, _ in macs.most_common()) or (self.dtype,)
 
     def to_json(self) -> str:
         return self.model_dump_json(by_alias=True, indent=1) + "\n"

@@ -18,6 +18,8 @@ from crisp_onnx.lowering.schema import SCHEMA, Descriptor, EnergyTable, Memory, 
 from crisp_onnx.lowering.units import convert
 from crisp_onnx.reading import read_yaml
 
+PORTABLE = "portable"
+
 
 @dataclass(frozen=True)
 class Leaf:
@@ -80,6 +82,11 @@ class Target:
         sparsity = self.descriptor.sparsity
         parts = (*sparsity.nm, sparsity.block, sparsity.unstructured)
         return self.dram.read_bw is not None and any(part is not None and part.storage for part in parts)
+
+    @cached_property
+    def fallback(self) -> Target:
+        """What runs the operators that it does not have."""
+        return load_target(self.descriptor.fallback or PORTABLE)
 
     def runs(self, op: str) -> bool:
         """Whether the target has operator type `op`; it has every one where its descriptor lists none."""

@@ -115,7 +115,8 @@ def write_roofline(
             axis.set_minor_formatter(lambda value, _: "")
         axes.set_xlabel("dense MAC per DRAM byte")
         axes.set_ylabel("reached, GMAC/s (dense)")
-        title = f"{shown(estimate.model)} on {estimate.target}, {estimate.dtype}, batch {estimate.batch}"
+        types = " and ".join(estimate.dtypes)
+        title = f"{shown(estimate.model)} on {estimate.target}, {types}, batch {estimate.batch}"
         axes.set_title(fill(title, on.title_length), fontsize=on.points + 1)
         axes.grid(which="major", color="#e2e8f0", linewidth=0.6)
         axes.set_axisbelow(True)
@@ -156,7 +157,8 @@ def write_layer_bars(estimate: Estimate, target: Target, path: Path, *, canvas: 
     with _figure(path, (on.inches_of_two if by_component else on.inches, height), on, count) as panels:
         axes = panels[0]
         _latency_bars(axes, layers)
-        title = f"{shown(estimate.model)} on {estimate.target}: {estimate.as_is.latency_ms:.4g} ms"
+        types = " and ".join(estimate.dtypes)
+        title = f"{shown(estimate.model)} on {estimate.target}, {types}, batch {estimate.batch}"
         axes.set_title(fill(title, on.title_length // (count if on.beside else 1)), fontsize=on.points + 1)
         if by_component:
             _energy_bars(panels[1], spent)

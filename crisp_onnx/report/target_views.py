@@ -92,10 +92,10 @@ def lowered_view(lowered: Lowered, path: Path) -> View:
         matrix, tiling = op.matrix, op.tiling
         shape = f"{matrix.groups} x {matrix.M} x {matrix.K} x {matrix.N}" if matrix else ""
         stored = size_text(tiling.stored_weight_bytes) if tiling else ""
-        moved = (tiling.dram_read_bytes + tiling.dram_write_bytes) if tiling else op.input_bytes + op.output_bytes
-        rows.append((op.name, op.op, shape, op.pattern.name, op.seen.reason, stored, size_text(moved)))
+        rows.append((op.name, op.op, shape, op.pattern.name, op.seen.reason, stored, size_text(sum(op.dram_bytes))))
     columns = ("operator", "op", "g x M x K x N", "pattern", "as the target sees it", "weights", "DRAM")
-    table = rows_table(f"{lowered.model.file} on {lowered.target}, {lowered.dtype}", columns, rows, right=(5, 6))
+    types = " and ".join(lowered.dtypes)
+    table = rows_table(f"{lowered.model.file} on {lowered.target}, {types}", columns, rows, right=(5, 6))
     sentences = (*lowered.notes, f"Written to {path}.")
     return (table, Text(), *lines(sentences))
 
@@ -188,7 +188,8 @@ def _variants(one: Estimate) -> RenderableType:
                 size_text(variant.dram_bytes),
             )
         )
-    title = f"{one.model} on {one.target}, {one.dtype}, batch {one.batch}, the baseline is dense on the same target"
+    types = " and ".join(one.dtypes)
+    title = f"{one.model} on {one.target}, {types}, batch {one.batch}, the baseline is dense on the same target"
     columns = ("model", "latency", "dense over it", "energy uJ: low, nominal, high", "weights", "DRAM traffic")
     return rows_table(title, columns, rows, right=(1, 2, 3, 4, 5))
 

@@ -203,7 +203,34 @@ def test_what_a_target_lacks_is_named_with_what_runs_it(model_of: Callable[..., 
     target = load_target("coral_edge_tpu")
     found = estimate(lower(model_of(text), target), target)
     assert found.elsewhere == ("1 Erf run on portable: coral_edge_tpu has no Erf",)
+    leaned = {leaf.key for leaf in found.leaned_on}
+    assert "clock.hz" in leaned
+    assert "portable: clock.hz" in leaned
     assert found.layers[1].latency_ms == pytest.approx(
         estimate(lower(model_of(text), "portable", dtype="int8"), load_target("portable")).layers[1].latency_ms,
         rel=0.02,
     )
+
+
+MEASURED = Path(__file__).parents[2] / "benchmarks" / "results" / "epyc_1_thread.yaml"
+
+
+@pytest.mark.parametrize(
+    ("target", "window", "present", "absent"),
+    [
+        (MEASURED, 3, "timing.kinds.conv_kxk.mac", "timing.kinds.gemm.mac"),
+        (MEASURED, 3, "timing.granule", "array.rows"),
+        ("x86_avx512", 5, "array.efficiency.conv3x3", "array.efficiency.conv1x1"),  # 5x5 shares the figure of 3x3
+        ("x86_avx512", 3, "memory.0.read_bw", "memory.0.write_bw"),  # one bus for both
+        ("x86_avx512", 3, "overhead.per_layer", "sparsity.block.min_bh"),
+    ],
+)
+def test_an_estimate_says_that_it_leaned_on_what_it_used_and_on_nothing_else(
+    target: str | Path, window: int, present: str, absent: str
+) -> None:
+    chosen, pad = load_target(target), window // 2
+    matrix = conv_matrix((64, 64, window, window), (1, 64, 28, 28), pads=(pad,) * 4)
+    layer = Layer("l", "Conv", product_kind(matrix, "Conv"), matrix)
+    leaned = {leaf.key for leaf in estimate(lower_layers([layer], chosen, source=SOURCE), chosen).leaned_on}
+    assert present in leaned
+    assert absent not in leaned

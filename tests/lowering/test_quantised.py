@@ -7,7 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from crisp_onnx.lowering import Lowered, lower
+from crisp_onnx.cost import estimate
+from crisp_onnx.lowering import Lowered, load_target, lower
 from crisp_onnx.model import Model
 
 MACS = 8 * 4 * 9 * 36 + 5 * 8
@@ -66,3 +67,13 @@ def test_zeros_are_the_weights_at_the_zero_point(model_of: Callable[..., Model],
     conv = next(op for op in found.operators if op.kind == "conv3x3")
     assert (conv.pattern.nm_keep, conv.pattern.nm_group) == (2, 4)
     assert conv.seen.nm == "skip"
+
+
+def test_an_estimate_of_a_model_on_bytes_names_their_type_and_leans_on_their_rates(
+    model_of: Callable[..., Model],
+) -> None:
+    found = estimate(lowered(model_of, QDQ, "x86_avx512"), load_target("x86_avx512"))
+    assert (found.dtype, found.dtypes) == ("int8", ("int8",))
+    keys = {leaf.key for leaf in found.leaned_on}
+    assert "array.peak_dense_mac_per_cycle.int8" in keys
+    assert "array.peak_dense_mac_per_cycle.fp32" not in keys
