@@ -35,13 +35,14 @@ from crisp_onnx.passes.result import Declined, Pass, PassResult, run_pass, run_p
 from crisp_onnx.passes.slice_channels import SliceChannels
 from crisp_onnx.passes.slice_head import SliceHead
 from crisp_onnx.passes.split_sums import SplitSums
+from crisp_onnx.passes.untie_statistics import UntieStatistics
 
 SIMPLIFY: tuple[Pass, ...] = (
     *(FoldConstants(), FoldShapes(), FoldConstants(), FoldIf(), FoldSequences(), FoldConstants()),
-    *(PlainFloats(), DropIdentity(), ExplicitAxes(), ExplicitPads()),
+    *(PlainFloats(), DropIdentity(), ExplicitAxes(), ExplicitPads(), UntieStatistics()),
 )
 """Before the bridge: every weight a plain float32 initializer, decisions taken, nothing idle, axes and padding in
-numbers."""
+numbers, statistics that no two nodes share."""
 
 
 def dense_passes(plan: Plan) -> tuple[Pass, ...]:
@@ -81,6 +82,7 @@ __all__ = [
     "SliceChannels",
     "SliceHead",
     "SplitSums",
+    "UntieStatistics",
     "collapsible",
     "dense_passes",
     "hybrid_passes",

@@ -99,9 +99,10 @@ def edges(
             flows.setdefault((member.tensor, member.axis), []).append((group, first))
         first += group.width
     found: dict[Edge, npt.NDArray[np.int64]] = {}
+    images = shapes[graph.inputs[0].name][0]
     for node in graph.nodes:
         edge = (node.inputs[0].name, summed_axis(node, shapes)) if node.inputs else ("", 0)
-        if edge not in flows or edge in found or edge[1] == 0 or shapes[edge[0]][0] != 1:
+        if edge not in flows or edge in found or edge[1] == 0 or shapes[edge[0]][0] != images:
             continue
         owners = np.full(shapes[edge[0]][edge[1]], first, np.int64)
         for group, start in flows[edge]:

@@ -6,6 +6,7 @@ from crisp_onnx.bridge.compare import compare_with_runtime
 from crisp_onnx.bridge.missing import refusal_of
 from crisp_onnx.bridge.module import GraphModule
 from crisp_onnx.bridge.node import Node
+from crisp_onnx.bridge.prepare import untie_statistics
 from crisp_onnx.bridge.rehearsal import rehearse
 from crisp_onnx.bridge.weights_back import write_back
 
@@ -19,6 +20,7 @@ __all__ = [
     "rehearse",
     "to_batch",
     "to_torch",
+    "untie_statistics",
     "usable_batch",
     "write_back",
 ]

@@ -43,7 +43,7 @@ def prepare(graph: gs.Graph, opset: int) -> None:
         CrispError: a constant has an element type that torch lacks.
     """
     fold_constants(graph, opset)
-    _untie_statistics(graph)
+    untie_statistics(graph)
     graph.cleanup()
 
 
@@ -94,8 +94,8 @@ def _become_constants(node: gs.Node, results: Any) -> None:
     node.inputs.clear()
 
 
-def _untie_statistics(graph: gs.Graph) -> None:
-    """Give a BatchNorm statistic that has other uses a constant of its own.
+def untie_statistics(graph: gs.Graph) -> int:
+    """Give a BatchNorm statistic that has other uses a constant of its own; how many got one.
 
     Exporters store equal constants once, so that a running mean may also be a bias, or that of another BatchNorm.
     The name stays with the first use unless the constant is a weight too.
@@ -104,6 +104,7 @@ def _untie_statistics(graph: gs.Graph) -> None:
     weights = {node.inputs[slot].name for node, slot in uses if not _is_statistic(node, slot)}
     taken = tensor_names(graph)
     owned: set[str] = set()
+    untied = 0
     for node, slot in uses:
         stored = node.inputs[slot]
         if not _is_statistic(node, slot):
@@ -112,7 +113,9 @@ def _untie_statistics(graph: gs.Graph) -> None:
             own = "running_mean" if slot == BN_STATISTICS[0] else "running_var"
             name = fresh_name(taken, f"{node.outputs[0].name}.{own}")
             node.inputs[slot] = gs.Constant(name, stored.values.copy())
+            untied += 1
         owned.add(stored.name)
+    return untied
 
 
 def _is_statistic(node: gs.Node, slot: int) -> bool:

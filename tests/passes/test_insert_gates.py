@@ -88,3 +88,18 @@ def test_gates_folded_into_weights_answer_as_gates_in_front_of_them(answers: Ans
     assert run_pass(FoldGates(groups, shapes, opened), graph).changed
     (folded,) = answers(model.with_graph(graph), image)
     assert close(gated, folded)
+
+
+@pytest.mark.parametrize("images", ["N", "1", "3"])
+def test_gates_stand_in_files_of_any_batch(model_of: Callable[..., Model], answers: Answers, images: str) -> None:
+    model = model_of(
+        f"(float[{images},2,3,3] x) => (float[{images},2] y) <float[4,2,1,1] a, float[2,4] b> "
+        "{ h = Conv(x, a) p = GlobalAveragePool(h) f = Flatten(p) y = Gemm<transB=1>(f, b) }"
+    )
+    shapes = tensor_shapes(model)
+    (group,) = free_groups(model, shapes)
+    image = np.random.default_rng(0).standard_normal((1 if images == "1" else 3, 2, 3, 3)).astype(np.float32)
+    weights = {name: tensor.values for name, tensor in model.graph().tensors().items() if name in "ab"}
+    hidden = np.einsum("nchw,kc->nk", image, weights["a"][:, :, 0, 0]) / 9 * [1, 0, 1, 0.5]
+    found = gated_answers(model, InsertGates([group], shapes), np.array([[1, 0, 1, 0.5, 1]]), image)
+    assert found == pytest.approx(hidden @ weights["b"].T, rel=1e-4, abs=1e-6)

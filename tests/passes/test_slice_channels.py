@@ -14,6 +14,7 @@ from random_graphs import networks
 from topologies import seeded, simplified
 
 from crisp_onnx.api.widths import with_stated_lengths
+from crisp_onnx.bridge import to_torch, write_back
 from crisp_onnx.errors import Defect
 from crisp_onnx.groups import ChannelGroup, Removal, channel_groups
 from crisp_onnx.model import Model, load, tensor_shapes, weight_layers
@@ -221,3 +222,20 @@ def test_bound_channels_and_all_channels_are_refused(model_of: Callable[..., Mod
         SliceChannels([Removal(free, tuple(range(8)))], {})
     with pytest.raises(Defect, match="at most 7"):
         SliceChannels([Removal(free, (8,))], {})
+
+
+def test_statistics_that_are_stored_once_for_several_norms_are_cut_in_each(
+    answers: Answers, model_of: Callable[..., Model]
+) -> None:
+    model = simplified(
+        model_of(
+            "(float[1,3,4,4] x) => (float[1,5,1,1] y) <float[8,3,1,1] a, float[8,8,1,1] b, float[5,8,1,1] c,"
+            " float[8] s, float[8] v> { h = Conv(x, a) n = BatchNormalization(h, v, s, s, v) r = Relu(n) k = Conv(r, b)"
+            " m = BatchNormalization(k, v, s, s, v) q = Relu(m) g = GlobalAveragePool(q) y = Conv(g, c) }",
+            v=np.linspace(0.5, 1.5, 8),
+        )
+    )
+    trained = write_back(to_torch(model), model)  # with a name for the statistics of each norm
+    assert {t.name for t in trained.proto.graph.initializer} == {t.name for t in model.proto.graph.initializer}
+    removals = removals_of(model, 0.5)
+    assert_exact(answers, trained, removals, np.random.default_rng(1).standard_normal((1, 3, 4, 4)).astype("f4"))
