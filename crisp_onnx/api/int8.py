@@ -73,15 +73,15 @@ def in_int8(
     verdicts, slow = faster_in_float32(emitted.model, emitted.verdicts, size=prepared.size)
     chosen, final, epochs = choose(source, images, held_out, keep=slow), source, 0
     notes = emission_notes(recipe, verdicts)
-    if chosen.loss.points > MOST_POINTS and learned.epochs and held_out is not None:
+    if chosen.loss.lost > MOST_POINTS and learned.epochs and held_out is not None:
         task = make_task(recipe, planner, answers)
         trained = _trained(source, emitted, learned, task, chosen, seed=recipe.seed)
         again = rejudged(source, trained, chosen, images, held_out)
-        if again.loss < chosen.loss:
+        if again.loss.rank < chosen.loss.rank:
             chosen, final, epochs = again, trained, passes(learned.epochs)
         else:
             notes = (*notes, IN_VAIN.format(passes(learned.epochs)))
-    if chosen.loss.points > MOST_POINTS:
+    if chosen.loss.lost > MOST_POINTS:
         chosen = spare_layers(final, chosen, images, held_out, against=source.hybrid)
     found = chosen.quantised
     judged_on = "held-out training images" if held_out is not None else "images that were learnt from"
@@ -120,6 +120,8 @@ def _entry(chosen: Chosen, judged_on: str, epochs: int) -> Quantisation:
         method=chosen.method,
         calibration_images=chosen.calibrated,
         points_lost=chosen.loss.points,
+        points_lost_expected=chosen.loss.expected,
+        points_lost_spread=chosen.loss.spread,
         error=chosen.loss.error,
         judged=chosen.judged,
         judged_on=judged_on,
@@ -131,9 +133,11 @@ def _entry(chosen: Chosen, judged_on: str, epochs: int) -> Quantisation:
 
 def _note(chosen: Chosen) -> str:
     total = len(chosen.quantised.layers) + len(chosen.quantised.left)
-    lost = chosen.loss.points
+    loss, lost = chosen.loss, chosen.loss.points
     change = "as many answers are right" if lost == 0 else f"{abs(lost):.1f} points are {'lost' if lost > 0 else 'won'}"
+    expected = f"by how far probabilities move {loss.expected:.2f} points (+-{loss.spread:.2f}) are to be expected"
     return (
         f"{len(chosen.quantised.layers)} of {total} layers compute in int8, with ranges by {chosen.method} over "
-        f"{chosen.calibrated} images: {change} against the same network in float32 on {chosen.judged} images."
+        f"{chosen.calibrated} images: {change} against the same network in float32 on {chosen.judged} images; "
+        f"{expected}."
     )

@@ -23,7 +23,7 @@ from crisp_onnx.quantize.noise import LayerPlace, layer_noise
 from crisp_onnx.task import Classification
 
 MOST_POINTS = 0.3
-"""What int8 may cost: below it nothing is left in float32 and nothing is trained again."""
+"""What int8 may cost (see `Loss.lost`): below it nothing is left in float32 and nothing is trained again."""
 MOST_JUDGED = 512
 NOISE_IMAGES = 8
 log = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ def rejudged(before: Emission, after: Emission, chosen: Chosen, images: Images, 
     judged = sample(images if held_out is None else held_out, MOST_JUDGED)
     quantised = quantise_model(after.hybrid, chosen.grids, size=after.size, keep=chosen.keep, whole=after.whole)
     loss = Judge(before.hybrid, judged, before.task).loss(quantised.model)
-    log.info("int8 after training: %.2f points lost, error %.3f", *_figures(loss))
+    log.info("int8 after training: %s", _figures(loss))
     return replace(chosen, quantised=quantised, loss=loss)
 
 
@@ -96,9 +96,9 @@ def _best_method(emission: Emission, seen: Mapping[str, Seen], judge: Judge, kee
             grids = grids_by(method, seen)
             quantised = quantise_model(emission.hybrid, grids, size=emission.size, keep=keep, whole=emission.whole)
             found.append(Chosen(quantised, method, judge.loss(quantised.model), 0, 0, grids, keep))
-            log.info("int8, ranges by %s: %.2f points lost, error %.3f", method, *_figures(found[-1].loss))
+            log.info("int8, ranges by %s: %s", method, _figures(found[-1].loss))
             advance(1)
-    return min(found, key=lambda chosen: chosen.loss)
+    return min(found, key=lambda chosen: chosen.loss.rank)
 
 
 def spare_layers(
@@ -121,13 +121,13 @@ def spare_layers(
         }
         quantised = quantise_model(emission.hybrid, chosen.grids, size=emission.size, keep=keep, whole=emission.whole)
         loss = judge.loss(quantised.model)
-        log.info("int8 without the %d noisiest layers: %.2f points lost, error %.3f", count, *_figures(loss))
+        log.info("int8 without the %d noisiest layers: %s", count, _figures(loss))
         spared = replace(chosen, quantised=quantised, loss=loss, keep=keep)
-        if loss.points <= MOST_POINTS:
+        if loss.lost <= MOST_POINTS:
             return spared
-        best = min(best, spared, key=lambda tried: tried.loss.points)
+        best = min(best, spared, key=lambda tried: tried.loss.lost)
         count *= 2
-    return best if best.loss.points <= chosen.loss.points - MOST_POINTS else chosen
+    return best if best.loss.lost <= chosen.loss.lost - MOST_POINTS else chosen
 
 
 def _noise(emission: Emission, chosen: Chosen, judged: Images) -> dict[str, float]:
@@ -161,5 +161,6 @@ def _end(node: gs.Node) -> gs.Variable:
     return out
 
 
-def _figures(loss: Loss) -> tuple[float, float]:
-    return loss.points, loss.error
+def _figures(loss: Loss) -> str:
+    expected = f"{loss.expected:.2f} +- {loss.spread:.2f} by the probabilities"
+    return f"{loss.points:.2f} points lost, {expected}, error {loss.error:.3f}"

@@ -19,21 +19,23 @@ NOISE = {f"layer{number}": 1 / (1 + number) for number in range(8)}
     ("points", "spared"),
     [
         ([9.0, 9.0, 0.2, 0.0], 2),  # points lost with 0, 1, 2 and 4 layers in float32
+        ([(0.0, 5.0, 1.0), (0.0, 3.0, 0.6), (0.0, 0.7, 0.3), (0.0, 0.2, 0.1)], 4),  # which counts do not show
         ([9.0, 3.0, 4.0, 5.0], 1),
         ([9.0, 8.0, 7.0, 5.0], 4),
         ([9.0, 9.5, 8.9, 8.8], 0),  # nothing that helps is nothing to pay for
     ],
 )
 def test_as_many_layers_are_spared_as_bring_the_loss_down_or_help_most(
-    points: list[float], spared: int, monkeypatch: pytest.MonkeyPatch
+    points: list[float | tuple[float, float, float]], spared: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lost = dict(zip((0, 1, 2, 4), points, strict=True))
+    told = [found if isinstance(found, tuple) else (found, 0.0, 0.0) for found in points]
+    lost = dict(zip((0, 1, 2, 4), told, strict=True))
 
     class Judge:
         def __init__(self, *_: object) -> None: ...
 
         def loss(self, number: int) -> Loss:
-            return Loss(lost[number], 0.0)
+            return Loss(*lost[number], 0.0)
 
     monkeypatch.setattr(choice, "Judge", Judge)
     monkeypatch.setattr(choice, "sample", lambda images, most: images)
@@ -41,11 +43,11 @@ def test_as_many_layers_are_spared_as_bring_the_loss_down_or_help_most(
     monkeypatch.setattr(
         choice, "quantise_model", lambda model, grids, *, keep, **_: SimpleNamespace(model=len(keep), keep=keep)
     )
-    start: Any = choice.Chosen(SimpleNamespace(model=0), "range", Loss(points[0], 0.0), 8, 8, {}, {})  # type: ignore[arg-type]
+    start: Any = choice.Chosen(SimpleNamespace(model=0), "range", Loss(*told[0], 0.0), 8, 8, {}, {})  # type: ignore[arg-type]
     emission: Any = SimpleNamespace(hybrid=None, size=None, whole=(), task=None)
     found = choice.spare_layers(emission, start, [], None, against=None)  # type: ignore[arg-type]
     assert list(found.keep) == list(NOISE)[:spared]
-    assert found.loss.points == lost[spared]
+    assert found.loss == Loss(*lost[spared], 0.0)
 
 
 def test_a_layer_is_judged_where_its_bytes_are_written(model_of: Callable[..., Model]) -> None:

@@ -69,16 +69,19 @@ class Quantisation(Part):
 
     `method`: how the ranges of tensors were found on `calibration_images`: `range`, `percentile` or `error`, the one
     that lost least. `points_lost`: right answers among the user's classes against the same network in float32, in
-    points (negative: won), on `judged` images, and without labels those that changed; `error`: RMS of the difference
-    between the scores over that of the scores. `layers`: in int8; `layers_float32`: weight layers that are not.
-    `epochs`: of training with rounding in the loop. `worst_step`, `share_equal`: what the native kernels give in each
-    int8 layer against its function body, worst of all layers: steps of the output, and share of equal values (null:
-    they did not run).
+    points (negative: won), on `judged` images, and without labels those that changed; `points_lost_expected`: what is
+    to be expected by how far the probabilities of these classes move (half the squared distance), and
+    `points_lost_spread` its standard error over the images; `error`: RMS of the difference between the scores over that
+    of the scores. `layers`: in int8; `layers_float32`: weight layers that are not. `epochs`: of training with rounding
+    in the loop. `worst_step`, `share_equal`: what the native kernels give in each int8 layer against its function body,
+    worst of all layers: steps of the output, and share of equal values (null: they did not run).
     """
 
     method: str
     calibration_images: Positive
     points_lost: float
+    points_lost_expected: Duration
+    points_lost_spread: Duration
     error: Duration
     judged: Positive
     judged_on: str
