@@ -75,13 +75,17 @@ def fitted_view(found: FittedTarget) -> View:
     fitted = found.found
     rows = [(kind, fitted.rows.get(kind, 0), f"{100 * share:.1f} %") for kind, share in fitted.rates.efficiency.items()]
     left = f"; {fitted.left_out} rows of the profile are no layers or have no shapes" if fitted.left_out else ""
+    rates = fitted.rates
+    memory = () if rates.bandwidth is None else (f"{100 * rates.bandwidth:.0f} % of the memory's bandwidth",)
+    each = () if rates.overhead_us is None else (f"{rates.overhead_us:.3g} us for each layer",)
     sentences = (
-        f"{fitted.tool}: {100 * fitted.rates.bandwidth:.0f} % of the memory's bandwidth, "
-        f"{fitted.rates.overhead_us:.3g} us for each layer{left}.",
+        f"{fitted.tool}: {', '.join((*memory, *each))}{left}.",
         f"On {fitted.layers_held_out} layers it was not fitted on: median error {fitted.median_error_percent:.1f} %, "
         f"90th percentile {fitted.p90_error_percent:.1f} %.",
         f"Written to {found.path}, from {found.base}.",
     )
+    if not rows:
+        return lines(sentences)
     return (rows_table("", ("kind of layer", "layers", "of the peak"), rows, right=(1, 2)), Text(), *lines(sentences))
 
 

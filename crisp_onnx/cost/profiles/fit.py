@@ -21,17 +21,22 @@ LEAST_LAYERS = 5
 MOST_ERROR_PERCENT = 100
 HUBER = 0.1
 OVERHEADS = np.concatenate([np.geomspace(0.01, 0.2, 12), np.linspace(0.22, 0.98, 39)])  # of the quickest layer
-BANDWIDTHS = np.linspace(0.3, 1.0, 15)  # shares of the stated one
+BANDWIDTHS = np.linspace(1.0, 0.3, 71)  # shares of the stated one; the first of those that fit alike is taken
+COARSE = 5  # first every fifth of them is tried
+MOST_SHARES = 64
 Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Rates:
-    """`efficiency`: share of the peak by kind; `bandwidth`: share of the memory's; `overhead_us`: of each layer."""
+    """`efficiency`: share of the peak by kind; `bandwidth`: share of the memory's; `overhead_us`: of each layer.
+
+    `None` where the profile tells nothing of it.
+    """
 
     efficiency: Mapping[OpKind, float]
-    bandwidth: float
-    overhead_us: float
+    bandwidth: float | None
+    overhead_us: float | None
 
 
 @dataclass(frozen=True)
@@ -50,9 +55,12 @@ class FittedRates:
 
 @dataclass(frozen=True)
 class _Sample:
-    """us of the array at its peak, of memory at its full bandwidth, and as measured."""
+    """us of the array at its peak, of memory at its full bandwidth, and as measured.
 
-    kind: OpKind
+    `kind`: whose share of the peak it tells; `None` where both times are the tool's own.
+    """
+
+    kind: OpKind | None
     array_us: float
     memory_us: float
     time_us: float
@@ -75,9 +83,14 @@ def fit_profile(profile: Profile, target: Target) -> FittedRates:
             f"The profile has {len(samples)} layers with times and shapes, which is too few to fit rates. Measure a "
             "larger model, or give several networks."
         )
+    if profile.design not in (None, target.descriptor.array.design):
+        raise CrispError(
+            f"{profile.tool} is no tool for {target.name}. Give --target one of the hardware that it compiles for, "
+            "such as arm_ethos_u55, arm_ethos_u65 or arm_ethos_u85."
+        )
     judged = samples[::HELD_OUT]
     fitted = [sample for at, sample in enumerate(samples) if at % HELD_OUT]
-    rates = _search(fitted)
+    rates = _search(fitted, with_overhead=not profile.of_networks)
     errors = [100 * abs(_predict(sample, rates) / sample.time_us - 1) for sample in judged]
     median = float(np.median(errors))
     if median > MOST_ERROR_PERCENT:
@@ -86,8 +99,8 @@ def fit_profile(profile: Profile, target: Target) -> FittedRates:
             "median. Check that --target is the hardware that was measured, and its clock and peak."
         )
     rows: dict[OpKind, int] = {}
-    for sample in fitted:
-        rows[sample.kind] = rows.get(sample.kind, 0) + 1
+    for kind in (sample.kind for sample in fitted if sample.kind is not None):
+        rows[kind] = rows.get(kind, 0) + 1
     return FittedRates(
         tool=profile.tool,
         rates=rates,
@@ -105,9 +118,9 @@ def _sample(layer: TimedLayer, target: Target) -> _Sample:
     clock = float(target.clock_hz) / 1e6
     kind = FALLBACK.get(layer.kind, layer.kind)
     if layer.matrix is None:
-        array = layer.macs / float(target.peak_macs(dtype))
-        memory_us = layer.memory_us or dram_cycles(layer.moved_bytes, 0, target) / clock
-        return _Sample(kind, array / clock, memory_us, layer.time_us)
+        if layer.array_us or layer.memory_us:
+            return _Sample(None, layer.array_us, layer.memory_us, layer.time_us)
+        return _Sample(kind, 0.0, dram_cycles(layer.moved_bytes, 0, target) / clock, layer.time_us)
     pattern = LayerSparsity(2, 4) if layer.sparse else LayerSparsity()
     op = lower_layer(Layer(layer.name, "Conv", layer.kind, layer.matrix, pattern), target, dtype)
     cycles = op.tiling.array_cycles if op.tiling else 0
@@ -115,34 +128,51 @@ def _sample(layer: TimedLayer, target: Target) -> _Sample:
 
 
 def _predict(sample: _Sample, rates: Rates) -> float:
+    overhead = rates.overhead_us or 0.0
+    if sample.kind is None:
+        return overhead + max(sample.array_us, sample.memory_us)
     share = rates.efficiency.get(sample.kind, max(rates.efficiency.values(), default=1.0))
-    return rates.overhead_us + max(sample.array_us / share, sample.memory_us / rates.bandwidth)
+    return overhead + max(sample.array_us / share, sample.memory_us / (rates.bandwidth or 1.0))
 
 
-def _search(samples: Sequence[_Sample]) -> Rates:
+def _search(samples: Sequence[_Sample], *, with_overhead: bool) -> Rates:
     """The best of a grid of overheads and bandwidths; given both, each kind's share is that of one of its layers."""
-    kinds = sorted({sample.kind for sample in samples if sample.array_us > 0})
+    own = np.array([sample.kind is None for sample in samples])
+    kinds = sorted({sample.kind for sample in samples if sample.kind is not None and sample.array_us > 0})
     times = np.array([sample.time_us for sample in samples])
     array = np.array([sample.array_us for sample in samples])
     memory = np.array([sample.memory_us for sample in samples])
     members = {kind: np.array([sample.kind == kind for sample in samples]) for kind in kinds}
-    best, found = np.inf, Rates({}, 1.0, 0.0)
-    for overhead in OVERHEADS * times.min():
-        for bandwidth in BANDWIDTHS if memory.any() else (1.0,):
-            moved = memory / bandwidth
-            predicted = overhead + moved
-            shares: dict[OpKind, float] = {}
-            for kind, mine in members.items():
-                shares[kind], predicted[mine] = _share(array[mine], moved[mine], times[mine], overhead)
-            loss = _loss(predicted, times)
-            if loss < best:
-                best, found = loss, Rates(shares, float(bandwidth), float(overhead))
-    return found
+    stated = np.maximum(array, memory)
+    overheads = OVERHEADS * times.min() if with_overhead else np.zeros(1)
+
+    def best(bandwidths: Floats) -> tuple[float, float, float, Mapping[OpKind, float]]:
+        """(loss, bandwidth, overhead, shares)."""
+        found: tuple[float, float, float, Mapping[OpKind, float]] = (np.inf, 1.0, 0.0, {})
+        for overhead in overheads:
+            for bandwidth in bandwidths:
+                moved = memory / bandwidth
+                predicted = overhead + np.where(own, stated, moved)
+                shares: dict[OpKind, float] = {}
+                for kind, mine in members.items():
+                    shares[kind], predicted[mine] = _share(array[mine], moved[mine], times[mine], overhead)
+                if (loss := _loss(predicted, times)) < found[0]:
+                    found = (loss, float(bandwidth), float(overhead), shares)
+        return found
+
+    tells = bool(memory[~own].any())
+    near = best(BANDWIDTHS[::COARSE] if tells else np.ones(1))
+    if tells:
+        near = min(near, best(BANDWIDTHS[np.abs(BANDWIDTHS - near[1]) < 0.01 * COARSE]), key=lambda found: found[0])
+    _, bandwidth, overhead, shares = near
+    return Rates(shares, bandwidth if tells else None, overhead if with_overhead else None)
 
 
 def _share(array: Floats, moved: Floats, times: Floats, overhead: float) -> tuple[float, Floats]:
     """(the share of the peak that fits layers of one kind best, their times with it)."""
     tried = np.unique(np.clip(array / (times - overhead), 1e-6, 1.0))
+    if len(tried) > MOST_SHARES:  # of thousands of layers
+        tried = np.quantile(tried, np.linspace(0, 1, MOST_SHARES))
     predicted = overhead + np.maximum(array / tried[:, None], moved)
     at = int(np.argmin([_loss(row, times) for row in predicted]))
     return float(tried[at]), predicted[at]

@@ -11,6 +11,8 @@ from crisp_onnx.errors import CrispError
 from crisp_onnx.lowering.layers import product_kind
 from crisp_onnx.lowering.schema import OpKind
 
+PRODUCTS = ("conv", "gemm", "matrix", "matmul", "attention", "myelin")
+"""In the types of layers that compute; without a count of weights, nothing tells how much."""
 WIDTH = {"int8": 1, "fp16": 2, "fp32": 4}
 
 
@@ -62,8 +64,11 @@ def _layer(entry: Mapping[str, Any], about: Mapping[str, Any] | None) -> TimedLa
         return TimedLayer(name, product_kind(matrix, "Conv"), time_us, matrix, dtype=dtype, sparse=sparse)
     if weights and out and not weights % out[-1] and prod(out) != weights:
         return dense(name, time_us, weights // out[-1], out[-1], prod(out) // out[-1], dtype)
+    layer_type = str(about.get("LayerType", "")).lower()
+    if any(word in layer_type for word in PRODUCTS):
+        return None
     moved = (prod(image) + prod(out)) * WIDTH.get(dtype, 1)
-    kind: OpKind = "pool" if "pool" in str(about.get("LayerType", "")).lower() else "elementwise"
+    kind: OpKind = "pool" if "pool" in layer_type else "elementwise"
     return TimedLayer(name, kind, time_us, moved_bytes=moved, dtype=dtype)
 
 

@@ -7,7 +7,7 @@ from math import isfinite, prod
 
 from crisp_onnx.lowering.layers import product_kind
 from crisp_onnx.lowering.matrix import Matrix, product_matrix
-from crisp_onnx.lowering.schema import OpKind
+from crisp_onnx.lowering.schema import Design, OpKind
 from crisp_onnx.reading import shown
 
 Dims = tuple[int, ...]
@@ -17,8 +17,8 @@ MOST = 1 << 48
 
 @dataclass(frozen=True)
 class TimedLayer:
-    """`time_us` of one run. `matrix`: where shapes are known; otherwise `macs` and `moved_bytes` stand for it,
-    or `memory_us`, the time that the tool says its memory takes.
+    """`time_us` of one run. `matrix`: where shapes are known; otherwise `moved_bytes` stand for it, or `array_us` and
+    `memory_us`, the times that the tool says array and memory take.
 
     `dtype`: of its operands, empty where the tool does not say. `sparse`: run by kernels that skip 2:4 zeros.
     """
@@ -27,8 +27,8 @@ class TimedLayer:
     kind: OpKind
     time_us: float
     matrix: Matrix | None = None
-    macs: int = 0
     moved_bytes: int = 0
+    array_us: float = 0.0
     memory_us: float = 0.0
     dtype: str = ""
     sparse: bool = False
@@ -37,9 +37,9 @@ class TimedLayer:
         """Refuse with `ValueError` what no layer takes or has."""
         if not (isfinite(self.time_us) and self.time_us > 0):
             raise ValueError(f"layer {shown(self.name)!r} takes {self.time_us:g} us, and a time is a positive number")
-        counts = (self.macs, self.moved_bytes, self.memory_us)
+        counts = (self.moved_bytes, self.array_us, self.memory_us)
         if not all(isfinite(count) and count >= 0 for count in counts):
-            raise ValueError(f"layer {shown(self.name)!r} has a count or time of memory that is negative or infinite")
+            raise ValueError(f"layer {shown(self.name)!r} has bytes or a part of its time that is negative or infinite")
         if self.matrix is not None:
             sizes = (self.matrix.M, self.matrix.K, self.matrix.N, self.matrix.groups, *self.matrix.stride)
             if min(sizes) < 1 or max(sizes) > MOST:
@@ -48,11 +48,17 @@ class TimedLayer:
 
 @dataclass(frozen=True)
 class Profile:
-    """What one tool measured. `left_out`: how many of its rows are no layer, or have no shape."""
+    """What one tool measured. `left_out`: how many of its rows are no layer, or have no shape.
+
+    `design`: the only one that its tool is for. `of_networks`: rows are not layers but whole networks, of which only
+    their memory tells a rate.
+    """
 
     tool: str
     layers: tuple[TimedLayer, ...]
     left_out: int = 0
+    design: Design | None = None
+    of_networks: bool = False
 
 
 def convolution(image: Dims, weight: Dims, out: Dims, groups: int, stride: tuple[int, int] = (1, 1)) -> Matrix:

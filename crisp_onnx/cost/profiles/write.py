@@ -17,17 +17,14 @@ def fitted_text(name: str, base: Target, found: FittedRates, *, files: str, date
     where = f"{found.tool} profile {files}, {found.layers_fitted} layers, {date}"
     content |= {"name": name, "version": 1, "summary": f"{base.descriptor.summary}; rates fitted to {where}"}
     shares = {kind: _number(share, "ratio", where) for kind, share in found.rates.efficiency.items()}
-    content["array"]["efficiency"] = {**content["array"].get("efficiency", {}), **shares}
-    for key in ("read_bw", "write_bw"):
-        stated = content["memory"][0].get(key)
-        if stated is not None:
-            share = f"{100 * found.rates.bandwidth:.0f} % of {stated['value']:g} {stated['unit']}"
-            content["memory"][0][key] = _number(
-                stated["value"] * found.rates.bandwidth, stated["unit"], f"{where}: {share}"
-            )
-    overhead = content.setdefault("overhead", {})
-    overhead.pop("by_kind", None)
-    overhead["per_layer"] = _number(found.rates.overhead_us, "us", where)
+    if shares:
+        content["array"]["efficiency"] = {**content["array"].get("efficiency", {}), **shares}
+    if found.rates.bandwidth is not None:
+        _narrow(content["memory"][0], found.rates.bandwidth, where)
+    if found.rates.overhead_us is not None:
+        overhead = content.setdefault("overhead", {})
+        overhead.pop("by_kind", None)
+        overhead["per_layer"] = _number(found.rates.overhead_us, "us", where)
     content["profiled"] = {
         "tool": found.tool,
         "files": files,
@@ -38,6 +35,15 @@ def fitted_text(name: str, base: Target, found: FittedRates, *, files: str, date
         "p90_error_percent": round(found.p90_error_percent, 2),
     }
     return yaml.safe_dump(_quoted(content), sort_keys=False, allow_unicode=False, width=120, default_flow_style=None)
+
+
+def _narrow(memory: dict[str, Any], share: float, where: str) -> None:
+    """The memory's bandwidths at `share` of what is stated, in place."""
+    for key in ("read_bw", "write_bw"):
+        stated = memory.get(key)
+        if stated is not None:
+            ref = f"{where}: {100 * share:.0f} % of {stated['value']:g} {stated['unit']}"
+            memory[key] = _number(stated["value"] * share, stated["unit"], ref)
 
 
 def _number(value: float, unit: str, ref: str) -> dict[str, Any]:
