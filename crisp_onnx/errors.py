@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from decimal import ROUND_CEILING, Context
 
 MOST_COMPARED = 50_000
 
@@ -30,6 +31,11 @@ class Defect(CrispError):
     """This tool contradicts itself, for example the bridge and ONNX Runtime disagree. Not the user's fault."""
 
     exit_code = 1
+
+
+def enough(amount: float) -> str:
+    """A number that is not less, in four digits: what a refusal offers is taken when it is asked for."""
+    return f"{float(Context(prec=4, rounding=ROUND_CEILING).create_decimal_from_float(amount)):g}"
 
 
 def nearest(word: str, known: Iterable[str], *, limit: int = 3) -> str:

@@ -13,7 +13,7 @@ from crisp_onnx.api.width_cut import cut, without
 from crisp_onnx.api.width_time import Limit, estimated, limit_of_widths
 from crisp_onnx.api.widths import Widths
 from crisp_onnx.channels import LEAST_SHARE, Choice, Stock, choose, least_cost, stock
-from crisp_onnx.errors import CrispError
+from crisp_onnx.errors import CrispError, enough
 from crisp_onnx.masks import Plan
 from crisp_onnx.model import Model, Size
 from crisp_onnx.recipe import Recipe
@@ -107,10 +107,14 @@ def estimated_share(recipe: Recipe, limit: Limit, model: Model, widths: Widths, 
     """
     share = share_within(recipe, limit, model, widths, stocks)
     if share is None:
-        narrow = narrowed_form(recipe, model, _with_least(widths, stocks), widths, widths.size)
-        unit = "ms" if limit.of == "latency_ms" else "mJ"
         raise CrispError(
             f"{limit.option} {limit.amount:g} cannot be met: with the least of every group of channels the model is "
-            f"estimated to take {estimated(recipe, limit, narrow, widths.size):.4g} {unit}. Ask for more than that."
+            f"estimated to take {least_estimate(recipe, limit, model, widths, stocks)}. Ask for as much, or more."
         )
     return share
+
+
+def least_estimate(recipe: Recipe, limit: Limit, model: Model, widths: Widths, stocks: Sequence[Stock]) -> str:
+    """What the limit would have to be so that as many channels gone as may go meet it, with its unit."""
+    narrow = narrowed_form(recipe, model, _with_least(widths, stocks), widths, widths.size)
+    return f"{enough(estimated(recipe, limit, narrow, widths.size))} {limit.unit}"

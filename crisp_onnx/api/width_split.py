@@ -15,6 +15,7 @@ from crisp_onnx.api.width_estimate import (
     ROUNDING,
     chosen_within,
     estimated_share,
+    least_estimate,
     least_share,
     limit_of_channels,
     share_within,
@@ -109,6 +110,13 @@ def split(recipe: Recipe, prepared: Prepared, model: Model, widths: Widths, stoc
             refusals.append(error)
         if recipe.macs is not None and (share < most or not grid):
             reached += _least_macs(recipe, prepared, after)
+    asked = limit_of_widths(recipe)
+    if asked is not None:
+        raise CrispError(
+            f"{asked.option} {asked.amount:g} cannot be met with --method {recipe.method}: {refusals[0]} With fewer "
+            "channels left it cannot be met either; channels alone are estimated to take "
+            f"{least_estimate(recipe, asked, model, widths, stocks)} at the least."
+        )
     if recipe.macs is None:
         raise CrispError(f"{refusals[0]} With fewer channels left it cannot be met either.")
     raise CrispError(

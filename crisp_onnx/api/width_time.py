@@ -24,6 +24,10 @@ class Limit(NamedTuple):
     def option(self) -> str:
         return f"--{self.of.replace('_', '-')}"
 
+    @property
+    def unit(self) -> str:
+        return "ms" if self.of == "latency_ms" else "mJ"
+
 
 def limit_of_widths(recipe: Recipe) -> Limit | None:
     """The estimate that the narrower network is to keep within; `None` where the budget is another one."""

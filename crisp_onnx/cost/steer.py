@@ -19,7 +19,7 @@ import numpy as np
 from crisp_onnx.cost.estimator import cost_operators
 from crisp_onnx.cost.knapsack import Option, solve
 from crisp_onnx.cost.layer import LayerCost, cost_layer
-from crisp_onnx.errors import CrispError
+from crisp_onnx.errors import CrispError, enough
 from crisp_onnx.lowering.layer_sparsity import LayerSparsity
 from crisp_onnx.lowering.layers import lower_again
 from crisp_onnx.lowering.lowered import Lowered, LoweredOp
@@ -143,7 +143,7 @@ class Steered:
             pattern, unit = self.candidates.pattern, self.of.rsplit("_", 1)[1]
             raise CrispError(
                 f"{self._asked} cannot be met on {self.target.name}: pattern {pattern} in blocks of {pattern.block} "
-                f"costs at least {least:.4g} {unit}, {fixed:.4g} of it in what stays dense. Ask for more."
+                f"costs at least {enough(least)} {unit}, {fixed:.4g} of it in what stays dense. Ask for more."
             )
         return least * (1 - ROUNDING)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,18 @@ def test_what_cannot_be_met_or_estimated_is_refused(tmp_path: Path) -> None:
         rehearse_widths(asked(path, energy_mj=1e-9), prepared)
     with pytest.raises(CrispError, match="says nothing about energy"):
         rehearse_widths(asked(path, energy_mj=1.0, target="arm_ethos_u65"), prepared)
+
+
+@pytest.mark.parametrize("of", ["latency_ms", "energy_mj"])
+def test_what_a_refusal_says_that_channels_take_at_the_least_is_met(tmp_path: Path, of: str) -> None:
+    prepared = prepare(residual_classifier(tmp_path / "small.onnx"))
+    for method in ("channels", "channels+hybrid"):
+        recipe = asked(prepared.source.path, method=method, **{of: 1e-9})
+        with pytest.raises(CrispError, match=r"1e-09 cannot be met.* estimated to take") as refused:
+            rehearse_widths(recipe, prepared)
+        offered = re.search(r"estimated to take ([\d.e-]+\d) m[sJ]", str(refused.value))
+        assert offered
+        rehearse_widths(recipe.model_copy(update={"method": "channels", of: float(offered[1])}), prepared)
 
 
 def both(path: Path, prepared: Prepared, share: float, of: str) -> tuple[Recipe, float]:
