@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from math import ceil
+from math import ceil, log2
 
 from crisp_onnx.errors import Defect
 from crisp_onnx.lowering.ethos_u import EthosRun
-from crisp_onnx.lowering.layer_sparsity import LayerSparsity, Seen, kept_share, nm_bits
+from crisp_onnx.lowering.layer_sparsity import LayerSparsity, Seen, aligned_bits, kept_share, nm_bits
 from crisp_onnx.lowering.matrix import BYTES, Matrix
 from crisp_onnx.lowering.outer_product import OuterRun
 from crisp_onnx.lowering.schema import Design
@@ -257,5 +257,6 @@ def register_bits(pattern: LayerSparsity, stored: LayerSparsity, target: Target)
     """Metadata bits per kept value; the hybrid format shares them among its vector rows."""
     if not stored.has_nm:
         return Fraction(0)
-    bits = nm_bits(stored, target.nm(stored.nm_keep, stored.nm_group))
-    return bits / pattern.vector_rows if target.descriptor.sparsity.hybrid_operators_only else bits
+    if target.descriptor.sparsity.hybrid_operators_only:
+        return Fraction(aligned_bits(ceil(log2(stored.nm_group))), pattern.vector_rows)
+    return nm_bits(stored, target.nm(stored.nm_keep, stored.nm_group))

@@ -118,6 +118,16 @@ def see(pattern: LayerSparsity, target: Target, *, k: int, kernel_taps: int = 1)
     sparsity = target.descriptor.sparsity
     only_hybrid = sparsity.hybrid_operators_only and not pattern.hybrid
     order = target.descriptor.layout.k_order == "channel_last" or kernel_taps == 1
+    if _by_own_kernels(pattern, target):
+        return Seen(
+            "skip" if pattern.has_nm else "none",
+            "skip" if pattern.has_blocks else "none",
+            "none",
+            "",
+            replace(pattern, density=1.0),
+            pattern.has_nm,
+            pattern.has_blocks,
+        )
     nm, nm_pattern, stores_nm = _see_nm(pattern, target, order, only_hybrid, reasons)
     block, stores_blocks = _see_blocks(pattern, target, order, only_hybrid, reasons)
     loose: Effect = "none"
@@ -158,6 +168,12 @@ def kept_share(pattern: LayerSparsity, k: int) -> Fraction:
     if pattern.has_nm:
         share *= Fraction(pattern.nm_keep, pattern.nm_group)
     return share * Fraction(repr(float(pattern.density)))
+
+
+def _by_own_kernels(pattern: LayerSparsity, target: Target) -> bool:
+    """Whether this package's kernels run it: they take every pattern and block of the format as it stands."""
+    sparsity = target.descriptor.sparsity
+    return sparsity.hybrid_operators_only and pattern.hybrid and any(nm.compute == "skip" for nm in sparsity.nm)
 
 
 def _see_nm(

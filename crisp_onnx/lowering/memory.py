@@ -14,6 +14,9 @@ from crisp_onnx.lowering.reuse import ONCE, Operand, Reuse, in_halves, shared
 from crisp_onnx.lowering.storage import unstructured_bytes
 from crisp_onnx.lowering.target import Target
 
+BLOCK_INDEX_BITS = 32
+"""Of a block in the hybrid format."""
+
 
 @dataclass(frozen=True)
 class Stay:
@@ -199,6 +202,8 @@ def stored_bytes(
 
 def _index_bits(target: Target, blocks: int) -> int:
     support = target.descriptor.sparsity.block
+    if target.descriptor.sparsity.hybrid_operators_only:
+        return BLOCK_INDEX_BITS
     if blocks == 1:
         return 0
     if support is not None and support.index_bits is not None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from crisp_onnx.cost import cost_layer, estimate
+from crisp_onnx.format import Pattern
 from crisp_onnx.lowering import LayerSparsity, Target, load_target, lower, target_names
 from crisp_onnx.lowering.detect import detect
 from crisp_onnx.lowering.layers import Layer, lower_layer, lower_layers, product_kind
@@ -18,6 +19,7 @@ from crisp_onnx.lowering.target import targets_folder
 from crisp_onnx.model import Model
 
 SOURCE = Source(file="none", sha256="")
+MEASURED = Path(__file__).parents[2] / "benchmarks" / "results" / "epyc_1_thread.yaml"
 
 
 def changed(tmp: Path, name: str, *changes: tuple[str, str]) -> Target:
@@ -50,6 +52,26 @@ def test_a_hybrid_operator_never_costs_more_than_the_convolution_that_could_run_
     assert sparse <= dense
     assert (sparse == dense) == ("runs as dense" in ops[0].seen.reason)
     assert ops[0].kind == ("conv3x3" if sparse == dense else "hybrid")
+
+
+@pytest.mark.parametrize("name", [*CPUS, "epyc_1_thread"])
+@pytest.mark.parametrize(
+    "pattern",
+    [Pattern(2, 8, 16), Pattern(4, 8, 32), Pattern(1, 2, 16), Pattern(3, 4, 8), Pattern(4, 4, 16, 4)],
+    ids=str,
+)
+def test_our_kernels_run_every_pattern_of_the_format_as_it_stands(name: str, pattern: Pattern) -> None:
+    target = load_target(MEASURED if name == "epyc_1_thread" else name)
+    shape, kept = (128, 128, 3, 3), 16
+    matrix = conv_matrix(shape, (1, 128, 28, 28), pads=(1, 1, 1, 1))
+    nm = (pattern.n, pattern.m) if pattern.n < pattern.m else (0, 0)
+    seen = LayerSparsity(*nm, pattern.block, pattern.block, kept, pattern.vector_rows, hybrid=True)
+    tiling = lower_layer(Layer("l", "HybridConv", "hybrid", matrix, seen), target, "fp32").tiling
+    assert tiling is not None
+    share = kept / pattern.block_columns(shape) * pattern.density
+    assert tiling.computed_macs == round(share * matrix.macs)
+    # Places end in whole bytes there, and 4:4 has them too.
+    assert tiling.stored_weight_bytes == pytest.approx(pattern.bytes(shape, kept), rel=0.02)
 
 
 def test_a_hybrid_operator_of_more_overhead_than_it_saves_is_costed_dense(tmp_path: Path) -> None:
@@ -210,9 +232,6 @@ def test_what_a_target_lacks_is_named_with_what_runs_it(model_of: Callable[..., 
         estimate(lower(model_of(text), "portable", dtype="int8"), load_target("portable")).layers[1].latency_ms,
         rel=0.02,
     )
-
-
-MEASURED = Path(__file__).parents[2] / "benchmarks" / "results" / "epyc_1_thread.yaml"
 
 
 @pytest.mark.parametrize(
