@@ -209,3 +209,24 @@ def test_a_block_whose_channels_all_go_collapses_and_the_report_says_so(tmp_path
     assert report.macs.kept_ratio <= 0.05
     assert any("chains collapsed: that up to conv2 became" in note for note in note_sentences(report))
     assert any("conv1 32x32x3x3 > none" in note for note in inspect(folder / "model.onnx").notes)
+
+
+def test_a_network_with_norms_over_channels_is_trained_without_some_of_them(
+    tmp_path: Path, model_of: Callable[..., Model]
+) -> None:
+    model = model_of(
+        "(float[N,3,4,4] x) => (float[N,3] y) <float[12,3,1,1] stem, float[12] s, float[12] b, float[12,16] up,"
+        " float[16,12] down, float[3,12] head> { c = Conv(x, stem) h = Transpose<perm=[0,2,3,1]>(c)"
+        " n = LayerNormalization<axis=-1>(h, s, b) u = MatMul(n, up) r = Relu(u) d = MatMul(r, down) e = Add(h, d)"
+        " m = ReduceMean<axes=[1,2], keepdims=0>(e) y = Gemm<transB=1>(m, head) }"
+    )
+    path = tmp_path / "norms.onnx"
+    save(model, path)
+    recipe = Recipe(
+        model=path, classes=(0, 1, 2), preprocess="mean=0/0/0,std=1/1/1,size=4", method="channels", macs=0.4,
+        round_channels=1, epochs=1, output=tmp_path / "out",
+    )  # fmt: skip
+    report = compress(recipe, data=IMAGES[::3])
+    assert report.channels is not None
+    assert report.channels.groups[0].kept < 12
+    assert 0.3 < report.channels.macs_left <= 0.4
