@@ -6,7 +6,7 @@ the dense network. Both are calibrated on the same few seeded images, which deci
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -20,7 +20,8 @@ from crisp_onnx.data import Images
 from crisp_onnx.data.values import AsIs, ValueStore
 from crisp_onnx.model import load, save
 from crisp_onnx.model.shapes import with_value_info
-from crisp_onnx.quantize import Emission, choose, faster_whole
+from crisp_onnx.quantize import Emission, choose, faster_in_float32, faster_whole
+from crisp_onnx.runtime.never_slower import judge_layers
 from crisp_onnx.task import Classification
 
 Form = Literal["dense", "hybrid", "dense-int8", "hybrid-int8"]
@@ -67,16 +68,19 @@ def quantize_theirs(dense: Path, target: Path) -> None:
     )
 
 
-def quantize_ours(dense: Path, hybrid: Path, target: Path, *, keep: Mapping[str, str] | None = None) -> None:
+def quantize_ours(dense: Path, hybrid: Path, target: Path, *, also_kept: Collection[str] = ()) -> None:
     """`hybrid` as `compress --precision int8` would write it, calibrated on the dense form of the same network.
 
-    `keep`: layers that stay in float32, by name, and why.
+    `also_kept`: layers that stay in float32 whatever their times are.
     """
     whole, packed = (with_value_info(load(path)) for path in (dense, hybrid))
     output = whole.outputs[0].name
     every = tuple(range(CLASSES))
     task = Classification(every, every, output, output)
-    emission = Emission(packed, whole, task, SIZE, batch=None, whole=faster_whole(packed, size=SIZE))
+    of_ours = faster_whole(packed, size=SIZE)
+    _, keep = faster_in_float32(packed, judge_layers(packed, size=SIZE).verdicts, of_ours, size=SIZE)
+    keep |= dict.fromkeys(also_kept, "to be timed in float32")
+    emission = Emission(packed, whole, task, SIZE, batch=None, whole=of_ours)
     save(choose(emission, _images(), None, keep=keep).quantised.model, target)
 
 

@@ -6,7 +6,9 @@ The forms are chosen as `compress` chooses them on this machine: which layers ar
 ordinary convolutions our int8 kernels compute. All networks run in turn under ONNX Runtime's profiler, only one of them
 alive at a time. Here a layer meets the caches and the threads that its neighbours leave it, as it does in service;
 `crisp-onnx bench --per-layer` measures layers alone. A layer's time is that of all nodes of its name, and of the
-conversions around it: those between two layers, of layout or of precision, count half to each. Writes
+conversions around it: those between two layers, of layout or of precision, count half to each. In int8, the layers
+that are not sparse are compared with float32 as it would be there, with conversions from and to bytes: in the emitted
+network again, in which only sparse layers compute on bytes. Writes
 results/layers.{json,md}, in int8 results/layers_int8.{json,md}.
 """
 
@@ -33,7 +35,7 @@ from benchmarks.network import Sparsity
 from benchmarks.peers.run import BLOCK_SHARES
 from benchmarks.topologies import TOPOLOGIES
 from crisp_onnx.model import load
-from crisp_onnx.quantize import faster_in_float32, rehearsed
+from crisp_onnx.quantize import rehearsed
 from crisp_onnx.runtime import library_path
 from crisp_onnx.runtime.layer_times import REORDERS
 from crisp_onnx.runtime.library import core_distance_ns
@@ -44,7 +46,7 @@ from crisp_onnx.runtime.turns import take_turns
 RESULTS = Path(__file__).parent / "results"
 LAYER = re.compile(r"(conv|fc)\d+")
 CONVERSIONS = frozenset({*REORDERS, "QuantizeLinear", "DequantizeLinear"})
-DENSE_FLOAT32, DENSE_INT8 = "dense float32", "dense int8"
+DENSE_FLOAT32, DENSE_INT8, AMONG_BYTES = "dense float32", "dense int8", "float32 among bytes"
 FORM_OF = {
     **dict.fromkeys(("Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul"), DENSE_FLOAT32),
     **dict.fromkeys(("QLinearConv", "QGemm", "QLinearMatMul", "MatMulIntegerToFloat"), DENSE_INT8),
@@ -106,12 +108,17 @@ def _write(network: str, sparsity: Sparsity, precision: str, folder: Path) -> di
         write_float(network, replace(sparsity, dense=frozenset(slower)), packed, hybrid=True)
     if precision == "fp32":
         return {DENSE_FLOAT32: dense, EMITTED: packed}
-    theirs, ours = folder / "dense-int8.onnx", folder / "hybrid-int8.onnx"
+    theirs, ours, among = folder / "dense-int8.onnx", folder / "hybrid-int8.onnx", folder / "among-bytes.onnx"
     quantize_theirs(dense, theirs)
-    model = load(packed)
-    _, keep = faster_in_float32(model, judge_layers(model, size=SIZE).verdicts, size=SIZE)
-    quantize_ours(dense, packed, ours, keep=keep)
-    return {DENSE_FLOAT32: dense, DENSE_INT8: theirs, EMITTED: ours}
+    quantize_ours(dense, packed, ours)
+    quantize_ours(dense, packed, among, also_kept=_ordinary(packed))
+    return {DENSE_FLOAT32: dense, DENSE_INT8: theirs, AMONG_BYTES: among, EMITTED: ours}
+
+
+def _ordinary(path: Path) -> frozenset[str]:
+    """The layers that are no hybrid ones."""
+    nodes = onnx.load(path, load_external_data=False).graph.node
+    return frozenset(node.name for node in nodes if FORM_OF.get(node.op_type) == DENSE_FLOAT32)
 
 
 def _row(network: str, files: Mapping[str, Path], threads: int, budget_s: float) -> dict[str, Any]:
@@ -133,7 +140,10 @@ def _row(network: str, files: Mapping[str, Path], threads: int, budget_s: float)
 
 def _layer(name: str, emitted: LayerTime, dense: Mapping[str, Mapping[str, LayerTime]]) -> dict[str, Any] | None:
     """The layer's entry; None where it is emitted in the only dense form that there is."""
-    others = {form: times[name].ms for form, times in dense.items() if form != emitted.form}
+    others = {form: times[name].ms for form, times in dense.items() if form not in (emitted.form, AMONG_BYTES)}
+    among = dense.get(AMONG_BYTES, {}).get(name)
+    if among is not None and DENSE_FLOAT32 in others and among.form == DENSE_FLOAT32:
+        others[DENSE_FLOAT32] = among.ms
     if not others:
         return None
     best = min(others, key=lambda form: others[form])

@@ -70,7 +70,7 @@ def in_int8(
         return replace(emitted, notes=(*emitted.notes, NO_IMAGES)), None
     whole = faster_whole(emitted.model, size=prepared.size) if emitted.verdicts else frozenset()
     source = Emission(emitted.model, _folded(emitted), answers, prepared.size, prepared.batch, whole)
-    verdicts, slow = faster_in_float32(emitted.model, emitted.verdicts, size=prepared.size)
+    verdicts, slow = faster_in_float32(emitted.model, emitted.verdicts, whole, size=prepared.size)
     chosen, final, epochs = choose(source, images, held_out, keep=slow), source, 0
     notes = emission_notes(recipe, verdicts)
     if chosen.loss.lost > MOST_POINTS and learned.epochs and held_out is not None:

@@ -1,11 +1,12 @@
-"""Which sparse layers are faster in float32 than in int8 on this machine, each timed in both."""
+"""Which layers are faster in float32 than in int8 on this machine, each timed in both: sparse ones, and the first."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from crisp_onnx.model import Model, Size
 from crisp_onnx.quantize.model import rehearsed
+from crisp_onnx.quantize.whole import first_in_float32
 from crisp_onnx.runtime.never_slower import judge_layers
 from crisp_onnx.runtime.profit import Verdict
 
@@ -14,17 +15,18 @@ SEAM_MARGIN = 1.25
 
 
 def faster_in_float32(
-    model: Model, in_float32: Mapping[str, Verdict], *, size: Size
+    model: Model, in_float32: Mapping[str, Verdict], whole: Collection[str], *, size: Size
 ) -> tuple[dict[str, Verdict], dict[str, str]]:
     """Verdicts on the sparse layers of `model`, emitted in float32, each in the precision in which it is faster, and
     why some stay in float32, by layer name.
 
-    `in_float32`: verdicts on them as they are; where it is empty, nothing is timed in int8 either.
+    `in_float32`: verdicts on them as they are; where it is empty, nothing is timed in int8 either. `whole`: ordinary
+    convolutions that our int8 kernels compute; those that read the model's input may stay in float32 too.
     """
     if not in_float32:
         return {}, {}
     in_int8 = judge_layers(rehearsed(model, size=size).model, size=size).verdicts
-    slow = {}
+    slow = first_in_float32(model, whole, size=size)
     for name in in_float32.keys() & in_int8.keys():
         float32_ms, int8_ms = (_best_ms(found[name]) for found in (in_float32, in_int8))
         if float32_ms * SEAM_MARGIN < int8_ms:

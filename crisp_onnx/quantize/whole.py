@@ -1,12 +1,14 @@
-"""Convolutions that keep all their weights in our int8 kernels, as hybrid ones of every block, where those are faster.
+"""Convolutions that keep all their weights: in our int8 kernels, as hybrid ones of every block, or in float32.
 
-The first convolution of a network, with three channels of input, takes ONNX Runtime's int8 nearly twice as long.
+The first convolution of a network, with three channels of input, takes ONNX Runtime's int8 nearly twice as long, and
+some are faster in float32.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from functools import partial
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -17,8 +19,9 @@ from crisp_onnx.masks import Plan, SparseLayer
 from crisp_onnx.model import Model, Size, WeightLayer, tensor_shapes, weight_layers
 from crisp_onnx.passes import EmitHybrid, run_passes
 from crisp_onnx.passes.fuse_activation import FuseActivation
+from crisp_onnx.runtime.first_layer import measure_first_layer
 from crisp_onnx.runtime.layer_case import LayerCase
-from crisp_onnx.runtime.profit import profitable
+from crisp_onnx.runtime.profit import profitable, recalled
 
 WHOLE = Pattern(4, 4, 16, 8)
 log = logging.getLogger(__name__)
@@ -29,15 +32,10 @@ def faster_whole(model: Model, *, size: Size) -> frozenset[str]:
 
     Times are remembered on disk (see `profit.known_times`).
     """
-    graph, found = model.graph(), set()
-    layers = {layer.name: layer for layer in weight_layers(model)}
-    shapes = tensor_shapes(model, size=size)
-    for node in graph.nodes:
-        layer = layers.get(node.name)
-        if layer is None or not _packable(node, layer) or node.inputs[0].name not in shapes:
-            continue
+    found = set()
+    for node, case in _ordinary(model, size):
         try:
-            verdict = profitable(_case(node, layer, shapes[node.inputs[0].name]))
+            verdict = profitable(case)
         except CrispError as error:
             log.info("no convolution is timed in the int8 kernels: %s", error)
             return frozenset()
@@ -47,12 +45,41 @@ def faster_whole(model: Model, *, size: Size) -> frozenset[str]:
     return frozenset(found)
 
 
+def first_in_float32(model: Model, whole: Collection[str], *, size: Size) -> dict[str, str]:
+    """The ordinary convolutions of `model` that read its input and are not slower in float32, and why, by node name.
+
+    In int8 the image is quantised before them, in float32 what they make of it behind them. `whole`: see
+    `faster_whole`. Times are remembered on disk.
+    """
+    found = {}
+    inputs = {tensor.name for tensor in model.graph().inputs}
+    for node, case in _ordinary(model, size):
+        if node.inputs[0].name not in inputs:
+            continue
+        ours = node.name in whole
+        key = f"{case.key}, first{', packed' if ours else ''}, 1 threads"
+        times = recalled(key, partial(measure_first_layer, case, ours=ours))
+        if times.dense_ms <= times.hybrid_ms:
+            found[node.name] = f"timed alone: {times.dense_ms:.3f} ms in float32, {times.hybrid_ms:.3f} ms in int8"
+    return found
+
+
 def pack_whole(model: Model, graph: gs.Graph, names: Collection[str]) -> None:
     """Make the named convolutions of `graph`, that of `model`, hybrid ones that keep every block, in float32."""
     layers = [layer for layer in weight_layers(model) if layer.name in names]
     plan = Plan(tuple(_all_of(layer) for layer in layers))
     if layers:
         run_passes((EmitHybrid(plan), FuseActivation()), graph)
+
+
+def _ordinary(model: Model, size: Size) -> Iterator[tuple[gs.Node, LayerCase]]:
+    """The convolutions that our kernels could compute with all weights kept, and what decides their time in int8."""
+    layers = {layer.name: layer for layer in weight_layers(model)}
+    shapes = tensor_shapes(model, size=size)
+    for node in model.graph().nodes:
+        layer = layers.get(node.name)
+        if layer is not None and _packable(node, layer) and node.inputs[0].name in shapes:
+            yield node, _case(node, layer, shapes[node.inputs[0].name])
 
 
 def _packable(node: gs.Node, layer: WeightLayer) -> bool:

@@ -52,10 +52,21 @@ def measure_layer(case: LayerCase, *, threads: int = 1, budget_s: float = 0.2) -
     Raises:
         CrispError: the native kernels do not load on this machine, or there is no room for the profile.
     """
-    dense, hybrid = dense_and_hybrid(case)
-    feed = {"x": case.feed()}
+    return measure_sides(dense_and_hybrid(case), {"x": case.feed()}, threads=threads, budget_s=budget_s)
+
+
+def measure_sides(
+    models: tuple[bytes, bytes],
+    feed: Mapping[str, np.ndarray],
+    *,
+    natives: tuple[bool, bool] = (False, True),
+    threads: int = 1,
+    budget_s: float = 0.2,
+) -> LayerTimes:
+    """As `measure_layer`, for any two forms of a layer; `natives`: which of them our kernels run."""
     sides = [
-        partial(_turn, model=model, threads=threads, feed=feed, hybrid=model is hybrid) for model in (dense, hybrid)
+        partial(_turn, model=model, threads=threads, feed=feed, hybrid=native)
+        for model, native in zip(models, natives, strict=True)
     ]
     rounds: list[tuple[Turn, ...]] = []
     for _ in range(TRIES):

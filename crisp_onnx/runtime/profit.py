@@ -7,8 +7,10 @@ import logging
 import math
 import os
 import platform
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,14 +77,19 @@ def profitable(case: LayerCase, *, threads: int = 1, dense_neighbours: int = 0, 
     Raises:
         CrispError: the native kernels do not load on this machine, so nothing can be faster.
     """
+    times = recalled(f"{case.key}, {threads} threads", partial(measure_layer, case, threads=threads), known)
+    return judge(times, dense_neighbours=dense_neighbours)
+
+
+def recalled(key: str, measure: Callable[[], LayerTimes], known: Store | None = None) -> LayerTimes:
+    """The times kept under `key`, or measured now and, unless they are noisy, kept."""
     store = known or known_times()
-    key = f"{case.key}, {threads} threads"
     times = _times(store.get(key))
     if times is None:
-        times = measure_layer(case, threads=threads)
+        times = measure()
         if not times.noisy:
             store.put(key, asdict(times))
-    return judge(times, dense_neighbours=dense_neighbours)
+    return times
 
 
 def known_times() -> Store:

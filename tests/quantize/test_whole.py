@@ -11,7 +11,7 @@ from crisp_onnx.format.node import Grid
 from crisp_onnx.model import Model, with_value_info
 from crisp_onnx.quantize import whole
 from crisp_onnx.quantize.model import quantise_model, quantised_tensors
-from crisp_onnx.quantize.whole import faster_whole
+from crisp_onnx.quantize.whole import faster_whole, first_in_float32
 from crisp_onnx.runtime.layer_case import LayerCase
 from crisp_onnx.runtime.layer_times import LayerTimes
 from crisp_onnx.runtime.profit import Verdict
@@ -49,6 +49,23 @@ def test_every_ordinary_convolution_is_judged_as_a_layer_of_bytes(
     assert [case.kept for case in seen] == [5, 2]
     assert (seen[0].strides, seen[0].pads, seen[1].dilations) == ((2, 2), (2, 2, 2, 2), (2, 2))
     assert {case.element for case in seen} == {"int8"}
+
+
+@pytest.mark.parametrize(("float32_ms", "kept"), [(0.9, True), (1.0, True), (1.1, False)])
+def test_the_first_convolution_stays_in_float32_where_bytes_are_not_faster(
+    float32_ms: float, kept: bool, model_of: Callable[..., Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def told(key: str, measure: object) -> LayerTimes:
+        asked.append(key)
+        return LayerTimes(float32_ms, 1.0, 0.0)
+
+    monkeypatch.setattr(whole, "recalled", told)
+    found = first_in_float32(with_value_info(model_of(NET)), {"first"}, size=(12, 12))
+    assert found == ({"first": f"timed alone: {float32_ms:.3f} ms in float32, 1.000 ms in int8"} if kept else {})
+    assert len(asked) == 1
+    assert asked[0].endswith("int8, first, packed, 1 threads")
 
 
 def test_a_packed_convolution_gives_what_the_ordinary_one_gives(
