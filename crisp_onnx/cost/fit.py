@@ -14,9 +14,10 @@ Verdict = Literal["on_chip", "off_chip", "no", "unknown"]
 
 @dataclass(frozen=True)
 class Fit:
-    """Bytes of stored weights and of activations at their peak, and of the memories (`None`: not given).
+    """Bytes of stored weights, with tables and other constants, of activations at their peak, and of the memories.
 
-    `verdict`: all of it on the chip; in the memory outside it; in neither; or no memory has a size.
+    A memory is `None` where its size is not given. `verdict`: all of it on the chip; in the memory outside it; in
+    neither; or no memory has a size.
     """
 
     weight_bytes: int
@@ -43,7 +44,7 @@ def fit(lowered: Lowered, target: Target) -> Fit:
     on_chip = target.number(dram.pinned_weights) or (target.number(buffer.capacity) if buffer else None)
     off_chip = target.number(dram.capacity)
     return Fit(
-        weight_bytes=weight_bytes(lowered.operators),
+        weight_bytes=weight_bytes(lowered.operators) + sum(op.constant_bytes for op in lowered.operators),
         peak_activation_bytes=lowered.peak_activation_bytes,
         on_chip_bytes=None if on_chip is None else int(on_chip),
         off_chip_bytes=None if off_chip is None else int(off_chip),

@@ -57,6 +57,8 @@ def best_form(pattern: LayerSparsity, ground: Ground) -> Form:
     if own.energy_pj > dense.energy_pj:
         # Reading less may cost a little of the time that skipping gains, where reading more costs more than all of it.
         own = _form(pattern, ground, least_reads=True)
+    if own.seen.unstructured == "skip" and own.tiling == dense.tiling:
+        return replace(dense, seen=replace(dense.seen, reason="its zeros are too few to gain anything: it runs dense"))
     forms = [own, *(_form(other, ground) for other in _parts(own.pattern)), dense]
     allowed = [
         form for form in forms if form.cycles <= dense.cycles and form.energy_pj <= dense.energy_pj * (1 + 1e-12)

@@ -24,7 +24,8 @@ class Layer:
     `inputs`, `outputs`: values read and written by those; `taps`: values that a pool takes for each that it gives;
     `axes`: of the tensor that a transpose gives.
     `fused_ops`: types of the neighbours in `fused`. `weight`: name of the stored weight. `reads`: the operators
-    whose outputs it takes. `dtype`: the type that the model states for it, empty where it states floats.
+    whose outputs it takes. `constants`: values stored with the model, other than weights, that it is the first to read.
+    `dtype`: the type that the model states for it, empty where it states floats.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Layer:
     reads: tuple[str, ...] = ()
     weight: str = ""
     activation_density: float = 1.0
+    constants: int = 0
     dtype: str = ""
 
 
@@ -143,6 +145,7 @@ def lower_layer(layer: Layer, target: Target, dtype: Dtype, *, stay: Stay = NOWH
             output_bytes=layer.outputs * size,
             taps=layer.taps,
             axes=layer.axes,
+            constant_bytes=layer.constants * size,
             fused=layer.fused,
             fused_ops=layer.fused_ops,
             reads=layer.reads,
@@ -164,6 +167,7 @@ def lower_layer(layer: Layer, target: Target, dtype: Dtype, *, stay: Stay = NOWH
         tiling=form.tiling,
         input_bytes=matrix.inputs * size,
         output_bytes=matrix.outputs * size,
+        constant_bytes=layer.constants * size,
         fused=layer.fused,
         fused_ops=layer.fused_ops,
         reads=layer.reads,
@@ -186,6 +190,7 @@ def lower_again(op: LoweredOp, pattern: LayerSparsity, target: Target, dtype: Dt
     layer = Layer(
         op.name, name, kind, matrix, pattern, fused=op.fused, fused_ops=op.fused_ops, reads=op.reads,
         weight=op.weight, activation_density=op.activation_density,
+        constants=op.constant_bytes // BYTES[op.dtype or dtype],
     )  # fmt: skip
     return lower_layer(layer, target, op.dtype or dtype, stay=op.stay)
 

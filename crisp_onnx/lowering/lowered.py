@@ -33,7 +33,8 @@ class LoweredOp(_Record):
     `tiling`; the others only move `input_bytes` and `output_bytes`, a pool `taps` values for each that it gives,
     a transpose those of so many `axes`.
     `fused`: neighbours that run inside this operator, of the types `fused_ops`.
-    `reads`: the operators whose outputs it takes, where they are known.
+    `reads`: the operators whose outputs it takes, where they are known. `constant_bytes`: of tables and other constants
+    that it reads first and that are no weights of a product.
     `activation_density`: nonzeros among the inputs; 1.0 unless it was measured. `dtype`: in which it is costed.
     `stay`: which of its activations are on the chip. `order`: that of the channels it takes, where a measured runtime
     has several.
@@ -51,6 +52,7 @@ class LoweredOp(_Record):
     output_bytes: Annotated[int, Field(ge=0)]
     taps: Annotated[int, Field(ge=1)] = 1
     axes: Annotated[int, Field(ge=0)] = 0
+    constant_bytes: Annotated[int, Field(ge=0)] = 0
     fused: tuple[str, ...] = ()
     fused_ops: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()

@@ -58,16 +58,26 @@ def read_layers(model: Model, shapes: Shapes) -> tuple[list[Layer], list[str]]:
     constant = constant_nodes(graph)
     layers: list[Layer] = []
     notes: list[str] = []
+    stored: set[str] = set()
     for node in graph.nodes:
         if node.name in fusion.taken or node.op in FREE or node.name in constant:
             continue
         layer = _layer(node, weights.get(node.name), in_bytes.get(node.name), fusion, shapes)
         if isinstance(layer, str):
             notes.append(layer)
+        elif layer.matrix is None or not layer.matrix.weighted:
+            layers.append(replace(layer, constants=_constants(node, stored)))
         else:
             layers.append(layer)
     reads = _reads(graph, fusion, {layer.name for layer in layers})
     return [replace(layer, reads=reads[layer.name]) for layer in layers], notes
+
+
+def _constants(node: gs.Node, stored: set[str]) -> int:
+    """Values of the initializers that no operator before `node` reads; their names join `stored`."""
+    fresh = {t.name: t for t in node.inputs if isinstance(t, gs.Constant) and t.name not in stored}
+    stored.update(fresh)
+    return sum(prod(tensor.shape) for tensor in fresh.values())
 
 
 def _reads(graph: gs.Graph, fusion: Fusion, layers: Container[str]) -> dict[str, tuple[str, ...]]:

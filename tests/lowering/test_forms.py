@@ -131,6 +131,8 @@ def test_the_dual_sided_machine_leaves_nearly_dense_weights_alone() -> None:
     assert nearly.tiling is not None
     assert dense.tiling is not None
     assert nearly.tiling.dram_read_bytes == dense.tiling.dram_read_bytes
+    assert "too few to gain anything: it runs dense" in nearly.seen.reason
+    assert "every zero is skipped" in lowered(target, LayerSparsity(density=0.5)).seen.reason
 
 
 def test_rates_between_whole_lanes_are_kept() -> None:
@@ -212,6 +214,14 @@ def test_the_peak_counts_what_is_alive_and_what_is_read(model_of: Callable[..., 
     found = estimate(lower(model_of(CHAIN), "stc_edge_int8"), load_target("stc_edge_int8")).fit
     assert found.peak_activation_bytes == 2 * 16 * 64
     assert found.verdict == "on_chip"
+
+
+def test_a_table_that_is_looked_up_needs_room_once_and_is_read_by_the_row(model_of: Callable[..., Model]) -> None:
+    text = """(int64[1,16] i) => (float[1,16,64] y) <float[30000,64] e>
+    { a = Gather(e, i) j = Identity(i) b = Gather(e, j) y = Add(a, b) }"""
+    lowered = lower(model_of(text), "x86_avx512")
+    assert estimate(lowered, load_target("x86_avx512")).fit.weight_bytes == 30_000 * 64 * 4
+    assert [op.input_bytes for op in lowered.operators[:2]] == [(16 * 64 + 16) * 4] * 2
 
 
 def test_a_model_larger_than_the_memory_does_not_fit(tmp_path: Path) -> None:
