@@ -24,6 +24,7 @@ from crisp_onnx.api.question import Question
 from crisp_onnx.api.ready import epochs_for
 from crisp_onnx.api.sight import see
 from crisp_onnx.api.stopwatch import Stopwatch
+from crisp_onnx.api.width_budget import require_speed
 from crisp_onnx.api.width_cut import proven_cut, readers_of, without
 from crisp_onnx.api.width_search import FIND_WIDTHS, Found, Scene, way_of
 from crisp_onnx.api.width_split import blocks_after
@@ -88,6 +89,9 @@ def narrow(recipe: Recipe, asked: Question, *, folder: Path, checkpoint: Checkpo
     prepared, answers = asked.prepared, asked.answers
     with watch("bridge"):
         crossed = cross(asked.accepted, find_device(recipe.device))
+    if asked.images is None:  # which are made for minutes
+        with watch("channels"):
+            require_speed(recipe, asked, folder, checkpoint)
     with watch("images"):
         sight = see(recipe, prepared, crossed, answers, asked.form, asked.images, checkpoint)
     every, told = epochs_for(recipe, crossed, asked.images)

@@ -55,12 +55,8 @@ def share_for(
         CrispError: even the least share gains less.
     """
     aim = lead * asked
-    low, best = least, gain(least)
-    log.info("%s with the least that can be left: %.2f", name, best)
-    if best < asked * (1 - tolerance):
-        raise CrispError(
-            f"{name} {asked:g} cannot be met: with the least that can be left, it is {best:.2f}. Ask for no more."
-        )
+    low = least
+    require_gain(asked, gain(least), name=name, tolerance=tolerance)
     if gain(most) >= aim:
         low = most
     for _ in range(TRIALS):
@@ -78,6 +74,19 @@ def share_for(
             break
         low = max(least, low * CLOSER)
     return low
+
+
+def require_gain(asked: float, best: float, *, name: str, tolerance: float) -> None:
+    """Refuse what even the least that can be left, which gains `best`, does not gain.
+
+    Raises:
+        CrispError: `best` is less than asked by more than the tolerance.
+    """
+    log.info("%s with the least that can be left: %.2f", name, best)
+    if best < asked * (1 - tolerance):
+        raise CrispError(
+            f"{name} {asked:g} cannot be met: with the least that can be left, it is {best:.2f}. Ask for no more."
+        )
 
 
 def share_for_both(

@@ -110,19 +110,20 @@ def split(recipe: Recipe, prepared: Prepared, model: Model, widths: Widths, stoc
             refusals.append(error)
         if recipe.macs is not None and (share < most or not grid):
             reached += _least_macs(recipe, prepared, after)
+    alone = [replace(item, dies=item.number in widths.dying) for item in stocks]
     asked = limit_of_widths(recipe)
     if asked is not None:
         raise CrispError(
             f"{asked.option} {asked.amount:g} cannot be met with --method {recipe.method}: {refusals[0]} With fewer "
             "channels left it cannot be met either; channels alone are estimated to take "
-            f"{least_estimate(recipe, asked, model, widths, stocks)} at the least."
+            f"{least_estimate(recipe, asked, model, widths, alone)} at the least."
         )
     if recipe.macs is None:
         raise CrispError(f"{refusals[0]} With fewer channels left it cannot be met either.")
     raise CrispError(
         f"--macs {recipe.macs:g} cannot be met with --method {recipe.method}: "
         f"{_what_can_be(reached)} `crisp-onnx check` shows which layers stay dense and why; channels alone leave "
-        f"{rounded_up(lowest)} of the MACs at the least."
+        f"{rounded_up(least_share(widths, alone))} of the MACs at the least."
     )
 
 

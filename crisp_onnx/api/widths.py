@@ -177,6 +177,11 @@ def refuse_what_channels_do_not_know(recipe: Recipe, *, given: bool) -> None:
             f"--widths gates finds channels while the network trains, for which it needs {least} epochs. Give images "
             "with --data and --epochs, or use --widths saliency."
         )
+    if recipe.narrows and recipe.bank is not None:
+        raise CrispError(
+            f"--method {recipe.method} asks the images what channels are worth, and a bank knows of the weights before "
+            "any has gone. Leave out --bank, or use --method hybrid."
+        )
     if recipe.method != "channels":
         return
     if recipe.sparsity is not None:
@@ -190,5 +195,3 @@ def refuse_what_channels_do_not_know(recipe: Recipe, *, given: bool) -> None:
                 f"{option} is of no use to --method channels, which has no masks and packs nothing. Leave it out, or "
                 "let zeros follow with --method channels+hybrid."
             )
-    if recipe.bank is not None:
-        raise CrispError("--method channels asks the images what channels are worth; --bank knows of weights alone.")

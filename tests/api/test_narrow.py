@@ -169,12 +169,29 @@ def test_a_budget_of_both_that_cannot_be_met_is_refused_with_both_shares_and_wha
     assert any(plan.sparse())
 
 
+def test_what_channels_alone_are_said_to_leave_at_the_least_is_what_they_leave(tmp_path: Path) -> None:
+    prepared = prepare(residual_classifier(tmp_path / "small.onnx"))
+    recipe = Recipe(
+        model=prepared.source.path, classes=(0, 1), method="channels+hybrid", macs=0.011, round_channels=1, block=16
+    )
+    with pytest.raises(CrispError, match=r"channels alone leave 0\.\d+") as refused:
+        rehearse_widths(recipe, prepared)
+    offered = re.search(r"alone leave (0\.\d+)", str(refused.value))
+    assert offered
+    least = float(offered[1])
+    rehearse_widths(recipe.model_copy(update={"method": "channels", "macs": least}), prepared)
+    with pytest.raises(CrispError, match=f"Ask for at least {least}"):
+        rehearse_widths(recipe.model_copy(update={"method": "channels", "macs": least - 0.0015}), prepared)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         ({"sparsity": 0.8}, "--sparsity is no budget of --method channels"),
         ({"macs": 0.01}, r"--macs 0\.01 cannot be met: .* still has 0\.0112 of its MACs. Ask for at least 0\.012"),
         ({"macs": 0.01, "method": "channels+hybrid"}, r"--macs 0\.01 cannot be met with --method channels\+hybrid: "),
+        ({"bank": Path("any.safetensors")}, "--method channels asks .* Leave out --bank"),
+        ({"bank": Path("any.safetensors"), "method": "channels+hybrid"}, "channels.hybrid asks .* Leave out --bank"),
         ({"saliency": "wanda"}, "crisp or magnitude or random, not wanda"),
         ({"widths": "gates", "epochs": 1}, "needs 2 epochs"),
         ({"widths": "gates", "method": "hybrid"}, "removes none"),

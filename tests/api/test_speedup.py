@@ -9,7 +9,7 @@ import pytest
 from small_models import coloured_images, residual_classifier
 
 from crisp_onnx import Recipe, compress
-from crisp_onnx.api import compression, speedup, width_budget
+from crisp_onnx.api import compression, narrow, speedup, width_budget
 from crisp_onnx.api.speedup import LEAD, share_for, share_for_both
 from crisp_onnx.errors import CrispError
 from crisp_onnx.model import Model
@@ -107,6 +107,24 @@ def test_a_speed_that_the_end_does_not_show_is_a_missed_budget(tmp_path: Path, m
     assert not report.budgets[0].met
     told = "The finished model is 1.80x as fast, and --speedup 2 was asked for. More channels are possible: "
     assert any(note.startswith(told) and "--speedup 2.2" in note for note in report.notes)
+
+
+@pytest.mark.parametrize(("method", "block"), [("channels", 16), ("channels+hybrid", 16), ("channels+hybrid", 8)])
+def test_a_speed_beyond_reach_is_refused_before_images_are_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, block: int
+) -> None:
+    def never(*_: object) -> None:
+        pytest.fail("images were made first")
+
+    monkeypatch.setattr(narrow, "see", never)
+    monkeypatch.setattr(width_budget, "measured", lambda *_: 4.0)
+    recipe = Recipe(
+        model=residual_classifier(tmp_path / "small.onnx"), classes=(0, 1), preprocess="unit", method=method,
+        speedup=5.0, block=block, target="portable", output=tmp_path / "out",
+    )  # fmt: skip
+    with pytest.raises(CrispError, match=r"--speedup 5 cannot be met: .* it is 4\.00"):
+        compress(recipe)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
