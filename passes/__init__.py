@@ -26,6 +26,7 @@ from crisp_onnx.passes.fuse_residual import FuseResidual
 from crisp_onnx.passes.insert_batch_norm import InsertBatchNorm
 from crisp_onnx.passes.insert_gates import InsertGates
 from crisp_onnx.passes.join_bytes import JoinBytes
+from crisp_onnx.passes.keep_reals import KeepReals
 from crisp_onnx.passes.mask_channels import MaskChannels
 from crisp_onnx.passes.plain_floats import PlainFloats
 from crisp_onnx.passes.quantise_hybrid import QuantiseHybrid
@@ -72,6 +73,7 @@ __all__ = [
     "InsertBatchNorm",
     "InsertGates",
     "JoinBytes",
+    "KeepReals",
     "MaskChannels",
     "Pass",
     "PassResult",

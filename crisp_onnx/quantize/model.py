@@ -18,6 +18,7 @@ from crisp_onnx.passes import (
     ByteTables,
     Declined,
     JoinBytes,
+    KeepReals,
     QuantiseHybrid,
     RealAnswers,
     run_passes,
@@ -104,6 +105,7 @@ def quantise_model(
         JoinBytes(),
         *between,
         RealAnswers(),
+        KeepReals(),
     )
     declined = run_passes(passes, graph)
     left = {name: refusal for name, refusal in refused.items() if name in weighted and refusal}

@@ -1,0 +1,61 @@
+"""Let products that are left in real numbers be computed so: ONNX Runtime makes bytes of what looks as if forgotten.
+
+Behind a DequantizeLinear with one step, it quantises float32 weights of Conv, ConvTranspose and Gemm itself, with one
+scale for the whole weight (its WeightBiasQuantization), and expanded bodies of hybrid operators are such nodes too.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from crisp_onnx.format.node import is_hybrid, is_int8, read
+from crisp_onnx.model import fresh_name, tensor_names
+from crisp_onnx.passes.quantise_hybrid import dequantised
+from crisp_onnx.passes.result import PassResult, constant
+
+LAST = -1
+
+
+class KeepReals:
+    """Such a product reads its bytes through a DequantizeLinear of its own, with the same step for every channel."""
+
+    name = "keep_reals"
+
+    def run(self, graph: gs.Graph) -> PassResult:
+        taken, changed = tensor_names(graph), 0
+        for node in list(graph.nodes):
+            found = _channels(node)
+            source = dequantised(node.inputs[0]) if found is not None else None
+            if found is None or source is None:
+                continue
+            channels, axis = found
+            real = gs.Variable(fresh_name(taken, f"{node.name}.real"), np.float32, node.inputs[0].shape)
+            scale = np.full(channels, source.grid.scale, np.float32)
+            zero = np.full(channels, source.grid.zero, np.uint8)
+            steps = [
+                gs.Constant(fresh_name(taken, f"{real.name}.{what}"), values)
+                for what, values in (("scale", scale), ("zero", zero))
+            ]
+            name = f"{node.name}.dequantize"
+            graph.nodes.append(gs.Node("DequantizeLinear", name, {"axis": axis}, [source.tensor, *steps], [real]))
+            node.inputs[0] = real
+            changed += 1
+        if changed:
+            graph.cleanup(remove_unused_graph_inputs=False).toposort()
+        return PassResult(changed)
+
+
+def _channels(node: gs.Node) -> tuple[int, int] | None:
+    """How many values of the input a step belongs to, and their axis; None for what ONNX Runtime leaves alone."""
+    if is_hybrid(node):
+        stated = read(node)
+        return None if is_int8(node) else (stated.shape[1], LAST if stated.window is None else 1)
+    if node.op not in ("Conv", "ConvTranspose", "Gemm") or not constant(node.inputs[1]):
+        return None
+    shape = node.inputs[1].shape
+    if node.op == "Conv":
+        return shape[1] * node.attrs.get("group", 1), 1
+    if node.op == "ConvTranspose":
+        return shape[0], 1
+    return shape[1 if node.attrs.get("transB", 0) else 0], 0 if node.attrs.get("transA", 0) else LAST
