@@ -15,6 +15,11 @@ from math import prod
 
 import onnx_graphsurgeon as gs
 
+from crisp_onnx.quantize.dense import MOVING
+
+PARTS = frozenset({"Gather"})
+"""Operators that give a part of a tensor on."""
+
 
 class Form(Enum):
     """What a tensor is made of: the two ends of the network."""
@@ -44,6 +49,26 @@ def on_bytes(graph: gs.Graph, fixed: Collection[str], free: Collection[str]) -> 
             _add(network, (tensor.name, "read"), reader, UNCUT)
             _add(network, reader, (tensor.name, "made"), UNCUT)
     return frozenset(place for place in _reached(network) if isinstance(place, str))
+
+
+def with_parts(graph: gs.Graph, bytes_at: Collection[str], free: Collection[str]) -> frozenset[str]:
+    """The nodes named in `free` that lead from those in `bytes_at` to a Gather, with it: those that are to join them.
+
+    Several that take parts of one tensor, as queries, keys and values of attention, would each have all of it crossed:
+    ONNX Runtime makes real numbers anew for every reader.
+    """
+    found: set[str] = set()
+    for node in graph.nodes:
+        road: list[str] = []
+        while node.name in free and node.op in (MOVING if road else PARTS):
+            road.append(node.name)
+            if len(node.inputs[0].inputs) != 1:
+                break
+            node = node.inputs[0].inputs[0]
+            if node.name in bytes_at or node.name in found:
+                found |= set(road)
+                break
+    return frozenset(found)
 
 
 def _side(node: gs.Node, fixed: Collection[str], free: Collection[str]) -> Hashable:

@@ -26,7 +26,7 @@ from crisp_onnx.model import Model, Size, save
 from crisp_onnx.reading import reason
 
 WEIGHTED = frozenset({"Conv", "Gemm", "MatMul"})
-MOVING = frozenset({"Flatten", "MaxPool", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
+MOVING = frozenset({"Flatten", "Gather", "MaxPool", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 """What gives values on as they are, so that input and output share their bytes."""
 COMPUTING = frozenset({"Add", "AveragePool", "Clip", "Concat", "GlobalAveragePool", "Mul", "Relu"})
 INT8_OPS = WEIGHTED | MOVING | COMPUTING

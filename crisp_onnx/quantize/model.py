@@ -24,7 +24,7 @@ from crisp_onnx.passes import (
     run_passes,
 )
 from crisp_onnx.passes.byte_tables import FUNCTIONS
-from crisp_onnx.quantize.crossings import on_bytes
+from crisp_onnx.quantize.crossings import on_bytes, with_parts
 from crisp_onnx.quantize.dense import (
     INT8_OPS,
     WEIGHTED,
@@ -93,7 +93,9 @@ def quantise_model(
     weighted = {node.name for node in graph.nodes if node.op in WEIGHTED}
     layers = {name for name in (*hybrid, *able) if name not in keep and (name in hybrid or name in weighted)}
     tables = {node.name for node in graph.nodes if node.op in FUNCTIONS and node.outputs[0].name in shared}
-    joined = on_bytes(graph, layers, (set(able) - weighted) | tables)
+    free = (set(able) - weighted) | tables
+    joined = on_bytes(graph, layers, free)
+    joined |= with_parts(graph, joined | layers, set(able) - weighted)
     dense = [name for name in able if name in weighted or name in joined]
     named = with_bodies(bare.with_graph(graph))  # the quantiser knows nodes by their names alone
     written = quantise_dense(named, dense, shared, size=size)

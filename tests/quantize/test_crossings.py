@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crisp_onnx.format.node import Grid
 from crisp_onnx.model import Model, with_value_info
-from crisp_onnx.quantize.crossings import on_bytes
+from crisp_onnx.quantize.crossings import on_bytes, with_parts
+from crisp_onnx.quantize.model import quantise_model, quantised_tensors
 
 FREE = {"Add", "Mul", "Relu", "MaxPool", "GlobalAveragePool", "Flatten", "Clip"}
 LAYERS = """(float[N,4,6,6] x) => (float[N,4,6,6] y) <float[4,4,1,1] w, float[4,4,1,1] v> {{
@@ -50,6 +52,36 @@ def test_scores_are_computed_on_to_the_end_on_bytes(model_of: Callable[..., Mode
         "(float[N,4,1,1] x) => (float[N,4,1,1] y) <float[4,4,1,1] w, float b> { a = Conv(x, w) y = Add(a, b) }"
     )
     assert chosen(model) == {"y"}
+
+
+@pytest.mark.parametrize(
+    ("between", "joining"),
+    [
+        ("m = Transpose<perm = [0, 1, 3, 2]>(a) q = Gather<axis = 3>(m, i) k = Gather<axis = 3>(m, j)", {"m", "q", "k"}),
+        ("e = Erf(a) q = Gather<axis = 3>(e, i) k = Gather<axis = 3>(e, j)", set()),
+        ("q = Gather<axis = 3>(a, i) k = Transpose<perm = [0, 1, 3, 2]>(a)", {"q"}),
+    ],
+)
+def test_parts_are_taken_of_bytes_so_that_each_is_made_real_alone(
+    between: str, joining: set[str], model_of: Callable[..., Model], answers: Callable[..., list[np.ndarray]]
+) -> None:
+    text = f"""(float[N,4,6,6] x) => (float[?,?,?,?] y) <float[4,4,1,1] w, int64[1] i = {{1}}, int64[1] j = {{2}}> {{
+      [layer] a = Conv(x, w) {between} f = Erf(q) g = Erf(k) y = Add(f, g)
+    }}"""
+    model = with_value_info(model_of(text, w=np.eye(4, dtype=np.float32)[:, :, None, None]))
+    graph = model.graph()
+    names = {node.name: node.outputs[0].name for node in graph.nodes}
+    free = [node.name for node in graph.nodes if node.op in ("Transpose", "Gather")]
+    assert {names[name] for name in with_parts(graph, {"layer"}, free)} == joining
+    grids = {name: Grid(0.03, 128) for name in quantised_tensors(graph)}
+    written = quantise_model(model, grids, size=(6, 6)).model
+    makers = {output: node for node in written.proto.graph.node for output in node.output}
+    x = np.clip(np.random.default_rng(0).standard_normal((2, 4, 6, 6)), -3, 3).astype(np.float32)
+    (found,), (expected,) = answers(written, x), answers(model, x)
+    assert np.abs(found - expected).max() < 0.1 and expected.std() > 0.2
+    for name in joining & {"q", "k"}:
+        reader = next(node for node in written.proto.graph.node if node.op_type == "Erf" and name in node.input[0])
+        assert makers[reader.input[0]].op_type == "DequantizeLinear"
 
 
 def crossed(graph: gs.Graph, on: frozenset[str]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,21 @@ def test_extreme_scales_zeros_and_bytes_give_what_whole_numbers_give(
     x = np.full((1, 3, 9, 21), byte, np.uint8)
     answer = open_session(byte_model(DEPTHWISE, attributes, tensors, 4), library).run(None, {"X": x})[0]
     assert is_right(answer, exact_depthwise(tensors, attributes, x))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_small_planes_of_every_size_give_what_whole_numbers_give(
+    isa: str, library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CRISP_ONNX_ISA", isa)
+    rng = np.random.default_rng(0)
+    for kernel, pads in (((3, 3), (1, 1, 1, 1)), ((2, 5), (0, 2, 1, 2)), ((1, 1), (0, 0, 0, 0))):
+        attributes = depthwise_attributes(3, kernel, (1, 1), pads, (1, 1))
+        tensors = depthwise_tensors(rng, 3, kernel)
+        opened = open_session(byte_model(DEPTHWISE, attributes, tensors, 4), library, 1)
+        for height, width in itertools.product(range(1, 10), (1, 2, 3, 5, 7, 8, 9, 16, 31)):
+            x = random_bytes(rng, (1, 3, height, width))
+            assert is_right(opened.run(None, {"X": x})[0], exact_depthwise(tensors, attributes, x)), (height, width)
 
 
 def some_layer(op: str, shape: tuple[int, ...], rng: np.random.Generator) -> tuple[onnx.ModelProto, Bytes, Bytes]:
