@@ -58,8 +58,8 @@ def with_parts(graph: gs.Graph, bytes_at: Collection[str], free: Collection[str]
     ONNX Runtime makes real numbers anew for every reader.
     """
     found: set[str] = set()
-    for node in graph.nodes:
-        road: list[str] = []
+    for part in graph.nodes:
+        node, road = part, list[str]()
         while node.name in free and node.op in (MOVING if road else PARTS):
             road.append(node.name)
             if len(node.inputs[0].inputs) != 1:

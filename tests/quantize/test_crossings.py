@@ -57,7 +57,7 @@ def test_scores_are_computed_on_to_the_end_on_bytes(model_of: Callable[..., Mode
 @pytest.mark.parametrize(
     ("between", "joining"),
     [
-        ("m = Transpose<perm = [0, 1, 3, 2]>(a) q = Gather<axis = 3>(m, i) k = Gather<axis = 3>(m, j)", {"m", "q", "k"}),
+        ("m = Transpose<perm = [0, 1, 3, 2]>(a) q = Gather<axis = 3>(m, i) k = Gather<axis = 3>(m, j)", {*"mqk"}),
         ("e = Erf(a) q = Gather<axis = 3>(e, i) k = Gather<axis = 3>(e, j)", set()),
         ("q = Gather<axis = 3>(a, i) k = Transpose<perm = [0, 1, 3, 2]>(a)", {"q"}),
     ],
