@@ -1,9 +1,9 @@
 """Let a target steer the compression: the plan of most worth within its milliseconds or millijoules.
 
 A layer's worth is the loss that its blocks save, where that was measured. Else it is the square root of the saliency
-that it keeps, so the first blocks of a layer count for more than its
-last. Saliency itself, as a sum, lets layers of little saliency starve while others stay dense, and loses accuracy to a
-global threshold with a floor; `benchmarks/steered_accuracy.py` has the figures.
+that it keeps, so the first blocks of a layer count for more than its last. Saliency itself, as a sum, lets layers of
+little saliency starve while others stay dense, and loses accuracy to a global threshold with a floor; docs/targets.md
+has the figures.
 """
 
 from __future__ import annotations
