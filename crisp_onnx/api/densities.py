@@ -8,33 +8,37 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx_graphsurgeon as gs
 
 from crisp_onnx.api.words import find_form
 from crisp_onnx.data.sources import is_class_folder, open_unlabelled
 from crisp_onnx.errors import CrispError
-from crisp_onnx.lowering.quantised import byte_product
 from crisp_onnx.model import Model
 from crisp_onnx.model.answers import open_model
 
 MOST_IMAGES = 32
 PRODUCTS = ("Conv", "Gemm", "MatMul", "HybridConv", "HybridConvAdd", "HybridGemm")
+ON_BYTES = (
+    "QLinearConv", "QLinearMatMul", "QGemm", "ConvInteger", "MatMulInteger", "HybridQConv", "HybridQConvAdd",
+    "HybridQGemm",
+)  # fmt: skip
+ZERO_POINT = 2
+"""The input of all of those that says which byte is zero."""
 
 
 def measured_densities(model: Model, data: Path, preprocess: str | None = None) -> Mapping[str, float]:
-    """Share of nonzeros among the inputs of every product on floats, by node name, on up to 32 images.
+    """Share of nonzeros among the inputs of every product, by node name, on up to 32 images.
 
-    Products on bytes are left out: what their zero is, the zero point says.
+    Of products on bytes, those count as zero that the zero point names; where it is not stored, they are left out.
 
     Raises:
         CrispError: the data cannot be read, or the model does not run.
     """
     graph = model.graph()
     given = {tensor.name for tensor in graph.inputs}
-    reads = {
-        node.name: node.inputs[0].name
-        for node in graph.nodes
-        if node.op in PRODUCTS and node.inputs and byte_product(node) is None
-    }
+    zeros = {node.name: zero for node in graph.nodes if (zero := _zero(node)) is not None}
+    reads = {node.name: node.inputs[0].name for node in graph.nodes if node.name in zeros}
+    zero_of = {name: zeros[node] for node, name in reads.items()}
     wanted = sorted({name for name in reads.values() if name not in given})
     nonzero, total = dict.fromkeys((*wanted, model.input.name), 0), dict.fromkeys((*wanted, model.input.name), 0)
     try:
@@ -42,13 +46,23 @@ def measured_densities(model: Model, data: Path, preprocess: str | None = None) 
         for batch in _batches(model, data, preprocess):
             values = {**(runner.run({model.input.name: batch}, wanted) if wanted else {}), model.input.name: batch}
             for name, value in values.items():
-                nonzero[name] += int(np.count_nonzero(value))
+                nonzero[name] += int(np.count_nonzero(value != zero_of.get(name, 0)))
                 total[name] += int(value.size)
     except CrispError:
         raise
     except Exception as error:  # onnxruntime raises many types
         raise CrispError(f"{model.path.name} does not run on {data}: {error}. Check --preprocess.") from error
     return {node: nonzero[name] / total[name] for node, name in reads.items() if total.get(name)}
+
+
+def _zero(node: gs.Node) -> int | None:
+    """What counts as zero among the data of a product; `None` of other operators, and where the model does not say."""
+    if not node.inputs or node.op not in (*PRODUCTS, *ON_BYTES):
+        return None
+    if node.op in PRODUCTS or len(node.inputs) <= ZERO_POINT or node.inputs[ZERO_POINT].is_empty():
+        return 0
+    point = node.inputs[ZERO_POINT]
+    return int(np.asarray(point.values).ravel()[0]) if isinstance(point, gs.Constant) else None
 
 
 def _batches(model: Model, data: Path, preprocess: str | None) -> Iterator[npt.NDArray[Any]]:
