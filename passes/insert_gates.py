@@ -16,6 +16,7 @@ import onnx_graphsurgeon as gs
 
 from crisp_onnx.groups import ChannelGroup, separate
 from crisp_onnx.model import fresh_name, tensor_names
+from crisp_onnx.model.macs import images_in_graph
 from crisp_onnx.passes.result import PassResult
 
 Edge = tuple[str, int]
@@ -99,10 +100,10 @@ def edges(
             flows.setdefault((member.tensor, member.axis), []).append((group, first))
         first += group.width
     found: dict[Edge, npt.NDArray[np.int64]] = {}
-    images = shapes[graph.inputs[0].name][0]
+    batch = images_in_graph(graph, shapes)
     for node in graph.nodes:
         edge = (node.inputs[0].name, summed_axis(node, shapes)) if node.inputs else ("", 0)
-        if edge not in flows or edge in found or edge[1] == 0 or shapes[edge[0]][0] != images:
+        if edge not in flows or edge in found or edge[1] == 0 or shapes[edge[0]][0] != batch:
             continue
         owners = np.full(shapes[edge[0]][edge[1]], first, np.int64)
         for group, start in flows[edge]:

@@ -15,7 +15,7 @@ from crisp_onnx.errors import CrispError
 from crisp_onnx.groups.blocks import ResidualBlock, residual_blocks
 from crisp_onnx.model import Model, load, save
 from crisp_onnx.model.answers import open_model
-from crisp_onnx.model.macs import macs_of
+from crisp_onnx.model.macs import images_in, macs_of
 from crisp_onnx.passes import DropBlocks, run_passes
 from crisp_onnx.recipe import Recipe, input_files
 from crisp_onnx.report.findings import BlockFound, BlocksFound
@@ -99,7 +99,7 @@ def _judged(
     nodes = {node.name: node for node in model.graph().nodes}
     judged = []
     for block in found:
-        macs = sum(macs_of(nodes[name], shapes) or 0 for name in block.nodes)
+        macs = sum(macs_of(nodes[name], shapes) or 0 for name in block.nodes) // images_in(model, shapes)
         moved = _moved(answers, _answers(without(model, [block]), images, [logits])[0])
         cka = linear_cka(seen[block.start], seen[block.end])
         judged.append(BlockFound(block.name, block.nodes, macs, cka, moved))

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import onnx_graphsurgeon as gs
 
 from crisp_onnx.groups import ChannelGroup
-from crisp_onnx.model.macs import constant_nodes, macs_of
+from crisp_onnx.model.macs import constant_nodes, images_in_graph, macs_of
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -107,12 +107,12 @@ class Extent:
 
 
 def _products(graph: gs.Graph, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[tuple[float, tuple[Axis, ...]]]:
-    """Every node that multiplies matrices: its MACs, and the axes whose lengths they are a product of."""
-    still = constant_nodes(graph)
+    """Every node that multiplies matrices: its MACs an image, and the axes whose lengths they are a product of."""
+    still, images = constant_nodes(graph), images_in_graph(graph, shapes)
     for node in graph.nodes:
         macs = 0 if node.name in still else macs_of(node, shapes)
         if macs:
-            yield macs, tuple(_axes(node, shapes))
+            yield macs / images, tuple(_axes(node, shapes))
 
 
 def _axes(node: gs.Node, shapes: Mapping[str, tuple[int, ...]]) -> Iterable[Axis]:

@@ -7,7 +7,7 @@ resizing are no products of matrices and count nothing. Padding counts like the 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 
@@ -72,7 +72,15 @@ def macs_of(node: gs.Node, shapes: Shapes) -> int | None:
 
 def images_in(model: Model, shapes: Shapes) -> int:
     """How many images those shapes are for."""
-    dims = shapes.get(model.input.name, ())
+    return _first(shapes.get(model.input.name, ()))
+
+
+def images_in_graph(graph: gs.Graph, shapes: Shapes) -> int:
+    """`images_in`, where there is no more than the graph, whose first input takes the images."""
+    return _first(shapes.get(graph.inputs[0].name, ()) if graph.inputs else ())
+
+
+def _first(dims: Sequence[int]) -> int:
     return max(dims[0], 1) if dims else 1
 
 

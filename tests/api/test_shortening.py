@@ -11,7 +11,7 @@ import onnx
 import pytest
 from click.testing import CliRunner
 
-from crisp_onnx import Recipe, blocks
+from crisp_onnx import Recipe, blocks, check
 from crisp_onnx.api import shortening
 from crisp_onnx.cli import cli
 from crisp_onnx.errors import CrispError
@@ -60,6 +60,24 @@ def test_the_block_that_adds_least_is_found_and_dropped(place: Path, answers: Ca
     assert np.allclose(whole, short, atol=0.05)
     assert not np.array_equal(whole, short)
     assert sum(node.op_type == "Conv" for node in onnx.load(output).graph.node) == 3
+
+
+@pytest.mark.parametrize("batch", ["N", "4"])
+def test_macs_are_those_of_one_image_whatever_batch_the_file_fixes(
+    tmp_path: Path, model_of: Callable[..., Model], batch: str
+) -> None:
+    model = model_of(
+        f"(float[{batch},3,4,4] x) => (float[{batch},4] y) <float[16,3,1,1] s, float[16,16,1,1] a, float[16,4] d>"
+        "{ h = Conv(x, s) p = Conv(h, a) i = Add(h, p) r = Relu(i) g = GlobalAveragePool(r) f = Flatten(g)"
+        " y = MatMul(f, d) }"
+    )
+    onnx.save(model.proto, tmp_path / "net.onnx")
+    (pair,) = (group for group in check(tmp_path / "net.onnx").groups if group.width == 16)
+    assert pair.macs_a_channel == 16 * 3 + 16 * (16 + 15) + 4
+    np.savez(tmp_path / "d.npz", x=np.zeros((8, 4, 4, 3), np.uint8), y=np.arange(8) % 4, classes=np.array(list("wxyz")))
+    given = {"classes": (0, 1), "data": tmp_path / "d.npz", "preprocess": "unit"}
+    found = blocks(Recipe(model=tmp_path / "net.onnx", **given))  # type: ignore[arg-type]
+    assert (found.blocks[0].macs, found.macs) == (16 * 256, 16 * (48 + 256) + 64)
 
 
 def test_without_dropping_nothing_is_written(place: Path) -> None:
