@@ -29,7 +29,7 @@ class FuseActivation:
                 declined.append(Declined(self.name, after.name, f"{after.op} has no place in a hybrid operator"))
             if after.op not in ("Relu", "Clip"):
                 continue
-            bounds = _bounds(after)
+            bounds = bounds_of(after)
             if bounds is None:
                 declined.append(Declined(self.name, after.name, "its bounds are computed, not stored"))
                 continue
@@ -41,7 +41,8 @@ class FuseActivation:
         return PassResult(changed, tuple(declined))
 
 
-def _bounds(node: gs.Node) -> tuple[float, float] | None:
+def bounds_of(node: gs.Node) -> tuple[float, float] | None:
+    """What a Relu or Clip cuts off at; None where it is computed."""
     if node.op == "Relu":
         return 0.0, math.inf
     given = [i for i in list(node.inputs)[1:3] if not i.is_empty()]

@@ -21,8 +21,10 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from crisp_onnx.errors import CrispError
+from crisp_onnx.format.int8_weight import LEAST_SCALE, MOST_OF_A_PRODUCT, ROOM
 from crisp_onnx.format.node import Grid, no_grid
 from crisp_onnx.model import Model, Size, save
+from crisp_onnx.passes.fuse_activation import bounds_of
 from crisp_onnx.reading import reason
 
 WEIGHTED = frozenset({"Conv", "Gemm", "MatMul"})
@@ -30,7 +32,7 @@ MOVING = frozenset({"Flatten", "Gather", "MaxPool", "Reshape", "Squeeze", "Trans
 """What gives values on as they are, so that input and output share their bytes."""
 COMPUTING = frozenset({"Add", "AveragePool", "Clip", "Concat", "GlobalAveragePool", "Mul", "Relu"})
 INT8_OPS = WEIGHTED | MOVING | COMPUTING
-LARGEST = 127
+LARGEST, STEPS = 127, 255
 _ALREADY_PREPARED = ("onnx.quant.pre_process", "onnxruntime.quant")
 
 
@@ -43,7 +45,18 @@ def reason_against(node: gs.Node, grids: Mapping[str, Grid]) -> str:
         return refusal
     moving = [tensor for tensor in (*node.inputs, *node.outputs) if isinstance(tensor, gs.Variable)]
     unknown = [tensor.name for tensor in moving if not tensor.is_empty() and tensor.name not in grids]
-    return no_grid(unknown[0]) if unknown else ""
+    if unknown:
+        return no_grid(unknown[0])
+    return _against_bounds(node, grids[node.outputs[0].name]) if node.op == "Clip" else ""
+
+
+def _against_bounds(node: gs.Node, grid: Grid) -> str:
+    """ONNX Runtime's quantiser leaves out a Clip behind a layer in int8, as if its bytes ended where the Clip does."""
+    bounds = bounds_of(node)
+    if bounds is None:
+        return "its bounds are computed, not stored"
+    lower, upper = (bound / grid.scale + grid.zero for bound in bounds)
+    return "its bounds lie inside of the range of its output" if lower > 0.5 or upper < STEPS - 0.5 else ""
 
 
 def _against_weight(node: gs.Node) -> str:
@@ -71,12 +84,16 @@ def quantise_dense(model: Model, layers: Collection[str], grids: Mapping[str, Gr
     if not nodes:
         return model
     overrides: dict[str, list[dict[str, Any]]] = {}
+    rows: dict[str, npt.NDArray[np.float32]] = {}
     for node in nodes:
         for tensor in (*node.inputs, *node.outputs):
             if tensor.name in grids:
                 overrides[tensor.name] = [_of_grid(grids[tensor.name])]
         if node.op in WEIGHTED:
-            overrides[node.inputs[1].name] = _of_rows(node)
+            scales = _scales_of(node, grids[node.inputs[0].name].scale)
+            known = rows.get(node.inputs[1].name, scales)  # one weight may serve several nodes
+            rows[node.inputs[1].name] = np.maximum(known, scales)
+            overrides[node.inputs[1].name] = _of_rows(rows[node.inputs[1].name], _row_axis(node))
     with tempfile.TemporaryDirectory(prefix="crisp-int8-") as folder, _quiet():
         source, target = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
         save(model.with_metadata(dict([_ALREADY_PREPARED])), source)
@@ -129,30 +146,47 @@ def _of_grid(grid: Grid) -> dict[str, Any]:
     return {"scale": np.array(grid.scale, np.float32), "zero_point": np.array(grid.zero, np.uint8)}
 
 
-def _of_rows(node: gs.Node) -> list[dict[str, Any]]:
-    """A scale for every row of the weight."""
+def _row_axis(node: gs.Node) -> int:
+    return 0 if node.op == "Conv" or (node.op == "Gemm" and node.attrs.get("transB", 0)) else 1
+
+
+def _scales_of(node: gs.Node, data_scale: float) -> npt.NDArray[np.float32]:
+    """A scale for every row of the weight, for data of `data_scale`."""
+    weight: npt.NDArray[np.float32] = np.moveaxis(node.inputs[1].values, _row_axis(node), 0)
+    stored = [tensor.values.reshape(-1) for tensor in list(node.inputs)[2:] if not tensor.is_empty()]
+    bias = np.broadcast_to(stored[0], len(weight)) if stored else np.zeros(len(weight), np.float32)
+    return row_scales(weight, bias, data_scale)
+
+
+def _of_rows(scales: npt.NDArray[np.float32], axis: int) -> list[dict[str, Any]]:
     from onnxruntime.quantization import QuantType
 
-    weight: npt.NDArray[np.float32] = node.inputs[1].values
-    axis = 0 if node.op == "Conv" or (node.op == "Gemm" and node.attrs.get("transB", 0)) else 1
-    scales = row_scales(np.moveaxis(weight, axis, 0))
     zero = np.array(0, np.int8)
     return [{"axis": axis, "quant_type": QuantType.QInt8, "scale": scale, "zero_point": zero} for scale in scales]
 
 
-def row_scales(weight: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """(rows, ...) -> (rows,): scales in which no two neighbours of a row add up to more than 128 steps.
+def row_scales(
+    weight: npt.NDArray[np.float32], bias: npt.NDArray[np.float32], data_scale: float
+) -> npt.NDArray[np.float32]:
+    """(rows, ...) and (rows,) -> (rows,): scales in which no two neighbours of a row add up to more than 128 steps.
 
     255 * 128 fits 16 bits. Neighbours are those in the order of the file and those of channels that come last. A row of
-    a single channel (depthwise) has none: ONNX Runtime multiplies those in 32 bits.
+    a single channel (depthwise) has none: ONNX Runtime multiplies those in 32 bits. The bias, in steps of the scale
+    times `data_scale`, and the sum of all products fit 32 bits: of a row without weights the bias alone sets the scale.
     """
-    rows = np.abs(weight).reshape(len(weight), -1).max(axis=1).astype(np.float64)
+    flat = np.abs(weight).reshape(len(weight), -1).astype(np.float64)
+    rows = flat.max(axis=1, initial=0)
     if weight.ndim < 3 or weight.shape[1] > 1:
         orders = (weight, np.moveaxis(weight, 1, -1))
         for order in orders:
-            flat = order.reshape(len(weight), -1).astype(np.float64)
-            rows = np.maximum(rows, np.abs(flat[:, 1:] + flat[:, :-1]).max(axis=1, initial=0))
-    return np.where(rows > 0, rows / LARGEST, 1).astype(np.float32)  # rounding adds a step to a sum of two at most
+            pairs = order.reshape(len(order), -1).astype(np.float64)
+            rows = np.maximum(rows, np.abs(pairs[:, 1:] + pairs[:, :-1]).max(axis=1, initial=0))
+    scales = rows / LARGEST  # rounding adds a step to a sum of two at most
+    # Sums of rounded values exceed those of the values by half a step each at most.
+    room = max(1, ROOM - MOST_OF_A_PRODUCT * flat.shape[1])
+    scales = np.maximum(scales, MOST_OF_A_PRODUCT * flat.sum(axis=1) / room)
+    scales = np.maximum(scales, np.abs(bias.astype(np.float64)) / data_scale / ROOM)
+    return np.where(scales > 0, np.maximum(scales, LEAST_SCALE), 1).astype(np.float32)
 
 
 class _OneImage:

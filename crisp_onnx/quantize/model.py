@@ -24,6 +24,7 @@ from crisp_onnx.passes import (
     run_passes,
 )
 from crisp_onnx.passes.byte_tables import FUNCTIONS
+from crisp_onnx.passes.fuse_activation import bounds_of
 from crisp_onnx.quantize.crossings import on_bytes, with_parts
 from crisp_onnx.quantize.dense import (
     INT8_OPS,
@@ -33,7 +34,10 @@ from crisp_onnx.quantize.dense import (
     shared_grids,
     with_renamed_outputs,
 )
+from crisp_onnx.quantize.grids import STEPS, grid_of
 from crisp_onnx.quantize.whole import pack_whole
+
+ANY_GRID = Grid(0.02, 128)
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,17 @@ def rehearsed(model: Model, *, size: Size) -> Quantised:
     Raises:
         CrispError: ONNX Runtime's quantiser fails.
     """
-    return quantise_model(model, dict.fromkeys(quantised_tensors(model.graph()), Grid(0.02, 128)), size=size)
+    graph = model.graph()
+    grids = dict.fromkeys(quantised_tensors(graph), ANY_GRID)
+    bounds = {node.outputs[0].name: bounds_of(node) for node in graph.nodes if node.op == "Clip"}
+    grids |= {name: _within(*found) for name, found in bounds.items() if found is not None and name in grids}
+    return quantise_model(model, grids, size=size)
+
+
+def _within(lower: float, upper: float) -> Grid:
+    """As `ANY_GRID`, between the bounds of a Clip."""
+    ends = (-ANY_GRID.zero * ANY_GRID.scale, (STEPS - ANY_GRID.zero) * ANY_GRID.scale)
+    return grid_of(max(lower, ends[0]), min(upper, ends[1]))
 
 
 def quantise_model(

@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime as ort
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from crisp_onnx.format.node import Grid
 from crisp_onnx.model import Model, save, with_value_info
 from crisp_onnx.quantize.dense import quantise_dense, reason_against, row_scales, shared_grids
+from crisp_onnx.quantize.grids import grid_of
 from crisp_onnx.quantize.model import quantise_model, quantised_tensors
 
 NET = """(float[N,3,8,8] x) => (float[N,10] y)
@@ -41,7 +43,7 @@ def grids_for(model: Model) -> dict[str, Grid]:
 def test_no_two_neighbours_of_a_row_add_up_to_more_than_16_bits_hold(seed: int, shape: tuple[int, ...]) -> None:
     rng = np.random.default_rng(seed)
     weight = (rng.standard_normal(shape) * rng.exponential(1, shape)).astype(np.float32)
-    scale = row_scales(weight).reshape(-1, *[1] * (weight.ndim - 1))
+    scale = row_scales(weight, np.zeros(shape[0], np.float32), 0.1).reshape(-1, *[1] * (weight.ndim - 1))
     whole = np.clip(np.rint(weight / scale), -128, 127)
     assert np.abs(whole).max() <= 127
     if shape[1] > 1:
@@ -51,7 +53,48 @@ def test_no_two_neighbours_of_a_row_add_up_to_more_than_16_bits_hold(seed: int, 
 
 
 def test_a_row_of_zeros_has_a_scale() -> None:
-    assert row_scales(np.zeros((3, 4, 1, 1), np.float32)).tolist() == [1, 1, 1]
+    assert row_scales(np.zeros((3, 4, 1, 1), np.float32), np.zeros(3, np.float32), 0.1).tolist() == [1, 1, 1]
+
+
+@given(
+    st.floats(0, 1e6, width=32), st.floats(0, 1e6, width=32), st.floats(1e-6, 1e6), st.sampled_from([(1, 3), (900, 3)])
+)
+def test_bias_and_products_of_any_size_fit_32_bits(
+    weight: float, bias: float, data: float, columns: tuple[int, int]
+) -> None:
+    rows = np.full((1, *columns), weight, np.float32)
+    scale = float(row_scales(rows, np.array([-bias], np.float32), data)[0])
+    assert 0 < scale < np.inf and data * scale > np.finfo(np.float32).tiny
+    assert 255 * np.rint(np.abs(rows) / scale).sum() + round(bias / (data * scale)) < 2**31
+
+
+def test_rows_of_tiny_weights_or_none_keep_their_bias(
+    model_of: Callable[..., Model], answers: Callable[..., list[np.ndarray]]
+) -> None:
+    weight, bias = np.zeros((3, 2, 1, 1), np.float32), np.array([0.4, -0.3, 0.45], np.float32)
+    weight[2] = 1e-9
+    text = "(float[N,2,4,4] x) => (float[N,3,4,4] y) <float[3,2,1,1] w, float[3] b> { y = Conv(x, w, b) }"
+    model = with_value_info(model_of(text, w=weight, b=bias))
+    found = quantise_model(model, {"x": Grid(1.0, 0), "y": Grid(0.005, 100)}, size=(4, 4))
+    assert len(found.layers) == 1
+    x = np.random.default_rng(0).integers(0, 256, (1, 2, 4, 4)).astype(np.float32)
+    assert np.abs(answers(found.model, x)[0] - bias[:, None, None]).max() <= 0.0026
+
+
+@pytest.mark.parametrize(("lower", "upper"), [(0.5, 1.5), (-1.5, -0.5), (-0.3, 0.4), (0.0, 6.0)])
+def test_a_clip_in_int8_cuts_off_where_it_does(
+    model_of: Callable[..., Model], answers: Callable[..., list[np.ndarray]], lower: float, upper: float
+) -> None:
+    text = """(float[N,2,4,4] x) => (float[N,3,4,4] y) <float[3,2,1,1] w, float[3,3,1,1] v, float l, float h> {
+      a = Conv(x, w) c = Clip(a, l, h) y = Conv(c, v)
+    }"""
+    model = with_value_info(model_of(text, l=lower, h=upper))
+    grids = {"x": Grid(0.02, 128), "a": Grid(0.05, 128), "c": grid_of(lower, upper), "y": Grid(0.05, 128)}
+    found = quantise_model(model, grids, size=(4, 4))
+    assert len(found.layers) == 2
+    x = np.random.default_rng(0).uniform(-2.5, 2.5, (4, 2, 4, 4)).astype(np.float32)
+    one, other = answers(model, x)[0], answers(found.model, x)[0]
+    assert np.abs(one - other).max() < 0.1, np.abs(one - other).max()
 
 
 def test_every_layer_becomes_an_int8_operator_of_the_runtime(model_of: Callable[..., Model], tmp_path: Path) -> None:
