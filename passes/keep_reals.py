@@ -9,12 +9,29 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from crisp_onnx.format.node import is_hybrid, is_int8, read
+from crisp_onnx.format.node import OnGrid, is_hybrid, is_int8, read
 from crisp_onnx.model import fresh_name, tensor_names
 from crisp_onnx.passes.quantise_hybrid import dequantised
 from crisp_onnx.passes.result import PassResult, constant
 
 LAST = -1
+MOVING = frozenset(
+    {
+        *(
+            "DepthToSpace",
+            "Expand",
+            "Flatten",
+            "Gather",
+            "GatherElements",
+            "GatherND",
+            "Identity",
+            "MaxPool",
+            "Reshape",
+        ),
+        *("Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"),
+    }
+)
+"""Operators whose outputs hold values of their first input alone."""
 
 
 class KeepReals:
@@ -26,10 +43,15 @@ class KeepReals:
         taken, changed = tensor_names(graph), 0
         for node in list(graph.nodes):
             found = _channels(node)
-            source = dequantised(node.inputs[0]) if found is not None else None
+            source = _source(node.inputs[0]) if found is not None else None
             if found is None or source is None:
                 continue
             channels, axis = found
+            of_bytes = source.tensor
+            if dequantised(node.inputs[0]) is None:  # moved values are the same bytes again
+                of_bytes = gs.Variable(fresh_name(taken, f"{node.name}.bytes"), np.uint8, node.inputs[0].shape)
+                given = [node.inputs[0], *source.stored]
+                graph.nodes.append(gs.Node("QuantizeLinear", f"{node.name}.quantize", {}, given, [of_bytes]))
             real = gs.Variable(fresh_name(taken, f"{node.name}.real"), np.float32, node.inputs[0].shape)
             scale = np.full(channels, source.grid.scale, np.float32)
             zero = np.full(channels, source.grid.zero, np.uint8)
@@ -38,12 +60,22 @@ class KeepReals:
                 for what, values in (("scale", scale), ("zero", zero))
             ]
             name = f"{node.name}.dequantize"
-            graph.nodes.append(gs.Node("DequantizeLinear", name, {"axis": axis}, [source.tensor, *steps], [real]))
+            graph.nodes.append(gs.Node("DequantizeLinear", name, {"axis": axis}, [of_bytes, *steps], [real]))
             node.inputs[0] = real
             changed += 1
         if changed:
             graph.cleanup(remove_unused_graph_inputs=False).toposort()
         return PassResult(changed)
+
+
+def _source(tensor: gs.Tensor) -> OnGrid | None:
+    """The bytes that the tensor's values stand for, moved or not; None where they are other numbers."""
+    while dequantised(tensor) is None:
+        makers = list(tensor.inputs)
+        if len(makers) != 1 or makers[0].op not in MOVING or makers[0].domain not in (None, "", "ai.onnx"):
+            return None
+        tensor = makers[0].inputs[0]
+    return dequantised(tensor)
 
 
 def _channels(node: gs.Node) -> tuple[int, int] | None:

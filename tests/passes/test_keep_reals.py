@@ -19,6 +19,7 @@ from crisp_onnx.quantize.whole import pack_whole
 STEPS = {name: np.array(value, np.float32) for name, value in (("scale", 0.02), ("y_scale", 0.1))} | {
     name: np.array(value, np.uint8) for name, value in (("zero", 128), ("y_zero", 0))
 }
+PLACES = {"begin": [0], "end": [5], "axes": [2], "shape": [1, 8, 6, 6]}
 PRODUCTS = {
     "Conv": ("c = Conv <pads = [1, 1, 1, 1]> (r, w)", (16, 8, 3, 3), "1, 8, 6, 6"),
     "grouped": ("c = Conv <group = 4> (r, w)", (16, 2, 3, 3), "1, 8, 6, 6"),
@@ -28,10 +29,21 @@ PRODUCTS = {
 }
 
 
-def model_of(product: str, weight: tuple[int, ...], shape: str) -> Model:
+MOVES = {
+    "Slice": "r = Slice (s, begin, end, axes)",
+    "Transpose": "t = Transpose <perm = [0, 1, 3, 2]> (s) r = Transpose <perm = [0, 1, 3, 2]> (t)",
+    "Reshape": "r = Reshape (s, shape)",
+    "MaxPool": "r = MaxPool <kernel_shape = [2, 2]> (s)",
+    "Squeeze": "t = Unsqueeze (s, axes) r = Squeeze (t, axes)",
+    "two readers": "r = Slice (s, begin, end, axes) other = Relu (r) z = Identity (other)",
+}
+
+
+def model_of(product: str, weight: tuple[int, ...], shape: str, moved: str = "") -> Model:
     proto = parser.parse_model(
         f"""<ir_version: 8, opset_import: ["" : 17]> g (uint8[{shape}] x) => (float y) {{
-          r = DequantizeLinear (x, scale, zero)
+          {"s" if moved else "r"} = DequantizeLinear (x, scale, zero)
+          {moved}
           [kept] {product}
           d = Relu (c)
           q = QuantizeLinear (d, y_scale, y_zero)
@@ -41,7 +53,7 @@ def model_of(product: str, weight: tuple[int, ...], shape: str) -> Model:
     values = np.random.default_rng(0).standard_normal(weight).astype(np.float32)
     values.reshape(-1)[0] = 40  # one large weight leaves one scale for all of them few steps for the others
     proto.graph.initializer.extend(
-        numpy_helper.from_array(array, name) for name, array in {**STEPS, "w": values}.items()
+        numpy_helper.from_array(np.asarray(array), name) for name, array in {**STEPS, **PLACES, "w": values}.items()
     )
     return Model(proto, Path("g.onnx"), "")
 
@@ -65,6 +77,15 @@ def test_a_product_that_reads_bytes_is_not_made_int8(product: str) -> None:
     assert run_pass(KeepReals(), graph).changed == 1
     assert worst_step(model, model.with_graph(graph)) <= 1.001
     assert [node.op for node in graph.nodes].count("DequantizeLinear") == 2
+
+
+@pytest.mark.parametrize("product", ["Conv", "ConvTranspose"])
+@pytest.mark.parametrize("moved", MOVES)
+def test_a_product_behind_moved_bytes_is_not_made_int8(product: str, moved: str) -> None:
+    model = model_of(*PRODUCTS[product], MOVES[moved])
+    graph = model.graph()
+    assert run_pass(KeepReals(), graph).changed == 1
+    assert worst_step(model, model.with_graph(graph)) <= 1.001
 
 
 def test_onnx_runtime_would_make_it_int8_otherwise() -> None:
