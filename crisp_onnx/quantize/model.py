@@ -25,6 +25,7 @@ from crisp_onnx.passes import (
 )
 from crisp_onnx.passes.byte_tables import FUNCTIONS
 from crisp_onnx.passes.fuse_activation import bounds_of
+from crisp_onnx.quantize.clear_names import clear_names
 from crisp_onnx.quantize.crossings import on_bytes, with_parts
 from crisp_onnx.quantize.dense import (
     INT8_OPS,
@@ -100,7 +101,8 @@ def quantise_model(
     bare = _without_bodies(model)
     graph = bare.graph()
     pack_whole(bare, graph, set(whole) - keep.keys())
-    shared = shared_grids(graph, grids)
+    renamed = clear_names(graph)
+    shared = shared_grids(graph, {renamed.get(name, name): grid for name, grid in grids.items()})
     hybrid = [node.name for node in graph.nodes if is_hybrid(node)]
     refused = {node.name: reason_against(node, shared) for node in graph.nodes if node.name not in hybrid}
     able = [name for name, refusal in refused.items() if not refusal and name not in keep]

@@ -157,3 +157,19 @@ def test_a_layer_takes_the_grid_of_its_activation_and_what_moves_values_keeps_it
 def test_nothing_to_quantise_leaves_the_model_alone(model_of: Callable[..., Model]) -> None:
     model = with_value_info(model_of(NET))
     assert quantise_dense(model, [], {}, size=(8, 8)) is model
+
+
+def test_names_that_the_quantiser_uses_itself_may_be_in_the_model(
+    model_of: Callable[..., Model], answers: Callable[..., list[np.ndarray]]
+) -> None:
+    names = {"w": "x_scale", "b": "x_zero_point", "r": "a_scale", "p": "r_quantized", "d": "p_QuantizeLinear_Output"}
+    names |= {"s": "c_DequantizeLinear_Output", "e": "r_quantized_scale", "t": "g_quantized_zero_point", "g": "f_scale"}
+    plain, named = with_value_info(model_of(NET)), with_value_info(model_of(NET, renamed=names))
+    x = np.clip(np.random.default_rng(0).standard_normal((4, 3, 8, 8)), -2.5, 2.5).astype(np.float32)
+    found = [
+        quantise_model(model, {names.get(name, name) if model is named else name: grid for name, grid in grids.items()},
+                       size=(8, 8))
+        for model, grids in ((plain, grids_for(plain)), (named, grids_for(plain)))
+    ]  # fmt: skip
+    assert len(found[1].layers) == 3
+    np.testing.assert_array_equal(answers(found[0].model, x)[0], answers(found[1].model, x)[0])
