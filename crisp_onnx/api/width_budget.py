@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -24,6 +25,8 @@ from crisp_onnx.masks import Threshold
 from crisp_onnx.model import Model
 from crisp_onnx.recipe import Recipe
 from crisp_onnx.recover import State
+
+log = logging.getLogger(__name__)
 
 
 def share_of_cost(
@@ -60,6 +63,9 @@ def share_of_cost(
     least = least_share(widths, stocks)
     if together:
         found = share_for_both(recipe.speedup, gain, gain_of_both, least)
+        blocks_after(
+            recipe, asked.prepared, narrowed(asked.prepared, model, chosen_within(widths, stocks, found), widths)
+        )
     else:
         found = share_for(recipe.speedup, gain, least, 1.0, name="--speedup", lead=LEAD, tolerance=TOLERANCE)
     checkpoint.put(f"speedup of {part}", State({}, {"share": found}))
@@ -78,10 +84,7 @@ def require_speed(recipe: Recipe, asked: Question, folder: Path, checkpoint: Che
     worth = {number: np.ones(widths.groups[number].width) for number in widths.free}
     stocks = stocks_of(recipe, widths.model, widths, worth, recipe.round_channels)
     with_least = (recipe, asked, widths.model, widths, stocks, folder, least_share(widths, stocks))
-    try:
-        best = (_gain if recipe.method == "channels" else _gain_of_both)(*with_least)
-    except CrispError:  # so few channels leave no layer that could be sparse
-        best = _gain(*with_least)
+    best = (_gain if recipe.method == "channels" else _gain_of_both)(*with_least)
     require_gain(recipe.speedup, best, name="--speedup", tolerance=TOLERANCE)
 
 
@@ -96,8 +99,12 @@ def _gain(
 def _gain_of_both(
     recipe: Recipe, asked: Question, model: Model, widths: Widths, stocks: Sequence[Stock], folder: Path, share: float
 ) -> float:
-    """The same, with as many blocks of what is left gone as may go."""
+    """The same, with as many blocks of what is left gone as may go; none where no layer left can be sparse."""
     after = narrowed(asked.prepared, model, chosen_within(widths, stocks, share), widths)
-    planner = blocks_after(recipe, asked.prepared, after)[0]
+    try:
+        planner = blocks_after(recipe, asked.prepared, after)[0]
+    except CrispError as error:
+        log.info("with %.3f left by channels no zeros follow: %s", share, error)
+        return _gain(recipe, asked, model, widths, stocks, folder, share)
     plan = rehearse(replace(planner, kept=LEAST_KEPT)) if isinstance(planner, Threshold) else rehearse(planner)
     return measured(asked, written_form(recipe, after.model, plan, size=after.size), folder)
