@@ -107,6 +107,7 @@ def quantise_model(
     refused = {node.name: reason_against(node, shared) for node in graph.nodes if node.name not in hybrid}
     able = [name for name, refusal in refused.items() if not refusal and name not in keep]
     weighted = {node.name for node in graph.nodes if node.op in WEIGHTED}
+    stored = {node.name for node in graph.nodes if any(isinstance(tensor, gs.Constant) for tensor in node.inputs[:2])}
     layers = {name for name in (*hybrid, *able) if name not in keep and (name in hybrid or name in weighted)}
     tables = {node.name for node in graph.nodes if node.op in FUNCTIONS and node.outputs[0].name in shared}
     free = (set(able) - weighted) | tables
@@ -126,7 +127,7 @@ def quantise_model(
         KeepReals(),
     )
     declined = run_passes(passes, graph)
-    left = {name: refusal for name, refusal in refused.items() if name in weighted and refusal}
+    left = {name: refusal for name, refusal in refused.items() if name in weighted & stored and refusal}
     left |= {place.node: place.reason for place in declined if place.pass_name == QuantiseHybrid.name}
     left |= keep
     done = tuple(name for name in (*hybrid, *dense) if name not in left and (name in hybrid or name in weighted))

@@ -173,3 +173,13 @@ def test_names_that_the_quantiser_uses_itself_may_be_in_the_model(
     ]  # fmt: skip
     assert len(found[1].layers) == 3
     np.testing.assert_array_equal(answers(found[0].model, x)[0], answers(found[1].model, x)[0])
+
+
+def test_a_product_of_activations_is_no_layer_that_stays_in_float32(model_of: Callable[..., Model]) -> None:
+    text = """(float[N,4,8] x) => (float[N,4,6] y) <float[8,8] w, float[8,6] v> {
+      q = MatMul(x, w) k = Transpose<perm = [0, 2, 1]>(q) s = MatMul(q, k) p = Softmax(s) o = MatMul(p, q)
+      y = MatMul(o, v)
+    }"""
+    model = with_value_info(model_of(text))
+    found = quantise_model(model, dict.fromkeys(quantised_tensors(model.graph()), Grid(0.05, 128)), size=(4, 8))
+    assert len(found.layers) == 2 and not found.left
