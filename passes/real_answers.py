@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx_graphsurgeon as gs
 
 from crisp_onnx.passes.quantise_hybrid import crossed, dequantised
-from crisp_onnx.passes.result import PassResult
+from crisp_onnx.passes.result import PassResult, constant
 
 _MAKERS = frozenset({"Gemm", "MatMul", "Add"})
 _BEHIND = frozenset({"Flatten", "Identity", "LogSoftmax", "Reshape", "Sigmoid", "Softmax", "Squeeze"})
@@ -19,7 +19,7 @@ class RealAnswers:
     def run(self, graph: gs.Graph) -> PassResult:
         changed = 0
         outputs = {id(tensor) for tensor in graph.outputs}
-        for node in [node for node in graph.nodes if node.op == "DequantizeLinear"]:
+        for node in reversed([node for node in graph.nodes if node.op == "DequantizeLinear"]):
             found = dequantised(node.outputs[0])
             if found is None or not _ends(node.outputs[0], outputs) or len(found.tensor.inputs) != 1:
                 continue
@@ -44,7 +44,16 @@ def _ends(tensor: gs.Tensor, outputs: set[int]) -> bool:
         made = waiting.pop()
         if not made.outputs and id(made) not in outputs:
             return False
-        if any(reader.op not in _BEHIND for reader in made.outputs):
+        if any(reader.op not in _BEHIND and not _shifts(reader, made) for reader in made.outputs):
             return False
         waiting += [reader.outputs[0] for reader in made.outputs]
     return True
+
+
+def _shifts(node: gs.Node, tensor: gs.Tensor) -> bool:
+    """Whether the node adds a stored bias to the tensor, which may be stored in bytes."""
+    others = [given for given in node.inputs if given is not tensor]
+    stored = [
+        constant(other) or (len(other.inputs) == 1 and all(map(constant, other.inputs[0].inputs))) for other in others
+    ]
+    return node.op == "Add" and len(others) == 1 and stored[0]

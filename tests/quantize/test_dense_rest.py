@@ -183,3 +183,15 @@ def test_a_product_of_activations_is_no_layer_that_stays_in_float32(model_of: Ca
     model = with_value_info(model_of(text))
     found = quantise_model(model, dict.fromkeys(quantised_tensors(model.graph()), Grid(0.05, 128)), size=(4, 8))
     assert len(found.layers) == 2 and not found.left
+
+
+def test_the_scores_of_a_product_with_a_bias_behind_it_are_real_numbers(
+    model_of: Callable[..., Model], answers: Callable[..., list[np.ndarray]]
+) -> None:
+    text = "(float[N,8] x) => (float[N,6] y) <float[8,6] w, float[6] b> { s = MatMul(x, w) y = Add(s, b) }"
+    model = with_value_info(model_of(text))
+    grids = {"x": Grid(0.02, 128), "s": Grid(0.5, 128), "y": Grid(0.5, 128)}
+    found = quantise_model(model, grids, size=(8, 1))
+    assert len(found.layers) == 1
+    x = np.random.default_rng(0).uniform(-2.5, 2.5, (64, 8)).astype(np.float32)
+    assert np.abs(answers(model, x)[0] - answers(found.model, x)[0]).max() < 0.1
