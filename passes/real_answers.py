@@ -8,11 +8,14 @@ from crisp_onnx.passes.quantise_hybrid import crossed, dequantised
 from crisp_onnx.passes.result import PassResult, constant
 
 _MAKERS = frozenset({"Gemm", "MatMul", "Add"})
-_BEHIND = frozenset({"Flatten", "Identity", "LogSoftmax", "Reshape", "Sigmoid", "Softmax", "Squeeze"})
+_BEHIND = frozenset({"Clip", "Flatten", "Identity", "LogSoftmax", "Relu", "Reshape", "Sigmoid", "Softmax", "Squeeze"})
 
 
 class RealAnswers:
-    """A matrix product or sum that leads to graph outputs alone gives them as it computes them, not as bytes."""
+    """A matrix product or sum that leads to graph outputs alone gives them as it computes them, not as bytes.
+
+    No Relu or Clip behind it may have been left out because bytes end where it does (see `shared_grids`).
+    """
 
     name = "real_answers"
 
@@ -21,7 +24,7 @@ class RealAnswers:
         outputs = {id(tensor) for tensor in graph.outputs}
         for node in reversed([node for node in graph.nodes if node.op == "DequantizeLinear"]):
             found = dequantised(node.outputs[0])
-            if found is None or not _ends(node.outputs[0], outputs) or len(found.tensor.inputs) != 1:
+            if found is None or not leads_to_answers(node.outputs[0], outputs) or len(found.tensor.inputs) != 1:
                 continue
             before = found.tensor.inputs[0]
             if before.op != "QuantizeLinear" or crossed(before, found.tensor) is None or len(found.tensor.outputs) != 1:
@@ -37,7 +40,7 @@ class RealAnswers:
         return PassResult(changed)
 
 
-def _ends(tensor: gs.Tensor, outputs: set[int]) -> bool:
+def leads_to_answers(tensor: gs.Tensor, outputs: set[int]) -> bool:
     """Whether nothing but graph outputs is made of the tensor, as it is or as shares."""
     waiting = [tensor]
     while waiting:

@@ -23,7 +23,7 @@ import onnx_graphsurgeon as gs
 from crisp_onnx.errors import CrispError
 from crisp_onnx.format.int8_weight import LEAST_SCALE, MOST_OF_A_PRODUCT, ROOM
 from crisp_onnx.format.node import Grid, no_grid
-from crisp_onnx.model import Model, Size, save
+from crisp_onnx.model import Model, Size, fresh_name, save, tensor_names
 from crisp_onnx.passes.fuse_activation import bounds_of
 from crisp_onnx.reading import reason
 
@@ -68,7 +68,36 @@ def _against_weight(node: gs.Node) -> str:
     scaled = [node.attrs.get("alpha", 1.0), node.attrs.get("beta", 1.0)] != [1.0, 1.0]
     if node.op == "Gemm" and (scaled or node.attrs.get("transA", 0)):
         return "it scales or transposes what it reads"
+    if node.op == "Gemm" and any(list(tensor.shape) != [_rows_of(node)] for tensor in _biases(node)):
+        return "its bias is not one number a column of its output"
     return ""
+
+
+def _rows_of(node: gs.Node) -> int:
+    return int(node.inputs[1].shape[_row_axis(node)])
+
+
+def _biases(node: gs.Node) -> list[gs.Tensor]:
+    return [tensor for tensor in list(node.inputs)[2:] if not tensor.is_empty()]
+
+
+def with_flat_biases(graph: gs.Graph) -> None:
+    """Give each Gemm whose stored bias is the same for every row of its output one of (columns,), in place.
+
+    The quantiser knows no other: not one of (1, columns), nor one number for all.
+    """
+    taken = tensor_names(graph)
+    for node in [node for node in graph.nodes if node.op == "Gemm" and isinstance(node.inputs[1], gs.Constant)]:
+        for bias in _biases(node):
+            columns = (_rows_of(node),)
+            if (
+                not isinstance(bias, gs.Constant)
+                or tuple(bias.shape) == columns
+                or any(s != 1 for s in bias.shape[:-1])
+            ):
+                continue
+            flat = np.broadcast_to(bias.values.reshape(-1), columns).copy()
+            node.inputs[2] = gs.Constant(fresh_name(taken, f"{bias.name}.flat"), flat)
 
 
 def quantise_dense(model: Model, layers: Collection[str], grids: Mapping[str, Grid], *, size: Size) -> Model:
@@ -153,9 +182,8 @@ def _row_axis(node: gs.Node) -> int:
 def _scales_of(node: gs.Node, data_scale: float) -> npt.NDArray[np.float32]:
     """A scale for every row of the weight, for data of `data_scale`."""
     weight: npt.NDArray[np.float32] = np.moveaxis(node.inputs[1].values, _row_axis(node), 0)
-    stored = [tensor.values.reshape(-1) for tensor in list(node.inputs)[2:] if not tensor.is_empty()]
-    bias = np.broadcast_to(stored[0], len(weight)) if stored else np.zeros(len(weight), np.float32)
-    return row_scales(weight, bias, data_scale)
+    stored = [tensor.values for tensor in _biases(node)]
+    return row_scales(weight, stored[0] if stored else np.zeros(len(weight), np.float32), data_scale)
 
 
 def _of_rows(scales: npt.NDArray[np.float32], axis: int) -> list[dict[str, Any]]:

@@ -25,6 +25,7 @@ from crisp_onnx.passes import (
 )
 from crisp_onnx.passes.byte_tables import FUNCTIONS
 from crisp_onnx.passes.fuse_activation import bounds_of
+from crisp_onnx.passes.real_answers import leads_to_answers
 from crisp_onnx.quantize.clear_names import clear_names
 from crisp_onnx.quantize.crossings import on_bytes, with_parts
 from crisp_onnx.quantize.dense import (
@@ -33,6 +34,7 @@ from crisp_onnx.quantize.dense import (
     quantise_dense,
     reason_against,
     shared_grids,
+    with_flat_biases,
     with_renamed_outputs,
 )
 from crisp_onnx.quantize.grids import STEPS, grid_of
@@ -101,15 +103,18 @@ def quantise_model(
     bare = _without_bodies(model)
     graph = bare.graph()
     pack_whole(bare, graph, set(whole) - keep.keys())
+    with_flat_biases(graph)
     renamed = clear_names(graph)
     shared = shared_grids(graph, {renamed.get(name, name): grid for name, grid in grids.items()})
     hybrid = [node.name for node in graph.nodes if is_hybrid(node)]
     refused = {node.name: reason_against(node, shared) for node in graph.nodes if node.name not in hybrid}
-    able = [name for name, refusal in refused.items() if not refusal and name not in keep]
+    ends = {id(tensor) for tensor in graph.outputs}
+    last = {n.name for n in graph.nodes if n.op in ("Clip", "Relu") and leads_to_answers(n.outputs[0], ends)}
+    able = [name for name, refusal in refused.items() if not refusal and name not in keep and name not in last]
     weighted = {node.name for node in graph.nodes if node.op in WEIGHTED}
     stored = {node.name for node in graph.nodes if any(isinstance(tensor, gs.Constant) for tensor in node.inputs[:2])}
     layers = {name for name in (*hybrid, *able) if name not in keep and (name in hybrid or name in weighted)}
-    tables = {node.name for node in graph.nodes if node.op in FUNCTIONS and node.outputs[0].name in shared}
+    tables = {node.name for node in graph.nodes if node.op in FUNCTIONS and node.outputs[0].name in shared} - last
     free = (set(able) - weighted) | tables
     joined = on_bytes(graph, layers, free)
     joined |= with_parts(graph, joined | layers, set(able) - weighted)

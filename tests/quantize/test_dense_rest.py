@@ -195,3 +195,31 @@ def test_the_scores_of_a_product_with_a_bias_behind_it_are_real_numbers(
     assert len(found.layers) == 1
     x = np.random.default_rng(0).uniform(-2.5, 2.5, (64, 8)).astype(np.float32)
     assert np.abs(answers(model, x)[0] - answers(found.model, x)[0]).max() < 0.1
+
+
+@pytest.mark.parametrize(("shape", "layers"), [((), 1), ((1,), 1), ((6,), 1), ((1, 6), 1), ((4, 6), 0), ((4, 1), 0)])
+def test_a_bias_of_a_gemm_may_have_any_shape(
+    model_of: Callable[..., Model], answers: Callable[..., list[np.ndarray]], shape: tuple[int, ...], layers: int
+) -> None:
+    text = "(float[4,8] x) => (float[4,6] y) <float[8,6] w, float[6] b> { r = Relu(x) s = Gemm(r, w, b) y = Relu(s) }"
+    bias = np.random.default_rng(1).standard_normal(shape) * 2
+    model = with_value_info(model_of(text.replace("float[6] b", f"float{list(shape) or ''} b"), b=bias))
+    found = quantise_model(model, dict.fromkeys("xrsy", Grid(0.04, 0)), size=(4, 8))
+    assert len(found.layers) == layers and len(found.left) == 1 - layers
+    x = np.random.default_rng(0).uniform(0, 2.5, (4, 8)).astype(np.float32)
+    assert np.abs(answers(model, x)[0] - answers(found.model, x)[0]).max() < 0.15
+
+
+@pytest.mark.parametrize(
+    "end",
+    ["y = Relu(s)", "y = Clip(s, l, h)", "r = Relu(s) y = Softmax(r)", "t = Add(s, b) r = Relu(t) y = Flatten(r)"],
+)
+def test_an_activation_before_the_answers_stays(
+    model_of: Callable[..., Model], answers: Callable[..., list[np.ndarray]], end: str
+) -> None:
+    text = "(float[N,8] x) => (float[N,6] y) <float[8,6] w, float[6] b, float l, float h> { s = Gemm(x, w, b) END }"
+    model = with_value_info(model_of(text.replace("END", end), l=0.0, h=1.0))
+    grids = {name: Grid(0.02, 128) if name == "x" else Grid(0.04, 0) for name in quantised_tensors(model.graph())}
+    found = quantise_model(model, grids, size=(8, 1))
+    x = np.random.default_rng(0).uniform(-2.5, 2.5, (64, 8)).astype(np.float32)
+    assert np.abs(answers(model, x)[0] - answers(found.model, x)[0]).max() < 0.1
