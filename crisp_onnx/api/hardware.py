@@ -23,7 +23,7 @@ from crisp_onnx.cost.profiles.write import fitted_text
 from crisp_onnx.errors import CrispError
 from crisp_onnx.lowering import Lowered, Target, load_target, lowered_path, read_lowered, target_names, write_lowered
 from crisp_onnx.lowering import lower as lower_model
-from crisp_onnx.lowering.dense_form import dense_form
+from crisp_onnx.lowering.dense_form import computes_on_bytes, dense_form
 from crisp_onnx.lowering.describe import describe_target, summarize_target
 from crisp_onnx.lowering.read_layers import read_layers
 from crisp_onnx.model import (
@@ -48,6 +48,10 @@ from crisp_onnx.runtime.library import load_library, require_library
 from crisp_onnx.writing import keep_inputs, require_name, require_place
 
 FIND_SPARSITY = ("gpu", "npu")
+OURS_ON_BYTES = (
+    "Its int8 operators are ours, and {}'s own tools do not know them: `crisp-onnx compress --precision int8 --emit "
+    "dense` writes QuantizeLinear and DequantizeLinear around ordinary ones for those"
+)
 ANOTHER = "Choose another name for the result."
 
 
@@ -146,7 +150,8 @@ def lower(
     """Lower the file `model` to `target` and write `model.<target>.json` (or `output`).
 
     For targets whose tools find sparsity themselves (TensorRT's 2:4, weight compression of NPU compilers) a model in
-    hybrid operators is written once more beside it as .onnx, its weights in ordinary operators with zeros in place.
+    hybrid operators is written once more beside it as .onnx, its weights in ordinary operators with zeros in place;
+    not one in int8, of which a note says how to get such a file.
 
     Raises:
         CrispError: no such model or target, or the file cannot be written.
@@ -154,7 +159,8 @@ def lower(
     chosen = load_target(target)
     source = load(model)
     path = output or lowered_path(Path(model), chosen)
-    dense = dense_form(source) if chosen.descriptor.kind in FIND_SPARSITY else None
+    finds, on_bytes = chosen.descriptor.kind in FIND_SPARSITY, computes_on_bytes(source)
+    dense = dense_form(source) if finds and not on_bytes else None
     beside = path.with_suffix(".onnx")
     of_dense = (beside, weights_path(beside, "0" * HASH_DIGITS), *weights_files(beside))
     outputs = (path,) if dense is None else tuple(dict.fromkeys((path, *of_dense)))
@@ -166,6 +172,8 @@ def lower(
         save(dense, beside)
         note = f"{beside.name} holds the same weights in ordinary operators, for {chosen.name}'s own tools"
         lowered = lowered.model_copy(update={"notes": (*lowered.notes, note)})
+    elif finds and on_bytes:
+        lowered = lowered.model_copy(update={"notes": (*lowered.notes, OURS_ON_BYTES.format(chosen.name))})
     write_lowered(lowered, path)
     return lowered, path
 

@@ -9,13 +9,16 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from crisp_onnx.format import DOMAIN, decode
-from crisp_onnx.format.node import bias_of, data_of, is_hybrid, read, residual_of, tensors_of, weight_name
+from crisp_onnx.format.node import bias_of, data_of, is_hybrid, is_int8, read, residual_of, tensors_of, weight_name
 from crisp_onnx.format.operators import BYTE_OPERATORS, DEPTHWISE, DEPTHWISE_SLOTS, MAX_POOL, TABLE
 from crisp_onnx.model import Model, fresh_name, tensor_names
 
 
 def dense_form(model: Model) -> Model | None:
-    """The same answers from Conv, Gemm, Add and Clip alone; `None` where the model holds no hybrid operator."""
+    """The same answers from Conv, Gemm, Add and Clip alone; `None` where the model holds no hybrid operator.
+
+    Of operators on bytes, the ordinary ones that cost as much: see `computes_on_bytes`.
+    """
     graph = model.graph()
     hybrid = [node for node in graph.nodes if is_hybrid(node)]
     if not hybrid:
@@ -34,6 +37,12 @@ def dense_form(model: Model) -> Model | None:
     del dense.proto.opset_import[:]
     dense.proto.opset_import.extend(kept)
     return replace(dense, sha256="")
+
+
+def computes_on_bytes(model: Model) -> bool:
+    """Whether operators of ours compute on bytes: `dense_form` tells of those what they cost, and not what they say."""
+    nodes = model.graph().nodes
+    return any((is_hybrid(n) and is_int8(n)) or (n.domain == DOMAIN and n.op in BYTE_OPERATORS) for n in nodes)
 
 
 def _plain(node: gs.Node) -> None:

@@ -15,7 +15,8 @@ from crisp_onnx.cost.calibrate.synthetic import synthetic_network
 from crisp_onnx.format import DOMAIN
 from crisp_onnx.lowering import lower
 from crisp_onnx.lowering.dense_form import dense_form
-from crisp_onnx.model import Model, load, save
+from crisp_onnx.model import Model, load, save, with_value_info
+from crisp_onnx.quantize import rehearsed
 
 
 def answers(path: Path) -> np.ndarray:
@@ -89,3 +90,16 @@ def test_the_dense_form_takes_no_name_of_the_model(sparse: list[Model], tmp_path
     np.testing.assert_allclose(
         answers(tmp_path / "dense.onnx"), answers(tmp_path / "hybrid.onnx"), rtol=1e-4, atol=1e-4
     )
+
+
+@pytest.mark.parametrize("target", ["nvidia_a100", "arm_ethos_u65"])
+def test_of_operators_on_bytes_no_form_is_written_and_a_note_says_how_to_get_one(
+    sparse: list[Model], tmp_path: Path, target: str
+) -> None:
+    shape = sparse[0].input.shape
+    int8 = rehearsed(with_value_info(sparse[0]), size=(int(shape[2] or 0), int(shape[3] or 0))).model
+    save(int8, tmp_path / "int8.onnx")
+    lowered, path = lower_file(tmp_path / "int8.onnx", target)
+    assert path.exists()
+    assert not path.with_suffix(".onnx").exists()
+    assert any("--precision int8 --emit dense" in note for note in lowered.notes)
