@@ -39,7 +39,7 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "data": "more",
         },
         "channels, MACs 30 %, one-shot": {"method": "channels", "macs": 0.3, "epochs": 0},
-        "channels+hybrid, MACs 10 %": {"method": "channels+hybrid", "macs": 0.1, "target": "portable"},
+        "channels+hybrid, MACs 20 %": {"method": "channels+hybrid", "macs": 0.2, "target": "portable"},
     }
 )
 

@@ -31,7 +31,9 @@ def estimate_page(found: Estimation, target: Target) -> str:
     """
     models = [one for one in (found.estimate, found.against) if one is not None]
     within = ranges(models, target)
-    sentences = "".join(f"<li>{_text(sentence)}</li>" for sentence in lead_sentences(found))
+    own = (found, *(Estimation(one, None, None) for one in models[1:]))
+    sentences, *others = ("".join(f"<li>{_text(sentence)}</li>" for sentence in lead_sentences(each)) for each in own)
+    drawn = "".join(_model(*each, target, within) for each in zip(models, ("", *others), strict=True))
     leaned = "".join(
         f"<li>{_text(leaf.key)} = {leaf.quantity.value:g} {_text(leaf.quantity.unit)}, {leaf.quantity.prov}: "
         f"{_text(leaf.quantity.ref)}</li>"
@@ -42,13 +44,13 @@ def estimate_page(found: Estimation, target: Target) -> str:
         f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head><body>'
         f"<h1>{title}</h1><ul>{sentences}</ul>"
-        f'<div class="models">{"".join(_model(one, target, within) for one in models)}</div>'
+        f'<div class="models">{drawn}</div>'
         f"<h2>What it leaned on</h2><ul>{leaned}</ul></body></html>\n"
     )
 
 
-def _model(one: Estimate, target: Target, within: Ranges) -> str:
-    """Both plots for a wide page and for a narrow one, of which the page shows those that fit."""
+def _model(one: Estimate, sentences: str, target: Target, within: Ranges) -> str:
+    """What is said of it, and both plots for a wide page and for a narrow one, of which the page shows what fits."""
     drawn = []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "plot.svg"
@@ -57,7 +59,8 @@ def _model(one: Estimate, target: Target, within: Ranges) -> str:
                 write(one, target, path, canvas=canvas)
                 svg = path.read_text(encoding="utf-8")
                 drawn.append(f'<figure class="{canvas}">{svg[svg.index("<svg") :]}</figure>')
-    return f"<section><h2>{_text(one.model)}: {one.as_is.latency_ms:.4g} ms</h2>{''.join(drawn)}</section>"
+    said = f"<ul>{sentences}</ul>" if sentences else ""
+    return f"<section><h2>{_text(one.model)}: {one.as_is.latency_ms:.4g} ms</h2>{said}{''.join(drawn)}</section>"
 
 
 def _text(text: str) -> str:

@@ -158,7 +158,7 @@ def test_the_page_shows_both_models_and_loads_nothing(net: Path, tmp_path: Path)
     text = page.read_text()
     assert text.count("<svg") == 8
     assert "mathdefault" not in text  # ticks in plain digits
-    assert "net.onnx on nvidia_a100: dense" in text
+    assert text.count("net.onnx on nvidia_a100: dense") == 2  # what is said of each
     assert "2:4 roof" in text
     assert "memory roof" in text
     assert "<script" not in text
