@@ -107,18 +107,8 @@ def quantise_model(
     renamed = clear_names(graph)
     shared = shared_grids(graph, {renamed.get(name, name): grid for name, grid in grids.items()})
     hybrid = [node.name for node in graph.nodes if is_hybrid(node)]
-    refused = {node.name: reason_against(node, shared) for node in graph.nodes if node.name not in hybrid}
-    ends = {id(tensor) for tensor in graph.outputs}
-    last = {n.name for n in graph.nodes if n.op in ("Clip", "Relu") and leads_to_answers(n.outputs[0], ends)}
-    able = [name for name, refusal in refused.items() if not refusal and name not in keep and name not in last]
+    dense, refused = _ordinary_on_bytes(graph, shared, keep)
     weighted = {node.name for node in graph.nodes if node.op in WEIGHTED}
-    stored = {node.name for node in graph.nodes if any(isinstance(tensor, gs.Constant) for tensor in node.inputs[:2])}
-    layers = {name for name in (*hybrid, *able) if name not in keep and (name in hybrid or name in weighted)}
-    tables = {node.name for node in graph.nodes if node.op in FUNCTIONS and node.outputs[0].name in shared} - last
-    free = (set(able) - weighted) | tables
-    joined = on_bytes(graph, layers, free)
-    joined |= with_parts(graph, joined | layers, set(able) - weighted)
-    dense = [name for name in able if name in weighted or name in joined]
     named = with_bodies(bare.with_graph(graph))  # the quantiser knows nodes by their names alone
     written = quantise_dense(named, dense, shared, size=size)
     graph = _without_bodies(written).graph()
@@ -132,11 +122,29 @@ def quantise_model(
         KeepReals(),
     )
     declined = run_passes(passes, graph)
-    left = {name: refusal for name, refusal in refused.items() if name in weighted & stored and refusal}
-    left |= {place.node: place.reason for place in declined if place.pass_name == QuantiseHybrid.name}
+    left = refused | {place.node: place.reason for place in declined if place.pass_name == QuantiseHybrid.name}
     left |= keep
     done = tuple(name for name in (*hybrid, *dense) if name not in left and (name in hybrid or name in weighted))
     return Quantised(with_bodies(_without_bodies(written).with_graph(graph)), done, left, declined)
+
+
+def _ordinary_on_bytes(
+    graph: gs.Graph, grids: Mapping[str, Grid], keep: Collection[str]
+) -> tuple[list[str], dict[str, str]]:
+    """The ordinary nodes of `graph` that ONNX Runtime is to compute on bytes, and why other weight layers are not."""
+    hybrid = {node.name for node in graph.nodes if is_hybrid(node)}
+    refused = {node.name: reason_against(node, grids) for node in graph.nodes if node.name not in hybrid}
+    ends = {id(tensor) for tensor in graph.outputs}
+    last = {n.name for n in graph.nodes if n.op in ("Clip", "Relu") and leads_to_answers(n.outputs[0], ends)}
+    able = [name for name, refusal in refused.items() if not refusal and name not in keep and name not in last]
+    weighted = {node.name for node in graph.nodes if node.op in WEIGHTED}
+    stored = {node.name for node in graph.nodes if any(isinstance(tensor, gs.Constant) for tensor in node.inputs[:2])}
+    layers = (hybrid - set(keep)) | (set(able) & weighted)
+    tables = {node.name for node in graph.nodes if node.op in FUNCTIONS and node.outputs[0].name in grids} - last
+    joined = on_bytes(graph, layers, (set(able) - weighted) | tables)
+    joined |= with_parts(graph, joined | layers, set(able) - weighted)
+    dense = [name for name in able if name in weighted or name in joined]
+    return dense, {name: refusal for name, refusal in refused.items() if name in weighted & stored and refusal}
 
 
 def _without_bodies(model: Model) -> Model:
