@@ -8,7 +8,7 @@ from crisp_onnx.data.labels import Label, Labels, aligned, labels_from_names, mi
 from crisp_onnx.data.preprocess import Preprocess
 from crisp_onnx.data.preprocess_text import PRESETS, parse_preprocess
 from crisp_onnx.data.sources import Source, input_form, is_class_folder, open_images, source_names
-from crisp_onnx.data.split import hold_out
+from crisp_onnx.data.split import hold_out, whole_batches
 
 __all__ = [
     "PRESETS",
@@ -34,4 +34,5 @@ __all__ = [
     "remedy",
     "resolve",
     "source_names",
+    "whole_batches",
 ]

@@ -1,8 +1,9 @@
-"""Hold out a part of the training images, the same share of every class."""
+"""Hold out a part of the training images, the same share of every class, and take whole batches of them."""
 
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from crisp_onnx.data.images import Images
 from crisp_onnx.errors import CrispError
@@ -34,3 +35,8 @@ def hold_out(images: Images, fraction: float = 0.15, *, seed: int = 0) -> tuple[
             f"{images.source} has only one image a class; none can be held out. Give two a class at least."
         )
     return images.subset(np.flatnonzero(~held)), images.subset(np.flatnonzero(held))
+
+
+def whole_batches(places: npt.NDArray[np.int64], size: int | None) -> npt.NDArray[np.int64]:
+    """The places in whole batches of `size`, None for any: without the last few, or again from the first."""
+    return places if size is None else np.resize(places, max(size, len(places) // size * size))

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from crisp_onnx.data import Images
+from crisp_onnx.data import Images, whole_batches
 from crisp_onnx.model import WeightLayer
 from crisp_onnx.reconstruct.evidence import ROWS_OF_WIDE, WIDEST, Evidence, evidence
 from crisp_onnx.reconstruct.frontier import Part
@@ -58,8 +58,7 @@ def parts_of(
 
 def _places(images: Images, most: int, takes: int | None, seed: int) -> npt.NDArray[np.int64]:
     """Which images are used: some at random, in whole batches where the graph takes no others."""
-    places = np.random.default_rng(seed).permutation(len(images))[:most]
-    return places if takes is None else np.resize(places, max(takes, len(places) // takes * takes))
+    return whole_batches(np.random.default_rng(seed).permutation(len(images))[:most], takes)
 
 
 def rows_an_image(layer: WeightLayer, images: tuple[int, ...], look: Look) -> tuple[float, float]:

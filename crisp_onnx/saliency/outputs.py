@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from crisp_onnx.bridge import GraphModule, to_batch
-from crisp_onnx.data import Images
+from crisp_onnx.data import Images, whole_batches
 from crisp_onnx.model import WeightLayer
 from crisp_onnx.saliency.gradients import losses_of
 from crisp_onnx.task import Classification
@@ -21,9 +22,12 @@ def output_squares(
 
     With errors e of the outputs that depend on nothing else, the loss rises by half the sum of E[e^2] times this: the
     diagonal of the Fisher information. The loss is over all outputs; without labels the class that the model prefers is
-    the truth. Squares of several outputs' losses add up.
+    the truth. Squares of several outputs' losses add up. A graph of a fixed batch is shown whole batches alone: inside
+    of a filled one, tensors are cut, and no loss depends on what is cut from them.
     """
     module.eval()
+    if module.takes is not None:
+        images = images.subset(whole_batches(np.arange(len(images)), module.takes))
     count = len(task.every)
     nodes = {node.name: node for node in module.nodes}
     names = [nodes[layer.name].outputs[0] for layer in layers]

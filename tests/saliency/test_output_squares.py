@@ -26,6 +26,9 @@ class Some:
     def __len__(self) -> int:
         return len(self.x)
 
+    def subset(self, places: np.ndarray) -> Some:
+        return Some(self.x[places], self.labels[places])
+
     def batches(self, size: int):
         for start in range(0, len(self.x), size):
             yield self.x[start : start + size], self.labels[start : start + size]
@@ -50,3 +53,18 @@ def test_squares_are_those_of_each_image_alone_whatever_the_batch(model_of):
         expected["two"] += of_y.square().sum(0) / 7
     for name, value in expected.items():
         torch.testing.assert_close(found[name].float(), value, rtol=1e-4, atol=1e-7)
+
+
+def test_a_graph_of_a_fixed_batch_is_shown_whole_batches(model_of):
+    model = model_of(TEXT.replace("[N,", "[3,"))
+    layers = weight_layers(model, tensor_shapes(model))
+    random = np.random.default_rng(0)
+    x, labels = random.standard_normal((7, 2, 5, 5), dtype=np.float32), random.choice([0, 2], 7)
+    task = Classification((0, 1, 2, 3), (0, 2), "y", "y")
+    fixed, free = to_torch(model), to_torch(model_of(TEXT))
+    fixed.takes = 3
+    found = output_squares(fixed, layers, Some(x, labels), task, batch_size=3)
+    expected = output_squares(free, layers, Some(x[:6], labels[:6]), task, batch_size=6)
+    for name, value in expected.items():
+        assert value.sum() > 0
+        torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-9)
