@@ -74,7 +74,10 @@ def _hand_over(target: Target) -> str:
 
 
 def ridge_point(target: Target, dtype: str) -> float | None:
-    """Dense MACs per DRAM byte below which a layer is bound by memory; `None` where no bandwidth is given."""
+    """Dense MACs per DRAM byte below which a layer is bound by memory; `None` where no bandwidth is given.
+
+    Where one port reads and another writes, per byte read.
+    """
     bandwidth = target.number(target.dram.read_bw)
     return None if bandwidth is None else float(target.peak_macs(dtype) / bandwidth)
 
@@ -87,7 +90,8 @@ def describe_target(target: Target) -> tuple[str, ...]:
         peak = target.peak_macs(dtype)
         ridge = ridge_point(target, dtype)
         tops = float(2 * peak * target.clock_hz / 10**12)
-        edge = f"; a layer under {ridge:.3g} MAC per DRAM byte is bound by memory" if ridge else ""
+        byte = "byte read from DRAM" if target.dram.mode == "split" else "DRAM byte"
+        edge = f"; a layer under {ridge:.3g} MAC per {byte} is bound by memory" if ridge else ""
         clock = float(target.clock_hz / 10**9)
         lines.append(f"{dtype}: {float(peak):g} dense MAC a cycle at {clock:g} GHz = {tops:.4g} TOPS{edge}.")
     lines += [*_pattern_lines(target), _energy_line(target), _overhead_line(target)]

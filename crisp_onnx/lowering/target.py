@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -16,9 +17,12 @@ from crisp_onnx.lowering.consistency import check_consistency
 from crisp_onnx.lowering.quantity import Quantity
 from crisp_onnx.lowering.schema import SCHEMA, Descriptor, EnergyTable, Memory, NmSupport
 from crisp_onnx.lowering.units import convert
-from crisp_onnx.reading import read_yaml
+from crisp_onnx.reading import border, read_yaml, shown
 
 PORTABLE = "portable"
+SUFFIXES = (".yaml", ".yml")
+SHOWN = 3
+"""Files of a folder that a message names."""
 
 
 @dataclass(frozen=True)
@@ -156,23 +160,34 @@ def target_names() -> tuple[str, ...]:
 
 
 def load_target(name: str | Path) -> Target:
-    """A built-in target by name, or a user's own file by path (anything with a `/` or ending in .yaml or .yml).
+    """A built-in target by name, or a user's own file by path (a file that is there, or what reads like a path).
 
     Raises:
         CrispError: unknown name, or a file that is not a sound `crisp-hw/1` descriptor; file, key and remedy are named.
     """
     text = str(name)
-    if text.endswith((".yaml", ".yml")) or "/" in text:
-        return _load(Path(text))
-    if text not in target_names():
-        hint = nearest(text, target_names()) or f" There are {', '.join(target_names())}."
-        raise CrispError(f"Unknown target {text!r}.{hint} Or give the path of a YAML file.")
-    return _load(targets_folder() / f"{text}.yaml")
+    if text in target_names():
+        return _load(targets_folder() / f"{text}.yaml")
+    path = Path(text)
+    if text and (text.endswith(SUFFIXES) or "/" in text or os.path.lexists(text)):
+        return _load(path)
+    hint = nearest(text, target_names()) or f" There are {', '.join(target_names())}."
+    raise CrispError(f"Unknown target {text!r}.{hint} Or give the path of a YAML file.")
 
 
 def _load(path: Path) -> Target:
-    if not path.is_file():
-        raise CrispError(f"No such target file: {path}. Give the path of a crisp-hw/1 YAML file.")
+    with border(f"The hardware target {shown(str(path))} cannot be read"):
+        if path.is_dir():
+            raise CrispError(_of_folder(path))
+        if not path.exists():
+            raise CrispError(f"No such target file: {path}. Give the path of a {SCHEMA} YAML file.")
+        if not path.is_file():
+            raise CrispError(f"{path} is no ordinary file. Give the path of a {SCHEMA} YAML file.")
+        if path.suffix.lower() == ".onnx":
+            raise CrispError(
+                f"{path} is a model. Give the name of a target, one of those that `crisp-onnx targets` lists, or the "
+                f"path of a {SCHEMA} YAML file."
+            )
     content = read_yaml(path, "hardware target", f"schema: {SCHEMA}")
     schema = content.get("schema")
     if schema != SCHEMA:
@@ -188,6 +203,18 @@ def _load(path: Path) -> Target:
         hint = nearest(fallback, target_names()) or " `crisp-onnx targets` lists them."
         raise CrispError(f"{path}, key fallback: {fallback!r} is no built-in target.{hint} Name one of those.")
     return Target(descriptor, path)
+
+
+def _of_folder(folder: Path) -> str:
+    """What to give instead of a folder."""
+    inside = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    if not inside:
+        return (
+            f"{folder} is a folder without a YAML file. Give the name of a built-in target, which `crisp-onnx targets` "
+            "lists, or the path of a YAML file."
+        )
+    some = ", ".join(map(str, inside[:SHOWN])) + (f" or another of its {len(inside)}" if len(inside) > SHOWN else "")
+    return f"{folder} is a folder. Give one of the files in it as the target: {some}."
 
 
 def _first(error: ValidationError) -> str:

@@ -27,11 +27,13 @@ FEATURES = {
     "x86": {
         "avx2": "without it training and inference are several times slower; nothing else is lost",
         "avx512f": "the AVX2 code is taken instead; nothing to do",
-        "avx512_vnni": "int8 runs without its fast instructions; nothing to do",
+        "avx512_vnni": "int8 kernels take AVX-VNNI or AVX2 instead; nothing to do",
+        "avx512vbmi": "int8 kernels gather their inputs in more steps; nothing to do",
+        "avx_vnni": "int8 kernels take AVX-512 with VNNI where there is that, and AVX2 elsewhere; nothing to do",
     },
     "arm": {
         "asimd": "without it training and inference are several times slower; nothing else is lost",
-        "asimddp": "int8 runs without its fast instructions; nothing to do",
+        "asimddp": "int8 kernels do their dot products in plain C++; nothing to do",
     },
 }
 COMPILERS = ("g++", "clang++", "c++", "cl")
@@ -57,7 +59,7 @@ class DoctorReport(Part):
 def doctor() -> DoctorReport:
     """Look at versions, processor, memory, compiler, kernels and optional packages; whatever is missing, it answers."""
     needed = (_python(), *_required())
-    comforts = (*_optional(), *_processor(), _threads(), _memory(), _compiler(), _kernels())
+    comforts = (*_optional(), *_processor(), _threads(), _memory(), _compiler(), *_kernels())
     return DoctorReport(ready=all(f.state == "ok" for f in needed), findings=(*needed, *comforts))
 
 
@@ -164,24 +166,32 @@ def _compiler() -> Finding:
     return Finding(name="C++ compiler", state="missing", found="", remedy=remedy)
 
 
-def _kernels() -> Finding:
+def _kernels() -> list[Finding]:
+    """Of each element type the instruction sets that run here, the one in use, and its kernel of a usual layer."""
     name = "native kernels"
     try:
-        from crisp_onnx.runtime.library import available_isas, load_library, require_isa
+        from crisp_onnx.runtime.library import ELEMENTS, load_library
     except ImportError:
-        return Finding(name=name, state="missing", found="", remedy="Install the packages above first.")
+        return [Finding(name=name, state="missing", found="", remedy="Install the packages above first.")]
     reason = load_library().reason
     if reason:
         remedy = (
             f"{reason} Compressed models run no faster than dense ones: install crisp-onnx again, on this machine and "
             "with a C++ compiler."
         )
-        return Finding(name=name, state="missing", found="", remedy=remedy)
-    known = ", ".join(available_isas())
+        return [Finding(name=name, state="missing", found="", remedy=remedy)]
+    return [_kernel(f"{name}, {element}", element) for element in ELEMENTS]
+
+
+def _kernel(name: str, element: Literal["float32", "int8"]) -> Finding:
+    from crisp_onnx.runtime.library import available_isas, require_isa, which_kernel
+
+    known = ", ".join(available_isas(element))
     try:
-        return Finding(name=name, state="ok", found=f"{known}; in use: {require_isa()}")
+        used = f"{known}; in use: {require_isa(element)} ({which_kernel(element=element)})"
     except CrispError as error:
         return Finding(name=name, state="missing", found=known, remedy=f"{error} Unset the variable.")
+    return Finding(name=name, state="ok", found=used)
 
 
 def _version(name: str) -> str | None:

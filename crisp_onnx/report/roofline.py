@@ -134,7 +134,7 @@ def _draw_roofs(axes: Any, found: Roofs, edges: tuple[float, float]) -> None:
         end = min(max(found.highest / found.bandwidth, edges[0]), edges[1])
         xs = edges[0], end
         axes.plot(xs, [found.limit(x, found.highest) / 1e9 for x in xs], color="#718096", linewidth=1.2,
-                  label=f"memory roof, {found.bandwidth / 1e9:.4g} GB/s")  # fmt: skip
+                  label=found.memory_label)  # fmt: skip
 
 
 def _styles(count: int) -> list[str]:

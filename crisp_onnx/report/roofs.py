@@ -24,10 +24,14 @@ class Roof:
 
 @dataclass(frozen=True)
 class Roofs:
-    """`compute`: from the lowest to the highest. `bandwidth`: bytes a second of the memory, None where unknown."""
+    """`compute`: from the lowest to the highest. `bandwidth`: bytes a second of the memory, None where unknown.
+
+    `memory_label` says of what the bandwidth is.
+    """
 
     compute: tuple[Roof, ...]
     bandwidth: float | None
+    memory_label: str
 
     @property
     def highest(self) -> float:
@@ -71,13 +75,17 @@ def roofs(layers: Sequence[LayerCost], target: Target, dtype: str) -> Roofs:
     top = max(dense / least, fastest)
     if top > SAME * max(roof.rate for roof in found):
         found.append(Roof(f"roof where {100 * least:.3g} % of the MACs are computed", top))
-    return Roofs(tuple(sorted(found, key=lambda roof: roof.rate)), _bandwidth(target))
+    return Roofs(tuple(sorted(found, key=lambda roof: roof.rate)), *_memory(target))
 
 
-def _bandwidth(target: Target) -> float | None:
-    """Bytes a second; ports that read and write side by side count together."""
-    read = target.number(target.dram.read_bw)
-    if read is None:
-        return None
-    write = (target.number(target.dram.write_bw) or read) if target.dram.mode == "split" else 0
-    return float((read + write) * target.clock_hz)
+def _memory(target: Target) -> tuple[float | None, str]:
+    """Bytes a second, and what to call them; ports that read and write side by side count together."""
+    bandwidth = target.number(target.dram.read_bw)
+    if bandwidth is None:
+        return None, ""
+    read = float(bandwidth * target.clock_hz)
+    if target.dram.mode != "split":
+        return read, f"memory roof, {read / 1e9:.4g} GB/s of reads and writes in turn"
+    write = float((target.number(target.dram.write_bw) or bandwidth) * target.clock_hz)
+    label = f"memory roof, {(read + write) / 1e9:.4g} GB/s: {read / 1e9:.4g} of reads and {write / 1e9:.4g} of writes"
+    return read + write, f"{label} at a time"

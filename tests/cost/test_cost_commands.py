@@ -41,7 +41,7 @@ def test_targets_lists_every_target_and_shows_one_in_words() -> None:
     assert "nvidia_h200" in run("targets").stdout
     assert len(json.loads(run("targets", "-q", "--json").stdout)["targets"]) >= 12
     text = run("targets", "show", "stc_edge_int8").stdout
-    assert "under 32 MAC per DRAM byte" in text
+    assert "under 32 MAC per byte read from DRAM" in text
     assert "Weights 2:4: skipped" in text
     assert "assumed: overhead.per_layer = 1000 cycles" in text
 

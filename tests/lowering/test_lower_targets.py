@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -192,3 +193,30 @@ def test_a_pattern_without_quotes_is_no_base_sixty_number(tmp_path: Path) -> Non
     path = tmp_path / "mine.yaml"
     path.write_text(text_of("stc_edge_int8").replace('"2:4"', "2:4"))
     assert load_target(path).descriptor.sparsity.nm[0].pattern == "2:4"
+
+
+def test_a_folder_a_model_and_what_is_not_there_say_what_to_give_instead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine", "./mine", "mine/", folder):
+        with pytest.raises(
+            CrispError, match=r"mine is a folder without a YAML file\. Give the name of a built-in target"
+        ):
+            load_target(name)
+    shutil.copy(targets_folder() / "portable.yaml", folder / "other.yaml")
+    with pytest.raises(
+        CrispError, match=r"mine is a folder\. Give one of the files in it as the target: mine/other\.yaml"
+    ):
+        load_target("mine")
+    shutil.copy(targets_folder() / "portable.yaml", tmp_path / "portable.txt")
+    assert load_target("portable.txt").name == "portable"  # whatever the file is called
+    (tmp_path / "net.onnx").write_bytes(b"")
+    with pytest.raises(CrispError, match=r"net\.onnx is a model"):
+        load_target("net.onnx")
+    with pytest.raises(CrispError, match=r"cannot be read: File name too long|Unknown target"):
+        load_target("./" + 300 * "x")
+    with pytest.raises(CrispError, match="Unknown target"):
+        load_target("")

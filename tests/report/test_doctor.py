@@ -78,11 +78,16 @@ def test_without_a_compiler_it_says_what_is_lost(monkeypatch: pytest.MonkeyPatch
 def test_native_kernels_are_named_by_instruction_set_or_their_absence_explained(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    known = {"float32": ("avx2", "portable"), "int8": ("avx_vnni", "avx2", "portable")}
     there = Library(Path("kernels.so"), None)
     monkeypatch.setattr(library_module, "load_library", lambda: there)
-    monkeypatch.setattr(library_module, "available_isas", lambda: ("avx2", "portable"))
-    monkeypatch.setattr(library_module, "require_isa", lambda: "avx2")
-    assert _find(doctor(), "native kernels").found == "avx2, portable; in use: avx2"
+    monkeypatch.setattr(library_module, "available_isas", known.__getitem__)
+    monkeypatch.setattr(library_module, "require_isa", lambda element: known[element][0])
+    monkeypatch.setattr(library_module, "which_kernel", lambda element: f"8x16__{known[element][0]}")
+    report = doctor()
+    assert _find(report, "native kernels, float32").found == "avx2, portable; in use: avx2 (8x16__avx2)"
+    found = _find(report, "native kernels, int8").found
+    assert found == "avx_vnni, avx2, portable; in use: avx_vnni (8x16__avx_vnni)"
     monkeypatch.setattr(library_module, "load_library", lambda: Library(None, None, "Built without a compiler."))
     finding = _find(doctor(), "native kernels")
     assert finding.state == "missing"
@@ -91,24 +96,38 @@ def test_native_kernels_are_named_by_instruction_set_or_their_absence_explained(
     assert "Install the packages above" in _find(doctor(), "native kernels").remedy
 
 
+def test_the_kernels_named_are_those_that_layers_of_each_type_run() -> None:
+    if library_module.load_library().reason:
+        pytest.skip(library_module.load_library().reason)
+    report = doctor()
+    for element in library_module.ELEMENTS:
+        found = _find(report, f"native kernels, {element}").found
+        assert f"({library_module.which_kernel(element=element)})" in found
+        assert found.startswith(", ".join(library_module.available_isas(element)))
+
+
 def test_a_variable_that_names_no_instruction_set_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     if library_module.load_library().reason:
         pytest.skip(library_module.load_library().reason)
     monkeypatch.setenv("CRISP_ONNX_ISA", "abacus")
-    finding = _find(doctor(), "native kernels")
-    assert finding.state == "missing"
-    assert "CRISP_ONNX_ISA is 'abacus'" in finding.remedy
+    report = doctor()
+    for element in library_module.ELEMENTS:
+        finding = _find(report, f"native kernels, {element}")
+        assert finding.state == "missing"
+        assert "CRISP_ONNX_ISA is 'abacus'" in finding.remedy
 
 
-@pytest.mark.parametrize(("machine", "absent"), [("x86_64", "avx512f"), ("aarch64", "asimddp")])
+@pytest.mark.parametrize(
+    ("machine", "absent"), [("x86_64", ["avx512f", "avx512vbmi", "avx_vnni"]), ("aarch64", ["asimddp"])]
+)
 def test_missing_features_are_listed_for_the_machine_at_hand(
-    monkeypatch: pytest.MonkeyPatch, machine: str, absent: str
+    monkeypatch: pytest.MonkeyPatch, machine: str, absent: list[str]
 ) -> None:
     monkeypatch.setattr(module, "processor", lambda: ("Some CPU", frozenset({"avx2", "avx512_vnni", "asimd"})))
     monkeypatch.setattr(module.platform, "machine", lambda: machine)
     report = doctor()
     missing = [f.name for f in report.findings if f.found == "no"]
-    assert missing == [absent]
+    assert missing == absent
     assert report.ready
 
 

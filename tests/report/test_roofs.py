@@ -94,3 +94,16 @@ def test_the_page_draws_every_chart_for_a_telephone_too_and_no_legend_lies_on_a_
     assert one.get_ylim() == other.get_ylim()
     assert one.get_window_extent().width == pytest.approx(other.get_window_extent().width, abs=2)
     assert one.get_ylabel() == "reached, GMAC/s (dense)"
+
+
+@pytest.mark.parametrize(
+    ("name", "gigabytes", "label"),
+    [
+        ("stc_edge_int8", 64, "memory roof, 64 GB/s: 32 of reads and 32 of writes at a time"),
+        ("arm_ethos_u65", 3.75, "memory roof, 3.75 GB/s of reads and writes in turn"),
+    ],
+)
+def test_the_roof_of_the_memory_says_whether_reads_and_writes_share_it(name: str, gigabytes: float, label: str) -> None:
+    drawn = roofs((), load_target(name), "int8")
+    assert drawn.bandwidth == pytest.approx(gigabytes * 1e9)
+    assert drawn.memory_label == label
