@@ -177,8 +177,8 @@ def _agreement_notes(path: Path, inputs: npt.NDArray[np.float32]) -> list[str]:
     require_agreement(found)
     equal = min(layer.equal for layer in found)
     return [
-        f"In {len(found)} int8 layers the native kernels give what the function bodies give: at least "
-        f"{100 * equal:.2f} % of the bytes of a layer are equal, the others a step apart."
+        f"In {len(found)} operators on bytes the native kernels give what the function bodies give: at least "
+        f"{100 * equal:.2f} % of the bytes of each are equal, the others a step apart."
     ]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from crisp_onnx.format import DOMAIN, decode
-from crisp_onnx.format.node import bias_of, data_of, is_hybrid, is_int8, read, residual_of, tensors_of, weight_name
+from crisp_onnx.format.node import bias_of, data_of, is_hybrid, is_on_bytes, read, residual_of, tensors_of, weight_name
 from crisp_onnx.format.operators import BYTE_OPERATORS, DEPTHWISE, DEPTHWISE_SLOTS, MAX_POOL, TABLE
 from crisp_onnx.model import Model, fresh_name, tensor_names
 
@@ -41,8 +41,7 @@ def dense_form(model: Model) -> Model | None:
 
 def computes_on_bytes(model: Model) -> bool:
     """Whether operators of ours compute on bytes: `dense_form` tells of those what they cost, and not what they say."""
-    nodes = model.graph().nodes
-    return any((is_hybrid(n) and is_int8(n)) or (n.domain == DOMAIN and n.op in BYTE_OPERATORS) for n in nodes)
+    return any(is_on_bytes(node) for node in model.graph().nodes)
 
 
 def _plain(node: gs.Node) -> None:

@@ -1,4 +1,4 @@
-"""Every int8 hybrid layer of a file, run alone with the kernels and by its body on what really flows into it."""
+"""Every operator of ours on bytes in a file, run alone with the kernels and by its body on what flows into it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper
 
-from crisp_onnx.format import DOMAIN, INT8, OPERATORS
-from crisp_onnx.format.node import is_hybrid
+from crisp_onnx.format import DOMAIN
+from crisp_onnx.format.node import is_on_bytes
 from crisp_onnx.model.read import load
 from crisp_onnx.runtime.opening import session
 
@@ -36,13 +36,15 @@ class LayerAgreement:
 
 
 def int8_agreement(path: Path, inputs: npt.NDArray[np.float32]) -> tuple[LayerAgreement, ...]:
-    """Kernels against bodies, layer by layer, on what stock ONNX Runtime computes of the images `inputs`.
+    """Kernels against bodies, one node after the other, on what stock ONNX Runtime computes of the images `inputs`.
+
+    Hybrid layers on bytes, and what stands between them: depthwise convolutions, pools, functions of single bytes.
 
     Raises:
         CrispError: the file does not run, or not with the native kernels.
     """
     model = load(path)
-    layers = [n for n in model.proto.graph.node if is_hybrid(n) and OPERATORS[n.op_type].element == INT8]
+    layers = [node for node in model.proto.graph.node if is_on_bytes(node)]
     if not layers:
         return ()
     stored = {tensor.name: tensor for tensor in model.proto.graph.initializer}

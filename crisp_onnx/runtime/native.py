@@ -11,8 +11,9 @@ import onnx
 from onnx import TensorProto, helper
 
 from crisp_onnx.errors import CrispError
-from crisp_onnx.format import INT8, OPERATORS
+from crisp_onnx.format import DOMAIN, INT8, OPERATORS
 from crisp_onnx.format.node import is_hybrid
+from crisp_onnx.format.operators import BYTE_OPERATORS
 from crisp_onnx.model.read import read_graph
 from crisp_onnx.runtime.library import ELEMENTS, Element, Library, registered_operators
 
@@ -23,7 +24,7 @@ LARGEST_BLOCK = 256  # a place inside a block is one byte in the kernels
 class Scan:
     """What a file holds: hybrid nodes, and why no kernels can take them (a sentence; empty when they can).
 
-    `operators`: the hybrid operators that it uses.
+    `operators`: those of our domain that it uses, hybrid, on bytes between hybrid ones, or unknown to this version.
     """
 
     hybrid_nodes: int
@@ -32,12 +33,13 @@ class Scan:
 
     @property
     def elements(self) -> tuple[Element, ...]:
-        """What its hybrid operators compute on, float32 first."""
-        in_bytes = {OPERATORS[name].element == INT8 for name in self.operators}
+        """What its operators compute on, float32 first."""
+        in_bytes = {OPERATORS[name].element == INT8 for name in self.operators if name in OPERATORS}
+        in_bytes |= {True for name in self.operators if name in BYTE_OPERATORS}
         return tuple(element for element in ELEMENTS if (element == "int8") in in_bytes)
 
     def against(self, library: Library) -> str:
-        """Why the kernels of `library` cannot take the hybrid nodes, a sentence; empty when they can."""
+        """Why the kernels of `library` cannot take the nodes of our domain, a sentence; empty when they can."""
         unknown = sorted(self.operators.difference(registered_operators())) if library.path else []
         if unknown:
             return f"The native kernels at {library.path} have none for {', '.join(unknown)}: build them anew."
@@ -67,7 +69,8 @@ def parse_graph(model: bytes) -> onnx.ModelProto:
 
 def scan_model(model: onnx.ModelProto) -> Scan:
     """`scan` of a model in memory."""
-    nodes = [node for node in _nodes(model.graph) if is_hybrid(node)]
+    ours = [node for node in _nodes(model.graph) if node.domain == DOMAIN]
+    nodes = [node for node in ours if is_hybrid(node)]
     types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
     stored = frozenset(types) - {value.name for value in model.graph.input}  # as an input it could change
     types |= {
@@ -75,7 +78,7 @@ def scan_model(model: onnx.ModelProto) -> Scan:
         for info in (*model.graph.input, *model.graph.value_info, *model.graph.output)
     }
     reason = next((reason for node in nodes if (reason := _against_node(node, types, stored))), "")
-    return Scan(len(nodes), reason, frozenset(node.op_type for node in nodes))
+    return Scan(len(nodes), reason, frozenset(node.op_type for node in ours))
 
 
 def _against_node(node: onnx.NodeProto, types: dict[str, int], stored: frozenset[str]) -> str:

@@ -66,7 +66,7 @@ def session(
         raise CrispError(f"{name} cannot run with the native kernels. {reason}")
     if reason:
         log.debug("%s runs without the native kernels: %s", name, reason)
-        if found.hybrid_nodes and _registered(options):
+        if found.operators and _registered(options):
             raise CrispError(
                 f"These options bring the native kernels, which must stay out here, to {name}. {reason} Give others."
             )
@@ -80,7 +80,7 @@ def session(
         say_once(logging.INFO, f"{name} runs with the native kernels, instruction set {sets}; {kernels}")
     opened = _open(model, options, providers)
     fell_back = _on_cpu_alone(opened.get_providers()) and not _on_cpu_alone(providers)
-    if native is None and found.hybrid_nodes and fell_back:  # there the kernels work after all
+    if native is None and found.operators and fell_back:  # there the kernels work after all
         return session(model, options=options)
     return_free_memory()
     return opened
@@ -97,7 +97,7 @@ def timing_options(threads: int) -> ort.SessionOptions:
 
 
 def runs_native(path: Path) -> bool:
-    """Whether `session` runs hybrid operators of `path` in the native kernels.
+    """Whether `session` runs operators of ours in `path` in the native kernels.
 
     Raises:
         CrispError: the file is missing or no model.
@@ -112,7 +112,7 @@ def runtime_text(path: Path) -> str:
         CrispError: the file is missing or no model.
     """
     found = scan(path)
-    if found.hybrid_nodes == 0:
+    if not found.operators:
         return STOCK
     if not runs_native(path):
         return BODIES
@@ -144,7 +144,7 @@ def _scan(model: str | os.PathLike[str] | bytes) -> Scan:
 
 def _reason_against(found: Scan, name: str, providers: Sequence[Provider] = (CPU,)) -> str:
     """Why the kernels stay out, a sentence; empty when they are used. Warns when they could have been expected."""
-    if found.hybrid_nodes == 0:
+    if not found.operators:
         return f"{name} has no hybrid operators."
     reason = found.against(load_library())
     if not reason and not _on_cpu_alone(providers):

@@ -8,14 +8,34 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
-from crisp_onnx.format.operators import BIAS, DATA, DOMAIN, OPERATORS, PACKED, RESIDUAL, VALUES, WEIGHT_SCALE
+from crisp_onnx.format.operators import (
+    BIAS,
+    BYTE_OPERATORS,
+    DATA,
+    DOMAIN,
+    INT8,
+    OPERATORS,
+    PACKED,
+    RESIDUAL,
+    VALUES,
+    WEIGHT_SCALE,
+)
 from crisp_onnx.format.packing import HybridTensors, out_of_lanes
 
 
 def is_hybrid(node: gs.Node | onnx.NodeProto) -> bool:
     """Whether a node is a hybrid operator that this version knows."""
-    op = node.op_type if isinstance(node, onnx.NodeProto) else node.op
-    return node.domain == DOMAIN and op in OPERATORS
+    return node.domain == DOMAIN and _op(node) in OPERATORS
+
+
+def is_on_bytes(node: gs.Node | onnx.NodeProto) -> bool:
+    """Whether a node is an operator of ours on bytes, hybrid or not, that this version knows."""
+    hybrid = is_hybrid(node) and OPERATORS[_op(node)].element == INT8
+    return hybrid or (node.domain == DOMAIN and _op(node) in BYTE_OPERATORS)
+
+
+def _op(node: gs.Node | onnx.NodeProto) -> str:
+    return str(node.op_type if isinstance(node, onnx.NodeProto) else node.op)
 
 
 def kept_blocks_of(node: gs.Node) -> int:
