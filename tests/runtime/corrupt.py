@@ -1,6 +1,6 @@
 """Feed the kernels corrupted layers: every one must run or fail with an error that names the node. Also a script:
 
-python corrupt.py LIBRARY ROUNDS SEED
+python corrupt.py LIBRARY ROUNDS SEED [all or bytes, the operators on bytes alone]
 (under AddressSanitizer: LD_PRELOAD="libasan.so libstdc++.so.6" ASAN_OPTIONS=detect_leaks=0)
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import collections
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ from int8_layer import (
     random_int8_layer,
 )
 from onnx import AttributeProto, ModelProto, helper
+
+from crisp_onnx.format.operators import BYTE_OPERATORS, DEPTHWISE, HYBRID_OPS, MAX_POOL, TABLE
 
 NUMBERS = (-(2**63), -(2**31), -1, 0, 1, 2, 3, 4, 5, 8, 16, 17, 64, 255, 256, 2**20, 2**31 - 1, 2**31, 2**62)
 SHAPES = ((32, 24, 3, 3), (20, 16, 1, 1), (40, 9, 5, 1), (16, 64, 1, 1), (16, 9, 1, 1))
@@ -142,15 +144,20 @@ def hybrid(rng: np.random.Generator, op: str) -> Sound:
 
 
 def depthwise(rng: np.random.Generator, op: str) -> Sound:
+    """Of one step a row of the kernel and of two, for the kernels of outputs side by side and for plain loops."""
     channels = int(rng.integers(1, 9))
-    kernel_h, kernel_w, stride, dilation = (int(n) for n in rng.integers(1, 4, 4))
-    kernel, pads = (kernel_h, kernel_w), tuple(int(pad) for pad in rng.integers(0, 3, 4))
-    attrs = depthwise_attributes(channels, kernel, (stride, stride), pads, (dilation, dilation))
-    return Sound(op, attrs, depthwise_tensors(rng, channels, kernel), (2, channels, *_sides(rng)))
+    kernel_h, kernel_w = (int(n) for n in rng.integers(1, 8, 2))
+    stride_h, stride_w, dilation_h, dilation_w = (int(n) for n in rng.choice([1, 1, 2, 2, 3, 5], 4))
+    kernel, pads = (kernel_h, kernel_w), tuple(int(pad) for pad in rng.integers(0, 4, 4))
+    attrs = depthwise_attributes(channels, kernel, (stride_h, stride_w), pads, (dilation_h, dilation_w))
+    largest = 14 if rng.random() < 0.5 else 70
+    sides = tuple(int(side) for side in rng.integers(1, largest, 2))
+    return Sound(op, attrs, depthwise_tensors(rng, channels, kernel), (int(rng.integers(1, 3)), channels, *sides))
 
 
 def table(rng: np.random.Generator, op: str) -> Sound:
-    return Sound(op, {}, {"table": rng.permutation(256).astype(np.uint8)}, tuple(rng.integers(0, 9, 3).tolist()))
+    largest = 9 if rng.random() < 0.5 else 40
+    return Sound(op, {}, {"table": rng.permutation(256).astype(np.uint8)}, tuple(rng.integers(0, largest, 3).tolist()))
 
 
 def pool(rng: np.random.Generator, op: str) -> Sound:
@@ -169,15 +176,16 @@ def _sides(rng: np.random.Generator) -> tuple[int, int]:
 
 
 OPERATORS: dict[str, Callable[[np.random.Generator, str], Sound]] = {
-    **dict.fromkeys(("HybridConv", "HybridConvAdd", "HybridGemm"), hybrid),
-    **dict.fromkeys(("HybridQConv", "HybridQConvAdd", "HybridQGemm"), hybrid),
-    "QDepthwiseConv": depthwise,
-    "QTable": table,
-    "QMaxPool": pool,
+    **dict.fromkeys(HYBRID_OPS, hybrid),
+    DEPTHWISE: depthwise,
+    TABLE: table,
+    MAX_POOL: pool,
 }
 
 
-def corrupted_runs(library: Path, rounds: int, seed: int) -> collections.Counter[tuple[str, str]]:
+def corrupted_runs(
+    library: Path, rounds: int, seed: int, operators: Sequence[str] = tuple(OPERATORS)
+) -> collections.Counter[tuple[str, str]]:
     """Run `rounds` corrupted layers, of each operator in turn. Returns how many of it ran and failed at load or at run.
 
     Raises:
@@ -185,9 +193,8 @@ def corrupted_runs(library: Path, rounds: int, seed: int) -> collections.Counter
     """
     rng = np.random.default_rng(seed)
     outcomes: collections.Counter[tuple[str, str]] = collections.Counter()
-    names = list(OPERATORS)
     for number in range(rounds):
-        op = names[number % len(names)]
+        op = operators[number % len(operators)]
         sound = OPERATORS[op](rng, op)
         attrs, tensors = dict(sound.attrs), dict(sound.tensors)
         for _ in range(int(rng.integers(1, 3))):
@@ -232,6 +239,7 @@ def _add_empty(model: ModelProto, names: Iterable[str]) -> None:
 
 
 if __name__ == "__main__":
-    found = corrupted_runs(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    chosen = BYTE_OPERATORS if sys.argv[4:] == ["bytes"] else tuple(OPERATORS)
+    found = corrupted_runs(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), chosen)
     for (op, what), count in sorted(found.items()):
         print(op, what, count)
