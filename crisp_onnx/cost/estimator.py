@@ -64,7 +64,8 @@ class Amdahl:
 class Estimate:
     """Latency is the sum over layers: no overlap between layers.
 
-    `dtypes`: in which products are costed; `dtype` is that of most MACs. `fit`: in which memories the model has room.
+    `dtypes`: in which products are costed; `dtype` is that of most MACs. `retyped`: a sentence where these are not
+    those of the model. `fit`: in which memories the model has room.
     `elsewhere`: operators that the target does not have, each with what runs it instead.
     """
 
@@ -83,6 +84,7 @@ class Estimate:
     largest_activation_bytes: int
     leaned_on: tuple[Leaf, ...]
     notes: tuple[str, ...]
+    retyped: tuple[str, ...]
     fit: Fit
     elsewhere: tuple[str, ...]
 
@@ -148,6 +150,7 @@ def estimate(lowered: Lowered, target: Target) -> Estimate:
         largest_activation_bytes=max(op.input_bytes + op.output_bytes for op in lowered.operators),
         leaned_on=leaned_on(lowered, target),
         notes=lowered.notes,
+        retyped=lowered.retyped,
         fit=fit(lowered, target),
         elsewhere=_elsewhere(lowered, target),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from crisp_onnx.errors import CrispError
@@ -13,6 +13,7 @@ from crisp_onnx.lowering.lowered import Lowered, LoweredOp, Source, totals
 from crisp_onnx.lowering.matrix import BYTES, Matrix
 from crisp_onnx.lowering.memory import NOWHERE, Stay
 from crisp_onnx.lowering.residency import Held, peak_bytes, stays
+from crisp_onnx.lowering.retyped import retyped
 from crisp_onnx.lowering.schema import Dtype, OpKind
 from crisp_onnx.lowering.target import Target
 
@@ -25,7 +26,7 @@ class Layer:
     `axes`: of the tensor that a transpose gives.
     `fused_ops`: types of the neighbours in `fused`. `weight`: name of the stored weight. `reads`: the operators
     whose outputs it takes. `constants`: values stored with the model, other than weights, that it is the first to read.
-    `dtype`: the type that the model states for it, empty where it states floats.
+    `dtype`: in which the model computes it.
     """
 
     name: str
@@ -43,7 +44,7 @@ class Layer:
     weight: str = ""
     activation_density: float = 1.0
     constants: int = 0
-    dtype: str = ""
+    dtype: Dtype = "fp32"
 
 
 def choose_dtype(target: Target, wanted: str | None) -> Dtype:
@@ -70,8 +71,7 @@ def lower_layers(
 ) -> Lowered:
     """Every layer as `target` sees it, in the given order.
 
-    `dtype`: of the layers whose type the model leaves open; one that is asked for also holds for the others that the
-    target can compute in it.
+    `dtype`: of the layers in floats; one that is asked for also holds for the others that the target can compute in it.
     """
     chosen = choose_dtype(target, dtype)
     listed = tuple(layers)
@@ -81,14 +81,15 @@ def lower_layers(
     operators = tuple(
         lower_layer(layer, target, kind, stay=places[layer.name]) for layer, kind in zip(listed, types, strict=True)
     )
-    said = (*notes, *_type_notes(listed, types, target))
+    changes = [(layer.dtype, kind, layer.matrix is not None) for layer, kind in zip(listed, types, strict=True)]
     return Lowered(
         target=target.name,
         target_version=target.descriptor.version,
         model=source,
         batch=batch,
         dtype=chosen,
-        notes=said,
+        notes=notes,
+        retyped=retyped(changes, target.name, target.descriptor.dtypes, asked=dtype is not None),
         operators=operators,
         totals=totals(operators),
         peak_activation_bytes=peak_bytes(held),
@@ -101,17 +102,10 @@ def layer_dtype(layer: Layer, target: Target, chosen: Dtype, *, asked: bool) -> 
     A hybrid operator of floats runs on floats where only this package's kernels skip: it has no others.
     """
     known = target.descriptor.dtypes
-    stated = next((dtype for dtype in known if dtype == layer.dtype), None)
     if layer.op in OPERATORS and target.descriptor.sparsity.hybrid_operators_only:
         own: Dtype = "int8" if OPERATORS[layer.op].element == INT8 else "fp32"
         return own if own in known else chosen
-    return chosen if asked or stated is None else stated
-
-
-def _type_notes(layers: Sequence[Layer], types: Sequence[Dtype], target: Target) -> tuple[str, ...]:
-    """What the user should know of layers that are not costed in the type that the model states."""
-    missed = sum(layer.dtype == "int8" != dtype for layer, dtype in zip(layers, types, strict=True))
-    return (f"{missed} layers of the model are in int8 and costed in floats on {target.name}",) if missed else ()
+    return "int8" if layer.dtype == "int8" and "int8" in known and not asked else chosen
 
 
 def _held(layer: Layer, target: Target, dtype: Dtype) -> Held:

@@ -98,7 +98,10 @@ class Source(_Record):
 
 
 class Lowered(_Record):
-    """A whole `crisp-lowered/1` file. `dtype`: of the operators whose type the model leaves open."""
+    """A whole `crisp-lowered/1` file. `dtype`: of the operators that the model computes in floats.
+
+    `retyped`: a sentence where the target computes in another type than the model.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
@@ -109,6 +112,7 @@ class Lowered(_Record):
     batch: Annotated[int, Field(ge=1)]
     dtype: Dtype
     notes: tuple[str, ...] = ()
+    retyped: tuple[str, ...] = ()
     operators: tuple[LoweredOp, ...]
     totals: Totals
     peak_activation_bytes: int = 0

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import replace
 from math import prod
 
+import numpy as np
 import onnx_graphsurgeon as gs
 
 from crisp_onnx.format.node import HybridNode, data_of, is_hybrid, kept_blocks_of, read, residual_of, weight_name
@@ -16,7 +17,7 @@ from crisp_onnx.lowering.layer_sparsity import LayerSparsity
 from crisp_onnx.lowering.layers import Layer, product_kind
 from crisp_onnx.lowering.matrix import Matrix, conv_matrix, product_matrix
 from crisp_onnx.lowering.quantised import ByteProduct, byte_product, moves_bytes, on_bytes, operands
-from crisp_onnx.lowering.schema import OpKind
+from crisp_onnx.lowering.schema import Dtype, OpKind
 from crisp_onnx.model import Model, WeightLayer, weight_layers
 from crisp_onnx.model.macs import constant_nodes, contraction, macs_of
 
@@ -58,11 +59,12 @@ def read_layers(model: Model, shapes: Shapes) -> tuple[list[Layer], list[str]]:
     constant = constant_nodes(graph)
     layers: list[Layer] = []
     notes: list[str] = []
+    floats = _floats(graph.inputs, "fp32")
     stored: set[str] = set()
     for node in graph.nodes:
         if node.name in fusion.taken or node.op in FREE or node.name in constant:
             continue
-        layer = _layer(node, weights.get(node.name), in_bytes.get(node.name), fusion, shapes)
+        layer = _layer(node, weights.get(node.name), in_bytes.get(node.name), fusion, shapes, floats)
         if isinstance(layer, str):
             notes.append(layer)
         elif layer.matrix is None or not layer.matrix.weighted:
@@ -96,23 +98,38 @@ def _reads(graph: gs.Graph, fusion: Fusion, layers: Container[str]) -> dict[str,
 
 
 def _layer(
-    node: gs.Node, weight: WeightLayer | None, product: ByteProduct | None, fusion: Fusion, shapes: Shapes
+    node: gs.Node,
+    weight: WeightLayer | None,
+    product: ByteProduct | None,
+    fusion: Fusion,
+    shapes: Shapes,
+    floats: Dtype,
 ) -> Layer | str:
+    """`floats`: the type of floats that the model takes."""
     needed = [t.name for t in (*node.inputs[:1], *node.outputs[:1])]
     if any(name not in shapes for name in needed):
         return f"{node.op} {node.name!r} is left out: the shape of {needed} is unknown"
     if is_hybrid(node) or weight is not None:
-        own = _hybrid_product(node, shapes) if weight is None else _plain_product(node, weight, shapes)
+        own = _hybrid_product(node, shapes) if weight is None else _plain_product(node, weight, shapes, floats)
         return _with_neighbours(own, fusion, shapes)
     if product is not None:
         return _with_neighbours(_byte_layer(node, product, shapes), fusion, shapes)
     byte_like = on_bytes(node) or moves_bytes(node) or node.op in BYTE_OPERATORS or node.op.startswith("QLinear")
+    dtype: Dtype = "int8" if byte_like else _floats((*node.inputs, *node.outputs), floats)
     if macs_of(node, shapes) == 0 or (byte_like and node.op not in _MATRICES):
-        return _mover(node, shapes, "int8" if byte_like else "")
-    return _open_product(node, shapes, "int8" if byte_like else "")
+        return _mover(node, shapes, dtype)
+    return _open_product(node, shapes, dtype)
 
 
-def _open_product(node: gs.Node, shapes: Shapes, dtype: str) -> Layer | str:
+def _floats(tensors: Iterable[gs.Tensor], otherwise: Dtype) -> Dtype:
+    """The type of the first of `tensors` that holds floats and whose type is known."""
+    for tensor in tensors:
+        if tensor.dtype is not None and np.issubdtype(tensor.dtype, np.floating):
+            return "fp16" if tensor.dtype == np.float16 else "fp32"
+    return otherwise
+
+
+def _open_product(node: gs.Node, shapes: Shapes, dtype: Dtype) -> Layer | str:
     """A product whose factors the model computes or a caller gives."""
     if node.op not in _MATRICES:
         return f"{node.op} {node.name!r} is left out: this operator has no cost model"
@@ -123,7 +140,7 @@ def _open_product(node: gs.Node, shapes: Shapes, dtype: str) -> Layer | str:
     return Layer(node.name, node.op, product_kind(matrix, node.op), matrix, dtype=dtype)
 
 
-def _mover(node: gs.Node, shapes: Shapes, dtype: str) -> Layer:
+def _mover(node: gs.Node, shapes: Shapes, dtype: Dtype) -> Layer:
     """An operator that only moves data."""
     outputs = sum(prod(shapes[t.name]) for t in node.outputs if t.name in shapes)
     read = [prod(shapes[t.name]) for t in node.inputs if t.name in shapes]
@@ -147,16 +164,17 @@ def _hybrid_product(node: gs.Node, shapes: Shapes) -> Layer:
     residuals = prod(shapes[node.outputs[0].name]) if residual_of(node) is not None else 0
     matrix = _hybrid_matrix(hybrid, shapes[data_of(node).name], residuals)
     pattern = _hybrid_pattern(hybrid, kept_blocks_of(node))
-    dtype = "int8" if hybrid.operator.element == INT8 else ""
+    dtype: Dtype = "int8" if hybrid.operator.element == INT8 else "fp32"
     kind = product_kind(matrix, node.op)
     return Layer(node.name, node.op, kind, matrix, pattern, weight=weight_name(node), dtype=dtype)
 
 
-def _plain_product(node: gs.Node, weight: WeightLayer, shapes: Shapes) -> Layer:
+def _plain_product(node: gs.Node, weight: WeightLayer, shapes: Shapes, floats: Dtype) -> Layer:
     matrix, stored = _plain_matrix(node, weight, shapes), node.inputs[1]
     # A caller may give another weight than one that is an input of the graph too.
     pattern = detect(weight.matrix(stored.values)) if isinstance(stored, gs.Constant) else LayerSparsity()
-    return Layer(node.name, node.op, product_kind(matrix, node.op), matrix, pattern, weight=weight.weight)
+    dtype = _floats((stored, *node.inputs), floats)
+    return Layer(node.name, node.op, product_kind(matrix, node.op), matrix, pattern, weight=weight.weight, dtype=dtype)
 
 
 def _with_neighbours(layer: Layer, fusion: Fusion, shapes: Shapes) -> Layer:

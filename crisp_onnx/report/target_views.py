@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import RenderableType
@@ -100,7 +101,7 @@ def lowered_view(lowered: Lowered, path: Path) -> View:
     columns = ("operator", "op", "g x M x K x N", "pattern", "as the target sees it", "weights", "DRAM")
     types = " and ".join(lowered.dtypes)
     table = rows_table(f"{lowered.model.file} on {lowered.target}, {types}", columns, rows, right=(5, 6))
-    sentences = (*lowered.notes, f"Written to {path}.")
+    sentences = (*_stopped(lowered.retyped), *lowered.notes, f"Written to {path}.")
     return (table, Text(), *lines(sentences))
 
 
@@ -141,15 +142,21 @@ def lead_sentences(found: Estimation) -> tuple[str, ...]:
     )
     sentences = [
         fit_sentence(one),
+        *_stopped(one.retyped),
         f"{one.model} on {one.target}: dense {_ms(one.dense.latency_ms)}, as it is {_ms(one.as_is.latency_ms)} "
         f"({one.speedup:.2f}x){spent}, limited by {LIMITS[one.limited_by]}; {one.assumed} of the numbers behind it are "
         "assumed.",
-        *(f"{sentence}." for sentence in one.elsewhere),
+        *_stopped(one.elsewhere),
     ]
     if found.against is not None:
         other = found.against
-        sentences.append(f"{fit_sentence(other)} {other.model}: {_ms(other.as_is.latency_ms)}.")
+        said = " ".join((fit_sentence(other), *_stopped(other.retyped)))
+        sentences.append(f"{said} {other.model}: {_ms(other.as_is.latency_ms)}.")
     return tuple(sentences)
+
+
+def _stopped(sentences: Sequence[str]) -> tuple[str, ...]:
+    return tuple(f"{sentence}." for sentence in sentences)
 
 
 LIMITS = {
