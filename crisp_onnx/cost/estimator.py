@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, inf
 from typing import Literal
@@ -11,9 +11,10 @@ from typing import Literal
 from crisp_onnx.cost.assumptions import leaned_on
 from crisp_onnx.cost.energy import LEVELS, Energy, add, tdp_energy
 from crisp_onnx.cost.fit import Fit, fit
-from crisp_onnx.cost.layer import Bound, LayerCost, cost_layer
+from crisp_onnx.cost.layer import Bound, LayerCost, Link, cost_layer
 from crisp_onnx.errors import CrispError
 from crisp_onnx.format.operators import OPERATORS
+from crisp_onnx.lowering.cycles import compute_cycles, over, overhead_cycles
 from crisp_onnx.lowering.layer_sparsity import DENSE, LayerSparsity
 from crisp_onnx.lowering.layers import lower_again, lower_elsewhere
 from crisp_onnx.lowering.layout import runs_hybrid, with_layout_changes
@@ -162,16 +163,16 @@ def cost_operators(name: VariantName, operators: tuple[LoweredOp, ...], target: 
     if timing is not None:
         operators = with_layout_changes(operators, target.whole(timing.granule))
     weights = weight_bytes(operators)
+    here = [target.runs(plain_name(op.op)) for op in operators]
+    links = _linked(operators, here, target)
     layers = tuple(
-        cost_layer(op, target, linked_bytes=linked, model_weight_bytes=weights)
-        if target.runs(plain_name(op.op))
-        else _cost_elsewhere(op, target)
-        for op, linked in zip(operators, _linked_bytes(operators, target), strict=True)
+        cost_layer(op, target, link=link, model_weight_bytes=weights) if own else _cost_elsewhere(op, target)
+        for op, own, link in zip(operators, here, links, strict=True)
     )
-    once = float(target.number(target.descriptor.overhead.per_inference) or 0)
+    # Where computing hides what crosses a host link, it hides the hand-over too.
+    hidden = any(link is not None and link.hidden for link in links)
+    once = 0.0 if hidden else float(target.number(target.descriptor.overhead.per_inference) or 0)
     cycles = sum(layer.latency_cycles for layer in layers) + once
-    if target.descriptor.array.design == "host_link":
-        cycles = max(cycles, float(sum(layer.compute_cycles for layer in layers)))
     latency_ms = cycles / float(target.clock_hz) * 1000
     return Variant(
         name=name,
@@ -189,7 +190,10 @@ def _elsewhere(lowered: Lowered, target: Target) -> tuple[str, ...]:
     """A sentence for each operator type that the target lacks."""
     missing = Counter(op.op for op in lowered.operators if not target.runs(plain_name(op.op)))
     other = target.descriptor.fallback
-    return tuple(f"{count} {name} run on {other}: {target.name} has no {name}" for name, count in missing.items())
+    return tuple(
+        f"{count} {name} {'runs' if count == 1 else 'run'} on {other}: {target.name} has no {name}"
+        for name, count in missing.items()
+    )
 
 
 def _cost_elsewhere(op: LoweredOp, target: Target) -> LayerCost:
@@ -221,17 +225,23 @@ def _energy(layers: tuple[LayerCost, ...], target: Target, rest_ms: float) -> tu
     )
 
 
-def _linked_bytes(operators: tuple[LoweredOp, ...], target: Target) -> list[int | None]:
-    """Weights of every layer that cross the host link: the first layers fill what the chip pins."""
+def _linked(operators: Sequence[LoweredOp], here: Sequence[bool], target: Target) -> list[Link | None]:
+    """What of every layer crosses the host link: the weights of the first layers fill what the chip pins."""
     if target.descriptor.array.design != "host_link":
         return [None] * len(operators)
     room = int(target.number(target.dram.pinned_weights) or 0)
-    linked: list[int | None] = []
-    for op in operators:
-        weights = op.tiling.stored_weight_bytes if op.tiling else 0
+    linked: list[int] = []
+    for op, own in zip(operators, here, strict=True):
+        weights = op.tiling.stored_weight_bytes if op.tiling and own else 0
         linked.append(max(0, weights - room))
         room = max(0, room - weights)
-    return linked
+    run = [(op, moved) for op, moved, own in zip(operators, linked, here, strict=True) if own]
+    crossing = sum(
+        over(moved, target.number(target.dram.read_bw)) + overhead_cycles(op.kind, target) for op, moved in run
+    )
+    computing = sum(compute_cycles(op.tiling, op.kind, target) for op, _ in run if op.tiling)
+    once = target.number(target.descriptor.overhead.per_inference) or 0
+    return [Link(moved, hidden=computing > crossing + once) for moved in linked]
 
 
 def without_sparsity(pattern: LayerSparsity) -> LayerSparsity:

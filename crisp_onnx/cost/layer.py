@@ -49,6 +49,18 @@ class LayerCost:
 
 
 @dataclass(frozen=True)
+class Link:
+    """Bytes of a layer's weights that cross the host link.
+
+    The chip computes while they do. `hidden`: computing the model takes longer, so that the layer takes what it
+    computes; otherwise what crosses, and computing is hidden.
+    """
+
+    weight_bytes: int
+    hidden: bool = False
+
+
+@dataclass(frozen=True)
 class _Cycles:
     """Cycles of one layer; `busy` is what they come to together without the overhead."""
 
@@ -61,22 +73,21 @@ class _Cycles:
 
 
 def cost_layer(
-    op: LoweredOp, target: Target, *, linked_bytes: int | None = None, model_weight_bytes: int | None = None
+    op: LoweredOp, target: Target, *, link: Link | None = None, model_weight_bytes: int | None = None
 ) -> LayerCost:
     """latency = max(compute, on-chip, DRAM) + overhead; ties are named in this order.
 
     On a measured processor, whose parts were fitted as a sum, compute and on-chip add up.
     `model_weight_bytes`: of the whole model on such a processor, by default this layer alone. They decide how many of
     the layer's a run fetches anew, and beyond the last cache all of them come from DRAM every time.
-    `linked_bytes`: on a target behind a host link, the weights of this layer that cross it; computing hides
-    behind them.
+    `link`: on a target behind a host link, what of this layer crosses it.
     """
     tiling = op.tiling
     reads, writes = op.dram_bytes
     if target.descriptor.timing is not None:
         cycles = _measured(op, target, weight_bytes([op]) if model_weight_bytes is None else model_weight_bytes)
-    elif linked_bytes is not None:
-        cycles = _linked(op, target, linked_bytes)
+    elif link is not None:
+        cycles = _linked(op, target, link)
     else:
         cycles = _modelled(op, target, reads, writes)
     latency = cycles.busy + cycles.overhead
@@ -111,11 +122,12 @@ def _modelled(op: LoweredOp, target: Target, reads: int, writes: int) -> _Cycles
     return _together(compute, onchip, dram, Fraction(max(compute, onchip, dram)), overhead_cycles(op.kind, target))
 
 
-def _linked(op: LoweredOp, target: Target, linked_bytes: int) -> _Cycles:
-    dram = over(linked_bytes, target.number(target.dram.read_bw))
-    overhead = overhead_cycles(op.kind, target)
+def _linked(op: LoweredOp, target: Target, link: Link) -> _Cycles:
+    dram = over(link.weight_bytes, target.number(target.dram.read_bw))
     compute = compute_cycles(op.tiling, op.kind, target) if op.tiling else 0
-    return _Cycles(compute, 0, dram, Fraction(dram), overhead, "dram" if dram else "compute")
+    if link.hidden:
+        return _Cycles(compute, 0, dram, Fraction(compute), Fraction(0), "compute")
+    return _Cycles(compute, 0, dram, Fraction(dram), overhead_cycles(op.kind, target), "dram" if dram else "compute")
 
 
 def _measured(op: LoweredOp, target: Target, model_weight_bytes: int) -> _Cycles:

@@ -33,7 +33,7 @@ def lower(
         CrispError: unknown target, or no operator of the model could be read.
     """
     chosen = target if isinstance(target, Target) else load_target(target)
-    layers, notes = read_layers(model, tensor_shapes(model, batch=batch, size=height_and_width(size)))
+    layers, notes = read_layers(model, tensor_shapes(model, batch=batch, size=height_and_width(size)), chosen.runs)
     if densities:
         layers = [replace(layer, activation_density=densities.get(layer.name, 1.0)) for layer in layers]
     if not layers:

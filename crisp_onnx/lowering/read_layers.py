@@ -12,6 +12,7 @@ import onnx_graphsurgeon as gs
 from crisp_onnx.format.node import HybridNode, data_of, is_hybrid, kept_blocks_of, read, residual_of, weight_name
 from crisp_onnx.format.operators import BYTE_OPERATORS, INT8, MAX_POOL
 from crisp_onnx.lowering.detect import detect
+from crisp_onnx.lowering.folded import hands_on, settled
 from crisp_onnx.lowering.fusion import Fusion, fuse
 from crisp_onnx.lowering.layer_sparsity import LayerSparsity
 from crisp_onnx.lowering.layers import Layer, product_kind
@@ -19,7 +20,7 @@ from crisp_onnx.lowering.matrix import Matrix, conv_matrix, product_matrix
 from crisp_onnx.lowering.quantised import ByteProduct, byte_product, moves_bytes, on_bytes, operands
 from crisp_onnx.lowering.schema import Dtype, OpKind
 from crisp_onnx.model import Model, WeightLayer, weight_layers
-from crisp_onnx.model.macs import constant_nodes, contraction, macs_of
+from crisp_onnx.model.macs import contraction, macs_of
 
 Shapes = Mapping[str, tuple[int, ...]]
 POOLS = frozenset(
@@ -38,31 +39,30 @@ POOLS = frozenset(
         "QLinearReduceMean",
     )
 )
-_SHAPE_ONLY = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Cast")
-_SMALL = ("Constant", "ConstantOfShape", "Shape", "Size", "Range", "QuantizeLinear", "DequantizeLinear")
 # Of their first input only what comes out is read: rows of a table, a part of a tensor.
 _PARTIAL = frozenset(("Gather", "GatherElements", "GatherND", "Slice", "Compress"))
-FREE = frozenset((*_SHAPE_ONLY, *_SMALL))
 
 
-def read_layers(model: Model, shapes: Shapes) -> tuple[list[Layer], list[str]]:
+def read_layers(
+    model: Model, shapes: Shapes, runs: Callable[[str], bool] = lambda op: True
+) -> tuple[list[Layer], list[str]]:
     """(layers in execution order, a sentence for every operator that is left out).
 
-    `shapes`: tensor shapes of the batch that is costed.
+    `shapes`: tensor shapes of the batch that is costed. `runs`: whether the target has an operator.
     """
     graph = model.graph()
     weights = {layer.name: layer for layer in weight_layers(model, shapes)}
     in_bytes = {node.name: found for node in graph.nodes if (found := byte_product(node)) is not None}
     rank = {node.name: place for place, node in enumerate(graph.nodes)}
     products = [node for node in graph.nodes if node.name in weights or node.name in in_bytes or is_hybrid(node)]
-    fusion = fuse(graph, products, rank)
-    constant = constant_nodes(graph)
+    still = settled(graph)
+    fusion = fuse(graph, products, rank, still=still, runs=runs)
     layers: list[Layer] = []
     notes: list[str] = []
     floats = _floats(graph.inputs, "fp32")
     stored: set[str] = set()
     for node in graph.nodes:
-        if node.name in fusion.taken or node.op in FREE or node.name in constant:
+        if node.name in fusion.taken or node.name in still or hands_on(node, shapes):
             continue
         layer = _layer(node, weights.get(node.name), in_bytes.get(node.name), fusion, shapes, floats)
         if isinstance(layer, str):
@@ -71,7 +71,7 @@ def read_layers(model: Model, shapes: Shapes) -> tuple[list[Layer], list[str]]:
             layers.append(replace(layer, constants=_constants(node, stored)))
         else:
             layers.append(layer)
-    reads = _reads(graph, fusion, {layer.name for layer in layers})
+    reads = _reads(graph, fusion, {layer.name for layer in layers}, still)
     return [replace(layer, reads=reads[layer.name]) for layer in layers], notes
 
 
@@ -82,12 +82,19 @@ def _constants(node: gs.Node, stored: set[str]) -> int:
     return sum(prod(tensor.shape) for tensor in fresh.values())
 
 
-def _reads(graph: gs.Graph, fusion: Fusion, layers: Container[str]) -> dict[str, tuple[str, ...]]:
-    """For every layer the layers whose outputs it takes, seen through operators that cost nothing."""
+def _reads(
+    graph: gs.Graph, fusion: Fusion, layers: Container[str], still: Container[str]
+) -> dict[str, tuple[str, ...]]:
+    """For every layer the layers whose outputs it takes, seen through operators that cost nothing.
+
+    Of what the `still` ones take no value is read: the shape of a tensor does not keep it.
+    """
     head = {name: product for product, names in fusion.heads.items() for name in (product, *names)}
     sources: dict[int, tuple[str, ...]] = {}
     reads: dict[str, dict[str, None]] = {}  # keys in order, each once
     for node in graph.nodes:
+        if node.name in still:
+            continue
         taken = [name for tensor in node.inputs for name in sources.get(id(tensor), ())]
         layer = head.get(node.name, node.name)
         if layer in layers:

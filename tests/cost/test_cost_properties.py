@@ -273,3 +273,36 @@ def test_no_layer_of_thousands_breaks_a_bound_or_costs_more_than_dense(name: str
     found = [(layer, holds(*layer, TARGETS[name])) for layer in random_layers(2500)]
     wrong = [(layer, why) for layer, why in found if why]
     assert wrong == []
+
+
+def behind_a_link(count: int, side: int) -> list[Layer]:
+    matrix = conv(512, 512, 3, side)
+    return [Layer(f"l{at}", "Conv", "conv3x3", matrix) for at in range(count)]
+
+
+@pytest.mark.parametrize("name", ["coral_edge_tpu", "hailo_8"])
+@pytest.mark.parametrize("side", [2, 80])
+def test_behind_a_host_link_the_slower_of_link_and_array_takes_the_time_and_is_named(name: str, side: int) -> None:
+    target = TARGETS[name]
+    layers = behind_a_link(20, side)
+    found = estimate(lower_layers(layers, target, source=SOURCE), target)
+    computed = sum(layer.compute_cycles for layer in found.layers)
+    weights, pinned = 20 * 512 * 4608, target.whole(target.dram.pinned_weights)
+    crossing = (weights - pinned) / float(target.number(target.dram.read_bw) or 1)
+    crossing += float(target.number(target.descriptor.overhead.per_inference) or 0)
+    assert found.as_is.latency_cycles == pytest.approx(max(computed, crossing), rel=1e-5)
+    assert found.limited_by == ("compute" if computed > crossing else "dram")
+    assert (computed > crossing) == (side == 80)
+    if side == 80:
+        assert sum(layer.latency_ms for layer in found.layers) == pytest.approx(found.as_is.latency_ms)
+
+
+def test_what_runs_elsewhere_adds_to_what_is_behind_a_host_link() -> None:
+    target = TARGETS["coral_edge_tpu"]
+    layers = behind_a_link(4, 80)
+    alone = estimate(lower_layers(layers, target, source=SOURCE), target)
+    there = Layer("e", "Erf", "elementwise", inputs=10**7, outputs=10**7, reads=("l3",))
+    both = estimate(lower_layers([*layers, there], target, source=SOURCE), target)
+    more = next(layer for layer in both.layers if layer.name == "e")
+    assert more.latency_ms > 1
+    assert both.as_is.latency_ms == pytest.approx(alone.as_is.latency_ms + more.latency_ms)

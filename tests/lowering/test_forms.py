@@ -234,7 +234,7 @@ def test_what_a_target_lacks_is_named_with_what_runs_it(model_of: Callable[..., 
     text = "(float[1,16,8,8] x) => (float[1,16,8,8] y) <float[16,16,1,1] w> { a = Conv(x, w) y = Erf(a) }"
     target = load_target("coral_edge_tpu")
     found = estimate(lower(model_of(text), target), target)
-    assert found.elsewhere == ("1 Erf run on portable: coral_edge_tpu has no Erf",)
+    assert found.elsewhere == ("1 Erf runs on portable: coral_edge_tpu has no Erf",)
     leaned = {leaf.key for leaf in found.leaned_on}
     assert "clock.hz" in leaned
     assert "portable: clock.hz" in leaned
