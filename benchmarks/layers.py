@@ -9,7 +9,8 @@ alive at a time. Here a layer meets the caches and the threads that its neighbou
 conversions around it: those between two layers, of layout or of precision, count half to each. In int8, the layers
 that are not sparse are compared with float32 as it would be there, with conversions from and to bytes: in the emitted
 network again, in which only sparse layers compute on bytes. Writes
-results/layers.{json,md}, in int8 results/layers_int8.{json,md}.
+results/layers.{json,md}, in int8 results/layers_int8.{json,md}, beside the rows of networks and threads that are not
+measured this time.
 """
 
 from __future__ import annotations
@@ -91,10 +92,20 @@ def main(networks: tuple[str, ...], pattern: str, precision: str, threads: str, 
             rows += [_row(network, files, count, budget_s) for count in map(int, threads.split(","))]
     name = "layers" if precision == "fp32" else f"layers_{precision}"
     RESULTS.mkdir(exist_ok=True)
+    rows = _among_others(RESULTS / f"{name}.json", rows)
     (RESULTS / f"{name}.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     table = HEAD + "\n".join(map(_line, rows)) + "\n"
     (RESULTS / f"{name}.md").write_text(table + "\n" + "\n".join(map(_layers_table, rows)), encoding="utf-8")
     sys.stdout.write(table)
+
+
+def _among_others(path: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """These rows and those of an earlier run with the same columns and another network or other threads."""
+    earlier = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    measured = {(row["network"], row["threads"]) for row in rows}
+    alike = [row for row in earlier if row.keys() == rows[0].keys()]
+    both = [row for row in alike if (row["network"], row["threads"]) not in measured] + rows
+    return sorted(both, key=lambda row: (list(TOPOLOGIES).index(row["network"]), row["threads"]))
 
 
 def _write(network: str, sparsity: Sparsity, precision: str, folder: Path) -> dict[str, Path]:
