@@ -31,8 +31,11 @@ ByteNode::ByteNode(const ort::Api* api, const ort::KernelInfo* info) : api_(api)
 
 void ByteNode::in_parts(ort::KernelContext* context, int64_t total, int64_t parts,
                         const std::function<void(Range)>& compute) const {
-  Work work{compute, total, parts};
-  ort::parallel_for(api_, context, static_cast<size_t>(parts), do_part, &work);
+  const bool divides = parts > 1;
+  const Sharing::Run run = divides ? sharing_.begin(total) : Sharing::Run{};
+  Work work{compute, total, run.shared ? parts : 1};
+  ort::parallel_for(api_, context, static_cast<size_t>(work.parts), do_part, &work);
+  if (divides) sharing_.end(run);
   require(!work.out_of_memory, "there is not enough memory for a thread's share of the work");
 }
 

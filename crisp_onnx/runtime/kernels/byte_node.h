@@ -7,6 +7,7 @@
 
 #include "claims.h"
 #include "ort_abi.h"
+#include "sharing.h"
 
 namespace crisp {
 
@@ -18,9 +19,9 @@ class ByteNode {
  protected:
   ByteNode(const ort::Api* api, const ort::KernelInfo* info);
 
-  // Calls `compute` for so many ranges that together are 0..total, on the session's threads. Throws Failure where one lacks
-  // memory. Planes are divided by channels: by rows, so that a thread reads what it wrote, was slower on one thread and on two.
-  // A guess at the cause: at every cut one cache line holds bytes of both threads.
+  // Calls `compute` for so many ranges that together are 0..total, on the session's threads where that pays. Throws
+  // Failure where one lacks memory. Planes are divided by channels: divided by rows, every channel has a cache line that
+  // goes from core to core.
   void in_parts(ort::KernelContext* context, int64_t total, int64_t parts,
                 const std::function<void(Range)>& compute) const;
 
@@ -28,6 +29,7 @@ class ByteNode {
 
  private:
   std::string name_;
+  mutable Sharing sharing_;
 };
 
 }  // namespace crisp

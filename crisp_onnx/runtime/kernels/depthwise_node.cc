@@ -10,7 +10,7 @@
 namespace crisp {
 namespace {
 
-constexpr int64_t kItemMacs = 400000;  // some microseconds
+constexpr int64_t kItemMacs = 100000;  // some microseconds
 constexpr int64_t kMostItems = 32;
 
 // Where the operator has its inputs.

@@ -83,11 +83,12 @@ QuantizedOperands read_quantized(const ort::Api* api, const ort::KernelInfo* inf
 struct SessionPool {
   const ort::Api* api;
   const ort::KernelContext* context;
+  bool shared;
 };
 
 void run_on_session_pool(void* pool, size_t total, void (*fn)(void*, size_t), void* user) {
   const SessionPool* session = static_cast<const SessionPool*>(pool);
-  ort::parallel_for(session->api, session->context, total, fn, user);
+  ort::parallel_for(session->api, session->context, session->shared ? total : 1, fn, user);
 }
 
 // The numbers of an input where kernels may read them: copied when they lie at an address that is no multiple of their
@@ -187,9 +188,12 @@ void Layer::run_plan(ort::KernelContext* context, const Plan& plan, const Tensor
   const Readable activations(api_, context, memory_, x, each), added(api_, context, memory_, residual, each);
   const ort::Scratch scratch(api_, context, memory_, plan.scratch_bytes);
   const void* operands = form_.element == Element::kFloat32 ? static_cast<const void*>(&bounds_) : &quantized_;
-  SessionPool pool{api_, context};
+  const bool divides = plan.items > 1;
+  const Sharing::Run run = divides ? sharing_.begin(product({plan.items, plan.positions()}).value()) : Sharing::Run{};
+  SessionPool pool{api_, context, run.shared};
   convolve({&plan, &weight_, activations.data(), added.data(), y, scratch.data(), operands},
            {&pool, run_on_session_pool});
+  if (divides) sharing_.end(run);
 }
 
 }  // namespace crisp

@@ -8,6 +8,7 @@
 #include "convolve.h"
 #include "ort_abi.h"
 #include "plan.h"
+#include "sharing.h"
 #include "weight.h"
 
 namespace crisp {
@@ -54,6 +55,7 @@ class Layer {
   ort::MemoryInfo* memory_ = nullptr;
   std::mutex mutex_;  // guards plan_: one session may run on several threads
   std::shared_ptr<const Plan> plan_;
+  Sharing sharing_;
 };
 
 }  // namespace crisp

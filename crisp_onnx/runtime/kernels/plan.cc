@@ -16,6 +16,8 @@ namespace {
 constexpr int64_t kPanelNumbers = 192 << 10;    // packed activations of a panel: float32 fills most of a usual second-level
                                                 // cache; bytes are as fast in less, and smaller panels take less memory
 constexpr int64_t kHalfPositions = 96;          // of a panel: fewer leave lanes idle
+constexpr int64_t kMuchWider = 2;               // an output than its input, in channels
+constexpr int64_t kSmallPlaneBytes = 1 << 10;   // of an output channel
 constexpr int64_t kMostItems = 32;
 constexpr int64_t kMostPlaces = 64;
 constexpr int64_t kItemMacs = 600000;           // about ten microseconds of one core,
@@ -37,6 +39,14 @@ const ElementType& element_of(const KernelSet& kernels) { return element_type(ke
 // Bytes of one activation.
 int64_t bytes_of(const KernelSet& kernels) { return element_of(kernels).activation_bytes; }
 
+// Whether threads had better share out the output channels than the positions. Two that write neighbouring positions
+// meet in a line of every channel, which goes from one core to the other: it is felt where a channel has few. Two that
+// share out the channels read the same input, which must be the smaller for that.
+bool shares_channels(const ConvShape& s, const ElementType& element) {
+  const int64_t plane_bytes = product({s.out_height, s.out_width, element.activation_bytes}).value();
+  return !s.rows_first && s.kernel_h * s.kernel_w == 1 && s.cout >= kMuchWider * s.cin && plane_bytes <= kSmallPlaneBytes;
+}
+
 // Output rows of a panel in this layout: equal shares of the image that fit. An even number of them where the image is
 // large enough, so that two threads need not both pack the same.
 int64_t panel_rows(const ConvShape& s, const Layout& l, const ElementType& element) {
@@ -45,7 +55,8 @@ int64_t panel_rows(const ConvShape& s, const Layout& l, const ElementType& eleme
   const double panel_bytes = real(kPanelNumbers) * real(element.activation_bytes);
   const int64_t fit = static_cast<int64_t>(panel_bytes / row_bytes) - l.extra_rows;
   int64_t panels = ceil_div(s.out_height, std::clamp<int64_t>(fit, 1, s.out_height));
-  if (product({s.out_height, s.out_width}).value() / kHalfPositions > panels) panels = ceil_div(panels, 2) * 2;
+  const bool large = product({s.out_height, s.out_width}).value() / kHalfPositions > panels;
+  if (large && !(panels == 1 && shares_channels(s, element))) panels = ceil_div(panels, 2) * 2;
   return ceil_div(s.out_height, panels);
 }
 
@@ -286,8 +297,13 @@ void divide_work(const Weight& w, Plan* p) {
   // A strip without whole vectors is too little for an item: the item before takes it too.
   const int64_t strips = static_cast<int64_t>(p->strips.size());
   const int64_t wide_strips = strips - (strips > 1 && p->strips.back().kernel->vectors == 0);
-  p->strip_items = p->by_rows() ? 1 : std::min(wide_strips, per_panel);
-  p->row_items = std::min(w.block_rows, ceil_div(per_panel, p->strip_items));
+  if (p->by_rows() || shares_channels(p->shape, p->element())) {
+    p->row_items = std::min(w.block_rows, per_panel);
+    p->strip_items = p->by_rows() ? 1 : std::min(wide_strips, ceil_div(per_panel, p->row_items));
+  } else {
+    p->strip_items = std::min(wide_strips, per_panel);
+    p->row_items = std::min(w.block_rows, ceil_div(per_panel, p->strip_items));
+  }
   p->items = p->panels() * p->items_per_panel();
   const double pack_items = kMacsPerByte * real(p->panel_bytes) * real(p->items) / std::max(macs, 1.0);
   p->worth_entering = static_cast<int64_t>(std::min(2 * pack_items, real(kMostPlaces)));
