@@ -76,21 +76,14 @@ def make_bank(
     """
     chosen = criterion_named(criterion)
     _require_sums(chosen)
-    read = files_read([output], data, labels, preprocess, classes)
-    keep_inputs([output], [Path(model), *read], ANOTHER)
-    require_name(output, (".safetensors",), "a bank")
-    require_place(output)
+    _require_output(output, [Path(model), *files_read([output], data, labels, preprocess, classes)])
     source = load(model)
     form = find_form(preprocess, source, data)
     accepted = accept(prepare(source, size=form.size, output=output_name))
     prepared = accepted.prepared
     named = find_labels(prepared, form, NameOptions(labels, labels_offset, class_order), data)
     outputs = prepared.head.classes
-    wanted = (
-        Classes(tuple(range(outputs)), tuple(_name(named.labels, index) for index in range(outputs)))
-        if classes is None
-        else find_classes(classes, named.labels, outputs)
-    )
+    wanted = _wanted(classes, named.labels, outputs)
     images = _seen(data, wanted, named.labels, form, seed, each=classes is not None)
     parts = {int(part.labels[0]): part for part in by_class(images) if part.labels is not None}
     counts = {index: len(part) for index, part in parts.items()}
@@ -128,9 +121,7 @@ def merge_banks(banks: Sequence[Path], *, output: Path) -> BankFound:
     """
     if len(banks) < 2:
         raise CrispError("Name two banks or more to merge.")
-    keep_inputs([output], banks, ANOTHER)
-    require_name(output, (".safetensors",), "a bank")
-    require_place(output)
+    _require_output(output, banks)
     opened = [open_bank(path) for path in banks]
     counts = {index for bank in opened for index in bank.images}
     _require_room(output, bank_bytes(opened[0].shapes, len(counts)), len(counts))
@@ -269,6 +260,13 @@ class _Looked:
     judged: Images | None = None
 
 
+def _wanted(classes: Path | tuple[str | int, ...] | None, labels: Labels | None, outputs: int) -> Classes:
+    """The classes to keep sums of: those named, or all outputs."""
+    if classes is not None:
+        return find_classes(classes, labels, outputs)
+    return Classes(tuple(range(outputs)), tuple(_name(labels, index) for index in range(outputs)))
+
+
 def _seen(data: Source, wanted: Classes, labels: Labels | None, form: InputForm, seed: int, *, each: bool) -> Images:
     """The images of the `wanted` classes that `compress` would learn from. `each`: every class must have some."""
     images = open_images(data, wanted, labels, form, each=each)
@@ -290,6 +288,13 @@ def _summed(accepted: Accepted) -> tuple[WeightLayer, ...]:
     if not layers:
         raise CrispError(f"No prunable layer in {prepared.source.path.name}. `crisp-onnx check` shows every layer.")
     return layers
+
+
+def _require_output(output: Path, inputs: Sequence[Path]) -> None:
+    """That a bank can be written there, over none of what is read."""
+    keep_inputs([output], inputs, ANOTHER)
+    require_name(output, (".safetensors",), "a bank")
+    require_place(output)
 
 
 def _require_room(output: Path, needed: int, classes: int) -> None:

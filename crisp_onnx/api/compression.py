@@ -119,24 +119,10 @@ def _run(
     recipe: Recipe, data: Iterable[Pair] | None, eval_data: Iterable[Pair] | None, *, resume: bool
 ) -> tuple[Report, ...]:
     watch = Stopwatch()
-    if load_library().path:
-        require_isa()  # a wrong CRISP_ONNX_ISA would stop the run when the model is trained already
-    for folder in recipe.folders:
-        require_possible(folder, ELSEWHERE)
     recipe, told = with_rewarded_pattern(recipe)
     with watch("read"):
-        source = load(recipe.model)
-        _check_input(recipe, source)
-        refuse_what_channels_do_not_know(recipe, given=recipe.data is not None or data is not None)
-        refuse_speedup(recipe)
-        asked = read_question(
-            recipe, source, recipe.data if data is None else data, recipe.eval_data if eval_data is None else eval_data
-        )
-        told += (*asked.notes, *first_look(asked))
-    if recipe.narrows and started_by_torchrun().count > 1:
-        raise CrispError(f"--method {recipe.method} runs in one process. Start it without torchrun.")
-    for folder in recipe.folders:
-        keep_inputs(results_in(folder), (*source.data_files, *input_files(recipe)), ELSEWHERE)
+        asked, more = _asked(recipe, data, eval_data)
+    told += more
     with processes() as these, workshop(recipe.folder, resume=resume) if these.first else nullcontext(NOWHERE) as bench:
         checkpoint = Checkpoint(None, these)
         if these.first:
@@ -148,13 +134,7 @@ def _run(
             narrowed = narrow(recipe, asked, folder=bench, checkpoint=checkpoint, watch=watch)
             asked = narrowed.asked
         with watch("timing"):
-            late = narrowed is not None
-            asked = fast_enough(recipe, asked, bench, checkpoint, trained=late)
-            gains = gains_kept(recipe, asked.prepared, asked.planner, asked.rehearsed, bench, checkpoint, trained=late)
-            if recipe.speedup is not None and len(gains.planner.candidates.free) < len(asked.planner.candidates.free):
-                asked = replace(asked, planner=gains.planner)
-                asked = fast_enough(recipe, asked, bench, checkpoint, part=" of faster layers", trained=late)
-                gains = replace(gains, planner=asked.planner)
+            asked, gains = _fast_enough(recipe, asked, bench, checkpoint, trained=narrowed is not None)
         if narrowed is not None and recipe.method == "channels":
             found: tuple[Learned, ...] = (narrowed.learned,)
         else:
@@ -177,6 +157,46 @@ def _run(
             with workshop(folder) as own:
                 reports.append(finish(own, gains.recipe.model_copy(update={"output": folder}), learned, planner))
         return tuple(reports)
+
+
+def _asked(
+    recipe: Recipe, data: Iterable[Pair] | None, eval_data: Iterable[Pair] | None
+) -> tuple[Question, tuple[str, ...]]:
+    """The run's question, and what the user should know of it. Whatever will be refused is refused here.
+
+    Raises:
+        CrispError: the input or an option is at fault.
+    """
+    if load_library().path:
+        require_isa()  # a wrong CRISP_ONNX_ISA would stop the run when the model is trained already
+    for folder in recipe.folders:
+        require_possible(folder, ELSEWHERE)
+    source = load(recipe.model)
+    _check_input(recipe, source)
+    refuse_what_channels_do_not_know(recipe, given=recipe.data is not None or data is not None)
+    refuse_speedup(recipe)
+    asked = read_question(
+        recipe, source, recipe.data if data is None else data, recipe.eval_data if eval_data is None else eval_data
+    )
+    told = (*asked.notes, *first_look(asked))
+    if recipe.narrows and started_by_torchrun().count > 1:
+        raise CrispError(f"--method {recipe.method} runs in one process. Start it without torchrun.")
+    for folder in recipe.folders:
+        keep_inputs(results_in(folder), (*source.data_files, *input_files(recipe)), ELSEWHERE)
+    return asked, told
+
+
+def _fast_enough(
+    recipe: Recipe, asked: Question, bench: Path, checkpoint: Checkpoint, *, trained: bool
+) -> tuple[Question, Gains]:
+    """The question with a plan as fast as the recipe asks, and what became of layers that are not faster sparse."""
+    asked = fast_enough(recipe, asked, bench, checkpoint, trained=trained)
+    gains = gains_kept(recipe, asked.prepared, asked.planner, asked.rehearsed, bench, checkpoint, trained=trained)
+    if recipe.speedup is None or len(gains.planner.candidates.free) == len(asked.planner.candidates.free):
+        return asked, gains
+    asked = replace(asked, planner=gains.planner)
+    asked = fast_enough(recipe, asked, bench, checkpoint, part=" of faster layers", trained=trained)
+    return asked, replace(gains, planner=asked.planner)
 
 
 def _finished(

@@ -11,7 +11,7 @@ import onnxruntime as ort
 
 from crisp_onnx.api.class_order import Named
 from crisp_onnx.api.int8_proof import require_agreement
-from crisp_onnx.api.prepare import prepare
+from crisp_onnx.api.prepare import Prepared, prepare
 from crisp_onnx.api.ways import WAYS, AnyComparison, Way
 from crisp_onnx.api.words import NameOptions, find_classes, find_form, find_labels
 from crisp_onnx.data import Classes, InputForm, Labels
@@ -67,18 +67,12 @@ def verify(
     kind = task or (CLASSIFICATION if stamp is None else stamp.task)
     way = WAYS[kind]
     prepared = prepare(first, size=form.size, output=output_name or recorded, task=kind)
-    names = NameOptions(labels, labels_offset, class_order)
-    if names == NameOptions() and stamp is not None and stamp.labels is not None:
-        named = Named(stamp.labels)
-    else:
-        named = find_labels(prepared, form, names, *way.naming(data))
+    named = _named(stamp, prepared, form, NameOptions(labels, labels_offset, class_order), way, data)
     known = named.labels
     head = prepared.head
     chosen = find_classes(classes, known, head.classes) if classes is not None else _recorded(stamp, head)
     if data is not None and chosen is None:
-        raise CrispError(
-            " ".join(filter(None, (_swapped(first, second), _nothing_to_judge(stamp, head, original, compressed))))
-        )
+        raise CrispError(_swapped(first, second) or _nothing_to_judge(stamp, head, original, compressed))
     seeded = seeded_input(first.input, batch=SEEDED_IMAGES, size=form.size)
     dense, hybrid = open_stock(original), _opened(compressed)
     expected, answers = way.answers(dense, seeded, head.output), _run(way, hybrid, seeded, head.output, compressed)
@@ -94,6 +88,15 @@ def verify(
     notes += [timing.note] if timing.note else []
     sizes = (first.file_bytes, second.file_bytes)
     return Verification(chosen, comparison, worst, *sizes, timing, runtime_text(compressed), tuple(notes))
+
+
+def _named(
+    stamp: Stamp | None, prepared: Prepared, form: InputForm, names: NameOptions, way: Way, data: Path | None
+) -> Named:
+    """What the outputs are called: as the options say, or, without any, as the compressed file records."""
+    if names == NameOptions() and stamp is not None and stamp.labels is not None:
+        return Named(stamp.labels)
+    return find_labels(prepared, form, names, *way.naming(data))
 
 
 def _judged(
