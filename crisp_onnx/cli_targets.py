@@ -113,7 +113,14 @@ def lower(model: Path, target: str, output: Path | None, as_json: bool, verbosit
 
 @click.command()
 @click.argument("model", type=FILE)
-@TARGET
+@click.option(
+    "--target",
+    "targets_given",
+    required=True,
+    multiple=True,
+    help="Name of a built-in target, or the path of a YAML file. Several give a table; all, skip, store, nothing, cpu, "
+    "gpu, npu and accelerator are those that `crisp-onnx targets` lists so.",
+)
 @click.option("--against", type=FILE, help="A second model, estimated on the same target.")
 @click.option("--html", "page", type=FILE, help="HTML page: first sentences, roofline, bars, both models side by side.")
 @click.option("--plot", "plots", type=FILE, multiple=True, help="PNG or SVG: first the roofline, then bars per layer.")
@@ -125,19 +132,27 @@ def lower(model: Path, target: str, output: Path | None, as_json: bool, verbosit
 @common
 def estimate(
     model: Path,
-    target: str,
+    targets_given: tuple[str, ...],
     against: Path | None,
     plots: tuple[Path, ...],
     as_json: bool,
     verbosity: int,
     **options: Any,
 ) -> None:
-    """Estimate latency, energy and bound of MODEL on a target, beside the same model dense."""
+    """Estimate latency, energy and bound of MODEL on a target, beside the same model dense; or compare targets."""
     talk(verbosity)
     from crisp_onnx.api.hardware import estimate as run
-    from crisp_onnx.report.target_views import estimate_view
+    from crisp_onnx.api.target_comparison import compare_targets
+    from crisp_onnx.lowering.target_groups import load_targets
+    from crisp_onnx.report.target_views import comparison_view, estimate_view
 
-    tell(run(model, target, against=against, plots=plots, **options), estimate_view, as_json)
+    chosen = load_targets(targets_given)
+    if len(chosen) == 1:
+        tell(run(model, chosen[0].path, against=against, plots=plots, **options), estimate_view, as_json)
+        return
+    if plots:
+        raise click.UsageError("--plot draws one target. Give one --target, or --html for a page of several.")
+    tell(compare_targets(model, targets_given, against=against, **options), comparison_view, as_json)
 
 
 COMMANDS = (targets, lower, estimate)

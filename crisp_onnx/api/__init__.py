@@ -8,6 +8,7 @@ from crisp_onnx.api.hardware import calibrate, estimate, lower, show_target, tar
 from crisp_onnx.api.inspection import inspect
 from crisp_onnx.api.shortening import blocks
 from crisp_onnx.api.study import Space
+from crisp_onnx.api.target_comparison import compare_targets
 from crisp_onnx.api.verification import verify
 from crisp_onnx.cost.calibrate.write import Calibrated
 from crisp_onnx.errors import CrispError
@@ -21,6 +22,7 @@ from crisp_onnx.report.findings import (
     Check,
     Estimation,
     Inspection,
+    TargetComparison,
     TargetList,
     TargetText,
     Verification,
@@ -44,6 +46,7 @@ __all__ = [
     "Recipe",
     "Report",
     "Space",
+    "TargetComparison",
     "TargetList",
     "TargetText",
     "Verification",
@@ -52,6 +55,7 @@ __all__ = [
     "blocks",
     "calibrate",
     "check",
+    "compare_targets",
     "compress",
     "compress_nested",
     "doctor",

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
-from crisp_onnx.api.densities import measured_densities
 from crisp_onnx.api.files_read import files_read
-from crisp_onnx.api.trials import no_fault_of
-from crisp_onnx.cost import Estimate
-from crisp_onnx.cost import estimate as estimate_lowered
-from crisp_onnx.cost.calibrate.machine import measured_elsewhere
+from crisp_onnx.api.one_target import Asked, estimate_on, lower_on, read_source
 from crisp_onnx.cost.calibrate.run import NETWORKS, measure
 from crisp_onnx.cost.calibrate.run import calibrate as run_calibration
 from crisp_onnx.cost.calibrate.times import read_times, times_text
@@ -20,24 +15,19 @@ from crisp_onnx.cost.calibrate.write import Calibrated, target_text
 from crisp_onnx.cost.profiles.fit import fit_profile
 from crisp_onnx.cost.profiles.read import read_profile
 from crisp_onnx.cost.profiles.write import fitted_text
-from crisp_onnx.errors import CrispError
-from crisp_onnx.lowering import Lowered, Target, load_target, lowered_path, read_lowered, target_names, write_lowered
-from crisp_onnx.lowering import lower as lower_model
+from crisp_onnx.lowering import Lowered, load_target, lowered_path, target_names, write_lowered
 from crisp_onnx.lowering.dense_form import computes_on_bytes, dense_form
 from crisp_onnx.lowering.describe import describe_target, summarize_target
 from crisp_onnx.lowering.read_layers import read_layers
 from crisp_onnx.model import (
-    DEFAULT_SIZE,
     Model,
     Size,
-    height_and_width,
     load,
     save,
     tensor_shapes,
     weights_files,
     write_files,
 )
-from crisp_onnx.model.bounded import require_bounded
 from crisp_onnx.model.write import HASH_DIGITS, weights_path
 from crisp_onnx.reading import border, shown
 from crisp_onnx.report.estimate_page import estimate_page
@@ -167,7 +157,7 @@ def lower(
     read = (Path(model), *source.data_files, chosen.path, *files_read(outputs, data, preprocess))
     keep_inputs(outputs, read, ANOTHER)
     require_name(path, (".json",), "what the model becomes")
-    lowered = _of_model(source, chosen, batch=batch, size=size, dtype=dtype, data=data, preprocess=preprocess)
+    lowered = lower_on(source, chosen, Asked(batch, size, dtype, data, preprocess))
     if dense is not None:
         save(dense, beside)
         note = f"{beside.name} holds the same weights in ordinary operators, for {chosen.name}'s own tools"
@@ -213,10 +203,10 @@ def estimate(
         require_name(page, (".html", ".htm"), "a page")
     for path in outputs:
         require_place(path)
-    sources = [read_lowered(path) if path.suffix.lower() == ".json" else load(path) for path in paths]
+    sources = [read_source(path) for path in paths]
     keep_inputs(outputs, [file for one in sources if isinstance(one, Model) for file in one.data_files], ANOTHER)
     found, *others = (
-        _one(path, one, chosen, batch=batch, size=size, dtype=dtype, data=data, preprocess=preprocess)
+        estimate_on(path, one, chosen, Asked(batch, size, dtype, data, preprocess))
         for path, one in zip(paths, sources, strict=True)
     )
     other = others[0] if others else None
@@ -227,65 +217,3 @@ def estimate(
     if page is not None:
         write_files({page: estimate_page(result, chosen).encode()})
     return result
-
-
-def _one(
-    path: Path,
-    source: Model | Lowered,
-    target: Target,
-    *,
-    batch: int,
-    size: int | Size | None,
-    dtype: str | None,
-    data: Path | None,
-    preprocess: str | None,
-) -> Estimate:
-    lowered = _lowered(path, source, target, batch=batch, size=size, dtype=dtype, data=data, preprocess=preprocess)
-    found, note = estimate_lowered(lowered, target), measured_elsewhere(target)
-    return replace(found, notes=(*found.notes, note)) if note else found
-
-
-def _lowered(
-    path: Path,
-    source: Model | Lowered,
-    target: Target,
-    *,
-    batch: int,
-    size: int | Size | None,
-    dtype: str | None,
-    data: Path | None = None,
-    preprocess: str | None = None,
-) -> Lowered:
-    if isinstance(source, Lowered):
-        if data is not None:
-            raise CrispError(
-                f"{path} holds the densities that it was lowered with. Give --data with the model instead."
-            )
-        if size is not None:
-            raise CrispError(f"{path} was lowered with its sizes. Give --size with the model instead.")
-        if (batch, dtype) not in ((source.batch, None), (1, None), (source.batch, source.dtype)):
-            raise CrispError(f"{path} was lowered with batch {source.batch} in {source.dtype}. Lower the model again.")
-        return source
-    return _of_model(source, target, batch=batch, size=size, dtype=dtype, data=data, preprocess=preprocess)
-
-
-def _of_model(
-    source: Model,
-    target: Target,
-    *,
-    batch: int,
-    size: int | Size | None,
-    dtype: str | None,
-    data: Path | None = None,
-    preprocess: str | None = None,
-) -> Lowered:
-    sides = DEFAULT_SIZE if size is None else height_and_width(size)
-    if size is not None and not source.input.takes(sides):
-        raise CrispError(
-            f"--size {sides[0]}x{sides[1]} does not fit input {source.input.name!r}, which takes "
-            f"{source.input.shape}. Leave it out: it says what open sides count as."
-        )
-    require_bounded(source, sides)
-    with no_fault_of(source, sides):
-        densities = None if data is None else measured_densities(source, data, preprocess)
-        return lower_model(source, target, batch=batch, size=sides, dtype=dtype, densities=densities)

@@ -16,14 +16,15 @@ Verdict = Literal["on_chip", "off_chip", "no", "unknown"]
 class Fit:
     """Bytes of stored weights, with tables and other constants, of activations at their peak, and of the memories.
 
-    A memory is `None` where its size is not given. `verdict`: all of it on the chip; in the memory outside it; in
-    neither; or no memory has a size.
+    A memory is `None` where its size is not given. `linked`: what is outside the chip is the host's. `verdict`: all of
+    it on the chip; in the memory outside it; in neither; or not on the chip and how much is outside is not known.
     """
 
     weight_bytes: int
     peak_activation_bytes: int
     on_chip_bytes: int | None
     off_chip_bytes: int | None
+    linked: bool = False
 
     @property
     def needed_bytes(self) -> int:
@@ -34,7 +35,7 @@ class Fit:
         if self.on_chip_bytes is not None and self.needed_bytes <= self.on_chip_bytes:
             return "on_chip"
         if self.off_chip_bytes is None:
-            return "unknown" if self.on_chip_bytes is None else "off_chip"
+            return "off_chip" if self.linked else "unknown"
         return "off_chip" if self.needed_bytes <= self.off_chip_bytes else "no"
 
 
@@ -48,4 +49,5 @@ def fit(lowered: Lowered, target: Target) -> Fit:
         peak_activation_bytes=lowered.peak_activation_bytes,
         on_chip_bytes=None if on_chip is None else int(on_chip),
         off_chip_bytes=None if off_chip is None else int(off_chip),
+        linked=target.descriptor.array.design == "host_link",
     )

@@ -9,6 +9,8 @@ from typing import Literal
 from crisp_onnx.lowering.target import Target
 
 Zeros = Literal["skip", "store", "nothing"]
+ZEROS: tuple[Zeros, ...] = ("skip", "store", "nothing")
+"""From the targets that gain the most by them to those that gain nothing."""
 _EFFECT = {
     "skip": "skipped: zeros cost neither time nor energy",
     "gate": "gated: zeros cost the cycle but little energy",
@@ -52,11 +54,11 @@ def summarize_target(target: Target) -> TargetSummary:
         numbers=sum(origins.values()),
         summary=descriptor.summary,
         zeros="skip" if _skipped(target) else "store" if target.stores_smaller else "nothing",
-        hand_over=_hand_over(target),
+        hand_over=hand_over(target),
     )
 
 
-def _hand_over(target: Target) -> str:
+def hand_over(target: Target) -> str:
     """The file to give to what runs models there."""
     descriptor = target.descriptor
     if descriptor.kind == "portable":

@@ -89,7 +89,7 @@ def lower_layers(
         batch=batch,
         dtype=chosen,
         notes=notes,
-        retyped=retyped(changes, target.name, target.descriptor.dtypes, asked=dtype is not None),
+        retyped=retyped(changes, target.descriptor.dtypes, asked=dtype is not None),
         operators=operators,
         totals=totals(operators),
         peak_activation_bytes=peak_bytes(held),

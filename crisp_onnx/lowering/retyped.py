@@ -17,20 +17,18 @@ _AS_IF: dict[tuple[Dtype, Dtype], str] = {
 }
 
 
-def retyped(
-    layers: Sequence[tuple[Dtype, Dtype, bool]], target: str, known: Sequence[Dtype], *, asked: bool
-) -> tuple[str, ...]:
+def retyped(layers: Sequence[tuple[Dtype, Dtype, bool]], known: Sequence[Dtype], *, asked: bool) -> tuple[str, ...]:
     """A sentence for each change of type, without the full stop.
 
-    `layers`: (the type of the model, that of the price, whether it is a product). `known`: the types of `target`.
-    `asked`: whether the user chose the type.
+    `layers`: (the type of the model, that of the price, whether it is a product). `known`: the types of the
+    target. `asked`: whether the user chose the type.
     """
     # What only moves data follows the products around it.
     counted = [layer for layer in layers if layer[2]] or list(layers)
     changed = Counter((stated, priced) for stated, priced, _ in counted if stated != priced)
     return tuple(
         f"{_who(number, len(counted))} in {stated} and priced in {priced}{_AS_IF[stated, priced]}: "
-        f"{_why(target, known, stated, priced, asked=asked)}"
+        f"{_why(known, stated, priced, asked=asked)}"
         for (stated, priced), number in changed.most_common()
     )
 
@@ -41,10 +39,10 @@ def _who(number: int, of: int) -> str:
     return f"{number} of {of} products of the model {'is' if number == 1 else 'are'}"
 
 
-def _why(target: str, known: Sequence[Dtype], stated: Dtype, priced: Dtype, *, asked: bool) -> str:
+def _why(known: Sequence[Dtype], stated: Dtype, priced: Dtype, *, asked: bool) -> str:
     if asked:
         return f"--dtype {priced} was given"
     if stated not in known:
-        more = f"computes in {known[0]} alone" if len(known) == 1 else f"has {' and '.join(known)}; --dtype chooses"
-        return f"{target} {more}"
-    return f"the first type of {target}; --dtype {stated} prices it as it is"
+        more = f"in {known[0]} alone" if len(known) == 1 else f"in {' and '.join(known)}; --dtype chooses"
+        return f"the target computes {more}"
+    return f"the target's first type; --dtype {stated} prices it as it is"

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from crisp_onnx.cost import Estimate
+from crisp_onnx.cost.fit import Verdict
+from crisp_onnx.cost.layer import Bound
 from crisp_onnx.cost.profiles.fit import FittedRates
 from crisp_onnx.data import Classes
 from crisp_onnx.format import HybridLayer
@@ -216,3 +218,43 @@ class Estimation:
     against: Estimate | None
     speedup: float | None
     files: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class TargetRow:
+    """One target of a comparison: where it cannot take the model, `refused` says why, and nothing else is known.
+
+    `fits`: the memory that the model has room in. `dense_ms`: of the model without its zeros, on this target, as all
+    ratios are. `dtypes`: in which it is priced; `retyped`, `elsewhere`: sentences, see `Estimate`. `assumed`: how many
+    of the numbers behind it are assumed. Energies are nominal, `from_power` where they are a share of the design power
+    over the time; `None` where the target says nothing of it.
+    """
+
+    target: str
+    path: str
+    hand_over: str
+    refused: str = ""
+    fits: Verdict | None = None
+    dense_ms: float | None = None
+    latency_ms: float | None = None
+    speedup: float | None = None
+    limited_by: Bound | None = None
+    dtypes: tuple[str, ...] = ()
+    retyped: tuple[str, ...] = ()
+    elsewhere: tuple[str, ...] = ()
+    assumed: int | None = None
+    dense_mj: float | None = None
+    energy_mj: float | None = None
+    from_power: bool = False
+    against_ms: float | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TargetComparison:
+    """One model on several targets, and a second one where `against` names it."""
+
+    model: str
+    against: str | None
+    batch: int
+    rows: tuple[TargetRow, ...]

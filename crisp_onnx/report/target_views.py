@@ -11,16 +11,17 @@ from rich.text import Text
 from crisp_onnx.cost import Estimate, Variant
 from crisp_onnx.cost.calibrate.write import Calibrated
 from crisp_onnx.lowering import Lowered
-from crisp_onnx.report.findings import Estimation, FittedTarget, TargetList, TargetText
+from crisp_onnx.lowering.describe import ZEROS
+from crisp_onnx.report.comparison_rows import comparison_rows, comparison_sentences
+from crisp_onnx.report.findings import Estimation, FittedTarget, TargetComparison, TargetList, TargetText
 from crisp_onnx.report.table import lines, rows_table
-from crisp_onnx.report.wording import count_text, size_text
+from crisp_onnx.report.wording import LIMITS, count_text, size_text
 
 View = tuple[RenderableType, ...]
 
 
 def targets_view(found: TargetList) -> View:
     """A row per target: those that skip zeros, then those that store them smaller, then the others."""
-    order = {"skip": 0, "store": 1, "nothing": 2}
     rows = [
         (
             t.zeros,
@@ -34,7 +35,7 @@ def targets_view(found: TargetList) -> View:
             t.summary,
             t.hand_over,
         )
-        for t in sorted(found.targets, key=lambda target: (order[target.zeros], target.name))
+        for t in sorted(found.targets, key=lambda target: (ZEROS.index(target.zeros), target.name))
     ]
     columns = (
         "zeros", "target", "kind", "types", "dense TOPS", "DRAM GB/s", "skips", "assumed", "what it is", "hand it",
@@ -131,6 +132,13 @@ def estimate_view(found: Estimation) -> View:
     return (*parts, *lines(sentences))
 
 
+def comparison_view(found: TargetComparison) -> View:
+    """A row per target, then how to read it and what only some of the rows say."""
+    rows = comparison_rows(found)
+    table = rows_table(rows.title, rows.columns, rows.cells, right=sorted(rows.right))
+    return (table, Text(), *lines(comparison_sentences(found)))
+
+
 def lead_sentences(found: Estimation) -> tuple[str, ...]:
     """What a person asks first: does it fit, how long does it take dense and as it is, what limits it."""
     one = found.estimate
@@ -159,14 +167,6 @@ def _stopped(sentences: Sequence[str]) -> tuple[str, ...]:
     return tuple(f"{sentence}." for sentence in sentences)
 
 
-LIMITS = {
-    "compute": "the array",
-    "onchip": "the on-chip buffer",
-    "dram": "the memory",
-    "overhead": "the fixed overhead of its layers",
-}
-
-
 def fit_sentence(one: Estimate) -> str:
     """Whether the model has room, in words."""
     found = one.fit
@@ -179,9 +179,13 @@ def fit_sentence(one: Estimate) -> str:
         return f"{one.model} does not fit on {one.target}: {needs}, for {room} of memory."
     if found.verdict == "on_chip":
         return f"{one.model} fits on the chip: {needs}, in {size_text(found.on_chip_bytes or 0)}."
+    if found.verdict == "off_chip" and found.on_chip_bytes is None:
+        return f"{one.model} fits in memory: {needs}, in {size_text(found.off_chip_bytes or 0)}."
     if found.verdict == "off_chip" and found.on_chip_bytes is not None:
         return f"{one.model} fits in memory, not on the chip ({size_text(found.on_chip_bytes)}): {needs}."
-    return f"{one.model} needs {needs}; how much memory {one.target} has is not known."
+    more = f" more than the chip's {size_text(found.on_chip_bytes)}:" if found.on_chip_bytes is not None else ""
+    beside = " beside it" if more else ""
+    return f"{one.model} needs{more} {needs}; how much memory {one.target} has{beside} is not known."
 
 
 def _variants(one: Estimate) -> RenderableType:

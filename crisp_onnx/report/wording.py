@@ -6,6 +6,13 @@ from crisp_onnx.report.interval import wilson
 
 NOT_MEASURED = "not measured"
 SAME_SPEED = 0.03
+LIMITS = {
+    "compute": "the array",
+    "onchip": "the on-chip buffer",
+    "dram": "the memory",
+    "overhead": "the fixed overhead of its layers",
+}
+"""What takes most of the time, in words, by the bound of the estimate."""
 
 
 def size_text(size_bytes: int) -> str:

@@ -23,18 +23,18 @@ def _net(model_of: Callable[..., Model], name: str) -> Model:
 @pytest.mark.parametrize(
     ("name", "target", "asked", "priced", "why"),
     [
-        ("float", "stc_edge_int8", None, ("fp32", "int8"), "stc_edge_int8 computes in int8 alone"),
-        ("float16", "stc_edge_int8", None, ("fp16", "int8"), "stc_edge_int8 computes in int8 alone"),
-        ("float", "nvidia_a100", None, ("fp32", "int8"), "nvidia_a100 has int8 and fp16; --dtype chooses"),
+        ("float", "stc_edge_int8", None, ("fp32", "int8"), "the target computes in int8 alone"),
+        ("float16", "stc_edge_int8", None, ("fp16", "int8"), "the target computes in int8 alone"),
+        ("float", "nvidia_a100", None, ("fp32", "int8"), "the target computes in int8 and fp16; --dtype chooses"),
         ("float", "nvidia_a100", "fp16", ("fp32", "fp16"), "--dtype fp16 was given"),
         (
             "float16",
             "nvidia_a100",
             None,
             ("fp16", "int8"),
-            "the first type of nvidia_a100; --dtype fp16 prices it as it",
+            "the target's first type; --dtype fp16 prices it as it is",
         ),
-        ("float16", "portable", None, ("fp16", "fp32"), "portable has fp32 and int8; --dtype chooses"),
+        ("float16", "portable", None, ("fp16", "fp32"), "the target computes in fp32 and int8; --dtype chooses"),
         ("float", "portable", "int8", ("fp32", "int8"), "--dtype int8 was given"),
         ("float16", "nvidia_a100", "fp16", None, ""),
         ("float", "portable", None, None, ""),
@@ -59,7 +59,8 @@ def test_a_price_in_another_type_is_named_before_the_latency(
 
 def test_the_products_that_are_priced_in_another_type_are_counted() -> None:
     layers = [("int8", "fp32", True), ("fp32", "fp32", True), ("int8", "fp32", False)]
-    assert retyped(layers, "t", ("fp32",), asked=False) == (  # type: ignore[arg-type]
-        "1 of 2 products of the model is in int8 and priced in fp32, as if never quantised: t computes in fp32 alone",
+    assert retyped(layers, ("fp32",), asked=False) == (  # type: ignore[arg-type]
+        "1 of 2 products of the model is in int8 and priced in fp32, as if never quantised: "
+        "the target computes in fp32 alone",
     )
-    assert retyped([("fp32", "int8", False)], "t", ("int8",), asked=False)[0].startswith("The model is in fp32")
+    assert retyped([("fp32", "int8", False)], ("int8",), asked=False)[0].startswith("The model is in fp32")
