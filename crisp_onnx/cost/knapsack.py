@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil, floor
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from crisp_onnx.cost.exchange import Menu, exchange
 from crisp_onnx.errors import CrispError
 
 GRID = 4096
@@ -28,9 +30,10 @@ class Option:
 def solve(layers: Sequence[Sequence[Option]], budget: float) -> list[Option]:
     """The options, one a layer, of largest total value with total cost at most `budget`.
 
-    Dynamic programming over 4096 steps of what the budget leaves above each layer's cheapest option. Costs rounded down
-    give the best there is, if it then meets the budget; else to the nearest step; rounded up it always does, and the
-    value is the best but for a step a layer. Cost curves may have steps of any form.
+    Dynamic programming over 4096 steps of what the budget leaves above each layer's cheapest option, with costs rounded
+    down; where that exceeds the budget, to the nearest step; and up, which always meets it, with the best value but for
+    a step a layer. Changes of two layers at a time (`exchange`) then find what the steps hide, and the most valuable is
+    taken. Cost curves may have steps of any form.
 
     Raises:
         CrispError: even the cheapest options exceed the budget.
@@ -43,16 +46,27 @@ def solve(layers: Sequence[Sequence[Option]], budget: float) -> list[Option]:
             f"{sum(least):.4g}. Ask for more than that, or leave fewer layers dense."
         )
     step = max(room, 0.0) / GRID
+    menus = [Menu.of([o.cost for o in options], [o.value for o in options]) for options in layers]
+    most = budget + SLACK * abs(budget)
+    cheapest = [min(range(len(options)), key=lambda at: (options[at].cost, -options[at].value)) for options in layers]
+    found = [cheapest]
     for rounding in ROUNDINGS:
-        found = _solve(layers, least, step, rounding)
-        if sum(option.cost for option in found) <= budget * (1 + SLACK):
-            return found
-    return [min(options, key=lambda option: (option.cost, -option.value)) for options in layers]
+        tried = _solve(layers, least, step, rounding)
+        found.append(exchange(menus, tried, most))
+        if _sum(layers, tried, "cost") <= most:
+            break
+    fitting = [chosen for chosen in found if _sum(layers, chosen, "cost") <= most or chosen is cheapest]
+    best = max(fitting, key=lambda chosen: (_sum(layers, chosen, "value"), -_sum(layers, chosen, "cost")))
+    return [options[at] for options, at in zip(layers, best, strict=True)]
+
+
+def _sum(layers: Sequence[Sequence[Option]], chosen: Sequence[int], of: Literal["cost", "value"]) -> float:
+    return sum(float(getattr(options[at], of)) for options, at in zip(layers, chosen, strict=True))
 
 
 def _solve(
     layers: Sequence[Sequence[Option]], least: Sequence[float], step: float, rounding: Callable[[float], float]
-) -> list[Option]:
+) -> list[int]:
     best = np.zeros(GRID + 1)
     taken, steps = [], []
     for options, base in zip(layers, least, strict=True):
@@ -61,10 +75,10 @@ def _solve(
         taken.append(choice)
         steps.append(shifts)
     at = int(np.argmax(best))
-    found = []
-    for options, shifts, choice in zip(reversed(layers), reversed(steps), reversed(taken), strict=True):
+    found: list[int] = []
+    for shifts, choice in zip(reversed(steps), reversed(taken), strict=True):
         index = int(choice[at])
-        found.append(options[index])
+        found.append(index)
         at -= shifts[index]
     return found[::-1]
 

@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from onnx import numpy_helper, parser, save
 
@@ -53,6 +53,34 @@ def test_the_knapsack_is_within_its_grid_of_the_best_there_is(layers: list[list[
         default=0.0,
     )
     assert sum(o.value for o in found) >= best - 1e-9
+
+
+def test_choices_that_only_just_fit_are_found_though_the_steps_hide_them() -> None:
+    # Of the first layer's third cost and the second's first, the sum is the budget: each exceeds it when rounded up.
+    first = [
+        Option(None, 36.16, 0.113896),
+        *(Option(k, v, c) for k, v, c in [(2, 18.6, 0.007486), (3, 22.6, 0.010728)]),
+    ]
+    second = [Option(None, 1.006, 0.007272), Option(1, 0.471, 0.004177), Option(2, 0.8, 0.004216)]
+    found = solve([first, second], 0.010728 + 0.004177)
+    assert [option.kept for option in found] == [3, 1]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(options, min_size=2, max_size=4), st.data())
+def test_no_change_of_two_layers_gains_anything_over_what_is_found(
+    layers: list[list[Option]], data: st.DataObject
+) -> None:
+    budget = sum(data.draw(st.sampled_from(layer)).cost for layer in layers)  # one that some choice meets exactly
+    found = solve(layers, budget)
+    worth = sum(option.value for option in found)
+    assert sum(option.cost for option in found) <= budget * (1 + 1e-9)
+    for one, two in product(range(len(layers)), repeat=2):
+        for mine, other in product(layers[one], layers[two]):
+            pick = [*found]
+            pick[two], pick[one] = other, mine
+            if sum(option.cost for option in pick) <= budget:
+                assert sum(option.value for option in pick) <= worth + 1e-9
 
 
 def test_a_budget_below_the_cheapest_options_is_refused() -> None:
@@ -126,6 +154,7 @@ def test_steering_is_worth_no_less_than_the_global_threshold_at_its_latency(
 @pytest.mark.parametrize("of", ["latency_ms", "energy_mj"])
 @settings(max_examples=12, deadline=None)
 @given(seed=st.integers(0, 10**6), sparsity=st.floats(0.55, 0.93))
+@example(seed=255, sparsity=0.8359375)  # whose threshold costs exactly the limit
 def test_by_measured_losses_steering_loses_no_more_than_the_threshold_that_costs_as_much(
     dense: Steered, saliency: Saliency, of: Objective, seed: int, sparsity: float
 ) -> None:
