@@ -6,6 +6,7 @@
 #include <string>
 
 #include "claims.h"
+#include "kernel_table.h"
 #include "ort_abi.h"
 #include "sharing.h"
 
@@ -29,6 +30,7 @@ class ByteNode {
 
  private:
   std::string name_;
+  Isa isa_;
   mutable Sharing sharing_;
 };
 

@@ -8,6 +8,7 @@
 
 #include "claims.h"
 #include "failure.h"
+#include "isa.h"
 
 namespace crisp {
 namespace {
@@ -221,6 +222,7 @@ void take_part(void* user, size_t) {
   } catch (const std::bad_alloc&) {  // must not pass through the runtime's threads
     work.out_of_memory = true;
   }
+  clear_upper_halves(work.call->plan->kernels->isa);
 }
 
 }  // namespace

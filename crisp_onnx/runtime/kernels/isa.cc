@@ -7,8 +7,10 @@
 
 #include "failure.h"
 
-#if defined(CRISP_X86) && defined(_MSC_VER)
+#if defined(CRISP_X86)
 #include <immintrin.h>
+#endif
+#if defined(CRISP_X86) && defined(_MSC_VER)
 #include <intrin.h>
 #elif defined(CRISP_X86)
 #include <cpuid.h>
@@ -70,6 +72,13 @@ bool runs_neon_dot() { return getauxval(AT_HWCAP) & (1ul << 20); }  // HWCAP_ASI
 bool runs_neon_dot() { return true; }  // every processor of Apple and every one that Windows runs on has it
 #endif
 
+#if defined(CRISP_X86)
+#if !defined(_MSC_VER)
+__attribute__((target("avx")))
+#endif
+void zero_upper_halves() { _mm256_zeroupper(); }
+#endif
+
 struct InstructionSet {
   Isa isa;
   const char* name;
@@ -126,6 +135,14 @@ const InstructionSet& forced_set(const char* name) {
 }  // namespace
 
 const char* isa_name(Isa isa) { return instruction_set(isa).name; }
+
+void clear_upper_halves(Isa isa) {
+#if defined(CRISP_X86)
+  if (isa != Isa::kPortable) zero_upper_halves();
+#else
+  static_cast<void>(isa);
+#endif
+}
 
 const KernelSet* available_kernels(Element element, int index) {
   int count = 0;

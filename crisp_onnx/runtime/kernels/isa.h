@@ -15,4 +15,9 @@ const KernelSet* available_kernels(Element element, int index);
 
 const char* isa_name(Isa isa);
 
+// Called where a thread has done its share with kernels of `isa`: clears the upper halves of the vector registers. Code for
+// SSE that follows, as ONNX Runtime's own functions of single numbers are, otherwise waits for them in every instruction;
+// an LRN takes up to twice as long. Compilers clear them at the end of a function, but not on every way out of it.
+void clear_upper_halves(Isa isa);
+
 }  // namespace crisp

@@ -17,6 +17,7 @@
 #include "failure.h"
 #include "fuzz_elements.h"
 #include "isa.h"
+#include "upper_halves.h"
 
 namespace {
 
@@ -172,9 +173,11 @@ struct Call {
   const Activation* answer() const { return y.template as<Activation>(); }
   void forget() { std::memset(y.data(), 0xFF, static_cast<size_t>(numbers_out(plan.shape) * kEach)); }
 
-  void run(const crisp::Parallel& parallel) const {
+  // Whether it leaves the vector registers as code for SSE likes them.
+  bool run(const crisp::Parallel& parallel) const {
     crisp::convolve({&plan, &weight, x.data(), residual ? z.data() : nullptr, y.data(), scratch.data(), &operands},
                     parallel);
+    return !upper_halves_in_use();
   }
 
   bool is_right(const std::vector<double>& w, const Tensors<Type>& t) const {
@@ -210,7 +213,10 @@ template <class Type>
 bool is_right_on_threads(const crisp::Plan& plan, const crisp::Weight& weight, const Tensors<Type>& t, Pool* pool) {
   const std::vector<double> w = dense(t);
   Call<Type> call(plan, weight, t);
-  call.run({nullptr, run_here});
+  if (!call.run({nullptr, run_here})) {
+    std::printf("upper halves of vector registers are left in use\n");
+    return false;
+  }
   if (!call.is_right(w, t)) return false;
   const std::vector<typename Type::Activation> alone(call.answer(), call.answer() + numbers_out(plan.shape));
   call.forget();
