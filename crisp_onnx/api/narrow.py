@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import onnx_graphsurgeon as gs
 import torch
 
 from crisp_onnx.api.acceptance import Accepted
@@ -32,7 +34,7 @@ from crisp_onnx.api.widths import Widths, widths_of, with_stated_lengths
 from crisp_onnx.bridge import GraphModule, write_back
 from crisp_onnx.channels import Choice
 from crisp_onnx.data import Images
-from crisp_onnx.model import Model, WeightLayer
+from crisp_onnx.model import Model
 from crisp_onnx.passes.collapse_blocks import Collapsed
 from crisp_onnx.recipe import Recipe
 from crisp_onnx.reconstruct import LayerFit
@@ -48,7 +50,7 @@ class Narrowing:
 
     `collapsed`: what became of chains that have lost all their channels.
 
-    `layers`: those of the narrower one. `macs_left`: share of the MACs that it has.
+    `shapes`: of the narrower one's weights, by node; see `stored_shapes`. `macs_left`: share of the MACs that it has.
     `worst_relative`: what the cut changes of the answers that the network gives with zeros in place, over the largest.
     """
 
@@ -60,7 +62,7 @@ class Narrowing:
     worst_relative: float
     epochs: int
     macs_left: float
-    layers: tuple[WeightLayer, ...]
+    shapes: Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -131,13 +133,33 @@ def narrow(recipe: Recipe, asked: Question, *, folder: Path, checkpoint: Checkpo
     accepted = _accepted(prepared, trained, narrower.module)
     left = accepted.prepared.macs / max(1, prepared.macs)
     narrowing = Narrowing(
-        prepared, widths, found.choice, done.collapsed, found.fits, worst, epochs, left, accepted.prepared.layers
+        prepared,
+        widths,
+        found.choice,
+        done.collapsed,
+        found.fits,
+        worst,
+        epochs,
+        left,
+        stored_shapes(accepted.prepared),
     )
     planner, planned = blocks_after(recipe, prepared, accepted.prepared)
     images = sight.images if asked.images is None else asked.images
     asked = replace(asked, accepted=accepted, images=images, planner=planner, rehearsed=planned)
     learned = Learned(trained, asked.rehearsed, sight.images, sight.held_out, epochs, (*sight.notes, *told), found.fits)
     return Narrowed(asked, learned, narrowing, every - epochs)
+
+
+def stored_shapes(prepared: Prepared) -> dict[str, tuple[int, ...]]:
+    """The shape of the weights of each layer, and of each transposed convolution, by the name of the node."""
+    found = {
+        layer.name: layer.shape if layer.op == "Conv" or layer.shape[2:] != (1, 1) else layer.shape[:2]
+        for layer in prepared.layers
+    }
+    for node in prepared.model.graph().nodes:
+        if node.op == "ConvTranspose" and isinstance(node.inputs[1], gs.Constant):
+            found[node.name] = tuple(node.inputs[1].shape)
+    return found
 
 
 def _means(found: Found, teacher: GraphModule, widths: Widths, images: Images) -> dict[str, npt.NDArray[np.float64]]:

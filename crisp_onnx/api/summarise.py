@@ -116,7 +116,7 @@ def summarise(outcome: Outcome, seconds: Mapping[str, float]) -> schema.Report:
             for d in (*prepared.declined, *outcome.emitted.declined)
         ),
         budgets=(_budget(outcome),),
-        notes=(
+        notes=_once(
             *outcome.notes,
             *outcome.prepared.notes,
             *outcome.learned.notes,
@@ -203,6 +203,11 @@ def _budget(outcome: Outcome) -> schema.Budget:
     if planned.name == "macs" and outcome.recipe.emit == "hybrid":
         planned = outcome.planner.spent(outcome.emitted.plan)
     return schema.Budget(**asdict(planned))
+
+
+def _once(*notes: str) -> tuple[str, ...]:
+    """Each sentence where it stands first: stages that are alike, such as two of training, say the same."""
+    return tuple(dict.fromkeys(notes))
 
 
 def _speed_notes(outcome: Outcome) -> tuple[str, ...]:

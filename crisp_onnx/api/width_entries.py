@@ -7,17 +7,18 @@ from collections.abc import Mapping, Sequence
 from math import prod
 
 from crisp_onnx.api.layer_entries import fit_entry
-from crisp_onnx.api.narrow import Narrowing
+from crisp_onnx.api.narrow import Narrowing, stored_shapes
 from crisp_onnx.format import DOMAIN
 from crisp_onnx.model import WeightLayer
 from crisp_onnx.recipe import Recipe
 from crisp_onnx.report.schema import Channels, CollapsedChain, GroupWidth, LayerEntry
 from crisp_onnx.report.wording import shape_text
 
-WIDTHS = f"{DOMAIN}.widths"
+WIDTHS, COLLAPSED = f"{DOMAIN}.widths", f"{DOMAIN}.collapsed"
 NAMED = 5
 GONE = "none"
 EMPTY = "it has no channels left, and its block collapsed"
+BECAME = "it has no channels left: up to this layer its chain became {}"
 WORTH_ALL = "all of its channels are worth more than others"
 
 
@@ -50,13 +51,19 @@ def channels_entry(recipe: Recipe, narrowing: Narrowing | None) -> Channels | No
 
 
 def widths_stamp(narrowing: Narrowing | None) -> dict[str, str]:
-    """An entry for the file's metadata: the shape of each layer that became narrower, before and after."""
+    """Entries for the file's metadata: weights that became narrower, before and after, and what became of lost chains.
+
+    Shapes are those of the file, by the names of the nodes; of transposed convolutions too.
+    """
     if narrowing is None:
         return {}
-    after = {layer.name: layer.shape for layer in narrowing.layers}
-    shapes = {layer.name: (layer.shape, after.get(layer.name, ())) for layer in narrowing.before.layers}
-    changed = {name: [list(one) for one in pair] for name, pair in shapes.items() if pair[0] != pair[1]}
-    return {WIDTHS: json.dumps(changed)}
+    after = {name: list(shape) for name, shape in narrowing.shapes.items()}
+    shapes = {name: [list(shape), after.get(name, [])] for name, shape in stored_shapes(narrowing.before).items()}
+    found = {WIDTHS: json.dumps({name: pair for name, pair in shapes.items() if pair[0] != pair[1]})}
+    if narrowing.collapsed:
+        told = {one.product: BECAME.format(one.into) for one in narrowing.collapsed}
+        found[COLLAPSED] = json.dumps(told)
+    return found
 
 
 def widths_told(metadata: Mapping[str, str]) -> str:

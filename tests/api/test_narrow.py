@@ -44,6 +44,10 @@ def run(folder: Path, *, batch_norm: bool = True, **options: object) -> tuple[Re
     return compress(recipe, data=IMAGES, eval_data=coloured_images(per_class=6, seed=1)), folder / "out"
 
 
+def metadata(folder: Path) -> dict[str, str]:
+    return {entry.key: entry.value for entry in onnx.load(folder / "model.onnx").metadata_props}
+
+
 @pytest.fixture(scope="module")
 def one_shot(tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, Path]:
     return run(tmp_path_factory.mktemp("narrow"), epochs=0)
@@ -62,6 +66,14 @@ def test_the_file_is_an_ordinary_network_of_the_reported_widths(one_shot: tuple[
         assert layer.density == pytest.approx(np.prod(kept) / np.prod(layer.shape))
         assert layer.macs_executed == layer.macs * np.prod(kept) / np.prod(layer.shape)
     assert any(layer.shape_kept for layer in report.layers)
+    told = json.loads(metadata(folder)["pkg.crisp_onnx.widths"])
+    assert told == {
+        node.name: [list(source.dims), list(stored[node.input[1]])]
+        for node in proto.graph.node
+        for source in onnx.load(folder.parent / "small.onnx").graph.initializer
+        if node.op_type in ("Conv", "Gemm") and source.name == node.input[1]
+    }
+    assert "pkg.crisp_onnx.collapsed" not in metadata(folder)
 
 
 def test_the_budget_is_met_and_inputs_and_outputs_keep_their_shapes(one_shot: tuple[Report, Path]) -> None:
@@ -226,6 +238,9 @@ def test_a_block_whose_channels_all_go_collapses_and_the_report_says_so(tmp_path
     assert report.macs.kept_ratio <= 0.05
     assert any("chains collapsed: that up to conv2 became" in note for note in note_sentences(report))
     assert any("conv1 32x32x3x3 > none" in note for note in inspect(folder / "model.onnx").notes)
+    told = json.loads(metadata(folder)["pkg.crisp_onnx.collapsed"])
+    assert told == {"conv2": f"it has no channels left: up to this layer its chain became {chain.into}"}
+    assert len(report.notes) == len(set(report.notes))
 
 
 def test_a_network_with_norms_over_channels_is_trained_without_some_of_them(

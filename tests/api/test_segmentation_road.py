@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -108,8 +109,13 @@ def test_channels_go_through_skips_and_transposed_convolutions(
     assert report.macs.kept_ratio <= 0.4 + BUDGET_TOLERANCE  # blocks come in steps, to either side of the budget
     (found,) = answers(tmp_path / "model.onnx", np.zeros((2, 3, SIDE, SIDE), np.float32))
     assert found.shape == (2, OUTPUTS, SIDE, SIDE)
-    shapes = {tensor.name: tuple(tensor.dims) for tensor in onnx.load(tmp_path / "model.onnx").graph.initializer}
+    proto = onnx.load(tmp_path / "model.onnx")
+    shapes = {tensor.name: list(tensor.dims) for tensor in proto.graph.initializer}
     assert np.prod(shapes["up"]) < 32 * 32 * 4
+    told = json.loads({entry.key: entry.value for entry in proto.metadata_props}["pkg.crisp_onnx.widths"])
+    (node,) = [node for node in proto.graph.node if node.op_type == "ConvTranspose"]
+    source = {tensor.name: list(tensor.dims) for tensor in onnx.load(place / "net.onnx").graph.initializer}
+    assert told[node.name] == [source["up"], shapes["up"]]
 
 
 def test_images_without_labels_are_learnt_by_the_models_own_answers(place: Path, tmp_path: Path) -> None:
