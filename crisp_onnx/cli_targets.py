@@ -20,8 +20,18 @@ DTYPE = click.option("--dtype", type=click.Choice(["int8", "fp16", "fp32"]), hel
 @click.pass_context
 def targets(context: click.Context, as_json: bool, verbosity: int) -> None:
     """List the hardware targets; `targets show NAME` explains one."""
-    if context.invoked_subcommand is not None:
-        return
+    if context.invoked_subcommand is None:
+        _tell_all(as_json, verbosity)
+
+
+@targets.command("list")
+@common
+def list_all(as_json: bool, verbosity: int) -> None:
+    """List the hardware targets, as without a command."""
+    _tell_all(as_json, verbosity)
+
+
+def _tell_all(as_json: bool, verbosity: int) -> None:
     talk(verbosity)
     from crisp_onnx.api.hardware import targets as run
     from crisp_onnx.report.target_views import targets_view

@@ -39,7 +39,9 @@ def run(*words: str | Path) -> Result:
 
 def test_targets_lists_every_target_and_shows_one_in_words() -> None:
     assert "nvidia_h200" in run("targets").stdout
-    assert len(json.loads(run("targets", "-q", "--json").stdout)["targets"]) >= 12
+    listed = run("targets", "-q", "--json").stdout
+    assert len(json.loads(listed)["targets"]) >= 12
+    assert run("targets", "list", "-q", "--json").stdout == listed
     text = run("targets", "show", "stc_edge_int8").stdout
     assert "under 32 MAC per byte read from DRAM" in text
     assert "Weights 2:4: skipped" in text
