@@ -10,13 +10,13 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from crisp_onnx.bridge import to_torch
-from crisp_onnx.data import Images
+from crisp_onnx.data import Images, Preprocess
 from crisp_onnx.format.node import Grid
 from crisp_onnx.model import Model, Size
 from crisp_onnx.progress import bar
 from crisp_onnx.quantize.calibration import MOST_IMAGES, Seen, look_at, sample
 from crisp_onnx.quantize.dense import WEIGHTED
-from crisp_onnx.quantize.grids import METHODS, grids_by
+from crisp_onnx.quantize.grids import METHODS, grid_of, grids_by
 from crisp_onnx.quantize.judge import Judge, Loss
 from crisp_onnx.quantize.model import Quantised, quantise_model, quantised_tensors
 from crisp_onnx.quantize.noise import LayerPlace, layer_noise
@@ -75,7 +75,7 @@ def choose(
     judge = Judge(emission.hybrid, judged, emission.task)
     tensors = quantised_tensors(emission.hybrid.graph())
     seen = look_at(emission.dense, tensors, images, batch=emission.batch)
-    best = _best_method(emission, seen, judge, keep or {})
+    best = _best_method(emission, seen, pixel_grids(emission.hybrid, images), judge, keep or {})
     return replace(best, judged=len(judged), calibrated=min(len(images), MOST_IMAGES))
 
 
@@ -88,12 +88,29 @@ def rejudged(before: Emission, after: Emission, chosen: Chosen, images: Images, 
     return replace(chosen, quantised=quantised, loss=loss)
 
 
-def _best_method(emission: Emission, seen: Mapping[str, Seen], judge: Judge, keep: Mapping[str, str]) -> Chosen:
-    """The way of finding ranges that loses least; the first of several that lose as much."""
+def pixel_grids(model: Model, images: Images) -> dict[str, Grid]:
+    """The grids of the model's input, as it is and cast, where it takes pixels: every pixel has its byte.
+
+    Images to come may be brighter or darker than those that were looked at.
+    """
+    form, names = images.preprocess, [model.input.name]
+    if not isinstance(form, Preprocess):
+        return {}
+    ends = np.concatenate(form.bounds()) if form.dtype != np.uint8 else np.array([0, 255])
+    tensors = model.graph().tensors()
+    for name in names:
+        names += [node.outputs[0].name for node in tensors[name].outputs if node.op == "Cast"]
+    return dict.fromkeys(names, grid_of(float(ends.min()), float(ends.max())))
+
+
+def _best_method(
+    emission: Emission, seen: Mapping[str, Seen], known: Mapping[str, Grid], judge: Judge, keep: Mapping[str, str]
+) -> Chosen:
+    """The way of finding ranges that loses least; the first of several that lose as much. `known`: these are given."""
     found = []
     with bar("int8", len(METHODS)) as advance:
         for method in METHODS:
-            grids = grids_by(method, seen)
+            grids = {**grids_by(method, seen), **known}
             quantised = quantise_model(emission.hybrid, grids, size=emission.size, keep=keep, whole=emission.whole)
             found.append(Chosen(quantised, method, judge.loss(quantised.model), 0, 0, grids, keep))
             log.info("int8, ranges by %s: %s", method, _figures(found[-1].loss))

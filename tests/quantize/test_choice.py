@@ -6,8 +6,11 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
+from crisp_onnx.data import Preprocess
+from crisp_onnx.format.node import Grid
 from crisp_onnx.model import Model
 from crisp_onnx.quantize import choice
 from crisp_onnx.quantize.judge import Loss
@@ -61,3 +64,42 @@ def test_a_layer_is_judged_where_its_bytes_are_written(model_of: Callable[..., M
       y = MatMul(p, w)
     }""").graph()
     assert [place.output for place in choice.weight_places(graph)] == ["c", "b", "y"]
+
+
+TAKES = {"float": np.float32, "float16": np.float32, "uint8": np.uint8}
+
+
+@pytest.mark.parametrize("takes", TAKES)
+def test_every_pixel_has_a_byte_whatever_the_images_that_were_looked_at(
+    takes: str, model_of: Callable[..., Model]
+) -> None:
+    dtype = TAKES[takes]
+    body = "x = Cast<to: int = 1>(given) f = Flatten(x) y = MatMul(f, w)"
+    text = f"({takes}[N,3,4,4] given) => (float[N,1] y) <float[48,1] w> {{ {body} }}"
+    form = Preprocess((0.5, 0.4, 0.3), (0.25, 0.25, 0.5), (4, 4), dtype=np.dtype(dtype))
+    images: Any = SimpleNamespace(preprocess=form)
+    found = choice.pixel_grids(model_of(text), images)["x"]
+    low, high = (0, 255) if dtype == np.uint8 else (-0.5 / 0.25, 0.6 / 0.25)
+    assert found.zero == round(-low / (high - low) * 255)
+    assert found.scale == pytest.approx((high - low) / 255)
+
+
+def test_what_is_no_picture_is_known_by_what_was_seen_alone(model_of: Callable[..., Model]) -> None:
+    text = "(float[N,4] x) => (float[N,1] y) <float[4,1] w> { y = MatMul(x, w) }"
+    images: Any = SimpleNamespace(preprocess=SimpleNamespace(size=(4, 4)))
+    assert choice.pixel_grids(model_of(text), images) == {}
+
+
+def test_grids_of_pixels_come_before_what_was_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[dict[str, Grid]] = []
+
+    def quantised(model: object, grids: dict[str, Grid], **_: object) -> Any:
+        told.append(grids)
+        return SimpleNamespace(model=None)
+
+    monkeypatch.setattr(choice, "quantise_model", quantised)
+    monkeypatch.setattr(choice, "grids_by", lambda method, seen: {"x": Grid(0.001, 3), "y": Grid(0.1, 0)})
+    judge: Any = SimpleNamespace(loss=lambda model: Loss(0.0, 0.0, 0.0, 0.0))
+    emission: Any = SimpleNamespace(hybrid=None, size=None, whole=())
+    choice._best_method(emission, {}, {"x": Grid(0.5, 128)}, judge, {})
+    assert told == [{"x": Grid(0.5, 128), "y": Grid(0.1, 0)}] * len(choice.METHODS)
