@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from crisp_onnx.api.dropped_blocks import blocks_told
 from crisp_onnx.api.width_entries import widths_told
 from crisp_onnx.errors import CrispError, nearest
 from crisp_onnx.format import recount
@@ -32,7 +33,8 @@ def inspect(model: Path, *, output_name: str | None = None) -> Inspection:
     graph = source.graph()
     layers = recount(graph)
     stamp = read_stamp(source.metadata)
-    if not layers and stamp is None:
+    told = tuple(filter(None, (widths_told(source.metadata), blocks_told(source.metadata))))
+    if not layers and stamp is None and not told:
         raise CrispError(
             f"{model} holds no hybrid operator and no record of a compression: `crisp-onnx compress` did not write it."
         )
@@ -41,8 +43,8 @@ def inspect(model: Path, *, output_name: str | None = None) -> Inspection:
     constants = {t.name: t for t in graph.tensors().values() if isinstance(t, gs.Constant)}
     dense_bytes = sum(t.values.nbytes for name, t in constants.items() if name not in packed)
     zeros = tuple(_zero_layers(source))
-    notes = () if stamp is None else (*_told(stamp, output), *filter(None, [widths_told(source.metadata)]))
-    return Inspection(model, layers, dense_bytes, source.file_bytes, zeros, notes)
+    notes = () if stamp is None else _told(stamp, output)
+    return Inspection(model, layers, dense_bytes, source.file_bytes, zeros, (*notes, *told))
 
 
 def _zero_layers(source: Model) -> Iterator[ZeroLayer]:

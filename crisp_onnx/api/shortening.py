@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from crisp_onnx.api.dropped_blocks import blocks_stamp
 from crisp_onnx.api.question import Question, read_question
 from crisp_onnx.channels.similarity import linear_cka
 from crisp_onnx.data import Images
@@ -59,7 +60,7 @@ def blocks(recipe: Recipe, *, drop: int = 0, output: Path | None = None) -> Bloc
     if output is not None:
         short = without(prepared.model, [found[place] for place in sorted(least)])
         moved = _moved(*(_answers(model, images, [asked.answers.logits])[0] for model in (prepared.model, short)))
-        save(short, output)
+        save(short.with_metadata(blocks_stamp(source.metadata, [judged[place] for place in sorted(least)])), output)
     gone = {found[place].name for place in least}
     listed = tuple(
         BlockFound(item.name, item.nodes, item.macs, item.cka, item.moved, dropped=item.name in gone) for item in judged

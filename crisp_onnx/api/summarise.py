@@ -118,7 +118,7 @@ def summarise(outcome: Outcome, seconds: Mapping[str, float]) -> schema.Report:
         budgets=(_budget(outcome),),
         notes=_once(
             *outcome.notes,
-            *outcome.prepared.notes,
+            *outcome.whole.notes,
             *outcome.learned.notes,
             *outcome.emitted.notes,
             *_speed_notes(outcome),

@@ -23,6 +23,7 @@ LONGEST_SIDE = 192
 NOT_JUDGED: Colour = (150, 150, 150)
 NEAREST = Image.Resampling.NEAREST
 HEADS = ("image", "truth", "dense", "compressed")
+SHARE = "Beside an answer: the share of this image's pixels of your classes that it has right."
 GOLDEN = 0.381966
 """Of a turn: hues that far apart stay apart, however many there are."""
 
@@ -36,7 +37,8 @@ def strip(pictures: Sequence[Shown], classes: Sequence[ClassEntry]) -> str:
     used = [*key, (NOT_JUDGED, "of no class of yours: not judged")]
     legend = "".join(f'<span style="--colour: rgb{colour}">{_text(name)}</span>' for colour, name in used)
     rows = "".join(_row(picture, colours) for picture in pictures)
-    return f'<h2>Pictures</h2>\n<div class="key">{legend}</div>\n<div class="strip">{rows}</div>'
+    head = f'<h2>Pictures</h2>\n<p class="quiet">{SHARE}</p>'
+    return f'{head}\n<div class="key">{legend}</div>\n<div class="strip">{rows}</div>'
 
 
 def palette(indices: Sequence[int]) -> dict[int, Colour]:
@@ -60,10 +62,9 @@ def painted(labels: npt.NDArray[np.int64], colours: Mapping[int, Colour], judged
 
 def _row(picture: Shown, colours: Mapping[int, Colour]) -> str:
     judged = np.isin(picture.truth, list(colours))
-    count = max(1, int(judged.sum()))
-    rights = [(answer == picture.truth)[judged].sum() / count for answer in picture.answers]
+    rights = [(answer == picture.truth)[judged].mean() for answer in picture.answers] if judged.any() else []
     maps = [painted(labels, colours, judged) for labels in (picture.truth, *picture.answers)]
-    said = ["", "", *(f" {100 * right:.1f} %" for right in rights)]
+    said = ["", "", *([f" {100 * right:.1f} %" for right in rights] or ["", ""])]
     figures = "".join(
         f'<figure><img src="{_data(pixels)}" alt="{head} of image {picture.number}">'
         f"<figcaption>{head}{more}</figcaption></figure>"

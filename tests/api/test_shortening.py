@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import onnx
 import pytest
 from click.testing import CliRunner
 
-from crisp_onnx import Recipe, blocks, check
+from crisp_onnx import Recipe, blocks, check, inspect
 from crisp_onnx.api import shortening
 from crisp_onnx.cli import cli
 from crisp_onnx.errors import CrispError
@@ -40,6 +41,11 @@ def place(tmp_path: Path, model_of: Callable[..., Model]) -> Path:
     return tmp_path
 
 
+def metadata_blocks(path: Path) -> dict[str, object]:
+    found = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+    return dict(json.loads(found["pkg.crisp_onnx.blocks"]))
+
+
 def recipe(place: Path) -> Recipe:
     return Recipe(model=place / "net.onnx", classes=("w", "y"), labels=place / "labels.txt", data=place / "d.npz",
                   preprocess="unit", pattern="2:4", block=4, vector_rows=4)  # fmt: skip
@@ -60,6 +66,19 @@ def test_the_block_that_adds_least_is_found_and_dropped(place: Path, answers: Ca
     assert np.allclose(whole, short, atol=0.05)
     assert not np.array_equal(whole, short)
     assert sum(node.op_type == "Conv" for node in onnx.load(output).graph.node) == 3
+    assert metadata_blocks(output) == {
+        "two": {"nodes": list(two.nodes), "macs": two.macs, "cka": round(two.cka, 6), "moved": round(two.moved, 6)}
+    }
+    assert "Residual blocks were left out" in inspect(output).notes[0]
+    assert f": two {100 * two.moved:.3g} %." in inspect(output).notes[0]
+
+
+def test_a_file_tells_of_every_block_that_went_however_often(place: Path) -> None:
+    once, twice = place / "once.onnx", place / "twice.onnx"
+    blocks(recipe(place), drop=1, output=once)
+    blocks(recipe(place).model_copy(update={"model": once}), drop=1, output=twice)
+    assert set(metadata_blocks(once)) < set(metadata_blocks(twice))
+    assert len(metadata_blocks(twice)) == 2
 
 
 @pytest.mark.parametrize("batch", ["N", "4"])

@@ -32,6 +32,13 @@ def test_a_strip_shows_image_truth_and_both_answers_with_the_share_that_is_right
     assert "image 7" in found
 
 
+def test_an_image_without_a_judged_pixel_has_no_share_that_is_right() -> None:
+    truth = np.array([[1, 255]])
+    found = strip((Shown(0, np.zeros((1, 2, 3), np.uint8), truth, (truth * 0, truth * 0)),), CLASSES)
+    assert re.findall(r"<figcaption>([^<]+)", found) == ["image", "truth", "dense", "compressed"]
+    assert "share of this image's pixels of your classes" in found.replace("&#x27;", "'")
+
+
 def test_no_pictures_take_no_place() -> None:
     assert strip((), CLASSES) == ""
 
