@@ -14,8 +14,9 @@ namespace crisp {
 struct Depthwise {
   int64_t channels;
   int64_t kernel_h, kernel_w;
-  int64_t steps;                    // of four taps
-  std::vector<int8_t> weights;      // (channels, steps, 4)
+  int64_t row_steps, flat_steps;    // of four taps
+  std::vector<int8_t> row_weights;  // (channels, row_steps, 4): a kernel's row begins a step,
+  std::vector<int8_t> flat_weights;  // (channels, flat_steps, 4): or all its taps follow each other
   std::vector<int32_t> starts;      // (channels): the bias, less what the input's zero adds to the sums
   std::vector<float> scales;        // (channels): steps of the output in a step of the sums
   int32_t y_zero;

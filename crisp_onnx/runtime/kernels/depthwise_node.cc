@@ -28,7 +28,7 @@ Depthwise read_layer(const ort::Api* api, const ort::KernelInfo* info) {
 
 int64_t items_of(const Depthwise& layer, const ConvShape& shape, int64_t planes) {
   const double macs = static_cast<double>(planes) * static_cast<double>(shape.out_height) *
-                      static_cast<double>(shape.out_width) * static_cast<double>(layer.steps * kStepTaps);
+                      static_cast<double>(shape.out_width) * static_cast<double>(layer.row_steps * kStepTaps);
   const int64_t wanted = static_cast<int64_t>(std::min(macs / kItemMacs, static_cast<double>(kMostItems)));
   return std::min(planes, std::max<int64_t>(wanted, 1));
 }

@@ -142,7 +142,7 @@ struct WindowsOf8 {
   explicit WindowsOf8(const WindowCall& call) : half(4 * call.stride_w) {
     uint8_t places[32];
     for (int64_t i = 0; i < 32; ++i) {
-      places[i] = static_cast<uint8_t>(i / 4 % 4 * call.stride_w + i % 4 * call.tap_stride);
+      places[i] = static_cast<uint8_t>(i / 4 % 4 * call.stride_w + i % 4 * call.dilation_w);
     }
     order = load_256(places);
   }

@@ -96,23 +96,29 @@ struct TurnCall {
   bool fill_vectors;               // behind the last row, whole vectors of `to` may be written: zeros
 };
 
-// One channel of a depthwise convolution of bytes, over a plane with its padding in place. A step is four neighbouring
-// taps of a kernel's row; taps that fill up the last step of a row weigh nothing.
+// Planes [first, end) of a depthwise convolution of bytes; plane p is of channel p % channels. A step is four taps; those
+// that fill up a last step weigh nothing.
 struct WindowCall {
-  const uint8_t* x;                // kWindowSlack bytes behind the plane may be read
-  int64_t pitch;                   // of its rows
-  const int8_t* weights;           // (steps, 4)
-  const int64_t* offsets;          // (steps): from an output's first tap to the first of a step
-  int64_t steps;
-  int64_t stride_h, stride_w, tap_stride;  // the last between two taps of a row
-  int64_t out_height, out_width;
-  int32_t start;                   // the bias, less what the input's zero adds to the sums
-  float scale;                     // steps of the output in a step of the sums
-  int32_t y_zero;
-  uint8_t* y;                      // (out_height, out_width)
+  const uint8_t* x;                // (planes, height, width)
+  uint8_t* y;                      // (planes, out_height, out_width)
+  int64_t first, end, channels;
+  int64_t height, width, out_height, out_width;
+  int64_t top, left;               // padding
+  int64_t kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w;
+  const int8_t* row_weights;       // (channels, row_steps, 4): a kernel's row begins a step,
+  int64_t row_steps;
+  const int8_t* flat_weights;      // (channels, flat_steps, 4): or all its taps follow each other
+  int64_t flat_steps;
+  const int32_t* starts;           // (channels): the bias, less what the input's zero adds to the sums
+  const float* scales;             // (channels): steps of the output in a step of the sums
+  int32_t x_zero, y_zero;          // the first is also what padding counts as
+  // For kernels that want a plane's padding in place:
+  uint8_t* padded[2];              // room for a plane, `padded_bytes` each: its rows, then kWindowSlack bytes
+  int64_t padded_bytes, pitch;
+  const int64_t* offsets;          // (row_steps): in a padded plane, from an output's first tap to the first of a step
 };
 
-constexpr int64_t kWindowSlack = 64;
+constexpr int64_t kWindowSlack = 64;  // bytes behind a padded plane that may be read
 constexpr int64_t kStepTaps = 4;
 
 // y[i] = table[x[i]]
@@ -163,7 +169,7 @@ struct KernelSet {
   PackFunction pack;
   TurnFunction turn;               // rows of a Gemm into planes,
   TurnFunction turn_back;          // and planes of answers into rows
-  WindowFunction window = nullptr;  // of int8: a channel of a depthwise convolution,
+  WindowFunction window = nullptr;  // of int8: planes of a depthwise convolution,
   LookUpFunction look_up = nullptr;  // and a function of single bytes
 };
 

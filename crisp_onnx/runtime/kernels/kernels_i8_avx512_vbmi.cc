@@ -1,5 +1,7 @@
 // The int8 microkernels for AVX-512 with VNNI and VBMI: a single permutation picks a step's activations.
 #include "i8_avx512.h"
+#include "i8_narrow_planes.h"
+#include "i8_small_planes.h"
 
 namespace crisp {
 namespace {
@@ -27,18 +29,6 @@ struct Vbmi {
     static CRISP_INLINE __m512i load() {
       static constexpr InTurn kOrder;
       return _mm512_load_si512(kOrder.order);
-    }
-  };
-
-  // 0 to 63.
-  struct Numbers {
-    alignas(64) uint8_t at[64] = {};
-    constexpr Numbers() {
-      for (int i = 0; i < 64; ++i) at[i] = static_cast<uint8_t>(i);
-    }
-    static CRISP_INLINE __m512i load() {
-      static constexpr Numbers kNumbers;
-      return _mm512_load_si512(kNumbers.at);
     }
   };
 
@@ -88,66 +78,20 @@ using Instructions = Avx512Int8<Vbmi>;
 struct WindowsOf16 {
   __m512i order;
 
-  static bool can(const WindowCall& call) { return 15 * call.stride_w + 3 * call.tap_stride < 64; }
+  static bool can(const WindowCall& call) { return 15 * call.stride_w + 3 * call.dilation_w < 64; }
   explicit WindowsOf16(const WindowCall& call) {
     // Byte t of lane i: i * stride_w + t * tap_stride, which are below 64.
     const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     const __m512i strides = _mm512_set1_epi32(static_cast<int32_t>(call.stride_w) * 0x01010101);
-    const __m512i taps = _mm512_set1_epi32(static_cast<int32_t>(call.tap_stride) * 0x03020100);
+    const __m512i taps = _mm512_set1_epi32(static_cast<int32_t>(call.dilation_w) * 0x03020100);
     order = _mm512_add_epi32(_mm512_mullo_epi32(lanes, strides), taps);
   }
   CRISP_INLINE __m512i at(const uint8_t* p) const { return _mm512_permutexvar_epi8(order, _mm512_loadu_si512(p)); }
   static CRISP_INLINE void store(uint8_t* y, __m512i sums, int64_t count) { store_first_bytes(y, sums, count); }
 };
 
-// The flat place of the last output, in a plane whose rows are as far apart as the padded ones that they are made of.
-int64_t last_place(const WindowCall& call) { return (call.out_height - 1) * call.pitch + call.out_width - 1; }
-
-bool fits_four_vectors(const WindowCall& call) {
-  return call.stride_h == 1 && call.stride_w == 1 && call.out_height > 0 && call.out_width > 0 &&
-         last_place(call) < 64 && WindowsOf16::can(call);
-}
-
-// A small plane (7x7) at once: lanes are places of the padded plane one after another, rows and what lies between them,
-// instead of a row of outputs in a vector that is half empty. Then the outputs move together.
-void window_in_four_vectors(const WindowCall& call) {
-  const WindowsOf16 windows(call);
-  const int64_t last_vector = last_place(call) / 16;
-  int64_t place[4];
-  __m512i sums[4];
-  CRISP_UNROLL for (int k = 0; k < 4; ++k) {
-    place[k] = 16 * std::min<int64_t>(k, last_vector);
-    sums[k] = _mm512_set1_epi32(call.start);
-  }
-  for (int64_t s = 0; s < call.steps; ++s) {
-    const __m512i four = _mm512_set1_epi32(four_bytes(call.weights + s * kStepTaps));
-    const uint8_t* from = call.x + call.offsets[s];
-    CRISP_UNROLL for (int k = 0; k < 4; ++k) sums[k] = _mm512_dpbusd_epi32(sums[k], windows.at(from + place[k]), four);
-  }
-  const __m512 scale = _mm512_set1_ps(call.scale), far = _mm512_set1_ps(kFarSteps);
-  const __m512i y_zero = _mm512_set1_epi32(call.y_zero), low = _mm512_setzero_si512(), high = _mm512_set1_epi32(255);
-  __m128i bytes[4];
-  CRISP_UNROLL for (int k = 0; k < 4; ++k) {
-    const __m512 steps = _mm512_min_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sums[k]), scale), far);
-    const __m512i rounded = _mm512_add_epi32(_mm512_cvtps_epi32(steps), y_zero);
-    bytes[k] = _mm512_cvtepi32_epi8(_mm512_min_epi32(_mm512_max_epi32(rounded, low), high));
-  }
-  __m512i plane = _mm512_castsi128_si512(bytes[0]);
-  plane = _mm512_inserti32x4(plane, bytes[1], 1);
-  plane = _mm512_inserti32x4(plane, bytes[2], 2);
-  plane = _mm512_inserti32x4(plane, bytes[3], 3);
-  const __m512i numbers = Vbmi::Numbers::load();
-  const __m512i gap = _mm512_set1_epi8(static_cast<char>(call.pitch - call.out_width));
-  __m512i from = numbers;
-  for (int64_t first = call.out_width; first < call.out_height * call.out_width; first += call.out_width) {
-    const __mmask64 behind = _mm512_cmpge_epu8_mask(numbers, _mm512_set1_epi8(static_cast<char>(first)));
-    from = _mm512_mask_add_epi8(from, behind, from, gap);
-  }
-  _mm512_mask_storeu_epi8(call.y, first_bytes(call.out_height * call.out_width), _mm512_permutexvar_epi8(from, plane));
-}
-
 void window_of_any_size(const WindowCall& call) {
-  if (fits_four_vectors(call)) return window_in_four_vectors(call);
+  if (run_small_planes(call) || run_narrow_planes(call)) return;
   run_window<Instructions, WindowsOf16>(call);
 }
 

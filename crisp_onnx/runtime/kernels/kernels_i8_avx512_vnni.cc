@@ -63,7 +63,7 @@ struct WindowsOf16 {
   explicit WindowsOf16(const WindowCall& call) : quarter(4 * call.stride_w) {
     uint8_t places[64];
     for (int64_t i = 0; i < 64; ++i) {
-      places[i] = static_cast<uint8_t>(i / 4 % 4 * call.stride_w + i % 4 * call.tap_stride);
+      places[i] = static_cast<uint8_t>(i / 4 % 4 * call.stride_w + i % 4 * call.dilation_w);
     }
     order = _mm512_loadu_si512(places);
   }

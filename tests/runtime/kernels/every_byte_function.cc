@@ -1,5 +1,5 @@
 // What a set of int8 kernels holds beside its strips, against plain loops over random calls: windows of depthwise
-// convolutions, on one thread and on a thread a channel, tables, and tiles of sums turned into rows. For every set that runs here a line each: its name, then how
+// convolutions over planes of any size and over small ones, on one thread and on two, tables, and tiles of sums turned into rows. For every set that runs here a line each: its name, then how
 // far the worst answer is from its real value. Exit 1 if that is more than rounding explains, or if something else is
 // written.
 #include <algorithm>
@@ -18,7 +18,6 @@ namespace {
 
 using crisp::KernelSet;
 
-constexpr int kCalls = 300;
 constexpr uint8_t kUntouched = 77;
 constexpr size_t kBehind = 64;
 constexpr double kTolerance = 0.5 + 2e-3;  // rounding, and what single precision loses of 255 steps
@@ -36,6 +35,41 @@ std::vector<uint8_t> random_bytes(int64_t count) {
 
 bool is_untouched_from(const std::vector<uint8_t>& y, size_t first) {
   return std::all_of(y.begin() + static_cast<int64_t>(first), y.end(), [](uint8_t byte) { return byte == kUntouched; });
+}
+
+// An end of the range as often as anything within it.
+int64_t extreme_or_between(int64_t low, int64_t high) {
+  const int64_t ends[2] = {low, high};
+  return rng() % 2 ? between(low, high) : ends[rng() % 2];
+}
+
+struct Window {
+  int64_t channels, batch;
+  crisp::ConvShape shape;
+};
+
+// Random attributes and as many outputs, over planes that may be smaller than the kernel without their padding.
+Window window_of(int64_t kernel_h, int64_t kernel_w, int64_t out_height, int64_t out_width, int64_t channels) {
+  crisp::ConvAttributes a;
+  const int64_t kernel[2] = {kernel_h, kernel_w}, out[2] = {out_height, out_width};
+  int64_t extent[2];
+  for (int axis = 0; axis < 2; ++axis) {
+    a.strides[axis] = between(1, 3);
+    a.dilations[axis] = between(1, 3);
+    const int64_t reach = a.dilations[axis] * (kernel[axis] - 1);
+    const int64_t padded = (out[axis] - 1) * a.strides[axis] + reach + between(1, a.strides[axis]);
+    for (int64_t* pad : {&a.pads[axis], &a.pads[axis + 2]}) *pad = between(0, std::min<int64_t>(reach + 1, (padded - 1) / 2));
+    extent[axis] = padded - a.pads[axis] - a.pads[axis + 2];
+  }
+  return {channels, between(1, 2), crisp::conv_shape(a, 1, 1, kernel_h, kernel_w, 1, extent[0], extent[1])};
+}
+
+Window any_window() { return window_of(between(1, 5), between(1, 9), between(1, 30), between(1, 50), between(1, 4)); }
+
+// Up to 64 outputs, and a few more.
+Window small_window() {
+  const int64_t out_height = between(1, 9), out_width = between(1, rng() % 4 ? 8 : 66 / out_height);
+  return window_of(between(1, 7), between(1, 7), out_height, out_width, between(1, 12));
 }
 
 double real_answer(const crisp::Depthwise& d, const crisp::ConvShape& s, const std::vector<int8_t>& weight,
@@ -56,49 +90,49 @@ double real_answer(const crisp::Depthwise& d, const crisp::ConvShape& s, const s
 }
 
 // A layer of random channels, through the code that a session runs.
-double window_difference(const KernelSet& set) {
-  const int64_t channels = between(1, 4), kernel_h = between(1, 5), kernel_w = between(1, 9);
-  crisp::ConvAttributes a;
-  for (int axis = 0; axis < 2; ++axis) a.strides[axis] = between(1, 3), a.dilations[axis] = between(1, 3);
-  for (int64_t& pad : a.pads) pad = between(0, 4);
-  const int64_t height = between(1, 30) + a.dilations[0] * (kernel_h - 1), width = between(1, 50) + a.dilations[1] * (kernel_w - 1);
-  const crisp::ConvShape s = crisp::conv_shape(a, 1, 1, kernel_h, kernel_w, 1, height, width);
-  std::vector<int8_t> weight(static_cast<size_t>(channels * kernel_h * kernel_w));
-  for (int8_t& w : weight) w = static_cast<int8_t>(between(-128, 127));
+double difference_of(const KernelSet& set, const Window& window) {
+  const crisp::ConvShape& s = window.shape;
+  const int64_t channels = window.channels, planes = channels * window.batch, kernel = s.kernel_h * s.kernel_w;
+  std::vector<int8_t> weight(static_cast<size_t>(channels * kernel));
+  for (int8_t& w : weight) w = static_cast<int8_t>(extreme_or_between(-128, 127));
   std::vector<int32_t> bias(static_cast<size_t>(channels));
   for (int32_t& b : bias) b = static_cast<int32_t>(between(-20000, 20000));
+  const float y_scales[] = {0.06f, 0.06f, 0.06f, 0.06f, 1e-7f, 30.0f};
   const std::vector<float> w_scale(static_cast<size_t>(channels), 0.004f);
-  const crisp::Quantization grids{0.05f, rng() % 8 ? 0.06f : 1e-7f, static_cast<int32_t>(between(0, 255)),
+  const crisp::Quantization grids{0.05f, y_scales[rng() % 6], static_cast<int32_t>(extreme_or_between(0, 255)),
                                   {w_scale.data(), {channels}}};
-  const crisp::Depthwise d = crisp::prepare_depthwise({weight.data(), {channels, 1, kernel_h, kernel_w}},
-                                                      {bias.data(), {channels}}, grids, static_cast<uint8_t>(between(0, 255)));
-  const std::vector<uint8_t> x = random_bytes(channels * height * width);
-  const int64_t positions = s.out_height * s.out_width, first = between(0, channels - 1);
-  std::vector<uint8_t> y(static_cast<size_t>(channels * positions) + kBehind, kUntouched);
-  crisp::convolve_planes(d, s, set.window, x.data(), y.data(), first, channels);
-  if (!is_untouched_from(y, static_cast<size_t>(channels * positions))) return kWrong;
+  const crisp::Depthwise d = crisp::prepare_depthwise({weight.data(), {channels, 1, s.kernel_h, s.kernel_w}},
+                                                      {bias.data(), {channels}}, grids,
+                                                      static_cast<uint8_t>(extreme_or_between(0, 255)));
+  const int64_t plane_bytes = s.height * s.width, positions = s.out_height * s.out_width;
+  const std::vector<uint8_t> x = random_bytes(planes * plane_bytes);
+  const int64_t first = between(0, planes - 1), end = between(first + 1, planes), middle = between(first, end);
+  std::vector<uint8_t> y(static_cast<size_t>(planes * positions) + kBehind, kUntouched);
+  crisp::convolve_planes(d, s, set.window, x.data(), y.data(), first, end);
+  if (!is_untouched_from(y, static_cast<size_t>(end * positions))) return kWrong;
   std::vector<uint8_t> together(y.size(), kUntouched);
-  std::vector<std::thread> threads;
-  for (int64_t c = first; c < channels; ++c) {
-    threads.emplace_back([&, c] { crisp::convolve_planes(d, s, set.window, x.data(), together.data(), c, c + 1); });
-  }
-  for (std::thread& thread : threads) thread.join();
+  std::thread other([&] { crisp::convolve_planes(d, s, set.window, x.data(), together.data(), middle, end); });
+  crisp::convolve_planes(d, s, set.window, x.data(), together.data(), first, middle);
+  other.join();
   if (together != y) return kWrong;
   double worst = 0;
-  for (int64_t c = 0; c < channels; ++c) {
+  for (int64_t p = 0; p < end; ++p) {
     for (int64_t i = 0; i < positions; ++i) {
-      const uint8_t answer = y[static_cast<size_t>(c * positions + i)];
-      if (c < first) {
+      const uint8_t answer = y[static_cast<size_t>(p * positions + i)];
+      if (p < first) {
         if (answer != kUntouched) return kWrong;
         continue;
       }
-      const uint8_t* plane = x.data() + c * height * width;
-      const double expected = real_answer(d, s, weight, bias, plane, c, i / s.out_width, i % s.out_width);
+      const double expected = real_answer(d, s, weight, bias, x.data() + p * plane_bytes, p % channels, i / s.out_width,
+                                          i % s.out_width);
       worst = std::max(worst, std::abs(expected - answer));
     }
   }
   return worst;
 }
+
+double window_difference(const KernelSet& set) { return difference_of(set, any_window()); }
+double small_window_difference(const KernelSet& set) { return difference_of(set, small_window()); }
 
 double table_difference(const KernelSet& set) {
   const std::vector<uint8_t> table = random_bytes(256), x = random_bytes(between(0, 300));
@@ -140,12 +174,14 @@ int main() {
   const struct {
     const char* name;
     double (*difference)(const KernelSet&);
-  } kFunctions[] = {{"window", window_difference}, {"table", table_difference}, {"turn", turn_difference}};
+    int calls;
+  } kFunctions[] = {{"window", window_difference, 300}, {"small_window", small_window_difference, 1500},
+                    {"table", table_difference, 300}, {"turn", turn_difference, 300}};
   bool good = true;
   for (int i = 0; const KernelSet* set = tried(i); ++i) {
     for (const auto& function : kFunctions) {
       double worst = 0;
-      for (int call = 0; call < kCalls; ++call) worst = std::max(worst, function.difference(*set));
+      for (int call = 0; call < function.calls; ++call) worst = std::max(worst, function.difference(*set));
       good = good && worst <= kTolerance;
       std::printf("i8_%s__%s %.4g\n", function.name, crisp::isa_name(set->isa), worst);
     }
