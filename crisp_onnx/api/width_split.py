@@ -62,17 +62,26 @@ def rehearse_widths(recipe: Recipe, prepared: Prepared) -> Plan | None:
     if limit is not None:
         estimated_share(recipe, limit, widths.model, widths, stocks)
     elif recipe.speedup is None:
-        _require_share(recipe, widths, least_share(widths, stocks))
+        finest = stocks_of(recipe, widths.model, widths, worth, 1)
+        _require_share(recipe, widths, least_share(widths, stocks), least_share(widths, finest))
     return None
 
 
-def _require_share(recipe: Recipe, widths: Widths, least: float) -> None:
+def _require_share(recipe: Recipe, widths: Widths, least: float, finest: float) -> None:
+    """`finest`: the least where widths are multiples of nothing."""
     if least <= widths.share + ROUNDING:
         return
     whose = "" if recipe.macs is not None else ", the default of --method channels,"
+    narrower = ""
+    if finest < least:
+        narrower = (
+            f" let widths be multiples of less than --round-channels {recipe.round_channels} (of 1: at least "
+            f"{rounded_up(finest)}),"
+        )
     raise CrispError(
         f"--macs {widths.share:g}{whose} cannot be met: with the least of every group of channels the model still has "
-        f"{least:.3g} of its MACs. Ask for at least {rounded_up(least)}, or go on with zeros: --method channels+hybrid."
+        f"{least:.3g} of its MACs. Ask for at least {rounded_up(least)},{narrower} or go on with zeros: --method "
+        "channels+hybrid."
     )
 
 

@@ -196,6 +196,20 @@ def test_what_channels_alone_are_said_to_leave_at_the_least_is_what_they_leave(t
         rehearse_widths(recipe.model_copy(update={"method": "channels", "macs": least - 0.0015}), prepared)
 
 
+def test_widths_that_are_multiples_of_less_are_offered_where_they_leave_less(tmp_path: Path) -> None:
+    prepared = prepare(load(residual_classifier(tmp_path / "small.onnx")))
+    recipe = Recipe(model=prepared.source.path, classes=(0, 1), method="channels", macs=0.008, round_channels=8)
+    with pytest.raises(CrispError, match=r"multiples of less than --round-channels 8") as refused:
+        rehearse_widths(recipe, prepared)
+    offered = re.search(r"of 1: at least (0\.\d+)", str(refused.value))
+    assert offered
+    finer = recipe.model_copy(update={"round_channels": 1, "macs": float(offered[1])})
+    rehearse_widths(finer, prepared)
+    with pytest.raises(CrispError, match=r"Ask for at least [0-9.]+, or go on") as refused:
+        rehearse_widths(finer.model_copy(update={"macs": float(offered[1]) - 0.0015}), prepared)
+    assert "multiples" not in str(refused.value)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
