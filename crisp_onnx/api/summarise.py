@@ -18,6 +18,7 @@ from crisp_onnx.api.reorder import Reordering
 from crisp_onnx.api.speedup import LEAST_KEPT, TOLERANCE
 from crisp_onnx.api.ways import AnyComparison
 from crisp_onnx.api.width_entries import channels_entry, with_source_widths
+from crisp_onnx.api.width_estimate import is_least
 from crisp_onnx.api.width_time import estimated, limit_of_widths
 from crisp_onnx.api.widths import share_for_widths
 from crisp_onnx.data import Classes
@@ -229,6 +230,10 @@ def _missed_speed(outcome: Outcome) -> tuple[str, ...]:
     kept = outcome.planner.kept if isinstance(outcome.planner, Threshold) else 1.0
     if outcome.recipe.method != "channels" and kept <= LEAST_KEPT:
         return (f"{told} No more zeros can be put into it.",)
+    narrowing = outcome.narrowing
+    least = narrowing is not None and is_least(outcome.recipe, narrowing.widths, narrowing.choice)
+    if outcome.recipe.method == "channels" and least:
+        return (f"{told} No more channels can go: measure again on a quiet machine, or ask for less.",)
     more = budget.asked * budget.asked / max(budget.reached, 1e-9)
     what = "channels" if outcome.recipe.method == "channels" else "zeros"
     return (

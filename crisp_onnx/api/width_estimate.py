@@ -32,6 +32,13 @@ def least_share(widths: Widths, stocks: Sequence[Stock]) -> float:
     return least_cost(stocks, widths.cost, len(widths.groups)) / widths.whole
 
 
+def is_least(recipe: Recipe, widths: Widths, choice: Choice) -> bool:
+    """Whether no more channels may go than the choice takes, with widths rounded as the recipe says."""
+    worth = {number: np.ones(widths.groups[number].width) for number in widths.free}
+    stocks = stocks_of(recipe, widths.model, widths, worth, recipe.round_channels)
+    return choice.reached <= (least_share(widths, stocks) + ROUNDING) * widths.whole
+
+
 def stocks_of(
     recipe: Recipe,
     model: Model,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from small_models import coloured_images, residual_classifier
 
@@ -69,12 +70,14 @@ def test_more_than_the_least_gains_is_refused_with_what_it_gains() -> None:
     assert share_for(20.5, lambda left: 1 / left, 0.05, 1.0, name="--speedup", tolerance=0.05) == 0.05
 
 
-def run(folder: Path, monkeypatch: pytest.MonkeyPatch, at_the_end: float, **options: object) -> Report:
-    """A run on a host where a model is as fast as it has fewer stored bytes."""
+def run(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, at_the_end: float, most: float = np.inf, **options: object
+) -> Report:
+    """A run on a host where a model is as fast as it has fewer stored bytes, and never more than `most` times."""
     whole = residual_classifier(folder / "small.onnx").stat().st_size
 
     def by_bytes(asked: object, model: Model, place: Path) -> float:
-        return whole / sum(len(tensor.raw_data) for tensor in model.proto.graph.initializer)
+        return min(most, whole / sum(len(tensor.raw_data) for tensor in model.proto.graph.initializer))
 
     def told(*args: object, **named: object) -> Timing:
         timing = measure_files(*args, **{**named, "budget_s": 0.05})  # type: ignore[arg-type]
@@ -107,6 +110,15 @@ def test_a_speed_that_the_end_does_not_show_is_a_missed_budget(tmp_path: Path, m
     assert not report.budgets[0].met
     told = "The finished model is 1.80x as fast, and --speedup 2 was asked for. More channels are possible: "
     assert any(note.startswith(told) and "--speedup 2.2" in note for note in report.notes)
+
+
+def test_where_no_more_channels_can_go_a_missed_speed_offers_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = run(tmp_path, monkeypatch, 1.8, most=2.0, method="channels", speedup=2.0)
+    assert not report.budgets[0].met
+    (told,) = [note for note in report.notes if note.startswith("The finished model is 1.80x as fast")]
+    assert "No more channels can go" in told and "2.2" not in told
 
 
 @pytest.mark.parametrize(("method", "block"), [("channels", 16), ("channels+hybrid", 16), ("channels+hybrid", 8)])
