@@ -30,7 +30,7 @@ def test_windows_tables_and_tiles_of_bytes_agree_with_plain_loops() -> None:
     done = subprocess.run(kernel_program("every_byte_function"), check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
     tried = {line.split()[0] for line in done.stdout.splitlines()}
-    functions = ("window", "small_window", "table", "turn")
+    functions = ("window", "square_window", "small_window", "table", "turn")
     assert tried == {f"i8_{what}__{isa}" for what in functions for isa in available_isas("int8")}
 
 

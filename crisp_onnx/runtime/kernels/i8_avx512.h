@@ -15,6 +15,8 @@
 namespace crisp {
 namespace {
 
+constexpr int64_t kVectorBytes = 64;
+
 CRISP_INLINE int32_t four_bytes(const void* p) {
   int32_t four;
   std::memcpy(&four, p, sizeof four);

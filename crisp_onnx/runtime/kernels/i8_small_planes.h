@@ -10,7 +10,6 @@
 namespace crisp {
 namespace {
 
-constexpr int64_t kVectorBytes = 64;
 constexpr int64_t kGroupLanes = 16;
 constexpr int kMostGroups = 4;             // of outputs: their bytes are a vector
 constexpr int64_t kMostFlatSteps = 64;     // beyond them the plan would not stay in the first cache

@@ -1,6 +1,6 @@
 // The int8 microkernels for AVX-512 with VNNI and VBMI: a single permutation picks a step's activations.
 #include "i8_avx512.h"
-#include "i8_narrow_planes.h"
+#include "i8_shared_rows.h"
 #include "i8_small_planes.h"
 
 namespace crisp {
@@ -91,7 +91,7 @@ struct WindowsOf16 {
 };
 
 void window_of_any_size(const WindowCall& call) {
-  if (run_small_planes(call) || run_narrow_planes(call)) return;
+  if (run_small_planes(call) || run_rows(call)) return;
   run_window<Instructions, WindowsOf16>(call);
 }
 

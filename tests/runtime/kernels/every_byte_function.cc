@@ -1,5 +1,5 @@
 // What a set of int8 kernels holds beside its strips, against plain loops over random calls: windows of depthwise
-// convolutions over planes of any size and over small ones, on one thread and on two, tables, and tiles of sums turned into rows. For every set that runs here a line each: its name, then how
+// convolutions over planes of any size, over small ones and with the kernels that networks have, on one thread and on two, tables, and tiles of sums turned into rows. For every set that runs here a line each: its name, then how
 // far the worst answer is from its real value. Exit 1 if that is more than rounding explains, or if something else is
 // written.
 #include <algorithm>
@@ -55,7 +55,7 @@ Window window_of(int64_t kernel_h, int64_t kernel_w, int64_t out_height, int64_t
   int64_t extent[2];
   for (int axis = 0; axis < 2; ++axis) {
     a.strides[axis] = between(1, 3);
-    a.dilations[axis] = between(1, 3);
+    a.dilations[axis] = rng() % 2 ? 1 : between(1, 3);
     const int64_t reach = a.dilations[axis] * (kernel[axis] - 1);
     const int64_t padded = (out[axis] - 1) * a.strides[axis] + reach + between(1, a.strides[axis]);
     for (int64_t* pad : {&a.pads[axis], &a.pads[axis + 2]}) *pad = between(0, std::min<int64_t>(reach + 1, (padded - 1) / 2));
@@ -65,6 +65,12 @@ Window window_of(int64_t kernel_h, int64_t kernel_w, int64_t out_height, int64_t
 }
 
 Window any_window() { return window_of(between(1, 5), between(1, 9), between(1, 30), between(1, 50), between(1, 4)); }
+
+// Of the kernels that networks have.
+Window square_window() {
+  const int64_t kernel = 3 + 2 * between(0, 2);
+  return window_of(kernel, kernel, between(1, 20), between(1, 70), between(1, 4));
+}
 
 // Up to 64 outputs, and a few more.
 Window small_window() {
@@ -132,6 +138,7 @@ double difference_of(const KernelSet& set, const Window& window) {
 }
 
 double window_difference(const KernelSet& set) { return difference_of(set, any_window()); }
+double square_window_difference(const KernelSet& set) { return difference_of(set, square_window()); }
 double small_window_difference(const KernelSet& set) { return difference_of(set, small_window()); }
 
 double table_difference(const KernelSet& set) {
@@ -175,8 +182,9 @@ int main() {
     const char* name;
     double (*difference)(const KernelSet&);
     int calls;
-  } kFunctions[] = {{"window", window_difference, 300}, {"small_window", small_window_difference, 1500},
-                    {"table", table_difference, 300}, {"turn", turn_difference, 300}};
+  } kFunctions[] = {{"window", window_difference, 300}, {"square_window", square_window_difference, 300},
+                    {"small_window", small_window_difference, 1500}, {"table", table_difference, 300},
+                    {"turn", turn_difference, 300}};
   bool good = true;
   for (int i = 0; const KernelSet* set = tried(i); ++i) {
     for (const auto& function : kFunctions) {
