@@ -54,7 +54,7 @@ Window window_of(int64_t kernel_h, int64_t kernel_w, int64_t out_height, int64_t
   const int64_t kernel[2] = {kernel_h, kernel_w}, out[2] = {out_height, out_width};
   int64_t extent[2];
   for (int axis = 0; axis < 2; ++axis) {
-    a.strides[axis] = between(1, 3);
+    a.strides[axis] = between(1, 4);
     a.dilations[axis] = rng() % 2 ? 1 : between(1, 3);
     const int64_t reach = a.dilations[axis] * (kernel[axis] - 1);
     const int64_t padded = (out[axis] - 1) * a.strides[axis] + reach + between(1, a.strides[axis]);
