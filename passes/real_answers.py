@@ -7,12 +7,15 @@ import onnx_graphsurgeon as gs
 from crisp_onnx.passes.quantise_hybrid import crossed, dequantised
 from crisp_onnx.passes.result import PassResult, constant
 
-_MAKERS = frozenset({"Gemm", "MatMul", "Add"})
-_BEHIND = frozenset({"Clip", "Flatten", "Identity", "LogSoftmax", "Relu", "Reshape", "Sigmoid", "Softmax", "Squeeze"})
+_MOVING = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
+_MAKERS = _MOVING | {"Gemm", "MatMul", "Add", "Mul", "AveragePool", "GlobalAveragePool"}
+"""Not Conv: ONNX Runtime has none of bytes that gives real numbers."""
+_BEHIND = _MOVING | {"Clip", "LogSoftmax", "Relu", "Sigmoid", "Softmax", "Tanh"}
+_BY_STORED = frozenset({"Add", "Div", "Mul", "Sub"})
 
 
 class RealAnswers:
-    """A matrix product or sum that leads to graph outputs alone gives them as it computes them, not as bytes.
+    """A matrix product, sum or mean that leads to graph outputs alone gives them as it computes them, not as bytes.
 
     No Relu or Clip behind it may have been left out because bytes end where it does (see `shared_grids`).
     """
@@ -47,16 +50,16 @@ def leads_to_answers(tensor: gs.Tensor, outputs: set[int]) -> bool:
         made = waiting.pop()
         if not made.outputs and id(made) not in outputs:
             return False
-        if any(reader.op not in _BEHIND and not _shifts(reader, made) for reader in made.outputs):
+        if any(reader.op not in _BEHIND and not _by_stored(reader, made) for reader in made.outputs):
             return False
         waiting += [reader.outputs[0] for reader in made.outputs]
     return True
 
 
-def _shifts(node: gs.Node, tensor: gs.Tensor) -> bool:
-    """Whether the node adds a stored bias to the tensor, which may be stored in bytes."""
+def _by_stored(node: gs.Node, tensor: gs.Tensor) -> bool:
+    """Whether the node adds a stored bias to the tensor, or scales it by a stored number, which may be in bytes."""
     others = [given for given in node.inputs if given is not tensor]
     stored = [
         constant(other) or (len(other.inputs) == 1 and all(map(constant, other.inputs[0].inputs))) for other in others
     ]
-    return node.op == "Add" and len(others) == 1 and stored[0]
+    return node.op in _BY_STORED and len(others) == 1 and stored[0]

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from crisp_onnx.format.node import Grid
 from crisp_onnx.model import Model, save, with_value_info
+from crisp_onnx.model.answers import open_model
 from crisp_onnx.quantize.dense import quantise_dense, reason_against, row_scales, shared_grids
 from crisp_onnx.quantize.grids import grid_of
 from crisp_onnx.quantize.model import quantise_model, quantised_tensors
@@ -223,3 +224,38 @@ def test_an_activation_before_the_answers_stays(
     found = quantise_model(model, grids, size=(8, 1))
     x = np.random.default_rng(0).uniform(-2.5, 2.5, (64, 8)).astype(np.float32)
     assert np.abs(answers(model, x)[0] - answers(found.model, x)[0]).max() < 0.1
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        "s = Gemm(p, w, b) y = Mul(s, k)",
+        "s = Gemm(p, w, b) y = Div(s, k)",
+        "s = Gemm(p, w, b) y = Sub(s, k)",
+        "s = Gemm(p, w, b) t = Div(s, k) y = Softmax(t)",
+        "s = Gemm(p, w, b) y = Tanh(s)",
+        "s = Gemm(p, w, b) t = Unsqueeze(s, a) y = Squeeze(t, a)",
+        "s = MatMul(p, w) t = Mul(s, k) y = Add(t, b)",
+        "s = Gemm(p, w, b) t = Gemm(p, v, b) u = Add(s, t) y = Mul(u, k)",
+        "c = Conv(x, m) g = GlobalAveragePool(c) y = Flatten(g)",
+        "c = Conv(x, m) r = Relu(c) g = GlobalAveragePool(r) y = Squeeze(g, e)",
+        "c = Conv(x, m) g = GlobalAveragePool(c) f = Flatten(g) r = Relu(f) y = Mul(r, k)",
+        "s = Gemm(p, w, b) r = Relu(s) t = Mul(r, k) y = Flatten(t)",
+        "c = Conv(x, m) r = Clip(c, l, h) g = GlobalAveragePool(r) y = Flatten(g)",
+    ],
+)
+def test_answers_are_told_apart_whatever_scales_moves_or_averages_them(
+    end: str, model_of: Callable[..., Model], answers: Callable[..., list[np.ndarray]]
+) -> None:
+    text = """(float[N,8,4,4] x) => (float[N,6] y) <float[8,6] w, float[8,6] v, float[6] b, float k, int64[1] a,
+      int64[2] e, float[6,8,1,1] m, float l, float h> { q = GlobalMaxPool(x) p = Flatten(q) END }"""
+    model = with_value_info(model_of(text.replace("END", end), k=0.5, a=[1], e=[2, 3], l=0.0, h=0.7))
+    x = np.random.default_rng(0).uniform(-1, 1, (400, 8, 4, 4)).astype(np.float32)
+    names = quantised_tensors(model.graph())
+    seen = open_model(model, names).run({"x": x}, names)
+    grids = {name: grid_of(float(values.min()), float(values.max())) for name, values in seen.items()}
+    found = quantise_model(model, grids, size=(4, 4))
+    assert found.layers
+    expected, given = answers(model, x)[0], answers(found.model, x)[0]
+    assert len(np.unique(given)) > 300
+    assert np.abs(expected - given).max() < 0.05 * np.ptp(expected)
