@@ -152,7 +152,7 @@ def narrow(recipe: Recipe, asked: Question, *, folder: Path, checkpoint: Checkpo
 
 def stored_shapes(prepared: Prepared) -> dict[str, tuple[int, ...]]:
     """The shape of the weights of each layer, and of each transposed convolution, by the name of the node."""
-    found = {
+    found: dict[str, tuple[int, ...]] = {
         layer.name: layer.shape if layer.op == "Conv" or layer.shape[2:] != (1, 1) else layer.shape[:2]
         for layer in prepared.layers
     }
