@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from crisp_onnx.api.files_read import files_read
 from crisp_onnx.api.one_target import Asked, estimate_on, lower_on, read_source
+from crisp_onnx.cost import Estimate
 from crisp_onnx.cost.calibrate.run import NETWORKS, measure
 from crisp_onnx.cost.calibrate.run import calibrate as run_calibration
 from crisp_onnx.cost.calibrate.times import read_times, times_text
@@ -15,7 +16,7 @@ from crisp_onnx.cost.calibrate.write import Calibrated, target_text
 from crisp_onnx.cost.profiles.fit import fit_profile
 from crisp_onnx.cost.profiles.read import read_profile
 from crisp_onnx.cost.profiles.write import fitted_text
-from crisp_onnx.lowering import Lowered, load_target, lowered_path, target_names, write_lowered
+from crisp_onnx.lowering import Lowered, Target, load_target, lowered_path, target_names, write_lowered
 from crisp_onnx.lowering.dense_form import computes_on_bytes, dense_form
 from crisp_onnx.lowering.describe import describe_target, summarize_target
 from crisp_onnx.lowering.read_layers import read_layers
@@ -210,7 +211,8 @@ def estimate(
         for path, one in zip(paths, sources, strict=True)
     )
     other = others[0] if others else None
-    for path, write in zip(plots, (write_roofline, write_layer_bars), strict=False):
+    drawing: tuple[Callable[[Estimate, Target, Path], None], ...] = (write_roofline, write_layer_bars)
+    for path, write in zip(plots, drawing, strict=False):
         write(found, chosen, path)
     ratio = other.as_is.latency_ms / found.as_is.latency_ms if other else None
     result = Estimation(found, other, ratio, tuple(plots))

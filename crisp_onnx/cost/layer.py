@@ -13,16 +13,30 @@ from crisp_onnx.lowering.cycles import compute_cycles, dram_cycles, onchip_cycle
 from crisp_onnx.lowering.lowered import LoweredOp
 from crisp_onnx.lowering.schema import OpKind
 from crisp_onnx.lowering.target import Target
-from crisp_onnx.lowering.timing import PARTS, fetched_share, stand_ins, timing_kind, weight_bytes, work
+from crisp_onnx.lowering.timing import PARTS, WEIGHT_PARTS, fetched_share, stand_ins, timing_kind, weight_bytes, work
 
 Bound = Literal["compute", "onchip", "dram", "overhead"]
+Resource = Literal["compute", "onchip", "dram", "overhead", "weights", "activations"]
+
+
+@dataclass(frozen=True)
+class LayerPart:
+    """A stretch of a layer's time: what takes it and, where something else works as long at once, what that is.
+
+    Without the first, the time `beside` another would be left. On a measured processor the bytes of `weights` and of
+    `activations` take times of their own.
+    """
+
+    resource: Resource
+    beside: Bound | None
+    ms: float
 
 
 @dataclass(frozen=True)
 class LayerCost:
     """Cost of one layer. Cycles are of the target's clock; energy is (low, nominal, high) or `None`.
 
-    `onchip_cycles` is 0 where the target gives no on-chip bandwidth.
+    `onchip_cycles` is 0 where the target gives no on-chip bandwidth. `parts` add up to `latency_ms`.
     """
 
     name: str
@@ -42,6 +56,7 @@ class LayerCost:
     latency_ms: float
     bound: Bound
     energy: tuple[Energy, Energy, Energy] | None
+    parts: tuple[LayerPart, ...]
 
     @property
     def nominal_uj(self) -> float | None:
@@ -60,9 +75,12 @@ class Link:
     hidden: bool = False
 
 
+Stretches = tuple[tuple[Resource, Bound | None, Fraction], ...]
+
+
 @dataclass(frozen=True)
 class _Cycles:
-    """Cycles of one layer; `busy` is what they come to together without the overhead."""
+    """Cycles of one layer; `busy`, to which `stretches` add up, is what they come to together without the overhead."""
 
     compute: int
     onchip: int
@@ -70,6 +88,7 @@ class _Cycles:
     busy: Fraction
     overhead: Fraction
     bound: Bound
+    stretches: Stretches
 
 
 def cost_layer(
@@ -112,6 +131,11 @@ def cost_layer(
         latency_ms=seconds * 1000,
         bound=cycles.bound,
         energy=None if low is None or nominal is None or high is None else (low, nominal, high),
+        parts=tuple(
+            LayerPart(resource, beside, 1000 * float(length / target.clock_hz))
+            for resource, beside, length in (*cycles.stretches, ("overhead", None, cycles.overhead))
+            if length > 0
+        ),
     )
 
 
@@ -119,15 +143,23 @@ def _modelled(op: LoweredOp, target: Target, reads: int, writes: int) -> _Cycles
     compute = compute_cycles(op.tiling, op.kind, target) if op.tiling else 0
     onchip = onchip_cycles(op.onchip_bytes, target)
     dram = dram_cycles(reads, writes, target)
-    return _together(compute, onchip, dram, Fraction(max(compute, onchip, dram)), overhead_cycles(op.kind, target))
+    times: dict[Bound, int] = {"compute": compute, "onchip": onchip, "dram": dram}
+    longest, second, _ = sorted(times, key=lambda name: -times[name])
+    stretches: Stretches = (
+        (longest, None, Fraction(times[longest] - times[second])),
+        (longest, second, Fraction(times[second])),
+    )
+    return _together(times, Fraction(times[longest]), overhead_cycles(op.kind, target), stretches)
 
 
 def _linked(op: LoweredOp, target: Target, link: Link) -> _Cycles:
     dram = over(link.weight_bytes, target.number(target.dram.read_bw))
     compute = compute_cycles(op.tiling, op.kind, target) if op.tiling else 0
     if link.hidden:
-        return _Cycles(compute, 0, dram, Fraction(compute), Fraction(0), "compute")
-    return _Cycles(compute, 0, dram, Fraction(dram), overhead_cycles(op.kind, target), "dram" if dram else "compute")
+        busy = Fraction(compute)
+        return _Cycles(compute, 0, dram, busy, Fraction(0), "compute", (("compute", None, busy),))
+    busy, overhead = Fraction(dram), overhead_cycles(op.kind, target)
+    return _Cycles(compute, 0, dram, busy, overhead, "dram" if dram else "compute", (("dram", None, busy),))
 
 
 def _measured(op: LoweredOp, target: Target, model_weight_bytes: int) -> _Cycles:
@@ -143,14 +175,21 @@ def _measured(op: LoweredOp, target: Target, model_weight_bytes: int) -> _Cycles
     cache = float(target.number(target.buffer.capacity) or 0) if target.buffer else 0.0
     near = float(target.number(timing.near) or 0)
     amounts = [Fraction(amount) for amount in work(op, granule, fetched_share(model_weight_bytes, cache), near)]
-    overhead, compute, *moved = (rate * amount for rate, amount in zip(parts, amounts, strict=True))
-    onchip = sum(moved, Fraction(0))
+    spent = {part: rate * amount for part, rate, amount in zip(PARTS, parts, amounts, strict=True)}
+    overhead, compute = spent.pop("fixed"), spent.pop("mac")
+    weighing = sum((spent.pop(part) for part in WEIGHT_PARTS), Fraction(0))
+    moving = sum(spent.values(), Fraction(0))
+    onchip = weighing + moving
     weights = op.tiling.stored_weight_bytes if op.tiling and model_weight_bytes > cache > 0 else 0
     dram = over(weights, target.number(target.dram.read_bw))
-    return _together(ceil(compute), ceil(onchip), dram, max(compute + onchip, Fraction(dram)), overhead)
+    busy = max(compute + onchip, Fraction(dram))
+    stretches: Stretches = (
+        ("compute", None, compute), ("weights", None, weighing), ("activations", None, moving),
+        ("dram", None, busy - compute - onchip),
+    )  # fmt: skip
+    return _together({"compute": ceil(compute), "onchip": ceil(onchip), "dram": dram}, busy, overhead, stretches)
 
 
-def _together(compute: int, onchip: int, dram: int, busy: Fraction, overhead: Fraction) -> _Cycles:
-    times: dict[Bound, int] = {"compute": compute, "onchip": onchip, "dram": dram}
+def _together(times: dict[Bound, int], busy: Fraction, overhead: Fraction, stretches: Stretches) -> _Cycles:
     bound: Bound = "overhead" if overhead > busy else max(times, key=lambda name: times[name])
-    return _Cycles(compute, onchip, dram, busy, overhead, bound)
+    return _Cycles(times["compute"], times["onchip"], times["dram"], busy, overhead, bound, stretches)

@@ -21,6 +21,8 @@ PARTS = (
     "far_byte",
     "pass_byte",
 )
+WEIGHT_PARTS = ("weight_byte", "far_weight_byte")
+"""Of the parts those of a layer's weights; the others behind `mac` are of its activations."""
 _FUNCTIONS = ("Sigmoid", "Tanh", "Softmax", "LogSoftmax", "Exp", "Erf", "Gelu", "HardSwish", "Elu", "Pow", "Sqrt")
 _OWN_KIND: dict[str, TimingKind] = {
     "MaxPool": "max_pool",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 
 from crisp_onnx.errors import CrispError
 from crisp_onnx.reading import shown
+from crisp_onnx.report.inline_svg import INK, inline, style
 from crisp_onnx.report.interval import wilson
 from crisp_onnx.report.schema import Accuracy, Report, Segmentation
 from crisp_onnx.report.wording import count_text
@@ -31,9 +31,8 @@ class Form:
 FORMS = {"wide": Form(9.2, 2, 32, " "), "narrow": Form(4.2, 1, 20, "\n")}
 """Of a screen, and of a telephone, on which the wide one would be too small to read."""
 
-# matplotlib wants real colours: each of these stands for a CSS variable and is replaced in the finished SVG.
-INK, FAINT, DENSE, SPARSE, PALE = "#0a0b01", "#0a0b02", "#0a0b03", "#0a0b04", "#0a0b05"
-VARIABLES = {INK: "--ink", FAINT: "--faint", DENSE: "--dense", SPARSE: "--sparse", PALE: "--pale"}
+DENSE, SPARSE, PALE = "#0a0b03", "#0a0b04", "#0a0b05"
+VARIABLES = {DENSE: "--dense", SPARSE: "--sparse", PALE: "--pale"}
 
 
 def layer_chart(report: Report, form: str) -> str:
@@ -133,46 +132,12 @@ def _figure(form: Form, height: float, salt: str) -> Iterator[tuple[Any, io.Stri
             "its charts need matplotlib, which is not installed. Get it with: pip install 'crisp-onnx[report]'."
         ) from error
     svg = io.StringIO()
-    with mpl.rc_context(rc={**_style(), "svg.hashsalt": salt}):  # type: ignore[dict-item]  # text keys are right
+    with mpl.rc_context(rc={**style(), "svg.hashsalt": salt}):  # type: ignore[dict-item]  # text keys are right
         figure = Figure(figsize=(form.width_inches, height), layout="constrained")
         yield figure, svg
         drawn = io.StringIO()
         figure.savefig(drawn, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    svg.write(_inline(drawn.getvalue(), salt))
-
-
-def _style() -> dict[str, Any]:
-    return {
-        "svg.fonttype": "none",
-        "text.parse_math": False,
-        "font.family": "sans-serif",
-        "font.size": 9,
-        "text.color": INK,
-        "axes.edgecolor": FAINT,
-        "axes.labelcolor": INK,
-        "axes.axisbelow": True,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.spines.left": False,
-        "grid.color": FAINT,
-        "grid.linewidth": 0.6,
-        "xtick.color": FAINT,
-        "xtick.labelcolor": INK,
-        "ytick.color": FAINT,
-        "ytick.labelcolor": INK,
-        "ytick.major.size": 0,
-    }
-
-
-def _inline(svg: str, salt: str) -> str:
-    """The bare `<svg>` element: scaled by the page, in its colours, with ids that no second chart has."""
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'(id="|"#|url\(#)', rf"\g<1>{salt}-", svg)
-    for colour, variable in VARIABLES.items():
-        svg = svg.replace(colour, f"var({variable})")
-    return svg
+    svg.write(inline(drawn.getvalue(), salt, VARIABLES))
 
 
 def _outputs(field: str) -> str:

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import html
 import tempfile
 from functools import partial
 from pathlib import Path
 
 from crisp_onnx.cost import Estimate
 from crisp_onnx.lowering import Target
-from crisp_onnx.reading import shown
 from crisp_onnx.report.findings import Estimation
-from crisp_onnx.report.roofline import Ranges, ranges, write_layer_bars, write_roofline
+from crisp_onnx.report.roofline import Lengths, Ranges, lengths, ranges, write_layer_bars, write_roofline
+from crisp_onnx.report.sheet import escaped, listed, sheet
 from crisp_onnx.report.target_views import lead_sentences
 
-STYLE = (
-    ":root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:110rem;"
-    "padding:0 1rem}.models{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,46rem),1fr));gap:2rem}"
-    "figure{margin:0 0 1rem;background:#fff;border-radius:.5rem;padding:.5rem;max-width:62rem}svg{display:block;"
-    "width:100%;height:auto}li{margin:.3rem 0}section{min-width:0}h1,h2,li{overflow-wrap:anywhere}"
-    ".narrow{display:none}@media(max-width:46rem){.wide{display:none}.narrow{display:block}}"
-)
+COLOURS = {
+    "--compute": ("#2b6cb0", "#5b9be6"),
+    "--onchip": ("#b7791f", "#d9a441"),
+    "--dram": ("#c53030", "#ee6f6f"),
+    "--overhead": ("#6b46c1", "#a78bfa"),
+    "--weights": ("#dd6b20", "#f0975a"),
+    "--activations": ("#319795", "#4fc4c0"),
+    "--lrf": ("#63b3ed", "#a5d5f7"),
+    "--rf": ("#38a169", "#63c98f"),
+}
+"""Of the charts, in a light and in a dark page."""
 
 
 def estimate_page(found: Estimation, target: Target) -> str:
@@ -30,38 +33,34 @@ def estimate_page(found: Estimation, target: Target) -> str:
         CrispError: matplotlib is not installed.
     """
     models = [one for one in (found.estimate, found.against) if one is not None]
-    within = ranges(models, target)
-    own = (found, *(Estimation(one, None, None) for one in models[1:]))
-    sentences, *others = ("".join(f"<li>{_text(sentence)}</li>" for sentence in lead_sentences(each)) for each in own)
-    drawn = "".join(_model(*each, target, within) for each in zip(models, ("", *others), strict=True))
-    leaned = "".join(
-        f"<li>{_text(leaf.key)} = {leaf.quantity.value:g} {_text(leaf.quantity.unit)}, {leaf.quantity.prov}: "
-        f"{_text(leaf.quantity.ref)}</li>"
+    within, longest = ranges(models, target), lengths(models)
+    said = ((),) if found.against is None else tuple(lead_sentences(Estimation(one, None, None)) for one in models)
+    drawn = "".join(
+        _model(number, one, sentences, target, within, longest)
+        for number, (one, sentences) in enumerate(zip(models, said, strict=True))
+    )
+    leaned = tuple(
+        f"{leaf.key} = {leaf.quantity.value:g} {leaf.quantity.unit}, {leaf.quantity.prov}: {leaf.quantity.ref}"
         for leaf in found.estimate.leaned_on
     )
-    title = _text(f"{found.estimate.model} on {found.estimate.target}")
-    return (
-        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head><body>'
-        f"<h1>{title}</h1><ul>{sentences}</ul>"
-        f'<div class="models">{drawn}</div>'
-        f"<h2>What it leaned on</h2><ul>{leaned}</ul></body></html>\n"
-    )
+    compared = () if found.speedup is None else (f"The second takes {found.speedup:.3g} times as long as the first.",)
+    sentences = listed(lead_sentences(found) if found.against is None else compared)
+    body = f'{sentences}<div class="models">{drawn}</div><h2>What it leaned on</h2>{listed(leaned)}'
+    return sheet(f"{found.estimate.model} on {found.estimate.target}", body, COLOURS)
 
 
-def _model(one: Estimate, sentences: str, target: Target, within: Ranges) -> str:
+def _model(
+    number: int, one: Estimate, sentences: tuple[str, ...], target: Target, within: Ranges, longest: Lengths
+) -> str:
     """What is said of it, and both plots for a wide page and for a narrow one, of which the page shows what fits."""
     drawn = []
+    plots = (("roofline", partial(write_roofline, within=within)), ("bars", partial(write_layer_bars, within=longest)))
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "plot.svg"
-        for write in (partial(write_roofline, within=within), write_layer_bars):
+        for name, write in plots:
             for canvas in ("wide", "narrow"):
+                path = Path(folder) / f"{name}-{number}-{canvas}.svg"  # of which the names in the SVG are made
                 write(one, target, path, canvas=canvas)
-                svg = path.read_text(encoding="utf-8")
-                drawn.append(f'<figure class="{canvas}">{svg[svg.index("<svg") :]}</figure>')
-    said = f"<ul>{sentences}</ul>" if sentences else ""
-    return f"<section><h2>{_text(one.model)}: {one.as_is.latency_ms:.4g} ms</h2>{said}{''.join(drawn)}</section>"
-
-
-def _text(text: str) -> str:
-    return html.escape(shown(text))
+                drawn.append(f'<figure class="{canvas}">{path.read_text(encoding="utf-8")}</figure>')
+    types = " and ".join(one.dtypes)
+    title = f"{one.model}: {one.as_is.latency_ms:.4g} ms, {types}, batch {one.batch}"
+    return f"<section><h2>{escaped(title)}</h2>{listed(sentences)}{''.join(drawn)}</section>"

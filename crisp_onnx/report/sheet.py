@@ -24,7 +24,7 @@ STYLE = (
     "svg text{font-family:inherit!important}.narrow{display:none}@media(max-width:46rem){.wide{display:none}"
     ".narrow{display:block}}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;"
     "font-size:14px}th,td{text-align:left;vertical-align:top;padding:.3rem .9rem .3rem 0;"
-    "border-bottom:1px solid var(--faint)}th{color:var(--quiet);vertical-align:bottom;overflow-wrap:normal}"
+    "border-bottom:1px solid var(--faint)}th,td{overflow-wrap:break-word}th{color:var(--quiet);vertical-align:bottom}"
     ".figure{text-align:right;white-space:nowrap}@media(max-width:74rem){thead{display:none}tbody{display:grid;"
     "grid-template-columns:repeat(auto-fill,minmax(min(20rem,100%),1fr));gap:.8rem}tr{display:block;"
     "background:var(--card);border-radius:.5rem;padding:.6rem .9rem}td{display:flex;justify-content:space-between;"

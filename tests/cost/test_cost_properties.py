@@ -306,3 +306,19 @@ def test_what_runs_elsewhere_adds_to_what_is_behind_a_host_link() -> None:
     more = next(layer for layer in both.layers if layer.name == "e")
     assert more.latency_ms > 1
     assert both.as_is.latency_ms == pytest.approx(alone.as_is.latency_ms + more.latency_ms)
+
+
+@pytest.mark.parametrize("name", sorted(TARGETS))
+def test_the_parts_of_a_layer_add_up_to_its_time_and_name_what_limits_it(name: str) -> None:
+    target = TARGETS[name]
+    for matrix, pattern in random_layers(25):
+        layer = Layer("l", "Conv", product_kind(matrix, "Conv"), matrix, pattern)
+        cost = cost_layer(lower_layer(layer, target, target.descriptor.dtypes[0]), target)
+        assert sum(part.ms for part in cost.parts) == pytest.approx(cost.latency_ms, rel=1e-12, abs=1e-15)
+        assert all(part.ms > 0 for part in cost.parts)
+        cycles = {"compute": cost.compute_cycles, "onchip": cost.onchip_cycles, "dram": cost.dram_cycles}
+        for part in cost.parts:
+            if part.beside is not None:
+                second = sorted(cycles.values())[-2]
+                assert cycles[part.beside] == second
+                assert part.ms == pytest.approx(1000 * second / float(target.clock_hz))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import product
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from matplotlib.figure import Figure
 from crisp_onnx.api.hardware import estimate
 from crisp_onnx.lowering import load_target, target_names
 from crisp_onnx.report.estimate_page import estimate_page
-from crisp_onnx.report.roofline import ranges
+from crisp_onnx.report.roofline import PART_NAMES, STRIPE, ranges
 from crisp_onnx.report.roofs import ROUNDING, reached, roofs
 
 
@@ -107,3 +108,39 @@ def test_the_roof_of_the_memory_says_whether_reads_and_writes_share_it(name: str
     drawn = roofs((), load_target(name), "int8")
     assert drawn.bandwidth == pytest.approx(gigabytes * 1e9)
     assert drawn.memory_label == label
+
+
+@pytest.mark.parametrize("name", ["stc_edge_int8", "portable", "arm_ethos_u65"])
+def test_the_bars_of_a_layer_are_its_parts_in_the_colours_of_the_legend(
+    compressed: Path, drawn: list[Figure], tmp_path: Path, name: str
+) -> None:
+    found = estimate(compressed, name, plots=(tmp_path / "roofs.svg", tmp_path / "bars.svg")).estimate
+    axes = drawn[-1].axes[0]
+    lengths = dict.fromkeys(range(len(found.layers)), 0.0)
+    for bar in axes.patches:
+        if bar.get_height() > 2 * STRIPE:
+            lengths[round(bar.get_y() + bar.get_height() / 2)] += bar.get_width()
+    assert list(lengths.values()) == pytest.approx([layer.latency_ms for layer in found.layers])
+    stripes = [bar.get_width() for bar in axes.patches if bar.get_height() < 2 * STRIPE]
+    beside = [part.ms for layer in found.layers for part in layer.parts if part.beside is not None]
+    assert sorted(stripes) == pytest.approx(sorted(beside))
+    used = {part.resource for layer in found.layers for part in layer.parts}
+    used |= {part.beside for layer in found.layers for part in layer.parts if part.beside is not None}
+    labels = {PART_NAMES[resource] for resource in used} | ({"stripe: works too"} if beside else set())
+    assert set(axes.get_legend_handles_labels()[1]) == labels
+
+
+def test_the_charts_of_a_page_follow_its_theme_and_can_be_compared(compressed: Path, drawn: list[Figure]) -> None:
+    found = estimate(compressed, "stc_edge_int8", against=compressed.parents[1] / "small.onnx")
+    text = estimate_page(found, load_target("stc_edge_int8"))
+    assert not re.findall(r"#[0-9a-f]{6}", text[text.index("<svg") :])
+    assert "var(--compute)" in text
+    assert "var(--ink)" in text
+    bars = [figure.axes for figure in drawn if len(figure.axes) == 2 and figure.get_figwidth() > 5]
+    (one, energy), (other, more) = bars
+    assert one.get_xlim() == other.get_xlim()
+    assert energy.get_xlim() == more.get_xlim()
+    longest = max(layer.latency_ms for model in (found.estimate, found.against) if model for layer in model.layers)
+    assert one.get_xlim()[1] >= longest
+    ids = re.findall(r' id="([^"]+)"', text)
+    assert len(ids) == len(set(ids))
