@@ -3,13 +3,15 @@
 A knapsack whose costs change as it is packed: a channel costs rows of one layer and columns of the next, so that every
 step makes its neighbours cheaper. Channels go in steps that keep widths multiples of the target's lanes; each step
 takes the group that gives up least worth for what it saves now. At the end what the last step saved too much is given
-back to the channels that are worth most.
+back to the channels that are worth most, and where it is more than half a percent that no single step can give back, a
+large step is exchanged for small ones of other groups.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import ceil, gcd
 
 import numpy as np
@@ -23,6 +25,8 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 LEAST_SHARE = 0.1
 """Of a group's channels, which always stays: a layer that is nearly shut can no longer be made up for."""
+EXACT, MOST_EXCHANGES = 0.004, 8
+"""How near the cost shall come to the budget, of the whole network's; the next is tried where it has not."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,32 +102,16 @@ def choose(stocks: Sequence[Stock], cost: WidthCost, budget: float, groups: int)
     Raises:
         CrispError: the least widths cost more.
     """
-    removed, taken = np.zeros(groups, np.int64), {item.number: 0 for item in stocks}
-    ladders = {item.number: item.steps() for item in stocks}
-    sums = {item.number: np.concatenate([[0.0], np.cumsum(item.worth[item.order])]) for item in stocks}
-
-    def losses(direction: int) -> Floats:
-        """What each group's next step gives up, or takes back, for what it costs; infinite where there is none."""
-        steps, worth = np.zeros(groups, np.int64), np.full(groups, np.inf)
-        for number, ladder in ladders.items():
-            place = taken[number] + direction
-            if 0 <= place < len(ladder):
-                steps[number] = ladder[place] - ladder[taken[number]]
-                worth[number] = sums[number][ladder[place]] - sums[number][ladder[taken[number]]]
-        costs = cost.gained(removed, steps)
-        return np.where(np.isfinite(worth), worth / np.where(costs == 0, 1e-300, costs), np.inf if direction > 0 else 0)
-
-    while cost.at(removed) > budget:
-        ratios = losses(1)
-        best = int(np.argmin(ratios))
-        if not np.isfinite(ratios[best]):
-            raise CrispError(
-                f"The budget of {budget:.4g} cannot be met: with the least of every group of channels the model still "
-                f"costs {cost.at(removed):.4g}. Ask for more than that."
-            )
-        taken[best] += 1
-        removed[best] = ladders[best][taken[best]]
-    _give_back(removed, taken, ladders, losses, cost, budget)
+    ladders = _Ladders(tuple(stocks), cost, groups)
+    taken = _taken(ladders, np.zeros(groups, np.int64), budget)
+    if taken is None:
+        least = least_cost(stocks, cost, groups)
+        raise CrispError(
+            f"The budget of {budget:.4g} cannot be met: with the least of every group of channels the model still "
+            f"costs {least:.4g}. Ask for more than that."
+        )
+    taken = _exchanged(ladders, _given_back(ladders, taken, budget), budget)
+    removed = ladders.removed(taken)
     removals = tuple(
         Removal(item.group, tuple(int(c) for c in np.sort(item.order[: removed[item.number]])))
         for item in stocks
@@ -133,25 +121,97 @@ def choose(stocks: Sequence[Stock], cost: WidthCost, budget: float, groups: int)
     return Choice(removals, cost.at(removed), dead)
 
 
-def _give_back(
-    removed: Ints,
-    taken: dict[int, int],
-    ladders: Mapping[int, Sequence[int]],
-    losses: Callable[[int], Floats],
-    cost: WidthCost,
-    budget: float,
-) -> None:
-    """Undo steps, the most worth for their cost first, as long as the budget holds."""
+@dataclass(frozen=True, eq=False)
+class _Ladders:
+    """What taking steps from the stocks gives up and saves. `taken` (groups,): steps that each group has gone down."""
+
+    stocks: tuple[Stock, ...]
+    cost: WidthCost
+    groups: int
+
+    @cached_property
+    def _steps(self) -> dict[int, list[int]]:
+        return {item.number: item.steps() for item in self.stocks}
+
+    @cached_property
+    def _sums(self) -> dict[int, Floats]:
+        """The worth of so many of a group's channels, the least worth first."""
+        return {item.number: np.concatenate([[0.0], np.cumsum(item.worth[item.order])]) for item in self.stocks}
+
+    def removed(self, taken: Ints) -> Ints:
+        """(groups,): channels that are gone."""
+        found = np.zeros(self.groups, np.int64)
+        for number, steps in self._steps.items():
+            found[number] = steps[taken[number]]
+        return found
+
+    def at(self, taken: Ints) -> float:
+        return self.cost.at(self.removed(taken))
+
+    def worth(self, taken: Ints) -> float:
+        """Of all channels that are gone."""
+        removed = self.removed(taken)
+        return float(sum(sums[removed[number]] for number, sums in self._sums.items()))
+
+    def ratios(self, taken: Ints, direction: int) -> Floats:
+        """(groups,): the worth that a step down (1) gives up, or back (-1) regains, for its cost; NaN where none is."""
+        removed = self.removed(taken)
+        steps, worth = np.zeros(self.groups, np.int64), np.full(self.groups, np.nan)
+        for number, ladder in self._steps.items():
+            place = taken[number] + direction
+            if 0 <= place < len(ladder):
+                steps[number] = ladder[place] - removed[number]
+                worth[number] = self._sums[number][ladder[place]] - self._sums[number][removed[number]]
+        costs = self.cost.gained(removed, steps)
+        return worth / np.where(costs == 0, 1e-300, costs)
+
+
+def _moved(taken: Ints, number: int, direction: int) -> Ints:
+    found: Ints = taken.copy()
+    found[number] += direction
+    return found
+
+
+def _taken(ladders: _Ladders, taken: Ints, budget: float, *, but: int = -1) -> Ints | None:
+    """With steps down until the budget holds, the least worth for their cost first; None where they do not suffice.
+
+    `but`: a group that gives none.
+    """
+    while ladders.at(taken) > budget:
+        ratios = ladders.ratios(taken, 1)
+        if but >= 0:
+            ratios[but] = np.nan
+        if np.isnan(ratios).all():
+            return None
+        taken = _moved(taken, int(np.nanargmin(ratios)), 1)
+    return taken
+
+
+def _given_back(ladders: _Ladders, taken: Ints, budget: float) -> Ints:
+    """With steps undone, the most worth for their cost first, as long as the budget holds."""
     while True:
-        ratios = losses(-1)
-        for number in np.argsort(-ratios):
-            if ratios[number] <= 0 or not np.isfinite(ratios[number]):
-                return
-            tried = removed.copy()
-            tried[number] = ladders[int(number)][taken[int(number)] - 1]
-            if cost.at(tried) <= budget:
-                removed[:] = tried
-                taken[int(number)] -= 1
-                break
-        else:
-            return
+        ratios = ladders.ratios(taken, -1)
+        backs = (_moved(taken, int(n), -1) for n in np.argsort(-np.nan_to_num(ratios)) if ratios[n] > 0)
+        fitting = next((back for back in backs if ladders.at(back) <= budget), None)
+        if fitting is None:
+            return taken
+        taken = fitting
+
+
+def _exchanged(ladders: _Ladders, taken: Ints, budget: float) -> Ints:
+    """With large steps undone for small ones of other groups, until the cost is near the budget or no exchange helps.
+
+    One step of a residual stream may be a tenth of the network: too much to undo alone, and saved for nothing.
+    """
+    near = budget - EXACT * ladders.at(np.zeros_like(taken))
+    for _ in range(MOST_EXCHANGES):
+        if ladders.at(taken) >= near:
+            break
+        undone = (_taken(ladders, _moved(taken, int(n), -1), budget, but=int(n)) for n in np.flatnonzero(taken))
+        found = [_given_back(ladders, other, budget) for other in undone if other is not None]
+        nearer = [other for other in found if ladders.at(other) > ladders.at(taken)]
+        if not nearer:
+            break
+        near_enough = [other for other in nearer if ladders.at(other) >= near]
+        taken = min(near_enough, key=ladders.worth) if near_enough else max(nearer, key=ladders.at)
+    return taken

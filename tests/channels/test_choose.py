@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crisp_onnx.channels import choose, stock
+from crisp_onnx.channels import choice, choose, stock
 from crisp_onnx.errors import CrispError
 from crisp_onnx.groups import ChannelGroup, Member
 
@@ -91,3 +91,29 @@ def test_heads_of_many_places_go_one_by_one_and_a_budget_under_the_least_is_refu
     assert choose(stocks, cost, 0.75 * cost.whole, 1).removals[0].channels == (0, 1, 2)
     with pytest.raises(CrispError, match=r"The budget of 0\.6 cannot be met"):
         choose(stocks, cost, 0.05 * cost.whole, 1)
+
+
+def test_a_large_step_that_saves_too_much_is_exchanged_for_small_ones():
+    # A step of the first group is a fifth of the network and its channels are worth least, so that it goes first.
+    groups, prices = [group(16), group(100)], np.array([5.0, 1.2])
+    cost = Additive(groups, prices)
+    stocks = stock(groups, {0: np.full(16, 0.01), 1: np.linspace(1, 2, 100)}, 8)
+    found = choose(stocks, cost, 0.9 * cost.whole, 2)
+    assert found.reached == pytest.approx(0.9 * cost.whole, rel=0.05)
+    assert [r.group for r in found.removals] == [groups[1]]
+
+
+@given(st.integers(0, 200))
+@settings(max_examples=40)
+def test_no_exchange_leaves_the_budget_or_moves_away_from_it(seed):
+    rng = np.random.default_rng(seed)
+    groups = [group(int(width)) for width in rng.choice([16, 32, 64], 4)]
+    prices = rng.choice([0.2, 1.0, 8.0], 4)
+    worth = {n: rng.random(g.width) for n, g in enumerate(groups)}
+    cost = Additive(groups, prices)
+    stocks = stock(groups, worth, 8)
+    ladders = choice._Ladders(stocks, cost, 4)
+    budget = 0.6 * cost.whole
+    given_back = choice._given_back(ladders, choice._taken(ladders, np.zeros(4, np.int64), budget), budget)
+    found = choose(stocks, cost, budget, 4)
+    assert ladders.at(given_back) <= found.reached <= budget
