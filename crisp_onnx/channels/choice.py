@@ -26,7 +26,7 @@ Ints = npt.NDArray[np.int64]
 LEAST_SHARE = 0.1
 """Of a group's channels, which always stays: a layer that is nearly shut can no longer be made up for."""
 EXACT, MOST_EXCHANGES = 0.004, 8
-"""How near the cost shall come to the budget, of the whole network's; the next is tried where it has not."""
+"""How near the cost shall come to the budget, of the whole network's, in at most so many exchanges."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,7 +199,7 @@ def _given_back(ladders: _Ladders, taken: Ints, budget: float) -> Ints:
 
 
 def _exchanged(ladders: _Ladders, taken: Ints, budget: float) -> Ints:
-    """With large steps undone for small ones of other groups, until the cost is near the budget or no exchange helps.
+    """With large steps undone for small ones of other groups that give up less, until the cost is near the budget.
 
     One step of a residual stream may be a tenth of the network: too much to undo alone, and saved for nothing.
     """
@@ -209,9 +209,8 @@ def _exchanged(ladders: _Ladders, taken: Ints, budget: float) -> Ints:
             break
         undone = (_taken(ladders, _moved(taken, int(n), -1), budget, but=int(n)) for n in np.flatnonzero(taken))
         found = [_given_back(ladders, other, budget) for other in undone if other is not None]
-        nearer = [other for other in found if ladders.at(other) > ladders.at(taken)]
-        if not nearer:
+        better = [o for o in found if ladders.at(o) > ladders.at(taken) and ladders.worth(o) < ladders.worth(taken)]
+        if not better:
             break
-        near_enough = [other for other in nearer if ladders.at(other) >= near]
-        taken = min(near_enough, key=ladders.worth) if near_enough else max(nearer, key=ladders.at)
+        taken = min(better, key=ladders.worth)
     return taken
