@@ -14,7 +14,8 @@ from crisp_onnx.quantize.model import quantise_model, quantised_tensors
 
 Form = Callable[[Model, int], Model | None]
 DENSE = "dense"
-GRID = Grid(0.05, 0)  # from zero up, so that a Relu needs no operator, nor a Clip at six, as on calibrated ranges
+GRID = Grid(6 / 255, 0)
+"""From zero to six, so that neither a Relu nor a Clip at six needs an operator, as on calibrated ranges."""
 
 
 def _dense(model: Model, seed: int) -> Model | None:
