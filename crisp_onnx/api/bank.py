@@ -6,7 +6,7 @@ import hashlib
 import shutil
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,18 +28,15 @@ from crisp_onnx.model import Model, WeightLayer, load
 from crisp_onnx.processes import processes
 from crisp_onnx.progress import bar
 from crisp_onnx.reading import shown
-from crisp_onnx.recipe import Recipe
 from crisp_onnx.report.findings import BankFound
 from crisp_onnx.report.wording import size_text
 from crisp_onnx.saliency import Criterion, criterion_named
 from crisp_onnx.saliency.bank import (
     MOST_DIGESTS,
-    Bank,
     Origin,
     Subject,
     add_banks,
     bank_bytes,
-    differences,
     open_bank,
     write_bank,
 )
@@ -75,7 +72,7 @@ def make_bank(
         CrispError: the model, the data or an option is at fault, or the sums are more than the disk holds.
     """
     chosen = criterion_named(criterion)
-    _require_sums(chosen)
+    require_sums(chosen)
     _require_output(output, [Path(model), *files_read([output], data, labels, preprocess, classes)])
     source = load(model)
     form = find_form(preprocess, source, data)
@@ -129,71 +126,13 @@ def merge_banks(banks: Sequence[Path], *, output: Path) -> BankFound:
     return BankFound(output, bank.subject.statistic, bank.images, len(bank.shapes), bank.bytes, ())
 
 
-def fitting_bank(
-    recipe: Recipe,
-    source: Model,
-    form: InputForm,
-    answers: Classification,
-    layers: Sequence[WeightLayer],
-    labels: Labels | None = None,
-) -> tuple[Bank | None, tuple[str, ...]]:
-    """The recipe's bank, if it names one, and what the user should know of it.
-
-    `layers`: those that may become sparse. `labels`: what this run calls the outputs.
-
-    Raises:
-        CrispError: it is of another model, made with another preprocessing or for another criterion, or lacks a class.
-    """
-    if recipe.bank is None:
-        return None, ()
-    chosen = criterion_named(recipe.saliency)
-    _require_sums(chosen)
-    bank, name = open_bank(recipe.bank), shown(str(recipe.bank))
-    asked = subject_of(source, answers.outputs, chosen, form, recipe.seed)
-    unlike = differences(bank.subject, replace(asked, seed=bank.subject.seed))
-    if unlike:
-        raise CrispError(
-            f"The bank {name} does not serve this run: {unlike[0]}. Make one of {source.path.name} with `crisp-onnx "
-            "saliency` and the options of this run."
-        )
-    lacking = bank.lacks(answers.wanted)
-    if lacking:
-        index, empty, unasked = (
-            lacking[0],
-            "its data had no images of it",
-            "it was made with --classes that left it out",
-        )
-        why = f"{empty}, or {unasked}"
-        if bank.origin is not None:
-            why = unasked if index in bank.origin.left_out else empty
-        raise CrispError(
-            f"The bank {name} holds no sums of output {index}: {why}. Make it of data and --classes that have the "
-            "class, or take it off the list."
-        )
-    unalike = _named_alike(bank, answers.wanted, labels)
-    unknown = [layer.weight for layer in layers if bank.shapes.get(layer.weight) != shape_of(chosen, layer)]
-    if unknown:
-        raise CrispError(f"The bank {name} does not know weight {unknown[0]!r} as it is. Make it anew.")
-    bank.require_sound(answers.wanted, [layer.weight for layer in layers])
-    notes = [
-        f"Saliency comes from {recipe.bank.name}, over {sum(bank.images[i] for i in answers.wanted):,} images.",
-        *unalike,
-    ]
-    if bank.subject.seed != recipe.seed:
-        notes.append(
-            f"The bank was made with seed {bank.subject.seed} and this run has {recipe.seed}: images held out here are "
-            "among those that it was summed over."
-        )
-    return bank, tuple(notes)
-
-
 def subject_of(source: Model, output: str, criterion: Criterion, form: InputForm, seed: int) -> Subject:
     """What sums of this run are of."""
     prepared = form.describe() if isinstance(form, Preprocess) else f"{form.dtype} values {form.shape} as they are"
     return Subject(source.sha256, output, criterion.needs, prepared, seed)
 
 
-def _require_sums(criterion: Criterion) -> None:
+def require_sums(criterion: Criterion) -> None:
     if not criterion.from_images:
         raise CrispError(f"--saliency {criterion.name} learns nothing from images, so it has no use for a bank.")
 
@@ -201,7 +140,7 @@ def _require_sums(criterion: Criterion) -> None:
 def origin_of(parts: Mapping[int, Images], labels: Labels | None, left_out: Sequence[int]) -> Origin:
     """Where the sums of each class's images come from."""
     entries = {} if labels is None else labels.entries
-    names = {index: _words(label) for index, label in entries.items()}
+    names = {index: words_of(label) for index, label in entries.items()}
     seen = {}
     for index, part in parts.items():
         digests = {hashlib.blake2b(piece, digest_size=8).hexdigest() for piece in part.store.content(part.rows)}
@@ -209,44 +148,12 @@ def origin_of(parts: Mapping[int, Images], labels: Labels | None, left_out: Sequ
     return Origin(names, seen, tuple(left_out))
 
 
-def _words(label: Label) -> tuple[str, ...]:
+def words_of(label: Label) -> tuple[str, ...]:
     return tuple(dict.fromkeys(folded(word) for word in (label.wnid, label.whole, *label.names) if word))
 
 
 def _name(labels: Labels | None, index: int) -> str:
     return labels.name(index) if labels else str(index)
-
-
-def _named_alike(bank: Bank, wanted: Sequence[int], labels: Labels | None) -> tuple[str, ...]:
-    """A note where it is not known whether bank and run call the outputs alike.
-
-    Raises:
-        CrispError: a wanted class is another output in the bank.
-    """
-    if bank.origin is None:
-        return (
-            f"{bank.path.name} was written before banks kept the names of outputs, so it is not known whether its data "
-            "took the same classes for the same outputs.",
-        )
-    told = bank.origin.names
-    if labels is None or not told:
-        return ()
-    places: dict[str, list[int]] = {}
-    for index, words in told.items():
-        for word in words:
-            places.setdefault(word, []).append(index)
-    for index in wanted:
-        own = _words(labels.entries[index]) if index in labels.entries else ()
-        if set(own) & set(told.get(index, ())):
-            continue
-        other = next((places[word][0] for word in own if word in places), None)
-        if other is not None:
-            raise CrispError(
-                f"The bank {shown(str(bank.path))} was made where {labels.name(index)!r} was output {other}, and here "
-                f"it is output {index}: its sums are of other classes. Make it anew with the --labels, --labels-offset "
-                "and --class-order of this run."
-            )
-    return ()
 
 
 @dataclass(frozen=True)

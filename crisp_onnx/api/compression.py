@@ -15,7 +15,7 @@ from crisp_onnx.api.acceptance import compressed_already
 from crisp_onnx.api.checkpoint import Checkpoint, open_checkpoint
 from crisp_onnx.api.emit import emit, proof_inputs, prove
 from crisp_onnx.api.first_look import first_look
-from crisp_onnx.api.gains import Gains, gains_kept
+from crisp_onnx.api.gains import Gains
 from crisp_onnx.api.identity import identity_of
 from crisp_onnx.api.int8 import INT8, in_int8
 from crisp_onnx.api.int8_proof import prove_int8
@@ -25,7 +25,7 @@ from crisp_onnx.api.planning import level_planners
 from crisp_onnx.api.question import Question, read_question
 from crisp_onnx.api.results import MODEL, deliver, results_in
 from crisp_onnx.api.slicing import CutNames, names_after_slicing
-from crisp_onnx.api.speedup import fast_enough, refuse_speedup
+from crisp_onnx.api.speedup import refuse_speedup, timed_plan
 from crisp_onnx.api.steady import steady
 from crisp_onnx.api.steering import with_rewarded_pattern
 from crisp_onnx.api.stopwatch import Stopwatch
@@ -134,7 +134,7 @@ def _run(
             narrowed = narrow(recipe, asked, folder=bench, checkpoint=checkpoint, watch=watch)
             asked = narrowed.asked
         with watch("timing"):
-            asked, gains = _fast_enough(recipe, asked, bench, checkpoint, trained=narrowed is not None)
+            asked, gains = timed_plan(recipe, asked, bench, checkpoint, trained=narrowed is not None)
         if narrowed is not None and recipe.method == "channels":
             found: tuple[Learned, ...] = (narrowed.learned,)
         else:
@@ -184,19 +184,6 @@ def _asked(
     for folder in recipe.folders:
         keep_inputs(results_in(folder), (*source.data_files, *input_files(recipe)), ELSEWHERE)
     return asked, told
-
-
-def _fast_enough(
-    recipe: Recipe, asked: Question, bench: Path, checkpoint: Checkpoint, *, trained: bool
-) -> tuple[Question, Gains]:
-    """The question with a plan as fast as the recipe asks, and what became of layers that are not faster sparse."""
-    asked = fast_enough(recipe, asked, bench, checkpoint, trained=trained)
-    gains = gains_kept(recipe, asked.prepared, asked.planner, asked.rehearsed, bench, checkpoint, trained=trained)
-    if recipe.speedup is None or len(gains.planner.candidates.free) == len(asked.planner.candidates.free):
-        return asked, gains
-    asked = replace(asked, planner=gains.planner)
-    asked = fast_enough(recipe, asked, bench, checkpoint, part=" of faster layers", trained=trained)
-    return asked, replace(gains, planner=asked.planner)
 
 
 def _finished(

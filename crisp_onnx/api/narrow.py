@@ -17,14 +17,14 @@ from crisp_onnx.api.acceptance import Accepted
 from crisp_onnx.api.agreement import agree
 from crisp_onnx.api.checkpoint import Checkpoint
 from crisp_onnx.api.column_fit import kept_indices
-from crisp_onnx.api.crossing import anew, cross, with_batch_norm
+from crisp_onnx.api.crossing import Crossed, anew, cross, with_batch_norm
 from crisp_onnx.api.device import find_device
 from crisp_onnx.api.learn import Learned
 from crisp_onnx.api.planning import make_task
 from crisp_onnx.api.prepare import Prepared, described
 from crisp_onnx.api.question import Question
 from crisp_onnx.api.ready import epochs_for
-from crisp_onnx.api.sight import see
+from crisp_onnx.api.sight import Sight, see
 from crisp_onnx.api.stopwatch import Stopwatch
 from crisp_onnx.api.width_budget import require_speed
 from crisp_onnx.api.width_cut import proven_cut, readers_of, without
@@ -109,7 +109,7 @@ def narrow(recipe: Recipe, asked: Question, *, folder: Path, checkpoint: Checkpo
     found = FIND_WIDTHS[way_of(recipe, epochs)](
         Scene(recipe, asked, crossed, teacher, widths, sight, epochs, folder, checkpoint, watch)
     )
-    crossed, removals, told = found.crossed, found.choice.removals, (*told, *found.notes)
+    crossed, told = found.crossed, (*told, *found.notes)
     whole = without(
         write_back(copy.deepcopy(crossed.module).cpu(), crossed.model), found.choice.dead, widths,
         _means(found, teacher, widths, sight.images),
@@ -119,14 +119,7 @@ def narrow(recipe: Recipe, asked: Question, *, folder: Path, checkpoint: Checkpo
     narrower = anew(crossed, trained, prepared.head)
     if epochs > found.epochs:
         with watch("recovery"):
-            task = make_task(recipe, asked.planner, answers)
-            training, more = training_for(
-                narrower.module, sight.images, sight.held_out or sight.images, task, epochs - found.epochs,
-                batch_size=crossed.batch, seed=recipe.seed, patience=recipe.patience,
-            )  # fmt: skip
-            agree(narrower.module, checkpoint, "weights before the narrow training")
-            picks = kept_indices(removals, widths.shapes)
-            told += (*more, *train_narrow(narrower.module, teacher, sight.images, task, training, picks, checkpoint))
+            told += _recovered(recipe, asked, found, narrower, teacher, sight, widths, epochs, checkpoint)
     elif not found.fits and crossed.batch > 1:
         reestimate(narrower.module, sight.images, batch_size=crossed.batch)
     trained = write_back(narrower.module.cpu(), trained)
@@ -148,6 +141,21 @@ def narrow(recipe: Recipe, asked: Question, *, folder: Path, checkpoint: Checkpo
     asked = replace(asked, accepted=accepted, images=images, planner=planner, rehearsed=planned)
     learned = Learned(trained, asked.rehearsed, sight.images, sight.held_out, epochs, (*sight.notes, *told), found.fits)
     return Narrowed(asked, learned, narrowing, every - epochs)
+
+
+def _recovered(
+    recipe: Recipe, asked: Question, found: Found, narrower: Crossed, teacher: GraphModule, sight: Sight,
+    widths: Widths, epochs: int, checkpoint: Checkpoint,
+) -> tuple[str, ...]:  # fmt: skip
+    """Train the narrower network for the epochs that its widths have left; what the user should know of it."""
+    task = make_task(recipe, asked.planner, asked.answers)
+    training, told = training_for(
+        narrower.module, sight.images, sight.held_out or sight.images, task, epochs - found.epochs,
+        batch_size=found.crossed.batch, seed=recipe.seed, patience=recipe.patience,
+    )  # fmt: skip
+    agree(narrower.module, checkpoint, "weights before the narrow training")
+    picks = kept_indices(found.choice.removals, widths.shapes)
+    return (*told, *train_narrow(narrower.module, teacher, sight.images, task, training, picks, checkpoint))
 
 
 def stored_shapes(prepared: Prepared) -> dict[str, tuple[int, ...]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from crisp_onnx.api.acceptance import Accepted, accept
-from crisp_onnx.api.bank import fitting_bank
+from crisp_onnx.api.bank_fit import fitting_bank
 from crisp_onnx.api.class_order import mapping_note
 from crisp_onnx.api.device import find_device
 from crisp_onnx.api.int8_able import require_int8

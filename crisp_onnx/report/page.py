@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import PurePath
 from string import Template
 
-from crisp_onnx.reading import shown
 from crisp_onnx.report.charts import FORMS, accuracy_chart, layer_chart
 from crisp_onnx.report.rows import Rows, before_after_rows, layer_rows, note_sentences
 from crisp_onnx.report.schema import Budget, Report
+from crisp_onnx.report.sheet import escaped, table
 from crisp_onnx.report.strip import strip
 from crisp_onnx.report.wording import NOT_MEASURED, budget_texts, share_text, size_text, slower
 from crisp_onnx.task.overlap import Shown
@@ -29,25 +28,21 @@ def page(report: Report, pictures: Sequence[Shown] = ()) -> str:
     count = len(report.classes)
     title = f"{PurePath(report.source.path).name} for {count} {'class' if count == 1 else 'classes'}"
     accuracy = (
-        _chart(accuracy_chart, report) or f"<p>{_text(NOT_MEASURED.capitalize())}: {_text(report.accuracy.reason)}</p>"
+        _chart(accuracy_chart, report)
+        or f"<p>{escaped(NOT_MEASURED.capitalize())}: {escaped(report.accuracy.reason)}</p>"
     )
     return Template(template).substitute(
-        title=_text(title),
-        classes=_text(_classes(report)),
+        title=escaped(title),
+        classes=escaped(_classes(report)),
         tiles="".join(_tile(figure, meaning) for figure, meaning in _headlines(report)),
-        before_after=_table(before_after_rows(report)),
-        notes="".join(f"<li>{_text(sentence)}</li>" for sentence in note_sentences(report)),
+        before_after=table(before_after_rows(report)),
+        notes="".join(f"<li>{escaped(sentence)}</li>" for sentence in note_sentences(report)),
         accuracy=accuracy,
         pictures=strip(pictures, report.classes),
         layer_chart=_chart(layer_chart, report),
-        layers=_table(layer_rows(report)),
-        details=_table(_details(report)),
+        layers=table(layer_rows(report)),
+        details=table(_details(report)),
     )
-
-
-def _text(text: str) -> str:
-    """Any text, ours or foreign, as it stands on the page."""
-    return html.escape(shown(text))
 
 
 def _headlines(report: Report) -> list[tuple[str, str]]:
@@ -107,30 +102,13 @@ def _classes(report: Report) -> str:
 
 
 def _tile(figure: str, meaning: str) -> str:
-    return f'<div class="tile"><b>{_text(figure)}</b>{_text(meaning)}</div>'
+    return f'<div class="tile"><b>{escaped(figure)}</b>{escaped(meaning)}</div>'
 
 
 def _chart(draw: Callable[[Report, str], str], report: Report) -> str:
     """The chart for a wide page and that for a narrow one, of which the page shows the one that fits."""
     drawn = {form: draw(report, form) for form in FORMS}
     return "".join(f'<div class="{form}">{svg}</div>' for form, svg in drawn.items() if svg)
-
-
-def _table(rows: Rows) -> str:
-    """The columns that hold something; every cell knows its column's head, under which a narrow page shows it."""
-    used = [number for number in range(len(rows.columns)) if any(cells[number] for cells in rows.cells)]
-    head = "".join(_cell("th", rows.columns[number], "", figure=number in rows.right) for number in used)
-    body = "".join(
-        f"<tr>{''.join(_cell('td', cells[n], rows.columns[n], figure=n in rows.right) for n in used)}</tr>\n"
-        for cells in rows.cells
-    )
-    return f"<table>{f'<thead><tr>{head}</tr></thead>' if any(rows.columns) else ''}\n<tbody>{body}</tbody></table>"
-
-
-def _cell(tag: str, text: str, head: str, *, figure: bool) -> str:
-    kind = ' class="figure"' if figure else ""
-    named = f' data-head="{_text(head)}"' if head else ""
-    return f"<{tag}{kind}{named}>{_text(text)}</{tag}>"
 
 
 def _budget_text(budget: Budget) -> str:

@@ -52,14 +52,14 @@ def listed(sentences: tuple[str, ...]) -> str:
 
 
 def table(rows: Rows) -> str:
-    """A table whose every cell knows its column's head, under which a narrow page shows it."""
-    head = "".join(_cell("th", name, "", figure=at in rows.right) for at, name in enumerate(rows.columns))
+    """The columns that hold something; every cell knows its column's head, under which a narrow page shows it."""
+    used = [at for at in range(len(rows.columns)) if any(cells[at] for cells in rows.cells)]
+    head = "".join(_cell("th", rows.columns[at], "", figure=at in rows.right) for at in used)
     body = "".join(
-        f"<tr>{''.join(_cell('td', cell, rows.columns[at], figure=at in rows.right) for at, cell in enumerate(cells))}"
-        "</tr>\n"
+        f"<tr>{''.join(_cell('td', cells[at], rows.columns[at], figure=at in rows.right) for at in used)}</tr>\n"
         for cells in rows.cells
     )
-    return f"<table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>"
+    return f"<table>{f'<thead><tr>{head}</tr></thead>' if any(rows.columns) else ''}\n<tbody>{body}</tbody></table>"
 
 
 def _cell(tag: str, text: str, head: str, *, figure: bool) -> str:

@@ -8,10 +8,9 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from command_line import run
 from onnx import load, numpy_helper, parser, save
 
-from crisp_onnx.cli import cli
 from crisp_onnx.errors import CrispError
 
 NET = """
@@ -28,13 +27,6 @@ def net(tmp_path: Path) -> Path:
     proto.graph.initializer.append(numpy_helper.from_array(np.ones((16, 16, 3, 3), np.float32), "w"))
     save(proto, tmp_path / "net.onnx")
     return tmp_path / "net.onnx"
-
-
-def run(*words: str | Path) -> Result:
-    result = CliRunner().invoke(cli, [str(word) for word in words])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
 
 
 def test_targets_lists_every_target_and_shows_one_in_words() -> None:

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from command_line import run
 from onnx import numpy_helper, parser, save
 
 from crisp_onnx import compare_targets, estimate
-from crisp_onnx.cli import cli
 from crisp_onnx.errors import CrispError
 from crisp_onnx.lowering import load_target, target_names
 from crisp_onnx.lowering.describe import summarize_target
@@ -34,13 +33,6 @@ def net(tmp_path: Path) -> Path:
     proto.graph.initializer.append(numpy_helper.from_array(weight, "w"))
     save(proto, tmp_path / "net.onnx")
     return tmp_path / "net.onnx"
-
-
-def run(*words: str | Path) -> Result:
-    result = CliRunner().invoke(cli, [str(word) for word in words])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
 
 
 def test_every_row_says_what_its_target_says_alone(net: Path) -> None:
