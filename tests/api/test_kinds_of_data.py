@@ -13,7 +13,7 @@ import onnxruntime as ort
 import pytest
 from PIL import Image
 
-from crisp_onnx.api import compress, compression, verify
+from crisp_onnx.api import compress, compression, speedup, verify
 from crisp_onnx.errors import CrispError
 from crisp_onnx.model import Model
 from crisp_onnx.recipe import Recipe
@@ -161,13 +161,13 @@ def test_data_cut_before_training_are_refused_and_leave_nothing(
     run: Callable[..., tuple[Report, Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = saved(tmp_path, x=PIXELS, y=LABELS)
-    gains = compression.gains_kept
+    gains = speedup.gains_kept
 
     def gains_behind_the_cut(*given: Any, **options: Any) -> Any:
         os.truncate(data, 100)
         return gains(*given, **options)
 
-    monkeypatch.setattr(compression, "gains_kept", gains_behind_the_cut)
+    monkeypatch.setattr(speedup, "gains_kept", gains_behind_the_cut)
     with pytest.raises(CrispError, match=r"d\.npz was changed while it was in use"):
         run(RGB, data, preprocess="unit")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["d.npz", "m.onnx"]
