@@ -16,7 +16,10 @@ double now_s() {
 #if defined(CRISP_X86)
 // Written out in assembly: what a compiler makes of an array of accumulators is not the peak.
 #define STEP(name, reg, n) name " %%" reg "12, %%" reg "13, %%" reg #n "\n"
-#define CHAINS(name, reg)                                                                                        \
+// Bytes without VNNI: pairs of products in 16 bits, then their sums in 32.
+#define PAIR_STEP(name, reg, n) \
+  "vpmaddubsw %%ymm12, %%ymm13, %%ymm14\nvpmaddwd %%ymm14, %%ymm12, %%ymm14\nvpaddd %%ymm14, %%ymm" #n ", %%ymm" #n "\n"
+#define CHAINS(STEP, name, reg)                                                                                        \
   long steps = kSteps;                                                                                          \
   asm volatile("vpxor %%xmm12, %%xmm12, %%xmm12\nvpxor %%xmm13, %%xmm13, %%xmm13\n1:\n" STEP(name, reg, 0) STEP( \
                    name, reg, 1) STEP(name, reg, 2) STEP(name, reg, 3) STEP(name, reg, 4) STEP(name, reg, 5)    \
@@ -25,11 +28,12 @@ double now_s() {
                : "+r"(steps)                                                                                    \
                :                                                                                                \
                : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10",       \
-                 "xmm11", "xmm12", "xmm13")
+                 "xmm11", "xmm12", "xmm13", "xmm14")
 
-__attribute__((noinline)) void chains_avx512() { CHAINS("vfmadd231ps", "zmm"); }
-__attribute__((noinline)) void chains_avx2() { CHAINS("vfmadd231ps", "ymm"); }
-__attribute__((noinline)) void chains_avx512_vnni() { CHAINS("vpdpbusd", "zmm"); }
+__attribute__((noinline)) void chains_avx512() { CHAINS(STEP, "vfmadd231ps", "zmm"); }
+__attribute__((noinline)) void chains_avx2() { CHAINS(STEP, "vfmadd231ps", "ymm"); }
+__attribute__((noinline)) void chains_avx512_vnni() { CHAINS(STEP, "vpdpbusd", "zmm"); }
+__attribute__((noinline)) void chains_avx2_bytes() { CHAINS(PAIR_STEP, "", ""); }
 #endif
 
 __attribute__((noinline)) void chains_scalar() {
@@ -50,6 +54,8 @@ double measured_peak_macs_per_s(double seconds, crisp::Element element) {
 #if defined(CRISP_X86)
   if (element == crisp::Element::kInt8 && __builtin_cpu_supports("avx512vnni")) {
     chains = chains_avx512_vnni, lanes = 64;
+  } else if (element == crisp::Element::kInt8 && __builtin_cpu_supports("avx2")) {
+    chains = chains_avx2_bytes, lanes = 32;
   } else if (__builtin_cpu_supports("avx512f")) {
     chains = chains_avx512, lanes = 16;
   } else if (__builtin_cpu_supports("fma")) {

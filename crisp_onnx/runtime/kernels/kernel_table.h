@@ -171,6 +171,7 @@ struct KernelSet {
   TurnFunction turn_back;          // and planes of answers into rows
   WindowFunction window = nullptr;  // of int8: planes of a depthwise convolution,
   LookUpFunction look_up = nullptr;  // and a function of single bytes
+  const KernelSet* of_pairs = nullptr;  // of int8: a faster set, for weights with `pairs_fit` alone
 };
 
 // The sets; which of them a library holds depends on the architecture that it is compiled for. Data, not functions: to
@@ -182,6 +183,7 @@ extern const KernelSet kNeonDotInt8Kernels;
 extern const KernelSet kAvx2Kernels;
 extern const KernelSet kAvx512Kernels;
 extern const KernelSet kAvx2Int8Kernels;
+extern const KernelSet kAvx2Int8PairKernels;
 extern const KernelSet kAvxVnniInt8Kernels;
 extern const KernelSet kAvx512VnniInt8Kernels;
 extern const KernelSet kAvx512VbmiInt8Kernels;

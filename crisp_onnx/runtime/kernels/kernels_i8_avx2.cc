@@ -1,5 +1,5 @@
-// The int8 microkernels for AVX2. Products are added as 16-bit words in 32 bits: the instruction that multiplies bytes
-// would saturate sums of two products.
+// The int8 microkernels for AVX2. The instruction that multiplies bytes saturates sums of two products at 16 bits: for
+// weights of which all pairs fit, it is taken; for others, products are added as 16-bit words in 32 bits.
 #include "i8_avx2.h"
 
 namespace crisp {
@@ -25,22 +25,58 @@ struct Words {
   static CRISP_INLINE void keep_in_register(Weights&) {}
 };
 
-using Instructions = Avx2Int8<Words>;
+// For weights with `pairs_fit`.
+struct Pairs {
+  using Picked = __m256i;
+  using Weights = __m256i;
+
+  static CRISP_INLINE Picked picked(__m256i four) { return four; }
+  static CRISP_INLINE Weights weights(__m256i four) { return four; }
+  static CRISP_INLINE __m256i dot(__m256i sums, __m256i x, __m256i w) {
+    const __m256i pairs = _mm256_maddubs_epi16(x, w);
+    return _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+  }
+  static CRISP_INLINE void keep_in_register(Weights& w) {
+#if defined(__GNUC__)
+    asm("" : "+x"(w));
+#else
+    (void)w;
+#endif
+  }
+};
+
+template <class Product>
+constexpr KernelSet set_of(const Kernel* kernels, int count, const KernelSet* of_pairs) {
+  using Instructions = Avx2Int8<Product>;
+  // The weights of depthwise convolutions have a scale a channel and any pairs.
+  return {Element::kInt8, Isa::kAvx2, Instructions::kLanes, kernels, count, false, pack_units<Instructions>,
+          turn_units_of_8, turn_tile_of_bytes<SseZips>, run_window<Avx2Int8<Words>, WindowsOf8<Words>>, look_up_plainly,
+          of_pairs};
+}
 
 #define KERNEL(rows, vectors, strip) \
-  int8_kernel_row<Instructions, rows, vectors, 0, strip>("i8_hybrid_" #rows "x" #strip "__avx2")
+  int8_kernel_row<Avx2Int8<Words>, rows, vectors, 0, strip>("i8_hybrid_" #rows "x" #strip "__avx2")
+#define PAIR_KERNEL(rows, vectors, strip) \
+  int8_kernel_row<Avx2Int8<Pairs>, rows, vectors, 0, strip>("i8_hybridpair_" #rows "x" #strip "__avx2")
 
 constexpr Kernel kKernels[] = {
     KERNEL(4, 2, 16), KERNEL(4, 1, 8), KERNEL(2, 3, 24), KERNEL(2, 2, 16), KERNEL(2, 1, 8),
     KERNEL(1, 4, 32), KERNEL(1, 2, 16), KERNEL(1, 1, 8),
 };
 
-constexpr KernelSet kSet = {Element::kInt8, Isa::kAvx2, Instructions::kLanes, kKernels,
-                            sizeof(kKernels) / sizeof(kKernels[0]), false, pack_units<Instructions>, turn_units_of_8,
-                            turn_tile_of_bytes<SseZips>, run_window<Instructions, WindowsOf8<Words>>, look_up_plainly};
+constexpr Kernel kPairKernels[] = {
+    PAIR_KERNEL(4, 2, 16), PAIR_KERNEL(4, 1, 8), PAIR_KERNEL(2, 3, 24), PAIR_KERNEL(2, 2, 16), PAIR_KERNEL(2, 1, 8),
+    PAIR_KERNEL(1, 4, 32), PAIR_KERNEL(1, 2, 16), PAIR_KERNEL(1, 1, 8),
+};
+
+template <int N>
+constexpr int count_of(const Kernel (&)[N]) {
+  return N;
+}
 
 }  // namespace
 
-const KernelSet kAvx2Int8Kernels = kSet;
+const KernelSet kAvx2Int8PairKernels = set_of<Pairs>(kPairKernels, count_of(kPairKernels), nullptr);
+const KernelSet kAvx2Int8Kernels = set_of<Words>(kKernels, count_of(kKernels), &kAvx2Int8PairKernels);
 
 }  // namespace crisp

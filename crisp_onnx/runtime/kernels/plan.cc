@@ -314,7 +314,8 @@ void divide_work(const Weight& w, Plan* p) {
 
 }  // namespace
 
-Plan make_plan(const Weight& weight, const ConvShape& shape, const KernelSet& kernels) {
+Plan make_plan(const Weight& weight, const ConvShape& shape, const KernelSet& set) {
+  const KernelSet& kernels = weight.pairs_fit && set.of_pairs ? *set.of_pairs : set;
   Plan p{};
   p.shape = shape;
   p.kernels = &kernels;

@@ -58,8 +58,8 @@ struct Plan {
 };
 
 // Throws Failure when the input is so large that a size or an offset would not fit: what the driver computes from a plan
-// needs no check of its own.
-Plan make_plan(const Weight& weight, const ConvShape& shape, const KernelSet& kernels);
+// needs no check of its own. The kernels are those of `set`, or the faster ones of pairs where the weights allow them.
+Plan make_plan(const Weight& weight, const ConvShape& shape, const KernelSet& set);
 
 // Rows of one microkernel call for groups of `vector_rows` rows.
 int64_t kernel_rows(const KernelSet& kernels, int64_t vector_rows);

@@ -115,20 +115,25 @@ CRISP_EXPORT const char* crisp_onnx_active_isa(const char* element) {
 CRISP_EXPORT const char* crisp_onnx_kernel_name(const char* element, int index) {
   if (!element_of(element)) return nullptr;
   try {
-    const crisp::KernelSet& set = crisp::active_kernels(*element_of(element));
-    return index >= 0 && index < set.count ? set.kernels[index].name : nullptr;
+    const crisp::KernelSet* set = &crisp::active_kernels(*element_of(element));
+    if (index >= set->count && set->of_pairs) {
+      index -= set->count;
+      set = set->of_pairs;
+    }
+    return index >= 0 && index < set->count ? set->kernels[index].name : nullptr;
   } catch (...) {
     return nullptr;
   }
 }
 
 // The kernel that does most of a layer whose groups have `vector_rows` rows and whose output has `positions`
-// positions: those of a convolution, or the rows of a Gemm.
+// positions: those of a convolution, or the rows of a Gemm. Of weights whose pairs fit, as those of compressed files do.
 CRISP_EXPORT const char* crisp_onnx_kernel_for(const char* element, int64_t vector_rows, int64_t positions,
                                                int is_gemm) {
   if (!element_of(element) || vector_rows < 1 || positions < 1) return nullptr;
   try {
-    const crisp::KernelSet& set = crisp::active_kernels(*element_of(element));
+    const crisp::KernelSet& active = crisp::active_kernels(*element_of(element));
+    const crisp::KernelSet& set = active.of_pairs ? *active.of_pairs : active;
     return crisp::main_kernel(set, vector_rows, positions, is_gemm != 0)->name;
   } catch (...) {
     return nullptr;

@@ -232,6 +232,19 @@ std::vector<RowSums> row_sums(const Weight& w) {
   return sums;
 }
 
+// 255 * 128 fits 16 bits, and so does its negative.
+bool pairs_fit(const Weight& w) {
+  constexpr int kMost = 128;
+  const int8_t* value = static_cast<const int8_t*>(w.values);
+  const int64_t all = w.block_rows * w.kept * w.groups * w.columns * w.vector_rows;
+  bool fit = true;
+  for (int64_t i = 0; i < all; i += 2) {
+    const int a = value[i], b = value[i + 1];
+    fit &= std::max(a, 0) + std::max(b, 0) <= kMost && std::min(a, 0) + std::min(b, 0) >= -kMost;
+  }
+  return fit;
+}
+
 // Sums wrap modulo 2^32 on their way, so only the last must fit.
 void quantize_sums(const Quantization& quantization, const TensorView& bias, Weight* w) {
   require_shape("bias", bias, {w->cout});
@@ -288,6 +301,7 @@ Weight prepare_int8_weight(const Encoding& encoding, const TensorView& values, c
   w.values = values_in_steps(values, given, w, &w.own_values);
   check_padding<int8_t>(w);
   pair_units(&w);
+  w.pairs_fit = pairs_fit(w);
   quantize_sums(quantization, bias, &w);
   return w;
 }

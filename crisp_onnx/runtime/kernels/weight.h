@@ -47,6 +47,7 @@ struct Weight {
   std::vector<int32_t> first_sums;  // (R * B) of int8: the bias, less what the input's zero adds to the sums
   std::vector<float> scales;    // (R * B) of int8: steps of the output in a step of the sums
   double most_steps;            // of int8: steps of the output that a sum may reach
+  bool pairs_fit;               // of int8: two neighbours of a step, times any activations, add up to 16 bits
 
   // Of block columns; where a kernel of several taps has channels that fill no whole blocks, some blocks span taps.
   int64_t blocks_per_tap() const { return (cin + block - 1) / block; }

@@ -52,7 +52,8 @@ Tensors<Type> random_tensors(bool gemm) {
   t.blocks_shape = {rows, kept};
   t.indices.assign(static_cast<size_t>(rows * kept * groups * bytes), 0);
   t.values.resize(static_cast<size_t>(rows * kept * e.block * z));
-  for (auto& v : t.values) v = Type::random_value();
+  const bool pairs_fit = one_in(2);
+  for (auto& v : t.values) v = Type::random_value(pairs_fit);
   for (int64_t i = 0; i < shape[0]; ++i) t.bias.push_back(Type::random_bias());
   Type::make_grids(&t);
   std::vector<int32_t> order(static_cast<size_t>(columns));

@@ -50,7 +50,7 @@ struct Float32 {
   static constexpr double kTolerance = 2e-6;  // of the magnitude of what was summed
 
   static int64_t together(int64_t) { return 1; }
-  static Value random_value() { return static_cast<float>(between(-1000, 1000)) / 1000.0f; }
+  static Value random_value(bool) { return static_cast<float>(between(-1000, 1000)) / 1000.0f; }
   static Bias random_bias() { return static_cast<float>(between(-100, 100)) / 100.0f; }
   static Activation random_activation() { return static_cast<float>(between(-100, 100)) / 64.0f; }
   static double zero(const Grids&) { return 0; }
@@ -89,7 +89,10 @@ struct Int8 {
   static constexpr double kTolerance = 1e-6;       // of the magnitude, where more steps are summed
 
   static int64_t together(int64_t columns) { return columns % 4 == 0 ? 4 : columns % 2 == 0 ? 2 : 1; }
-  static Value random_value() { return static_cast<int8_t>(between(-128, 127)); }
+  // Any, or such that any two add up to 128 at most.
+  static Value random_value(bool pairs_fit) {
+    return static_cast<int8_t>(pairs_fit ? between(-64, 64) : between(-128, 127));
+  }
   static Bias random_bias() { return static_cast<int32_t>(between(-20000, 20000)); }
   static Activation random_activation() {
     return static_cast<uint8_t>(one_in(4) ? (one_in(2) ? 0 : 255) : between(0, 255));
