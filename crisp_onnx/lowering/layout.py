@@ -21,6 +21,8 @@ LAYOUT, CONVERSION = "Layout", "Conversion"
 POOLS = frozenset({"MaxPool", "AveragePool"})  # in groups even where their input is plain
 GLOBAL_POOLS = frozenset({"GlobalAveragePool", "GlobalMaxPool"})
 FOLLOWS = (KEEPS_LAYOUT | GLOBAL_POOLS) - POOLS
+MOST_AXES = 4
+"""Of a transpose that moves whole rows; of more, channels change places among themselves."""
 CHANNEL_ALIGNMENT = 4  # of input channels; others are convolved in the plain layout
 
 
@@ -35,18 +37,22 @@ def with_layout_changes(operators: Sequence[LoweredOp], granule: int) -> tuple[L
     channels: dict[str, int] = {}
     types = {op.name: op.dtype for op in operators}
     reordered: set[str] = set()
+    shuffled: set[str] = set()
     retyped: dict[str, Dtype | None] = {}
     for op in operators:
         known = [name for name in op.reads if name in orders]
         channels[op.name] = _channels(op, [channels[name] for name in known])
-        wanted = _wanted(op, granule, [orders[name] for name in known], channels[op.name])
+        inputs = [orders[name] for name in known]
+        wanted = _wanted(op, granule, inputs, channels[op.name])
+        if _shuffles_last(op, inputs):
+            shuffled.add(op.name)
         orders[op.name] = "groups" if _reads_plain_image(op, granule) else wanted
         if not _reads_plain_image(op, granule):
             reordered.update(name for name in known if orders[name] != wanted)
         retyped.update((name, op.dtype) for name in known if types[name] != op.dtype)
     found: list[LoweredOp] = []
     for op in operators:
-        found.append(op.model_copy(update={"order": orders[op.name]}))
+        found.append(op.model_copy(update={"order": "last" if op.name in shuffled else orders[op.name]}))
         if op.name in retyped and op.kind not in ("gemm", "gemv"):  # those give answers in floats as they are
             found.append(_conversion(op, retyped[op.name]))
         if op.name in reordered:
@@ -77,6 +83,12 @@ def _takes_last(op: LoweredOp, inputs: list[Order]) -> bool:
     if op.matrix is not None:
         return "Conv" in op.op and op.op not in BYTE_OPERATORS and not runs_hybrid(op)
     return plain_name(op.op) in FOLLOWS | POOLS and bool(inputs) and all(order == "last" for order in inputs)
+
+
+def _shuffles_last(op: LoweredOp, inputs: list[Order]) -> bool:
+    """Channels of bytes that lie last change places one by one; elsewhere whole planes or rows do."""
+    is_shuffle = plain_name(op.op) == "Transpose" and op.axes > MOST_AXES
+    return is_shuffle and op.dtype == "int8" and bool(inputs) and all(order == "last" for order in inputs)
 
 
 def _wants_groups(op: LoweredOp, granule: int, inputs: list[bool], channels: int) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from crisp_onnx.format.operators import DEPTHWISE, MAX_POOL, TABLE
-from crisp_onnx.lowering.layout import CONVERSION, LAYOUT, runs_hybrid
+from crisp_onnx.lowering.layout import CONVERSION, LAYOUT, MOST_AXES, runs_hybrid
 from crisp_onnx.lowering.lowered import LoweredOp
 from crisp_onnx.lowering.matrix import BYTES, Matrix
 from crisp_onnx.lowering.quantised import CONVERSIONS, plain_name
@@ -67,11 +67,11 @@ _ON_BYTES: dict[TimingKind, TimingKind] = {
 _ON_PLAIN_BYTES: dict[TimingKind, TimingKind] = {
     "int8_max_pool": "int8_max_pool_plain",
     "int8_pool": "int8_pool_plain",
+    "int8_shuffle": "int8_transpose",
 }
-"""Pools of bytes whose channels do not come last, for which the runtime has no fast code."""
+"""Of bytes whose channels do not come last: the runtime has no fast code for pools, and none that is slow for shuffles,
+which move whole rows."""
 FEW_POSITIONS = 8
-MOST_AXES = 4
-"""Of a transpose that moves whole rows; of more, channels change places among themselves."""
 _INSIDE = frozenset({"Add", "BatchNormalization", "Clip", "Div", "Mul", "Relu", "Sub"})
 """Neighbours that the runtime computes inside every product, where the arithmetic is with constants or a residual."""
 _INSIDE_CONV = frozenset({"HardSigmoid", "LeakyRelu", "Sigmoid", "Tanh"})

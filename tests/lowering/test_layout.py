@@ -19,6 +19,7 @@ from crisp_onnx.lowering.layer_sparsity import LayerSparsity
 from crisp_onnx.lowering.layers import lower_again
 from crisp_onnx.lowering.layout import CONVERSION, LAYOUT, with_layout_changes
 from crisp_onnx.lowering.lowered import LoweredOp
+from crisp_onnx.lowering.timing import timing_kind
 from crisp_onnx.model import Model, load, with_value_info
 from crisp_onnx.quantize.model import quantise_model, quantised_tensors, rehearsed
 from crisp_onnx.runtime.library import load_library
@@ -125,3 +126,15 @@ def test_an_operator_reads_what_others_made_through_reshapes_and_fused_neighbour
     assert reads["p0"] == ("c0",)
     assert reads["c3"] == ("c2",)
     assert reads["m0"] == ("p1",)
+
+
+def test_a_shuffle_of_bytes_is_slow_where_channels_come_last_and_moves_whole_rows_elsewhere(tmp_path: Path) -> None:
+    model = rehearsed(with_value_info(network(tmp_path, 64)), size=(32, 32)).model
+    convolution = next(op for op in lower(model, "x86_avx2").operators if op.name == "c2")
+    rows = LoweredOp(name="rows", op="Add", kind="elementwise", input_bytes=64, output_bytes=64, dtype="int8")
+    kinds = []
+    for source in (convolution, rows):
+        shuffle = rows.model_copy(update={"name": "shuffle", "op": "Transpose", "axes": 5, "reads": (source.name,)})
+        found = with_layout_changes((source, shuffle), 16)
+        kinds.append(timing_kind(found[-1], 16))
+    assert kinds == ["int8_shuffle", "int8_transpose"]
