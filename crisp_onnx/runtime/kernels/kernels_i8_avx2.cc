@@ -1,6 +1,7 @@
 // The int8 microkernels for AVX2. The instruction that multiplies bytes saturates sums of two products at 16 bits: for
 // weights of which all pairs fit, it is taken; for others, products are added as 16-bit words in 32 bits.
 #include "i8_avx2.h"
+#include "i8_table.h"
 
 namespace crisp {
 namespace {
@@ -50,8 +51,8 @@ constexpr KernelSet set_of(const Kernel* kernels, int count, const KernelSet* of
   using Instructions = Avx2Int8<Product>;
   // The weights of depthwise convolutions have a scale a channel and any pairs.
   return {Element::kInt8, Isa::kAvx2, Instructions::kLanes, kernels, count, false, pack_units<Instructions>,
-          turn_units_of_8, turn_tile_of_bytes<SseZips>, run_window<Avx2Int8<Words>, WindowsOf8<Words>>, look_up_plainly,
-          of_pairs};
+          turn_units_of_8, turn_tile_of_bytes<SseZips>, run_window<Avx2Int8<Words>, WindowsOf8<Words>>,
+          look_up_in_shuffles, of_pairs};
 }
 
 #define KERNEL(rows, vectors, strip) \

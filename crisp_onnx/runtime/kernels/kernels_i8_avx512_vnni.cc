@@ -1,6 +1,7 @@
 // The int8 microkernels for AVX-512 with VNNI but without VBMI: shuffles inside lanes of 128 bits pick a step's
 // activations.
 #include "i8_avx512.h"
+#include "i8_table.h"
 
 namespace crisp {
 namespace {
@@ -84,7 +85,7 @@ constexpr Kernel kKernels[] = {CRISP_INT8_AVX512_KERNELS(KERNEL)};
 
 constexpr KernelSet kSet = {Element::kInt8, Isa::kAvx512Vnni, Instructions::kLanes, kKernels,
                             sizeof(kKernels) / sizeof(kKernels[0]), true, pack_units<Instructions>, turn_units_of_16,
-                            turn_tile_of_bytes<SseZips>, run_window<Instructions, WindowsOf16>, look_up_plainly};
+                            turn_tile_of_bytes<SseZips>, run_window<Instructions, WindowsOf16>, look_up_in_shuffles};
 
 }  // namespace
 

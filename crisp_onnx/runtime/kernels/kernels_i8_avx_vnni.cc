@@ -1,5 +1,6 @@
 // The int8 microkernels for AVX-VNNI: dot products of 256 bits, on processors without AVX-512.
 #include "i8_avx2.h"
+#include "i8_table.h"
 
 namespace crisp {
 namespace {
@@ -38,7 +39,8 @@ constexpr Kernel kKernels[] = {
 
 constexpr KernelSet kSet = {Element::kInt8, Isa::kAvxVnni, Instructions::kLanes, kKernels,
                             sizeof(kKernels) / sizeof(kKernels[0]), false, pack_units<Instructions>, turn_units_of_8,
-                            turn_tile_of_bytes<SseZips>, run_window<Instructions, WindowsOf8<Fours>>, look_up_plainly};
+                            turn_tile_of_bytes<SseZips>, run_window<Instructions, WindowsOf8<Fours>>,
+                            look_up_in_shuffles};
 
 }  // namespace
 
