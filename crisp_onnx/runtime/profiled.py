@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 import time
 from collections.abc import Mapping
@@ -20,6 +21,8 @@ from crisp_onnx.runtime.turns import FEWEST_RUNS, Times, warm_up
 
 MOST_PROFILED = 400
 """Runs: each writes a line a node."""
+RENAMED = re.compile(r"((_bn|_mul)?_nchwc|_token_\d+|/\w+Fusion/?)+$")
+"""What the runtime puts behind the names of nodes that it changes."""
 
 
 @dataclass(frozen=True)

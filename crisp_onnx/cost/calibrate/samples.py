@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +11,7 @@ from crisp_onnx.lowering.layout import CONVERSION, LAYOUT, with_layout_changes
 from crisp_onnx.lowering.lowered import LoweredOp
 from crisp_onnx.lowering.timing import weight_bytes
 from crisp_onnx.model import Model
+from crisp_onnx.runtime.profiled import RENAMED
 
 CHANGES = {
     "ReorderInput": LAYOUT,
@@ -21,7 +21,6 @@ CHANGES = {
     "DequantizeLinear": CONVERSION,
 }
 """What the runtime puts between operators that want other orders or types, by its own names."""
-RENAMED = re.compile(r"((_bn|_mul)?_nchwc|_token_\d+|/\w+Fusion/?)+$")
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ def fit_profile(profile: Profile, target: Target) -> FittedRates:
     if len(samples) < LEAST_LAYERS:
         raise CrispError(
             f"The profile has {len(samples)} layers with times and shapes, which is too few to fit rates. Measure a "
-            "larger model, or give several networks."
+            "larger model, give several networks, or give with --model the file that was measured."
         )
     if profile.design not in (None, target.descriptor.array.design):
         raise CrispError(

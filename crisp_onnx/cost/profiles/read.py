@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from crisp_onnx.cost.profiles import onnxruntime, tables, tensorrt
+from crisp_onnx.cost.profiles import onnxruntime, openvino, tensorrt, vela
 from crisp_onnx.cost.profiles.timed import Profile
 from crisp_onnx.errors import CrispError
 from crisp_onnx.lowering.layers import Layer
@@ -15,7 +15,7 @@ from crisp_onnx.reading import border, read_text, shown
 MAX_BYTES = 256 << 20
 KNOWN = (
     "the JSON of `trtexec --exportProfile` with that of `--exportLayerInfo`, Vela's per-layer or summary CSV, the CSV "
-    "of OpenVINO's `benchmark_app -report_type detailed_counters`, or ONNX Runtime's profile"
+    "or JSON of OpenVINO's `benchmark_app -report_type detailed_counters`, or ONNX Runtime's profile"
 )
 
 
@@ -30,15 +30,17 @@ def read_profile(paths: Sequence[Path], *, clock_hz: float, layers: Sequence[Lay
         text = read_text(path, "profile", limit=MAX_BYTES)
         header = text.lstrip().splitlines()[0] if text.strip() else ""
         with _readable(path):
-            if tables.is_vela_layers(header):
-                return tables.read_vela_layers(text, clock_hz)
-            if tables.is_vela_summary(header):
-                return tables.read_vela_summary("".join(_text(path) for path in paths))
-            if tables.is_openvino(header):
-                return tables.read_openvino(text, layers)
+            if vela.is_layers(header):
+                return vela.read_layers(text, clock_hz)
+            if vela.is_summary(header):
+                return vela.read_summary("".join(_text(path) for path in paths))
+            if openvino.is_table(header):
+                return openvino.read_table(text, layers)
             content = onnxruntime.parse(text)
+            if openvino.is_document(content):
+                return openvino.read_document(content, layers)  # type: ignore[arg-type]
             if onnxruntime.is_onnxruntime(content):
-                return onnxruntime.read_onnxruntime(content)  # type: ignore[arg-type]
+                return onnxruntime.read_onnxruntime(content, layers)  # type: ignore[arg-type]
         if tensorrt.is_times(content):
             times = content
         elif tensorrt.is_layers(content):

@@ -30,7 +30,8 @@ def read_tensorrt(times: Sequence[Mapping[str, Any]], info: Mapping[str, Any]) -
     """Layers of both files by name.
 
     Raises:
-        CrispError: the layer information has names only, because the engine was not built with details.
+        CrispError: the layer information has names only, because the engine was not built with details, or no sizes,
+            because it was built for dynamic shapes.
     """
     listed = info["Layers"]
     if listed and all(isinstance(entry, str) for entry in listed):
@@ -39,10 +40,19 @@ def read_tensorrt(times: Sequence[Mapping[str, Any]], info: Mapping[str, Any]) -
             "`trtexec --profilingVerbosity=detailed` and export it again."
         )
     about = {str(entry.get("Name")): entry for entry in listed if isinstance(entry, dict)}
+    if any(_is_dynamic(entry) for entry in about.values()):
+        raise CrispError(
+            "The layer information holds sides of -1: the engine was built for dynamic shapes. Build it from a model "
+            "whose shapes are fixed, and export it again."
+        )
     measured = [entry for entry in times if "name" in entry]
     found = [_layer(entry, about.get(str(entry["name"]))) for entry in measured]
     layers = tuple(layer for layer in found if layer is not None)
     return Profile("TensorRT", layers, len(found) - len(layers))
+
+
+def _is_dynamic(about: Mapping[str, Any]) -> bool:
+    return any(-1 in tensor.get("Dimensions", ()) for key in ("Inputs", "Outputs") for tensor in about.get(key) or ())
 
 
 def _layer(entry: Mapping[str, Any], about: Mapping[str, Any] | None) -> TimedLayer | None:
