@@ -13,7 +13,7 @@ optimiser of their own (Adam), without decay, which would pull scores to the fen
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -30,7 +30,7 @@ from crisp_onnx.recover.keeper import Keeper
 from crisp_onnx.recover.loop import Loop
 from crisp_onnx.recover.state import State, copied, restore
 from crisp_onnx.recover.task import Task
-from crisp_onnx.recover.training import Training
+from crisp_onnx.recover.training import RATE_WITHOUT_BATCH_NORM, Training
 
 PART = "gates"
 REACH = 8.0
@@ -159,6 +159,10 @@ def search_gates(
 
     The module answers as it should where its weights are multiplied by them (`FoldGates`).
     """
+    # By the batch's own statistics BatchNorm would undo what gates take from all channels alike, and whole blocks would
+    # shut without the loss's saying a word.
+    rate = min(training.peak_rate, RATE_WITHOUT_BATCH_NORM)
+    training = replace(training, keeps_statistics=True, peak_rate=rate)
     hooks = Opening(module, gates, cost, share, training.steps(len(images)))
     loop = Loop(
         module, images, task, training, hooks, teacher=teacher, features=block_ends(module), keeper=keeper, part=PART

@@ -95,7 +95,7 @@ class Loop:
     def run(self, until: int | None = None) -> None:
         """Train to the end, or until that many steps are done."""
         last = self.steps if until is None else min(until, self.steps)
-        self.module.train()
+        self.module.train(not self.training.keeps_statistics)
         self.module.bn_momentum = 0.1
         per_epoch = self.training.steps_per_epoch(len(self.images))
         with bar("recovery", self.steps) as advance:

@@ -21,6 +21,7 @@ class Training:
 
     `augments`: the images are pixels, which are shown shifted where they `shift`, and with `flip` mirrored. `patience`:
     epochs without a better answer to the `judged` images, which are not trained on, after which training ends.
+    `keeps_statistics`: BatchNorm goes by the stored ones, not by those of the batch.
     """
 
     epochs: int
@@ -34,6 +35,7 @@ class Training:
     seed: int = 0
     patience: int | None = None
     judged: Images | None = None
+    keeps_statistics: bool = False
 
     def steps_per_epoch(self, images: int) -> int:
         """Whole batches of that many images, at least one."""
