@@ -22,6 +22,22 @@ CRISP_INLINE __m256i all_fours(const void* p) {
 
 CRISP_INLINE __m256i load_256(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
 
+// Of a `Product`: activations and weights stay the bytes that they are.
+struct WholeBytes {
+  using Picked = __m256i;
+  using Weights = __m256i;
+
+  static CRISP_INLINE Picked picked(__m256i four) { return four; }
+  static CRISP_INLINE Weights weights(__m256i four) { return four; }
+  static CRISP_INLINE void keep_in_register(Weights& w) {
+#if defined(__GNUC__)
+    asm("" : "+x"(w));
+#else
+    (void)w;
+#endif
+  }
+};
+
 template <class Product>
 struct Avx2Int8 {
   static constexpr int kLanes = 8;

@@ -27,22 +27,10 @@ struct Words {
 };
 
 // For weights with `pairs_fit`.
-struct Pairs {
-  using Picked = __m256i;
-  using Weights = __m256i;
-
-  static CRISP_INLINE Picked picked(__m256i four) { return four; }
-  static CRISP_INLINE Weights weights(__m256i four) { return four; }
+struct Pairs : WholeBytes {
   static CRISP_INLINE __m256i dot(__m256i sums, __m256i x, __m256i w) {
     const __m256i pairs = _mm256_maddubs_epi16(x, w);
     return _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
-  }
-  static CRISP_INLINE void keep_in_register(Weights& w) {
-#if defined(__GNUC__)
-    asm("" : "+x"(w));
-#else
-    (void)w;
-#endif
   }
 };
 

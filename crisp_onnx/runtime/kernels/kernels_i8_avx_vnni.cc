@@ -5,24 +5,12 @@
 namespace crisp {
 namespace {
 
-struct Fours {
-  using Picked = __m256i;
-  using Weights = __m256i;
-
-  static CRISP_INLINE Picked picked(__m256i four) { return four; }
-  static CRISP_INLINE Weights weights(__m256i four) { return four; }
+struct Fours : WholeBytes {
   static CRISP_INLINE __m256i dot(__m256i sums, __m256i x, __m256i w) {
 #if defined(__AVX512VNNI__) && defined(__AVX512VL__)  // a test's build: the same instruction, encoded for AVX-512
     return _mm256_dpbusd_epi32(sums, x, w);
 #else
     return _mm256_dpbusd_avx_epi32(sums, x, w);
-#endif
-  }
-  static CRISP_INLINE void keep_in_register(Weights& w) {
-#if defined(__GNUC__)
-    asm("" : "+x"(w));
-#else
-    (void)w;
 #endif
   }
 };
