@@ -132,9 +132,8 @@ def estimate(lowered: Lowered, target: Target) -> Estimate:
         )
     if not lowered.operators:
         raise CrispError(f"{lowered.model.file} has no operators that cost anything. Lower a model with layers.")
-    as_is = cost_operators("as_is", lowered.operators, target)
-    again: Again = {}
-    dense = cost_operators("dense", _relowered(lowered, target, without_sparsity, again), target)
+    variants = _variants(lowered, target)
+    as_is, dense = variants["as_is"], variants["dense"]
     return Estimate(
         target=target.name,
         model=lowered.model.file,
@@ -144,8 +143,8 @@ def estimate(lowered: Lowered, target: Target) -> Estimate:
         dtypes=lowered.dtypes,
         as_is=as_is,
         dense=dense,
-        nm_alone=cost_operators("nm_alone", _relowered(lowered, target, _nm_alone, again), target),
-        blocks_alone=cost_operators("blocks_alone", _relowered(lowered, target, _blocks_alone, again), target),
+        nm_alone=variants["nm_alone"],
+        blocks_alone=variants["blocks_alone"],
         amdahl=_amdahl(lowered, as_is, dense),
         bounds=dict(Counter(layer.bound for layer in as_is.layers)),
         largest_activation_bytes=max(op.input_bytes + op.output_bytes for op in lowered.operators),
@@ -155,6 +154,25 @@ def estimate(lowered: Lowered, target: Target) -> Estimate:
         fit=fit(lowered, target),
         elsewhere=_elsewhere(lowered, target),
     )
+
+
+def _variants(lowered: Lowered, target: Target) -> dict[VariantName, Variant]:
+    """The model in each of its forms; forms that are the same are costed once."""
+    again: Again = {}
+    forms: dict[VariantName, tuple[LoweredOp, ...]] = {
+        "as_is": lowered.operators,
+        "dense": _relowered(lowered, target, without_sparsity, again),
+        "nm_alone": _relowered(lowered, target, _nm_alone, again),
+        "blocks_alone": _relowered(lowered, target, _blocks_alone, again),
+    }
+    costed: dict[tuple[int, ...], Variant] = {}
+    found: dict[VariantName, Variant] = {}
+    for name, operators in forms.items():
+        same = tuple(id(op) for op in operators)
+        if same not in costed:
+            costed[same] = cost_operators(name, operators, target)
+        found[name] = replace(costed[same], name=name)
+    return found
 
 
 def cost_operators(name: VariantName, operators: tuple[LoweredOp, ...], target: Target) -> Variant:

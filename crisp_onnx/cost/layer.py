@@ -110,7 +110,7 @@ def cost_layer(
     else:
         cycles = _modelled(op, target, reads, writes)
     latency = cycles.busy + cycles.overhead
-    seconds = float(latency / target.clock_hz)
+    seconds, clock_hz = float(latency / target.clock_hz), float(target.clock_hz)
     energies = [energy_of(op, target, seconds, level) for level in LEVELS]
     low, nominal, high = energies
     return LayerCost(
@@ -132,7 +132,7 @@ def cost_layer(
         bound=cycles.bound,
         energy=None if low is None or nominal is None or high is None else (low, nominal, high),
         parts=tuple(
-            LayerPart(resource, beside, 1000 * float(length / target.clock_hz))
+            LayerPart(resource, beside, 1000 * float(length) / clock_hz)
             for resource, beside, length in (*cycles.stretches, ("overhead", None, cycles.overhead))
             if length > 0
         ),

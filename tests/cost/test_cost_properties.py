@@ -200,20 +200,26 @@ def test_blocks_lower_than_the_array_cost_activation_streams_though_they_keep_th
     assert low.latency_cycles > 2 * high.latency_cycles
 
 
-def test_a_thousand_layers_are_estimated_in_under_a_second() -> None:
+def test_a_thousand_layers_take_about_ten_times_as_long_as_a_hundred() -> None:
     target = TARGETS["stc_edge_int8"]
-    layers = [
-        Layer(f"l{i}", "Conv", "conv3x3", conv(64 + i % 97, 64 + i % 89, 3, 28), LayerSparsity(2, 4))
-        for i in range(1000)
-    ]
-    lowered = lower_layers(layers, target, source=SOURCE)
-    # The best of three, in time of this process: what else the machine does must not decide.
-    spent = []
-    for _ in range(3):
-        start = time.process_time()
-        assert len(estimate(lowered, target).layers) == 1000
-        spent.append(time.process_time() - start)
-    assert min(spent) < 1
+
+    def least_s(count: int) -> float:
+        """In time of this process: what else the machine does must not decide."""
+        layers = [
+            Layer(f"l{i}", "Conv", "conv3x3", conv(64 + i % 97, 64 + i % 89, 3, 28), LayerSparsity(2, 4))
+            for i in range(count)
+        ]
+        lowered = lower_layers(layers, target, source=SOURCE)
+        spent = []
+        for _ in range(3):
+            start = time.process_time()
+            assert len(estimate(lowered, target).layers) == count
+            spent.append(time.process_time() - start)
+        return min(spent)
+
+    thousand = least_s(1000)
+    assert thousand < 25 * least_s(100)
+    assert thousand < 3  # 0.7 s on a Zen 3
 
 
 def test_a_file_lowered_for_another_target_is_refused() -> None:
