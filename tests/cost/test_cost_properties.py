@@ -219,7 +219,7 @@ def test_a_thousand_layers_take_about_ten_times_as_long_as_a_hundred() -> None:
 
     thousand = least_s(1000)
     assert thousand < 25 * least_s(100)
-    assert thousand < 3  # 0.7 s on a Zen 3
+    assert thousand < 3  # 0.7 to 0.9 s on a Zen 3 by itself
 
 
 def test_a_file_lowered_for_another_target_is_refused() -> None:
