@@ -12,7 +12,7 @@ from onnx.reference import ReferenceEvaluator
 from crisp_onnx.format import DOMAIN
 from crisp_onnx.format.node import OnGrid
 from crisp_onnx.format.operators import TABLE
-from crisp_onnx.model import fresh_name, tensor_names
+from crisp_onnx.model import fresh_name, used_names
 from crisp_onnx.passes.quantise_hybrid import crossed, dequantised
 from crisp_onnx.passes.result import PassResult, constant
 
@@ -47,7 +47,7 @@ class ByteTables:
     name = "byte_tables"
 
     def run(self, graph: gs.Graph) -> PassResult:
-        taken, names = tensor_names(graph), {node.name for node in graph.nodes}
+        taken = used_names(graph)
         outputs = {id(tensor) for tensor in graph.outputs}
         changed = 0
         for node in [node for node in graph.nodes if node.op == "QuantizeLinear"]:
@@ -60,7 +60,7 @@ class ByteTables:
                 continue
             stored = gs.Constant(fresh_name(taken, f"{after.tensor.name}.table"), table)
             node.outputs.clear()
-            name = fresh_name(names, f"{after.tensor.name}.look_up")
+            name = fresh_name(taken, f"{after.tensor.name}.look_up")
             graph.nodes.append(gs.Node(TABLE, name, {}, [cone.source.tensor, stored], [after.tensor], domain=DOMAIN))
             changed += 1
         return PassResult(changed)

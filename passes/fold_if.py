@@ -39,8 +39,11 @@ def _take(graph: gs.Graph, node: gs.Node, branch: gs.Graph) -> list[gs.Node]:
     own |= {id(tensor): tensor for tensor in stored if outer.get(tensor.name) is not tensor}
     for tensor in own.values():  # two graphs may use one name for different tensors
         tensor.name = fresh_name(taken, tensor.name)
+    named = {each.name for each in graph.nodes}
+    for each in branch.nodes:
+        each.name = fresh_name(named, each.name) if each.name else ""
     passed_on = [
-        gs.Node("Identity", f"{node.name}.{place}", inputs=[result], outputs=[out])
+        gs.Node("Identity", fresh_name(named, f"{node.name}.{place}"), inputs=[result], outputs=[out])
         for place, (out, result) in enumerate(zip(outputs, branch.outputs, strict=True))
     ]
     graph.nodes.extend([*branch.nodes, *passed_on])

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_graphsurgeon as gs
 
-from crisp_onnx.model import fresh_name, tensor_names
+from crisp_onnx.model import fresh_name, used_names
 from crisp_onnx.passes.result import PassResult, constant
 
 Length: TypeAlias = int | str | None
@@ -32,7 +32,7 @@ class FoldLengths:
     def run(self, graph: gs.Graph) -> PassResult:
         graph.toposort()
         known = _Known()
-        taken, changed = tensor_names(graph), 0
+        taken, changed = used_names(graph), 0
         shown = {id(tensor) for tensor in graph.outputs}
         for node in list(graph.nodes):
             place = STATED.get(node.op, 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from crisp_onnx.model import fresh_name, tensor_names
+from crisp_onnx.model import fresh_name, used_names
 from crisp_onnx.passes.result import Declined, PassResult, constant
 
 MAX_LENGTH = 4096
@@ -42,7 +42,7 @@ class _Work:
     def __init__(self, graph: gs.Graph) -> None:
         self.graph = graph
         self.sequences: dict[str, list[gs.Tensor]] = {}
-        self.taken = tensor_names(graph)
+        self.taken = used_names(graph)
 
     def new(self, base: str) -> gs.Variable:
         return gs.Variable(fresh_name(self.taken, base))
@@ -51,7 +51,7 @@ class _Work:
         return gs.Constant(fresh_name(self.taken, base), np.array(values, np.int64))
 
     def add(self, op: str, node: gs.Node, inputs: list[gs.Tensor], outputs: list[gs.Tensor], **attrs: object) -> None:
-        name = f"{node.name}.{op}.{len(self.graph.nodes)}"
+        name = fresh_name(self.taken, f"{node.name}.{op}")
         self.graph.nodes.append(gs.Node(op, name, dict(attrs), inputs, outputs))
 
     def items(self, tensor: gs.Tensor) -> list[gs.Tensor]:

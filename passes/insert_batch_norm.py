@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_graphsurgeon as gs
 
-from crisp_onnx.model import fresh_name, tensor_names
+from crisp_onnx.model import fresh_name, used_names
 from crisp_onnx.passes.result import Declined, PassResult
 
 EPSILON = 1e-5
@@ -30,7 +30,7 @@ class InsertBatchNorm:
 
     def run(self, graph: gs.Graph) -> PassResult:
         changed, declined = 0, []
-        taken = tensor_names(graph)
+        taken = used_names(graph)
         for node in list(graph.nodes):
             if node.name not in self.moments:
                 continue
@@ -52,5 +52,6 @@ def _insert(graph: gs.Graph, conv: gs.Node, moments: Moments, taken: set[str]) -
         for key, value in values.items()
     ]
     conv.outputs = [inner]
-    norm = gs.Node("BatchNormalization", f"{conv.name}.norm", {"epsilon": EPSILON}, [inner, *stored], [out])
+    name = fresh_name(taken, f"{conv.name}.norm")
+    norm = gs.Node("BatchNormalization", name, {"epsilon": EPSILON}, [inner, *stored], [out])
     graph.nodes.append(norm)

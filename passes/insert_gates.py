@@ -15,7 +15,7 @@ import numpy.typing as npt
 import onnx_graphsurgeon as gs
 
 from crisp_onnx.groups import ChannelGroup, separate
-from crisp_onnx.model import fresh_name, tensor_names
+from crisp_onnx.model import fresh_name, used_names
 from crisp_onnx.model.macs import images_in_graph
 from crisp_onnx.passes.result import PassResult
 
@@ -44,7 +44,7 @@ class InsertGates:
         self.gates = GATES
 
     def run(self, graph: gs.Graph) -> PassResult:
-        taken = tensor_names(graph)
+        taken = used_names(graph)
         self.gates = fresh_name(taken, GATES)
         places = edges(graph, self.groups, self.shapes)
         count = sum(group.width for group in self.groups) + 1

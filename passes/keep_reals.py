@@ -10,7 +10,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from crisp_onnx.format.node import OnGrid, is_hybrid, is_int8, read
-from crisp_onnx.model import fresh_name, tensor_names
+from crisp_onnx.model import fresh_name, used_names
 from crisp_onnx.passes.quantise_hybrid import dequantised
 from crisp_onnx.passes.result import PassResult, constant
 
@@ -40,7 +40,7 @@ class KeepReals:
     name = "keep_reals"
 
     def run(self, graph: gs.Graph) -> PassResult:
-        taken, changed = tensor_names(graph), 0
+        taken, changed = used_names(graph), 0
         for node in list(graph.nodes):
             found = _channels(node)
             source = _source(node.inputs[0]) if found is not None else None
@@ -51,7 +51,8 @@ class KeepReals:
             if dequantised(node.inputs[0]) is None:  # moved values are the same bytes again
                 of_bytes = gs.Variable(fresh_name(taken, f"{node.name}.bytes"), np.uint8, node.inputs[0].shape)
                 given = [node.inputs[0], *source.stored]
-                graph.nodes.append(gs.Node("QuantizeLinear", f"{node.name}.quantize", {}, given, [of_bytes]))
+                name = fresh_name(taken, f"{node.name}.quantize")
+                graph.nodes.append(gs.Node("QuantizeLinear", name, {}, given, [of_bytes]))
             real = gs.Variable(fresh_name(taken, f"{node.name}.real"), np.float32, node.inputs[0].shape)
             scale = np.full(channels, source.grid.scale, np.float32)
             zero = np.full(channels, source.grid.zero, np.uint8)
@@ -59,7 +60,7 @@ class KeepReals:
                 gs.Constant(fresh_name(taken, f"{real.name}.{what}"), values)
                 for what, values in (("scale", scale), ("zero", zero))
             ]
-            name = f"{node.name}.dequantize"
+            name = fresh_name(taken, f"{node.name}.dequantize")
             graph.nodes.append(gs.Node("DequantizeLinear", name, {"axis": axis}, [of_bytes, *steps], [real]))
             node.inputs[0] = real
             changed += 1

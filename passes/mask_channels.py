@@ -8,7 +8,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from crisp_onnx.groups import Removal, removed_indices
-from crisp_onnx.model import fresh_name, tensor_names
+from crisp_onnx.model import fresh_name, used_names
 from crisp_onnx.passes.result import PassResult
 
 
@@ -24,7 +24,7 @@ class MaskChannels:
         self.removed, self.shapes = removed_indices(removals), shapes
 
     def run(self, graph: gs.Graph) -> PassResult:
-        taken, tensors, changed = tensor_names(graph), graph.tensors(), 0
+        taken, tensors, changed = used_names(graph), graph.tensors(), 0
         for (name, axis), indices in self.removed.items():
             tensor = tensors.get(name)
             if not isinstance(tensor, gs.Variable) or not tensor.inputs or not _is_float(tensor):
@@ -41,7 +41,8 @@ class MaskChannels:
             whole = gs.Variable(fresh_name(taken, f"{name}.whole"), tensor.dtype, tensor.shape)
             writer = tensor.inputs[0]
             writer.outputs = [whole if out is tensor else out for out in writer.outputs]
-            graph.nodes.append(gs.Node("Where", f"{name}.mask", inputs=[mask, whole, zero], outputs=[tensor]))
+            called = fresh_name(taken, f"{name}.mask")  # a tensor may lose channels along two of its axes
+            graph.nodes.append(gs.Node("Where", called, inputs=[mask, whole, zero], outputs=[tensor]))
             changed += 1
         return PassResult(changed)
 

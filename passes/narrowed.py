@@ -53,7 +53,8 @@ class Narrowed:
     def add(self, op: str, inputs: list[gs.Tensor], y: gs.Tensor | None = None, **attributes: object) -> gs.Tensor:
         """A new node, and the tensor that it writes: `y`, or one of its own."""
         out = y if y is not None else gs.Variable(fresh_name(self.taken, f"{inputs[0].name}.{op}"), inputs[0].dtype)
-        self.graph.nodes.append(gs.Node(op, f"{out.name}.narrow", dict(attributes), inputs=inputs, outputs=[out]))
+        name = fresh_name(self.taken, f"{out.name}.narrow")
+        self.graph.nodes.append(gs.Node(op, name, dict(attributes), inputs=inputs, outputs=[out]))
         return out
 
     def number(self, like: gs.Tensor, value: npt.ArrayLike, dtype: npt.DTypeLike = np.float32) -> gs.Constant:

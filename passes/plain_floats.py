@@ -10,7 +10,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
-from crisp_onnx.model import fresh_name, tensor_names
+from crisp_onnx.model import fresh_name, used_names
 from crisp_onnx.passes.result import Declined, PassResult, constant, read_instead
 
 FLOAT = int(TensorProto.FLOAT)
@@ -39,7 +39,7 @@ class PlainFloats:
         if strange is not None:
             reason = f"{strange.op} may need the types that the graph has"
             return PassResult(0, (Declined(self.name, strange.name, reason),))
-        taken = tensor_names(graph)
+        taken = used_names(graph)
         keep = {
             id(node) for tensor in graph.outputs for node in tensor.inputs if node.op == "Cast" and not tensor.outputs
         }
@@ -88,7 +88,7 @@ def _cast_in(graph: gs.Graph, tensor: gs.Tensor, taken: set[str]) -> None:
     plain = gs.Variable(fresh_name(taken, f"{tensor.name}.float32"), np.float32, tensor.shape)
     for node in readers:
         node.inputs = [plain if given is tensor else given for given in node.inputs]
-    graph.nodes.insert(0, gs.Node("Cast", f"{tensor.name}.cast", {"to": FLOAT}, [tensor], [plain]))
+    graph.nodes.insert(0, gs.Node("Cast", fresh_name(taken, f"{tensor.name}.cast"), {"to": FLOAT}, [tensor], [plain]))
 
 
 def _cast_out(graph: gs.Graph, tensor: gs.Tensor, taken: set[str]) -> None:
@@ -97,4 +97,5 @@ def _cast_out(graph: gs.Graph, tensor: gs.Tensor, taken: set[str]) -> None:
     read_instead(tensor, plain)
     writer = tensor.inputs[0]
     writer.outputs = [plain if given is tensor else given for given in writer.outputs]
-    graph.nodes.append(gs.Node("Cast", f"{tensor.name}.cast", {"to": _kind(tensor)}, [plain], [tensor]))
+    name = fresh_name(taken, f"{tensor.name}.cast")
+    graph.nodes.append(gs.Node("Cast", name, {"to": _kind(tensor)}, [plain], [tensor]))

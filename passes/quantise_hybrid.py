@@ -23,7 +23,7 @@ from crisp_onnx.format.node import (
     tensors_of,
     weight_name,
 )
-from crisp_onnx.model import fresh_name, tensor_names
+from crisp_onnx.model import fresh_name, used_names
 from crisp_onnx.passes.result import Declined, PassResult, constant
 
 BYTES = ".bytes"
@@ -79,8 +79,7 @@ class _Crossing:
 
     def __init__(self, graph: gs.Graph, grids: Mapping[str, Grid]) -> None:
         self.graph, self.grids = graph, grids
-        self.taken = tensor_names(graph)
-        self._names = {node.name for node in graph.nodes}
+        self.taken = used_names(graph)
         self._bytes: dict[str, OnGrid] = {}
 
     def knows(self, tensor: gs.Tensor) -> bool:
@@ -95,7 +94,7 @@ class _Crossing:
         found = dequantised(tensor) or self._bytes.get(tensor.name)
         if found is None:
             found = self._on_grid(tensor)
-            name = self._node_name(f"{tensor.name}.quantize")
+            name = fresh_name(self.taken, f"{tensor.name}.quantize")
             self.graph.nodes.append(gs.Node("QuantizeLinear", name, {}, [tensor, *found.stored], [found.tensor]))
             self._bytes[tensor.name] = found
         return found
@@ -104,7 +103,7 @@ class _Crossing:
         """Bytes of which a DequantizeLinear makes the tensor, instead of the node that wrote it."""
         found = self._on_grid(tensor)
         tensor.inputs.clear()
-        name = self._node_name(f"{tensor.name}.dequantize")
+        name = fresh_name(self.taken, f"{tensor.name}.dequantize")
         self.graph.nodes.append(gs.Node("DequantizeLinear", name, {}, [found.tensor, *found.stored], [tensor]))
         return found
 
@@ -114,9 +113,6 @@ class _Crossing:
         zero = gs.Constant(fresh_name(self.taken, f"{tensor.name}.zero"), np.array(grid.zero, np.uint8))
         of_bytes = gs.Variable(fresh_name(self.taken, f"{tensor.name}{BYTES}"), np.uint8, tensor.shape)
         return OnGrid(of_bytes, grid, (scale, zero))
-
-    def _node_name(self, wanted: str) -> str:
-        return fresh_name(self._names, wanted)
 
 
 def dequantised(tensor: gs.Tensor) -> OnGrid | None:

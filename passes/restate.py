@@ -12,14 +12,14 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from crisp_onnx.groups import Removed, pieces, shuffle_chain, shuffled_orders
-from crisp_onnx.model import fresh_name, tensor_names
+from crisp_onnx.model import fresh_name, used_names
 from crisp_onnx.passes.narrowed import Ints, Narrowed
 from crisp_onnx.passes.restate_norms import layer_norm, reduce_mean, rms_norm
 
 
 def restate(graph: gs.Graph, removed: Removed, shapes: Mapping[str, tuple[int, ...]]) -> None:
     """Change the nodes of `graph` in place. `shapes`: of all tensors before the removal, for one image."""
-    narrowed = Narrowed(graph, removed, shapes, tensor_names(graph))
+    narrowed = Narrowed(graph, removed, shapes, used_names(graph))
     shown = {tensor.name for tensor in graph.outputs}
     done: set[int] = set()
     for node in list(graph.nodes):
@@ -172,9 +172,8 @@ def _gather_behind(node: gs.Node, gathered: list[tuple[int, Ints]], narrowed: Na
         writer = y.inputs[0]
         writer.outputs = [whole]
         picked = gs.Constant(fresh_name(narrowed.taken, f"{y.name}.places"), places.astype(np.int64))
-        narrowed.graph.nodes.append(
-            gs.Node("Gather", f"{y.name}.gather{axis}", {"axis": axis}, inputs=[whole, picked], outputs=[y])
-        )
+        name = fresh_name(narrowed.taken, f"{y.name}.gather{axis}")
+        narrowed.graph.nodes.append(gs.Node("Gather", name, {"axis": axis}, inputs=[whole, picked], outputs=[y]))
 
 
 def _stated_lengths(place: int) -> Callable[[gs.Node, Narrowed], None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from crisp_onnx.model import fresh_name
 from crisp_onnx.passes.narrowed import Narrowed
 
 EPSILON = 1e-5
@@ -19,7 +20,7 @@ def reduce_mean(node: gs.Node, narrowed: Narrowed) -> None:
         share *= narrowed.length(x, axis) / narrowed.shapes[x.name][axis]
     if share == 1:
         return
-    node.outputs = [gs.Variable(f"{y.name}.left", y.dtype)]
+    node.outputs = [gs.Variable(fresh_name(narrowed.taken, f"{y.name}.left"), y.dtype)]
     narrowed.add("Mul", [node.outputs[0], narrowed.number(y, share)], y)
 
 

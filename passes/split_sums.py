@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_graphsurgeon as gs
 
-from crisp_onnx.model import fresh_name, tensor_names
+from crisp_onnx.model import fresh_name, used_names
 from crisp_onnx.passes.result import Declined, PassResult, constant
 
 Floats = npt.NDArray[np.floating]
@@ -45,7 +45,7 @@ class SplitSums:
         self.split: tuple[Split, ...] = ()
 
     def run(self, graph: gs.Graph) -> PassResult:
-        taken, found, declined = tensor_names(graph), [], []
+        taken, found, declined = used_names(graph), [], []
         for node in [node for node in graph.nodes if node.op == "Conv" and node.name in self.windows]:
             window = self.windows[node.name]
             refusal = _refusal(node, window)

@@ -11,7 +11,7 @@ import onnx_graphsurgeon as gs
 from crisp_onnx.format import DOMAIN, decode
 from crisp_onnx.format.node import bias_of, data_of, is_hybrid, is_on_bytes, read, residual_of, tensors_of, weight_name
 from crisp_onnx.format.operators import BYTE_OPERATORS, DEPTHWISE, DEPTHWISE_SLOTS, MAX_POOL, TABLE
-from crisp_onnx.model import Model, fresh_name, tensor_names
+from crisp_onnx.model import Model, fresh_name, used_names
 
 
 def dense_form(model: Model) -> Model | None:
@@ -23,7 +23,7 @@ def dense_form(model: Model) -> Model | None:
     hybrid = [node for node in graph.nodes if is_hybrid(node)]
     if not hybrid:
         return None
-    taken = tensor_names(graph)
+    taken = used_names(graph)
     for node in hybrid:
         _expand(graph, node, taken)
     for node in graph.nodes:
@@ -72,18 +72,18 @@ def _expand(graph: gs.Graph, node: gs.Node, taken: set[str]) -> None:
         stored = gs.Constant(name, np.ascontiguousarray(weight.reshape(hybrid.shape[:2]).T))
         product = inner("unbiased")
         graph.nodes.append(gs.Node("MatMul", node.name, {}, [data, stored], [product]))
-        graph.nodes.append(gs.Node("Add", f"{node.name}.bias", {}, [product, bias], [tail]))
+        graph.nodes.append(gs.Node("Add", fresh_name(taken, f"{node.name}.bias"), {}, [product, bias], [tail]))
     else:
         stored = gs.Constant(name, np.ascontiguousarray(weight))
         graph.nodes.append(gs.Node("Conv", node.name, dict(hybrid.window.attributes), [data, stored, bias], [tail]))
     if added is not None:
         total = inner("sum") if clipped else out
-        graph.nodes.append(gs.Node("Add", f"{node.name}.add", {}, [tail, added], [total]))
+        graph.nodes.append(gs.Node("Add", fresh_name(taken, f"{node.name}.add"), {}, [tail, added], [total]))
         tail = total
     if clipped:
         limits = [
             gs.Constant(fresh_name(taken, f"{node.name}.bound{i}"), np.array(bound, np.float32))
             for i, bound in enumerate(bounds)
         ]
-        graph.nodes.append(gs.Node("Clip", f"{node.name}.clip", {}, [tail, *limits], [out]))
+        graph.nodes.append(gs.Node("Clip", fresh_name(taken, f"{node.name}.clip"), {}, [tail, *limits], [out]))
     node.inputs.clear()

@@ -1,4 +1,4 @@
-"""Names for new tensors: none that the graph or a graph inside it already carries."""
+"""Names for new tensors and nodes: none that the graph or a graph inside it already carries."""
 
 from __future__ import annotations
 
@@ -12,6 +12,17 @@ def tensor_names(graph: gs.Graph) -> set[str]:
         for value in node.attrs.values():
             if isinstance(value, gs.Graph):
                 names |= tensor_names(value)
+    return names
+
+
+def used_names(graph: gs.Graph) -> set[str]:
+    """`tensor_names` and the names of all nodes, for what makes both: no runtime takes two nodes of one name."""
+    names = tensor_names(graph)
+    for node in graph.nodes:
+        names.add(node.name)
+        for value in node.attrs.values():
+            if isinstance(value, gs.Graph):
+                names |= used_names(value)
     return names
 
 

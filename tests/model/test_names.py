@@ -1,8 +1,8 @@
-"""New tensors take no name that stands anywhere in the graph."""
+"""New tensors and nodes take no name that stands anywhere in the graph."""
 
 from __future__ import annotations
 
-from crisp_onnx.model import fresh_name, tensor_names
+from crisp_onnx.model import fresh_name, tensor_names, used_names
 
 
 def test_a_fresh_name_is_taken_from_then_on():
@@ -13,7 +13,8 @@ def test_a_fresh_name_is_taken_from_then_on():
 def test_names_inside_branches_count(model_of):
     model = model_of(
         "(bool c, float[2] x) => (float[2] y) {"
-        "y = If (c) <then_branch = one () => (float[2] inner) { inner = Neg(x) },"
+        "[choice] y = If (c) <then_branch = one () => (float[2] inner) { [minus] inner = Neg(x) },"
         " else_branch = other () => (float[2] deep) { deep = Abs(x) }> }"
     )
     assert {"c", "x", "y", "inner", "deep"} <= tensor_names(model.graph())
+    assert used_names(model.graph()) >= tensor_names(model.graph()) | {"choice", "minus"}

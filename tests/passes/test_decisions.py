@@ -45,6 +45,17 @@ def test_two_ifs_may_use_the_same_names_inside(model_of, rewrite):
     assert (counts["Add"], counts["Mul"], counts.get("If", 0)) == (1, 1, 0)
 
 
+def test_the_nodes_of_two_branches_may_have_the_same_names(model_of, rewrite):
+    first, second = (BRANCHES.replace("z =", "[same] z =").replace("(a,", f"({read},") for read in "ab")
+    model = model_of(
+        "(float[N,4] x) => (float[N,4] y) <bool c = {1}, bool d = {0}, float[4] w>"
+        f"{{ [same] a = Abs(x) b = If(c) {first} y = If(d) {second} }}"
+    )
+    names = [node.name for node in rewrite(model, [FoldIf()]).graph.nodes if node.name]
+    assert "same" in names
+    assert len(set(names)) == len(names)
+
+
 def test_an_if_inside_a_branch_is_taken_too(model_of, rewrite):
     inner = "<then_branch = i () => (float[N,4] q) { q = Exp(a) }, else_branch = j () => (float[N,4] r) { r = Sin(a) }>"
     outer = (

@@ -119,6 +119,32 @@ def test_exports_of_torch_lose_channels_and_heads(
     assert len(removals) == groups
 
 
+MIXER = """
+(float[N,6,4] x) => (float[N,3] y)
+<float[4,8] p, float[6,10] a, float[10,6] b, float[8,12] c, float[12,8] d, float[8,3] f, int64[1] one = {1}>
+{
+  e = MatMul(x, p)
+  t = Transpose<perm = [0,2,1]>(e)  u = MatMul(t, a)  r = Relu(u)  v = MatMul(r, b)  w = Transpose<perm = [0,2,1]>(v)
+  s = Add(e, w)  h = MatMul(s, c)  k = Relu(h)  m = MatMul(k, d)  z = Add(s, m)
+  g = ReduceMean<keepdims = 0>(z, one)  y = MatMul(g, f)
+}
+"""
+
+
+def test_a_tensor_that_loses_tokens_and_channels_is_masked_along_both(
+    answers: Answers, model_of: Callable[..., Model]
+) -> None:
+    model = model_of(MIXER, opset=18)
+    model.proto.graph.node[0].name = "u.mask"
+    removals = removals_of(model, 0.5)
+    assert sorted(removal.group.width for removal in removals) == [8, 10, 12]
+    image = np.random.default_rng(1).standard_normal((2, 6, 4)).astype(np.float32)
+    assert_exact(answers, model, removals, image)
+    masked = changed(model, MaskChannels, removals)
+    names = [node.name for node in masked.proto.graph.node]
+    assert len(set(names)) == len(names)
+
+
 @pytest.mark.parametrize(
     "norm",
     [
