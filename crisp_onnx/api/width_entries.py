@@ -19,6 +19,7 @@ NAMED = 5
 GONE = "none"
 EMPTY = "it has no channels left, and its block collapsed"
 BECAME = "it has no channels left: up to this layer its chain became {}"
+WENT_WITH = "the layers that write them are gone: their block collapsed"
 WORTH_ALL = "all of its channels are worth more than others"
 
 
@@ -28,12 +29,15 @@ def channels_entry(recipe: Recipe, narrowing: Narrowing | None) -> Channels | No
         return None
     lost = {id(removal.group): len(removal.channels) for removal in narrowing.choice.removals}
     lost |= {id(group): group.width for group in narrowing.choice.dead}
+    before = stored_shapes(narrowing.before).keys()
     groups = []
     for number, group in enumerate(narrowing.widths.groups):
         if not group.producers:
             continue
         gone = lost.get(id(group), 0)
         reason = "" if gone else narrowing.widths.kept.get(number, WORTH_ALL)
+        if before >= {*group.producers} and narrowing.shapes.keys().isdisjoint(group.producers):
+            gone, reason = group.width, WENT_WITH
         groups.append(
             GroupWidth(
                 channels=group.width, kept=group.width - gone, written_by=group.producers, read_by=group.consumers,

@@ -257,6 +257,37 @@ def test_a_block_whose_channels_all_go_collapses_and_the_report_says_so(tmp_path
     assert len(report.notes) == len(set(report.notes))
 
 
+BOTTLENECK = """
+(float[N,3,12,12] image) => (float[N,6] logits)
+<float[32,3,3,3] stem_w, float[16,32,1,1] first_w, float[16,16,3,3] second_w, float[32,16,1,1] third_w,
+ float[32,6] head_w>
+{
+  s = Conv<pads = [1,1,1,1]>(image, stem_w)  r = Relu(s)
+  a = Conv(r, first_w)  b = Relu(a)  c = Conv<pads = [1,1,1,1]>(b, second_w)  d = Relu(c)  e = Conv(d, third_w)
+  t = Add(r, e)  p = GlobalAveragePool(t)  f = Flatten(p)  logits = MatMul(f, head_w)
+}
+"""
+
+
+def test_a_block_goes_with_one_of_its_groups_and_the_budget_and_the_report_know(
+    tmp_path: Path, model_of: Callable[..., Model]
+) -> None:
+    """The block is 79 % of the MACs: one of its groups ends it, and the other counts nothing then."""
+    save(model_of(BOTTLENECK), tmp_path / "small.onnx")
+    recipe = Recipe(
+        model=tmp_path / "small.onnx", classes=(0, 1, 2), preprocess="unit", output=tmp_path / "out", epochs=0,
+        method="channels", macs=0.22, round_channels=8, keep_dense=("Conv_0",),
+    )  # fmt: skip
+    report = compress(recipe, data=IMAGES)
+    assert report.channels is not None
+    collapsed = {layer.name for layer in report.layers if layer.decision == "collapsed"}
+    assert len(collapsed) == 3
+    gone = [group for group in report.channels.groups if collapsed.issuperset(group.written_by)]
+    assert [(group.channels, group.kept) for group in gone] == [(16, 0), (16, 0)]
+    assert {group.reason for group in gone} == {"the layers that write them are gone: their block collapsed"}
+    assert report.channels.macs_left == report.macs.kept_ratio
+
+
 def test_a_network_with_norms_over_channels_is_trained_without_some_of_them(
     tmp_path: Path, model_of: Callable[..., Model]
 ) -> None:

@@ -114,7 +114,7 @@ class Reordering(Part):
 
 
 class GroupWidth(Part):
-    """A group of channels that live and die together: how many there were and are, and why none went."""
+    """A group of channels that live and die together: how many there were and are, and why none or all went."""
 
     channels: Positive
     kept: Count
