@@ -78,7 +78,10 @@ def check(
     as_json: bool,
     verbosity: int,
 ) -> None:
-    """Say what can be gained on MODEL and what not, layer by layer; exit with 2 where compress would refuse it."""
+    """Say what can be gained on MODEL and what not, layer by layer.
+
+    Exit with 2 where compress would refuse it; with --groups, where compress --method channels would.
+    """
     talk(verbosity)
     from crisp_onnx.api import check as run
     from crisp_onnx.format import parse_pattern
@@ -94,8 +97,9 @@ def check(
         task=task or "classification",
     )
     tell(found, groups_view if groups else check_view, as_json)
-    if found.refusal:
-        raise CrispError(found.refusal)
+    refusal = found.refusal_of_channels if groups else found.refusal_told
+    if refusal:
+        raise CrispError(refusal)
 
 
 @cli.command()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +16,7 @@ from crisp_onnx.api.planning import find_candidates
 from crisp_onnx.api.prepare import Prepared, prepare
 from crisp_onnx.api.trials import no_fault_of
 from crisp_onnx.api.ways import WAYS, require_way
-from crisp_onnx.api.widths import with_stated_lengths
+from crisp_onnx.api.widths import groups_of, with_stated_lengths
 from crisp_onnx.bridge import missing_operators
 from crisp_onnx.channels import Extent
 from crisp_onnx.data import parse_preprocess
@@ -60,11 +61,13 @@ def _looked_at(source: Model, prepared: Prepared, pattern: Pattern, notes: list[
         require_way(WAYS[prepared.task].refusal_in(precision))
         prepared = accept(prepared).prepared
         notes += prepared.outputs.notes(prepared.head)
-        find_candidates(prepared, pattern)
-        if precision == "int8":
-            require_int8(prepared)
     except CrispError as error:
         refusal = str(error)
+    model = with_stated_lengths(prepared.model, prepared.size)
+    shapes = prepared.shapes if model is prepared.model else tensor_shapes(model, size=prepared.size)
+    in_bytes = _refusal(partial(require_int8, prepared)) if precision == "int8" and not refusal else ""
+    hybrid = refusal or _refusal(partial(find_candidates, prepared, pattern)) or in_bytes
+    channels = refusal or _refusal(partial(groups_of, prepared, model.graph(), shapes)) or in_bytes
     layers = tuple(
         LayerCheck(layer, reason_to_stay_dense(layer, pattern, left=prepared.left)) for layer in prepared.layers
     )
@@ -78,17 +81,24 @@ def _looked_at(source: Model, prepared: Prepared, pattern: Pattern, notes: list[
         macs_beside=prepared.beside.macs,
         operators=dict(Counter(node.op for node in graph.nodes).most_common()),
         missing={op: len(nodes) for op, nodes in missing_operators(prepared.model).items()},
-        refusal=refusal,
-        groups=_shared(prepared),
+        refusal=hybrid,
+        refusal_of_channels=channels,
+        groups=_shared(prepared, model, shapes),
         notes=tuple(notes),
     )
 
 
-def _shared(prepared: Prepared) -> tuple[SharedChannels, ...]:
-    """Every group of channels, with what one of them costs."""
-    model = with_stated_lengths(prepared.model, prepared.size)
+def _refusal(require: Callable[[], object]) -> str:
+    try:
+        require()
+    except CrispError as error:
+        return str(error)
+    return ""
+
+
+def _shared(prepared: Prepared, model: Model, shapes: Mapping[str, tuple[int, ...]]) -> tuple[SharedChannels, ...]:
+    """Every group of channels of `model`, the prepared one with its lengths in numbers, and what one of them costs."""
     graph = model.view
-    shapes = prepared.shapes if model is prepared.model else tensor_shapes(model, size=prepared.size)
     groups = channel_groups(graph, prepared.layers, shapes)
     extent = Extent(graph, groups, shapes)
     none, one = np.zeros(len(groups)), np.ones(len(groups), np.int64)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import sqrt
 
 import numpy as np
+import onnx_graphsurgeon as gs
 
 from crisp_onnx.api.prepare import Prepared
 from crisp_onnx.api.trials import TOLERANCE, try_out, worst_difference
@@ -94,8 +95,27 @@ def widths_of(recipe: Recipe, prepared: Prepared, model: Model | None = None) ->
     model = model or with_stated_lengths(prepared.model, prepared.size)
     graph = model.graph()
     shapes = prepared.shapes if model is prepared.model else tensor_shapes(model, size=prepared.size)
+    groups, kept = groups_of(prepared, graph, shapes, recipe.keep_dense)
+    free = tuple(number for number in range(len(groups)) if number not in kept)
+    places = tuple(edges(graph, [groups[number] for number in free], shapes))
+    extent = Extent(model.graph(), groups, shapes)
+    may_die = collapsible(model.graph(), [groups[number] for number in free], shapes)
+    dying = frozenset(free[place] for place in may_die)
+    limit = limit_of_widths(recipe)
+    cost = extent.macs if limit is None else cost_of_widths(recipe, limit, model, extent, prepared.size)
+    return Widths(model, prepared.size, groups, free, dying, kept, places, cost, shapes, share_for_widths(recipe))
+
+
+def groups_of(
+    prepared: Prepared, graph: gs.Graph, shapes: Mapping[str, tuple[int, ...]], keep_dense: Sequence[str] = ()
+) -> tuple[tuple[ChannelGroup, ...], dict[int, str]]:
+    """Every group, and by number why it may not lose channels; `graph` is left with what leads to the answers alone.
+
+    Raises:
+        CrispError: no group may.
+    """
     groups = channel_groups(graph, prepared.layers, shapes)
-    asked = left_dense(recipe.keep_dense, prepared.layers)
+    asked = left_dense(keep_dense, prepared.layers)
     tensors = graph.tensors()
     graph.outputs = [tensors[name] for name in prepared.head.trained]
     graph.cleanup(remove_unused_graph_inputs=False)
@@ -108,20 +128,13 @@ def widths_of(recipe: Recipe, prepared: Prepared, model: Model | None = None) ->
             reason = UNREAD
         if reason:
             kept[number] = reason
-    free = tuple(number for number in range(len(groups)) if number not in kept)
-    if not free:
+    if len(kept) == len(groups):
         reasons = "; ".join(sorted(set(kept.values()))) or "it has no weight layer"
         raise CrispError(
             f"No channel of {prepared.source.path.name} can be removed: {reasons}. `crisp-onnx check --groups` shows "
             "every group."
         )
-    places = tuple(edges(graph, [groups[number] for number in free], shapes))
-    extent = Extent(model.graph(), groups, shapes)
-    may_die = collapsible(model.graph(), [groups[number] for number in free], shapes)
-    dying = frozenset(free[place] for place in may_die)
-    limit = limit_of_widths(recipe)
-    cost = extent.macs if limit is None else cost_of_widths(recipe, limit, model, extent, prepared.size)
-    return Widths(model, prepared.size, groups, free, dying, kept, places, cost, shapes, share_for_widths(recipe))
+    return groups, kept
 
 
 def recipe_for_blocks(recipe: Recipe, narrowed: float | None = None) -> Recipe:

@@ -89,7 +89,7 @@ class Check:
     """`operators`: counts by type. `missing`: those without a bridge to torch, for any output of the graph.
 
     `macs_beside`: what the model multiplies for one image outside of its weight layers. `refusal`: why `compress` would
-    not take the model, a sentence; empty where it would.
+    not take the model, a sentence; empty where it would. `refusal_of_channels`: the same of `--method channels`.
     """
 
     path: Path
@@ -100,8 +100,15 @@ class Check:
     operators: dict[str, int]
     missing: dict[str, int]
     refusal: str
+    refusal_of_channels: str
     groups: tuple[SharedChannels, ...]
     notes: tuple[str, ...]
+
+    @property
+    def refusal_told(self) -> str:
+        """`refusal`, and the method that takes the model where one does."""
+        known = self.refusal and not self.refusal_of_channels
+        return f"{self.refusal} With --method channels it takes the model." if known else self.refusal
 
     @property
     def prunable_weights(self) -> float:

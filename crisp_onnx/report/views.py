@@ -86,7 +86,7 @@ def check_view(found: Check) -> View:
         f"{share_text(found.prunable_macs)} of the {count_text(found.macs)} MACs of one image.",
     ]
     if found.refusal:
-        sentences.append(f"compress would not take this model: {found.refusal}")
+        sentences.append(f"compress would not take this model: {found.refusal_told}")
     return (layers, Text(), *((groups, Text()) if shared else ()), *lines([*sentences, *found.notes]))
 
 
@@ -118,8 +118,10 @@ def groups_view(found: Check) -> View:
         f"Layers that can lose channels on a side hold {share_text(cut / found.macs if found.macs else 0.0)} of the "
         f"{count_text(found.macs)} MACs of one image.",
     ]
-    if found.refusal:
-        sentences.append(f"compress would not take this model: {found.refusal}")
+    if found.refusal_of_channels:
+        sentences.append(f"compress --method channels would not take this model: {found.refusal_of_channels}")
+    elif found.refusal:
+        sentences.append(f"compress takes this model with --method channels, and with no other: {found.refusal}")
     return (table, Text(), *lines([*sentences, *found.notes]))
 
 
