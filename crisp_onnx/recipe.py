@@ -80,7 +80,7 @@ class Recipe(BaseModel):
     those of as many models from one training, with `recovery: nested`; each gets a folder of its own in `output`."""
     macs: float | None = None
     """MACs executed, over those of the whole dense model: the zeros of hybrid operators are skipped. Of `channels`, 0.5
-    when no budget is given; with zeros behind them, each takes the same share."""
+    when no budget is given; with zeros behind them, each takes the same share, but zeros at least what N:M does."""
     latency_ms: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Estimated milliseconds of one inference on the hardware target."""
     energy_mj: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None

@@ -124,6 +124,7 @@ def summarise(outcome: Outcome, seconds: Mapping[str, float]) -> schema.Report:
             *outcome.emitted.notes,
             *_speed_notes(outcome),
             *_missed_speed(outcome),
+            *_unnarrowed(outcome),
             *_forgotten(outcome),
         ),
         versions=versions(),
@@ -239,6 +240,21 @@ def _missed_speed(outcome: Outcome) -> tuple[str, ...]:
     return (
         f"{told} More {what} are possible: measure again on a quiet machine, or ask for more, as in --speedup "
         f"{more:.2g}.",
+    )
+
+
+def _unnarrowed(outcome: Outcome) -> tuple[str, ...]:
+    """Why no channel went although zeros were to follow on fewer of them."""
+    recipe, narrowing = outcome.recipe, outcome.narrowing
+    if narrowing is None or recipe.method == "channels" or narrowing.choice.removals or narrowing.choice.dead:
+        return ()
+    told = "No channel was removed: zeros alone meet the budget."
+    pattern = outcome.planner.candidates.pattern
+    if recipe.macs is None or recipe.macs < pattern.density:
+        return (told,)
+    return (
+        f"{told} In the layers that take it, {pattern} alone leaves {pattern.density:g} of the MACs. Ask for less than "
+        f"--macs {pattern.density:g}, so that both take part, or use --method channels.",
     )
 
 
