@@ -83,13 +83,15 @@ def _of_folder(root: Path, classes: Classes, labels: Labels | None, form: InputF
             f"{shown(str(root))} has a folder {LABELS}/ but none of the name {IMAGES}/. Put the images there."
         )
     tally, above = Tally(), identity(root)
-    pictures = _by_stem(files(found[IMAGES], above), IMAGES, root, tally)
-    truths = _by_stem(files(found[LABELS], above), LABELS, root, tally)
+    pictures, told = _by_stem(files(found[IMAGES], above), IMAGES, root, tally)
+    truths, more = _by_stem(files(found[LABELS], above), LABELS, root, tally)
+    told |= more
     for stem in [stem for stem, path in truths.items() if not path.lower().endswith(".png")]:
         tally.add(NO_PNG, truths.pop(stem))
-    for stem in pictures.keys() - truths.keys():
+        told.add(stem)
+    for stem in pictures.keys() - truths.keys() - told:
         tally.add(WITHOUT_LABELS, pictures[stem])
-    for stem in truths.keys() - pictures.keys():
+    for stem in truths.keys() - pictures.keys() - told:
         tally.add(WITHOUT_IMAGE, truths[stem])
     stems = sorted(pictures.keys() & truths.keys())
     seen = survey(str(root), [pictures[stem] for stem in stems], form.range, tally)
@@ -107,21 +109,28 @@ def _of_folder(root: Path, classes: Classes, labels: Labels | None, form: InputF
     return _checked(images, counts, classes, outputs, f"Label files of {shown(str(root))}")
 
 
-def _by_stem(found: Iterable[tuple[str, Reason | None]], part: str, root: Path, tally: Tally) -> dict[str, str]:
-    """Paths under `root` by what they are without the folder and the suffix."""
+def _by_stem(
+    found: Iterable[tuple[str, Reason | None]], part: str, root: Path, tally: Tally
+) -> tuple[dict[str, str], set[str]]:
+    """Paths under `root` by their stems, what they are without the folder and the suffix; and stems of what is wrong.
+
+    What goes with a wrong file is told of with that file, and not once more for what it lacks.
+    """
     paths: dict[str, str] = {}
+    left: set[str] = set()
     for path, wrong in found:
+        stem = str(PurePosixPath(path).relative_to(part).with_suffix(""))
         if wrong is not None:
             tally.add(wrong, path)
+            left.add(stem)
             continue
-        stem = str(PurePosixPath(path).relative_to(part).with_suffix(""))
         if stem in paths:
             raise CrispError(
                 f"{shown(paths[stem])} and {shown(path)} in {shown(str(root))} have one stem, so that it is not known "
                 "which goes with what. Rename one."
             )
         paths[stem] = path
-    return paths
+    return paths, left
 
 
 def _counted_files(root: Path, images: tuple[str, ...], truths: tuple[str, ...]) -> Indices:

@@ -141,8 +141,17 @@ def test_what_has_no_partner_is_counted(tmp_path: Path) -> None:
     found = open_segmented(root, KEPT, None, RAW, 3)
     assert len(found) == 1
     told = " ".join(found.told())
-    for word in ("2 images without labels", "label file without an image", "no PNG", "cannot be read"):
+    for word in ("1 image without labels", "label file without an image", "no PNG", "cannot be read"):
         assert word in told
+
+
+def test_a_pair_of_which_one_file_is_empty_is_counted_once(tmp_path: Path) -> None:
+    root = folder(tmp_path / "d", *drawn())
+    (root / "labels" / "0.png").write_bytes(b"")
+    (root / "images" / "1.png").write_bytes(b"")
+    told = " ".join(open_segmented(root, KEPT, None, RAW, 3).told())
+    assert "2 empty files" in told
+    assert "without" not in told
 
 
 @pytest.mark.parametrize(
