@@ -40,6 +40,7 @@ from crisp_onnx.errors import CrispError
 from crisp_onnx.format import DOMAIN
 from crisp_onnx.masks import Planner
 from crisp_onnx.model import Model, Size, is_unchanged, load, save
+from crisp_onnx.model.shapes import with_declared_outputs
 from crisp_onnx.processes import processes, started_by_torchrun
 from crisp_onnx.reading import reason, shown
 from crisp_onnx.recipe import Recipe, input_files, options_text, options_without_paths
@@ -294,4 +295,4 @@ def _stamped(
         f"{DOMAIN}.source_sha256": source.sha256,
         **stamped(answers, asked.classes, labels=asked.labels, preprocess=preprocess),
     }
-    return model.with_metadata({**names.kept, **entries}, without=names.dropped)
+    return with_declared_outputs(model, source).with_metadata({**names.kept, **entries}, without=names.dropped)

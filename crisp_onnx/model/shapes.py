@@ -83,6 +83,20 @@ def with_value_info(model: Model) -> Model:
     return replace(model, proto=proto)
 
 
+def with_declared_outputs(model: Model, source: Model) -> Model:
+    """The model with outputs as open as `source` declares them, whatever is known of their lengths by now."""
+    proto = onnx.ModelProto()
+    proto.CopyFrom(model.proto)
+    declared = {output.name: output.type.tensor_type.shape.dim for output in source.proto.graph.output}
+    for output in proto.graph.output:
+        dims, before = output.type.tensor_type.shape.dim, declared.get(output.name, ())
+        if len(dims) == len(before):
+            for dim, named in zip(dims, before, strict=True):
+                if not named.HasField("dim_value"):
+                    dim.CopyFrom(named)
+    return replace(model, proto=proto)
+
+
 def inform(graph: gs.Graph, known: Mapping[str, onnx.ValueInfoProto]) -> None:
     """Give every tensor of `graph` the type and shape that are known of it, and no other."""
     given = {id(tensor) for tensor in graph.inputs}

@@ -9,6 +9,7 @@ from onnx import helper
 
 from crisp_onnx.errors import CrispError
 from crisp_onnx.model import TensorSpec, shapes, tensor_shapes, with_value_info
+from crisp_onnx.model.shapes import with_declared_outputs
 
 GRAPH = (
     "(float[batch,3,height,width] x) => (float[batch,4,height,width] y) <float[4,3,3,3] w>"
@@ -26,6 +27,15 @@ def test_names_of_open_dimensions_survive_the_round_trip(model_of):
     back = with_value_info(model.with_graph(model.graph()))
     assert dims(back.proto.graph.input[0]) == ["batch", 3, "height", "width"]
     assert dims(back.proto.graph.output[0]) == ["batch", 4, "height", "width"]
+
+
+def test_outputs_are_as_open_as_the_source_declares_them(model_of):
+    source = model_of("(float[batch,3] x) => (float[batch,places] y) <float[3,4] w> { y = MatMul(x, w) }")
+    told = with_value_info(source)
+    assert dims(told.proto.graph.output[0]) == ["batch", 4]
+    assert dims(with_declared_outputs(told, source).proto.graph.output[0]) == ["batch", "places"]
+    other = model_of("(float[batch,3] x) => (float[batch,5] y) <float[3,5] w> { y = MatMul(x, w) }")
+    assert dims(with_declared_outputs(other, other).proto.graph.output[0]) == ["batch", 5]
 
 
 def test_metadata_producer_and_version_survive_the_round_trip(model_of):
