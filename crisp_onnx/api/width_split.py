@@ -53,34 +53,42 @@ def rehearse_widths(recipe: Recipe, prepared: Prepared) -> Plan | None:
     Raises:
         CrispError: as `widths_of`, or the budget cannot be met.
     """
-    widths = widths_of(recipe, prepared)
-    worth = {number: np.ones(widths.groups[number].width) for number in widths.free}
-    stocks = stocks_of(recipe, widths.model, widths, worth, recipe.round_channels)
+    widths, stocks = _preferring_none(recipe, prepared)
     limit = limit_of_widths(recipe)
     if recipe.method != "channels":
         return split(recipe, prepared, widths.model, widths, stocks).rehearsed
     if limit is not None:
         estimated_share(recipe, limit, widths.model, widths, stocks)
     elif recipe.speedup is None:
-        finest = stocks_of(recipe, widths.model, widths, worth, 1)
-        _require_share(recipe, widths, least_share(widths, stocks), least_share(widths, finest))
+        _require_share(recipe, prepared, widths.share, least_share(widths, stocks))
     return None
 
 
-def _require_share(recipe: Recipe, widths: Widths, least: float, finest: float) -> None:
-    """`finest`: the least where widths are multiples of nothing."""
-    if least <= widths.share + ROUNDING:
+def _preferring_none(recipe: Recipe, prepared: Prepared) -> tuple[Widths, tuple[Stock, ...]]:
+    """What may be removed, where every channel is worth the same."""
+    widths = widths_of(recipe, prepared)
+    worth = {number: np.ones(widths.groups[number].width) for number in widths.free}
+    return widths, stocks_of(recipe, widths.model, widths, worth, recipe.round_channels)
+
+
+def _require_share(recipe: Recipe, prepared: Prepared, share: float, least: float) -> None:
+    if least <= share + ROUNDING:
         return
     whose = "" if recipe.macs is not None else ", the default of --method channels,"
-    narrower = ""
-    if finest < least:
-        narrower = (
-            f" let widths be multiples of less than --round-channels {recipe.round_channels} (of 1: at least "
-            f"{rounded_up(finest)}),"
+    finest, freed = (
+        rounded_up(least_share(*_preferring_none(recipe.model_copy(update=other), prepared)))
+        for other in ({"round_channels": 1}, {"keep_dense": ()})
+    )
+    ways = ""
+    if float(finest) < float(rounded_up(least)):
+        ways += (
+            f" let widths be multiples of less than --round-channels {recipe.round_channels} (of 1: at least {finest}),"
         )
+    if float(freed) < float(rounded_up(least)):
+        ways += f" keep fewer layers dense than with --keep-dense (with none: at least {freed}),"
     raise CrispError(
-        f"--macs {widths.share:g}{whose} cannot be met: with the least of every group of channels the model still has "
-        f"{least:.3g} of its MACs. Ask for at least {rounded_up(least)},{narrower} or go on with zeros: --method "
+        f"--macs {share:g}{whose} cannot be met: with the least of every group of channels the model still has "
+        f"{least:.3g} of its MACs. Ask for at least {rounded_up(least)},{ways} or go on with zeros: --method "
         "channels+hybrid."
     )
 

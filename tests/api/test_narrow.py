@@ -126,6 +126,14 @@ def test_blocks_follow_on_channels_under_one_budget(tmp_path: Path) -> None:
     assert len(inspect(folder / "model.onnx").layers) == 2
 
 
+def test_a_budget_that_the_pattern_alone_meets_leaves_all_channels_and_the_report_says_why(tmp_path: Path) -> None:
+    report, _ = run(tmp_path, method="channels+hybrid", epochs=0, macs=0.53, target="portable", reconstruct="none")
+    assert report.channels is not None
+    assert all(group.kept == group.channels for group in report.channels.groups)
+    (note,) = (note for note in report.notes if note.startswith("No channel was removed"))
+    assert "2:4 alone leaves 0.5 of the MACs. Ask for less than --macs 0.5" in note
+
+
 def test_a_budget_that_zeros_alone_would_not_need_is_met(tmp_path: Path) -> None:
     """Half of 0.6 is all that 2:4 leaves, and widths leave less than they are asked for."""
     report, _ = run(tmp_path, method="channels+hybrid", epochs=0, macs=0.3, target="portable", reconstruct="none")
@@ -208,6 +216,19 @@ def test_widths_that_are_multiples_of_less_are_offered_where_they_leave_less(tmp
     with pytest.raises(CrispError, match=r"Ask for at least [0-9.]+, or go on") as refused:
         rehearse_widths(finer.model_copy(update={"macs": float(offered[1]) - 0.0015}), prepared)
     assert "multiples" not in str(refused.value)
+
+
+def test_layers_kept_dense_are_named_where_they_are_why_a_budget_cannot_be_met(tmp_path: Path) -> None:
+    prepared = prepare(load(residual_classifier(tmp_path / "small.onnx")))
+    recipe = Recipe(
+        model=prepared.source.path, classes=(0, 1), method="channels", macs=0.03, round_channels=2, keep_dense=("stem",)
+    )
+    with pytest.raises(CrispError, match=r"than with --keep-dense \(with none: at least 0\.\d+\), or go on") as refused:
+        rehearse_widths(recipe, prepared)
+    assert "--round-channels" not in str(refused.value)  # of 1 it is no less
+    offered = re.search(r"with none: at least (0\.\d+)", str(refused.value))
+    assert offered
+    rehearse_widths(recipe.model_copy(update={"keep_dense": (), "macs": float(offered[1])}), prepared)
 
 
 @pytest.mark.parametrize(
