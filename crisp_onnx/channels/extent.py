@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import onnx_graphsurgeon as gs
 
-from crisp_onnx.channels.chains import Chains, Floats
+from crisp_onnx.channels.chains import Chains
 from crisp_onnx.groups import ChannelGroup
 from crisp_onnx.model.macs import constant_nodes, images_in_graph, macs_of
 
+Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Axis = tuple[str, int]
 _Term = tuple[float, tuple[Axis, ...], int]
@@ -115,7 +116,7 @@ class Extent:
         names, widths = [name for name, _, _ in products], [group.width for group in groups]
         self._chains = Chains(graph, names, lengths, taken, widths)
         self.macs = self._terms((amount, axes, self._chains.nodes[name]) for name, amount, axes in products)
-        self.bytes = self._terms((*found, self._chains.stored[name]) for name, *found in _stored(graph, spans))
+        self.bytes = self._terms((size, axes, self._chains.stored[name]) for name, size, axes in _stored(graph, spans))
 
     def weighed(self, amounts: Mapping[str, float], *, rest: float) -> Terms:
         """A cost of so much for each node, by name, at full widths, as its products or its results become fewer.
