@@ -44,20 +44,7 @@ def fitting_bank(
             f"The bank {name} does not serve this run: {unlike[0]}. Make one of {source.path.name} with `crisp-onnx "
             "saliency` and the options of this run."
         )
-    lacking = bank.lacks(answers.wanted)
-    if lacking:
-        index, empty, unasked = (
-            lacking[0],
-            "its data had no images of it",
-            "it was made with --classes that left it out",
-        )
-        why = f"{empty}, or {unasked}"
-        if bank.origin is not None:
-            why = unasked if index in bank.origin.left_out else empty
-        raise CrispError(
-            f"The bank {name} holds no sums of output {index}: {why}. Make it of data and --classes that have the "
-            "class, or take it off the list."
-        )
+    _require_classes(bank, answers.wanted)
     unalike = _named_alike(bank, answers.wanted, labels)
     unknown = [layer.weight for layer in layers if bank.shapes.get(layer.weight) != shape_of(chosen, layer)]
     if unknown:
@@ -73,6 +60,21 @@ def fitting_bank(
             "among those that it was summed over."
         )
     return bank, tuple(notes)
+
+
+def _require_classes(bank: Bank, wanted: Sequence[int]) -> None:
+    """Refuse where the bank has no sums of a wanted class, with the reason as far as it is known."""
+    lacking = bank.lacks(wanted)
+    if not lacking:
+        return
+    index, empty, unasked = lacking[0], "its data had no images of it", "it was made with --classes that left it out"
+    why = f"{empty}, or {unasked}"
+    if bank.origin is not None:
+        why = unasked if index in bank.origin.left_out else empty
+    raise CrispError(
+        f"The bank {shown(str(bank.path))} holds no sums of output {index}: {why}. Make it of data and --classes that "
+        "have the class, or take it off the list."
+    )
 
 
 def _named_alike(bank: Bank, wanted: Sequence[int], labels: Labels | None) -> tuple[str, ...]:

@@ -88,22 +88,10 @@ def narrow(recipe: Recipe, asked: Question, *, folder: Path, checkpoint: Checkpo
         Defect: the narrower network does not answer as it should.
     """
     torch.manual_seed(recipe.seed)
-    prepared, answers = asked.prepared, asked.answers
-    with watch("bridge"):
-        crossed = cross(asked.accepted, find_device(recipe.device))
-    if asked.images is None:  # which are made for minutes
-        with watch("channels"):
-            require_speed(recipe, asked, folder, checkpoint)
-    with watch("images"):
-        sight = see(recipe, prepared, crossed, answers, asked.form, asked.images, checkpoint)
+    prepared = asked.prepared
+    crossed, sight = _seen(recipe, asked, folder, checkpoint, watch)
     every, told = epochs_for(recipe, crossed, asked.images)
     epochs = every if recipe.method == "channels" else every // 2
-    stated = with_stated_lengths(crossed.model, prepared.size)
-    if stated is not crossed.model:
-        crossed = anew(crossed, stated, prepared.head)
-    if not crossed.module.statistics:
-        with watch("statistics"):
-            crossed = with_batch_norm(crossed, sight.images, prepared.head)
     widths = widths_of(recipe, prepared, crossed.model)
     teacher = copy.deepcopy(crossed.module)
     found = FIND_WIDTHS[way_of(recipe, epochs)](
@@ -125,22 +113,34 @@ def narrow(recipe: Recipe, asked: Question, *, folder: Path, checkpoint: Checkpo
     trained = write_back(narrower.module.cpu(), trained)
     accepted = _accepted(prepared, trained, narrower.module)
     left = accepted.prepared.macs / max(1, prepared.macs)
-    narrowing = Narrowing(
-        prepared,
-        widths,
-        found.choice,
-        done.collapsed,
-        found.fits,
-        worst,
-        epochs,
-        left,
-        stored_shapes(accepted.prepared),
-    )
+    shapes = stored_shapes(accepted.prepared)
+    narrowing = Narrowing(prepared, widths, found.choice, done.collapsed, found.fits, worst, epochs, left, shapes)
     planner, planned = blocks_after(recipe, prepared, accepted.prepared)
     images = sight.images if asked.images is None else asked.images
     asked = replace(asked, accepted=accepted, images=images, planner=planner, rehearsed=planned)
     learned = Learned(trained, asked.rehearsed, sight.images, sight.held_out, epochs, (*sight.notes, *told), found.fits)
     return Narrowed(asked, learned, narrowing, every - epochs)
+
+
+def _seen(
+    recipe: Recipe, asked: Question, folder: Path, checkpoint: Checkpoint, watch: Stopwatch
+) -> tuple[Crossed, Sight]:
+    """The network in torch, with lengths stated and statistics to train with, and the images that it is shown."""
+    prepared = asked.prepared
+    with watch("bridge"):
+        crossed = cross(asked.accepted, find_device(recipe.device))
+    if asked.images is None:  # which are made for minutes
+        with watch("channels"):
+            require_speed(recipe, asked, folder, checkpoint)
+    with watch("images"):
+        sight = see(recipe, prepared, crossed, asked.answers, asked.form, asked.images, checkpoint)
+    stated = with_stated_lengths(crossed.model, prepared.size)
+    if stated is not crossed.model:
+        crossed = anew(crossed, stated, prepared.head)
+    if not crossed.module.statistics:
+        with watch("statistics"):
+            crossed = with_batch_norm(crossed, sight.images, prepared.head)
+    return crossed, sight
 
 
 def _recovered(

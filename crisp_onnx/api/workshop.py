@@ -50,32 +50,43 @@ def workshop(folder: Path, *, resume: bool = False) -> Iterator[Path]:
         kept = None
         try:
             results = hidden if hidden.parent == folder else hidden / folder.name
-            kept = state_folder(results) if resume and handle is not None else None
-            beside = folder.parent / _hidden_name(folder.name) / f"{_hidden_name(folder.name)}{_STATE}"
-            if kept is not None and not kept.is_dir() and beside.is_dir():
-                with suppress(OSError):  # that of a run which began when there was no folder yet
-                    beside.rename(kept)
+            kept = _found_state(results, folder) if resume and handle is not None else None
             if handle is not None:
                 _clear(hidden, folder, keep=kept)
             results.mkdir(exist_ok=True)
             yield results  # without its hidden part this path is that of the finished file
             kept = None
         except OSError as error:
-            where = Path(str(error.filename)) if error.filename else None
-            if error.errno in _WRITE_ERRORS or where is None or hidden in where.parents or folder in where.parents:
-                if not results.is_dir():
-                    raise CrispError(
-                        f"Cannot write to {name}: the hidden folder {shown(str(results))} was removed while the run "
-                        "went on. Start again, and leave it there."
-                    ) from error
-                reason = error.strerror or error
-                raise CrispError(f"Cannot write to {name}: {reason}. Free some space there.") from error
-            raise CrispError(f"Cannot read {shown(str(where))}: {error.strerror}.") from error
+            raise CrispError(_explained(error, results, hidden, folder, name)) from error
         finally:
             _empty(hidden, keep=kept)
             free(handle)
     finally:
         _remove(made)
+
+
+def _found_state(results: Path, folder: Path) -> Path:
+    """The state of a run that is to be taken up again, brought here where that began beside a folder not there yet."""
+    kept = state_folder(results)
+    beside = folder.parent / _hidden_name(folder.name) / f"{_hidden_name(folder.name)}{_STATE}"
+    if not kept.is_dir() and beside.is_dir():
+        with suppress(OSError):
+            beside.rename(kept)
+    return kept
+
+
+def _explained(error: OSError, results: Path, hidden: Path, folder: Path, name: str) -> str:
+    """What became of a run whose system refused something: it cannot write here, or cannot read elsewhere."""
+    where = Path(str(error.filename)) if error.filename else None
+    writes = where is None or hidden in where.parents or folder in where.parents
+    if error.errno not in _WRITE_ERRORS and not writes:
+        return f"Cannot read {shown(str(where))}: {error.strerror}."
+    if not results.is_dir():
+        return (
+            f"Cannot write to {name}: the hidden folder {shown(str(results))} was removed while the run went on. "
+            "Start again, and leave it there."
+        )
+    return f"Cannot write to {name}: {error.strerror or error}. Free some space there."
 
 
 def state_folder(bench: Path) -> Path:

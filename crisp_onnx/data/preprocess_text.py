@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -46,35 +46,13 @@ def parse_preprocess(text: str | Path | None, spec: TensorSpec) -> Preprocess:
             input that takes no images.
     """
     layout, channels, sides = _input_form(spec)
-    assumed = ""
-    if text is None and spec.dtype == np.uint8:
-        options = {"preset": "raw"}
-    elif text is None:
-        preset = "imagenet" if channels == 3 else "unit"
-        assumed = f"no preprocessing was given, so {preset!r} is assumed for {channels} input channels"
-        log.warning("%s; pass --preprocess if the model was trained otherwise.", assumed.capitalize())
-        options = {"preset": preset}
-    else:
-        options = _options(text)
+    options, assumed = _assumed(spec, channels) if text is None else (_options(text), "")
     known = {**_preset(options.pop("preset", None)), **options}
     if spec.dtype == np.uint8:
         known = _of_whole_pixels(known, spec)
     mean, std = (_channel_values(key, known.get(key), channels) for key in ("mean", "std"))
     scale = _number("scale", known.get("scale", "1/255"))
-    if abs(scale) * 255 <= 2 < max(map(abs, (*mean, *std))):
-        raise CrispError(
-            f"mean={known.get('mean', 0)} and std={known.get('std', 1)} are not on the scale 0 to 1. "
-            "Add scale=1 if they are meant for pixels from 0 to 255."
-        )
-    if 0 in std:
-        raise CrispError(
-            "std=0 in the preprocessing would divide by zero. Give the standard deviation of each channel."
-        )
-    if any(np.float32(scale / one) == 0 for one in std):
-        raise CrispError(
-            f"scale={known.get('scale')} in the preprocessing would make all images the same. Give what pixels are "
-            "multiplied by, for example 1/255."
-        )
+    _require_sense(known, mean, std, scale)
     size = _size(known.get("size"), sides, spec)
     return Preprocess(
         mean=mean,
@@ -89,6 +67,34 @@ def parse_preprocess(text: str | Path | None, spec: TensorSpec) -> Preprocess:
         dtype=spec.dtype if spec.dtype == np.uint8 else FLOAT,
         assumed=assumed,
     )
+
+
+def _assumed(spec: TensorSpec, channels: int) -> tuple[dict[str, str], str]:
+    """The options of an input that nothing is said of, and what is assumed, in words."""
+    if spec.dtype == np.uint8:
+        return {"preset": "raw"}, ""
+    preset = "imagenet" if channels == 3 else "unit"
+    assumed = f"no preprocessing was given, so {preset!r} is assumed for {channels} input channels"
+    log.warning("%s; pass --preprocess if the model was trained otherwise.", assumed.capitalize())
+    return {"preset": preset}, assumed
+
+
+def _require_sense(known: Mapping[str, str], mean: Sequence[float], std: Sequence[float], scale: float) -> None:
+    """Refuse numbers that are of another scale, or that leave nothing of an image."""
+    if abs(scale) * 255 <= 2 < max(map(abs, (*mean, *std))):
+        raise CrispError(
+            f"mean={known.get('mean', 0)} and std={known.get('std', 1)} are not on the scale 0 to 1. "
+            "Add scale=1 if they are meant for pixels from 0 to 255."
+        )
+    if 0 in std:
+        raise CrispError(
+            "std=0 in the preprocessing would divide by zero. Give the standard deviation of each channel."
+        )
+    if any(np.float32(scale / one) == 0 for one in std):
+        raise CrispError(
+            f"scale={known.get('scale')} in the preprocessing would make all images the same. Give what pixels are "
+            "multiplied by, for example 1/255."
+        )
 
 
 def takes_images(spec: TensorSpec) -> bool:

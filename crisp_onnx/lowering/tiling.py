@@ -94,25 +94,10 @@ def tile(
     reuse, array, memory = min(tried, key=lambda t: (_busy(t[1], target), t[2].dram_read_bytes)[order])
     expanded, whole_cycles = False, 0
     if matrix.groups > 1 and matrix.weighted:
-        whole = replace(matrix, M=matrix.M * matrix.groups, K=matrix.K * matrix.groups, groups=1)
-        diagonal = LayerSparsity(density=1 / matrix.groups)
-        loose = target.descriptor.sparsity.unstructured
-        skips = Seen(unstructured="skip" if loose is not None and loose.compute == "skip" else "none")
-        joined = _work(whole, diagonal, skips, target, dtype, activation_density, stay)
+        joined = _block_diagonal(matrix, target, dtype, activation_density, stay)
         other = tile_array(replace(joined, register_columns=reuse.columns or None))
-        whole_cycles = other.array_cycles
-        if _busy(other, target) < _busy(array, target):
-            # Zeros between the groups are no work of the layer: only the time is that of the whole matrix.
-            array = replace(
-                other,
-                computed_macs=array.computed_macs,
-                gated_macs=array.gated_macs,
-                register_accesses=array.register_accesses,
-                accumulator_updates=array.accumulator_updates,
-                onchip_weight_bytes=array.onchip_weight_bytes,
-                onchip_metadata_bits=array.onchip_metadata_bits,
-            )
-            expanded = True
+        whole_cycles, expanded = other.array_cycles, _busy(other, target) < _busy(array, target)
+        array = _timed_as(array, other) if expanded else array
     return Tiling(
         blocks=block_count(matrix.K, pattern.block_cols) if pattern.has_blocks else 1,
         kept_blocks=seen.runs_as.kept_blocks,
@@ -120,6 +105,27 @@ def tile(
         **{field.name: getattr(memory, field.name) for field in fields(memory)},
         expanded=expanded,
         whole_cycles=whole_cycles,
+    )
+
+
+def _block_diagonal(matrix: Matrix, target: Target, dtype: str, activation_density: float, stay: Stay) -> Work:
+    """All groups of a layer as one matrix that is zero off its diagonal of blocks."""
+    whole = replace(matrix, M=matrix.M * matrix.groups, K=matrix.K * matrix.groups, groups=1)
+    loose = target.descriptor.sparsity.unstructured
+    skips = Seen(unstructured="skip" if loose is not None and loose.compute == "skip" else "none")
+    return _work(whole, LayerSparsity(density=1 / matrix.groups), skips, target, dtype, activation_density, stay)
+
+
+def _timed_as(groups: ArrayTiling, whole: ArrayTiling) -> ArrayTiling:
+    """The time of the whole matrix with the work of its groups: zeros between them are no work of the layer."""
+    return replace(
+        whole,
+        computed_macs=groups.computed_macs,
+        gated_macs=groups.gated_macs,
+        register_accesses=groups.register_accesses,
+        accumulator_updates=groups.accumulator_updates,
+        onchip_weight_bytes=groups.onchip_weight_bytes,
+        onchip_metadata_bits=groups.onchip_metadata_bits,
     )
 
 

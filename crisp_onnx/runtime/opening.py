@@ -71,19 +71,24 @@ def session(
                 f"These options bring the native kernels, which must stay out here, to {name}. {reason} Give others."
             )
     else:
-        options.register_custom_ops_library(str(load_library().path))
         if is_ours and found.elements == ("int8",):
             options.enable_mem_pattern = False  # the second run lays all out anew beside the first, in no less time
-        taken = " and ".join(which_kernel(element=element) for element in found.elements)
-        sets = " and ".join(dict.fromkeys(map(require_isa, found.elements)))
-        kernels = f"its layers of 8 rows and 28x28 positions take {taken}"
-        say_once(logging.INFO, f"{name} runs with the native kernels, instruction set {sets}; {kernels}")
+        _register(options, found, name)
     opened = _open(model, options, providers)
     fell_back = _on_cpu_alone(opened.get_providers()) and not _on_cpu_alone(providers)
     if native is None and found.operators and fell_back:  # there the kernels work after all
         return session(model, options=options)
     return_free_memory()
     return opened
+
+
+def _register(options: ort.SessionOptions, found: Scan, name: str) -> None:
+    """Bring the native kernels to sessions with these options, and say once which they are."""
+    options.register_custom_ops_library(str(load_library().path))
+    taken = " and ".join(which_kernel(element=element) for element in found.elements)
+    sets = " and ".join(dict.fromkeys(map(require_isa, found.elements)))
+    kernels = f"its layers of 8 rows and 28x28 positions take {taken}"
+    say_once(logging.INFO, f"{name} runs with the native kernels, instruction set {sets}; {kernels}")
 
 
 def timing_options(threads: int) -> ort.SessionOptions:

@@ -41,7 +41,7 @@ def target_text(found: Calibrated) -> str:
     threads = "1 thread" if times.threads == 1 else f"{times.threads} threads"
     where = f"{times.machine.cpu}, {threads}, ONNX Runtime {times.onnxruntime}, {times.date}"
     dtypes = ("fp32", "int8") if any(kind.startswith("int8") for kind in found.kinds) else ("fp32",)
-    content: dict[str, Any] = {
+    content = {
         "schema": SCHEMA,
         "name": found.name,
         "kind": "cpu",
@@ -57,38 +57,41 @@ def target_text(found: Calibrated) -> str:
             },
         },
         "layout": {"k_order": "channel_last"},
-        "memory": [
-            {
-                "name": "DRAM",
-                "read_bw": _number(
-                    round(found.times.bandwidth_bytes_s), "B/s", "measured", f"one thread reading: {where}"
-                ),
-                "mode": "shared",
-            },
-            {"name": "last cache", "capacity": _number(found.times.machine.cache_bytes, "B", "measured", "sysfs")},
-        ],
+        "memory": _memory(times, where),
         "sparsity": _sparsity(found),
         "overhead": _overhead(found, where),
         "timing": {
-            "granule": _number(found.times.machine.granule, "values", "assumed", "floats of one vector register"),
-            **_near(found.times.machine.near_bytes),
+            "granule": _number(times.machine.granule, "values", "assumed", "floats of one vector register"),
+            **_near(times.machine.near_bytes),
             "kinds": {kind: _kind(fit, found.runs, where) for kind, fit in found.kinds.items()},
         },
         "dtypes": list(dtypes),
-        "calibration": {
-            "cpu": found.times.machine.cpu,
-            "threads": found.times.threads,
-            **_apart(found.times.cores_apart_ns),
-            "governor": found.times.machine.governor,
-            "onnxruntime": found.times.onnxruntime,
-            "date": found.times.date,
-            "layers_fitted": found.accuracy.layers_fitted,
-            "layers_held_out": found.accuracy.layers_held_out,
-            "median_error_percent": round(found.accuracy.median_error_percent, 2),
-            "p90_error_percent": round(found.accuracy.p90_error_percent, 2),
-        },
+        "calibration": _calibration(times, found.accuracy),
     }
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=False, width=120, default_flow_style=None)
+
+
+def _memory(times: Times, where: str) -> list[dict[str, Any]]:
+    read_bw = _number(round(times.bandwidth_bytes_s), "B/s", "measured", f"one thread reading: {where}")
+    return [
+        {"name": "DRAM", "read_bw": read_bw, "mode": "shared"},
+        {"name": "last cache", "capacity": _number(times.machine.cache_bytes, "B", "measured", "sysfs")},
+    ]
+
+
+def _calibration(times: Times, accuracy: Accuracy) -> dict[str, Any]:
+    return {
+        "cpu": times.machine.cpu,
+        "threads": times.threads,
+        **_apart(times.cores_apart_ns),
+        "governor": times.machine.governor,
+        "onnxruntime": times.onnxruntime,
+        "date": times.date,
+        "layers_fitted": accuracy.layers_fitted,
+        "layers_held_out": accuracy.layers_held_out,
+        "median_error_percent": round(accuracy.median_error_percent, 2),
+        "p90_error_percent": round(accuracy.p90_error_percent, 2),
+    }
 
 
 def _near(near_bytes: int) -> dict[str, Any]:
