@@ -36,6 +36,11 @@ def fitting_bank(
         return None, ()
     chosen = criterion_named(recipe.saliency)
     require_sums(chosen)
+    if recipe.first_finetune:
+        raise CrispError(
+            f"--first-finetune {recipe.first_finetune} changes the network whose saliency counts, and the sums of a "
+            "bank are of the network as it is. Leave --bank or --first-finetune out."
+        )
     bank, name = open_bank(recipe.bank), shown(str(recipe.bank))
     asked = subject_of(source, answers.outputs, chosen, form, recipe.seed)
     unlike = differences(bank.subject, replace(asked, seed=bank.subject.seed))

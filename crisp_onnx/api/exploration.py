@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import socket
@@ -13,6 +14,7 @@ from statistics import median
 
 from crisp_onnx.api.bank import make_bank
 from crisp_onnx.api.compression import compress
+from crisp_onnx.api.identity import sweep_identity
 from crisp_onnx.api.question import Question, read_question
 from crisp_onnx.api.results import MODEL, RECIPE, REPORT, results_in
 from crisp_onnx.api.study import Space, Study, required
@@ -26,7 +28,6 @@ from crisp_onnx.recipe import (
     TIMED_KEYS,
     Recipe,
     make_recipe,
-    options_without_paths,
     read_recipe,
     recipe_text,
 )
@@ -39,7 +40,9 @@ from crisp_onnx.writing import require_possible
 
 log = logging.getLogger(__name__)
 
-BANK, JOURNAL, DOCUMENT, PLOT = "bank.safetensors", "study.journal", "explore.json", "front.svg"
+JOURNAL, DOCUMENT, PLOT = "study.journal", "explore.json", "front.svg"
+SWEEP = "sweep.json"
+"""In the folder of a point: what it was one of, so that a sweep on other images does not take it for its own."""
 ONE_SHOT_SHARE = 0.5
 """Of the time, where there is something to train: what is left goes to training."""
 EPOCHS = 20
@@ -75,14 +78,15 @@ def explore(recipe: Recipe, *, space: Space, limits: Limits | None = None, stora
     require_possible(recipe.folder, ELSEWHERE)
     folder, began = recipe.folder, time.monotonic()
     asked = _asked(recipe)
+    identity = sweep_identity(recipe, asked)
     study = Study(
         storage or str(folder / JOURNAL),
-        [asked.prepared.source.sha256, asked.classes.indices, options_without_paths(_bare(recipe))],
+        identity,
         space,
         seed=recipe.seed,
         who=f"{socket.gethostname()}:{folder.absolute()}",
     )
-    sweep = _Sweep(_with_bank(recipe, asked), asked.prepared.source.sha256, study, began + 60 * limits.minutes)
+    sweep = _Sweep(_with_bank(recipe, asked, identity), identity, study, began + 60 * limits.minutes)
     try:
         notes = sweep.one_shot(limits)
         notes += sweep.train(limits)
@@ -92,13 +96,15 @@ def explore(recipe: Recipe, *, space: Space, limits: Limits | None = None, stora
     return _written(found, folder)
 
 
-def _with_bank(recipe: Recipe, asked: Question) -> Recipe:
+def _with_bank(recipe: Recipe, asked: Question, identity: str) -> Recipe:
     """The recipe with a bank, so that saliency is summed up once for all points; made where it is not there yet."""
     criterion = criterion_named(recipe.saliency)
     labelled = asked.images is not None and asked.images.labels is not None
     if recipe.bank is not None or not criterion.from_images or not labelled or recipe.data is None:
         return recipe
-    path = recipe.folder / BANK
+    if recipe.first_finetune:  # saliency is of what that makes of the network
+        return recipe
+    path = recipe.folder / f"bank-{identity}.safetensors"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         make_bank(
@@ -112,8 +118,8 @@ def _with_bank(recipe: Recipe, asked: Question) -> Recipe:
 class _Sweep:
     """Points of one recipe, one after another, until the time is over."""
 
-    def __init__(self, recipe: Recipe, sha256: str, study: Study, end: float) -> None:
-        self._recipe, self._sha256, self._study, self._end = recipe, sha256, study, end
+    def __init__(self, recipe: Recipe, identity: str, study: Study, end: float) -> None:
+        self._recipe, self._identity, self._study, self._end = recipe, identity, study, end
         self._epochs = EPOCHS if recipe.epochs is None else recipe.epochs
         self._took: dict[bool, list[float]] = {False: [], True: []}
 
@@ -164,20 +170,26 @@ class _Sweep:
         options = {**asdict(choice), "epochs": epochs, "output": place}
         recipe = self._recipe.model_copy(update=options)
         log.info("%s, %d epochs:", choice.name, epochs)
-        report = _made(recipe, self._sha256) or compress(recipe)
+        report = _made(recipe, self._identity)
+        if report is None:
+            (place / SWEEP).unlink(missing_ok=True)
+            report = compress(recipe)
+            write_files({place / SWEEP: json.dumps({"sweep": self._identity}).encode()})
         self._took[epochs > 0].append(time.monotonic() - began)
         return _point_of(report, choice, epochs)
 
 
-def _made(recipe: Recipe, sha256: str) -> Report | None:
-    """The report of an earlier run of this recipe on the same model, where it stands in its folder."""
+def _made(recipe: Recipe, identity: str) -> Report | None:
+    """The report of an earlier run of this recipe in a sweep of the same, where it stands in its folder."""
     try:
+        if json.loads((recipe.folder / SWEEP).read_bytes()) != {"sweep": identity}:
+            return None
         report = from_json((recipe.folder / REPORT).read_text(encoding="utf-8"))
         earlier = make_recipe(read_recipe(recipe.folder / RECIPE))
-    except (OSError, CrispError):
+    except (OSError, ValueError, CrispError):
         return None
     same = recipe_text(_untimed(recipe)) == recipe_text(_untimed(earlier.model_copy(update={"output": recipe.output})))
-    return report if same and report.source.sha256 == sha256 else None
+    return report if same else None
 
 
 def _untimed(recipe: Recipe) -> Recipe:
@@ -242,10 +254,6 @@ def _asked(recipe: Recipe) -> Question:
     if all(images is None or images.labels is None for images in (asked.images, asked.judged)):
         raise CrispError("A sweep needs labelled images to choose by: give --data or --eval-data with labels.")
     return asked
-
-
-def _bare(recipe: Recipe) -> Recipe:
-    return recipe.model_copy(update=dict.fromkeys(BUDGET_KEYS) | {"bank": None})
 
 
 def _written(found: Exploration, folder: Path) -> Exploration:

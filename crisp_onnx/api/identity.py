@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -23,14 +24,26 @@ def identity_of(recipe: Recipe, asked: Question) -> dict[str, Any]:
 
     `recipe`: as the user gave it, nothing timed yet.
     """
-    options = recipe.model_dump(mode="json", exclude={*PATH_KEYS, "one_file"})
-    form = asked.form
     return {
         "crisp-onnx": __version__,
         "the form of the state": STATE_FORMAT,
         "torch": torch.__version__,
         "the number of threads": torch.get_num_threads(),
         "the number of processes": started_by_torchrun().count,
+        **_on_any_machine(recipe, asked),
+    }
+
+
+def sweep_identity(recipe: Recipe, asked: Question) -> str:
+    """A digest of what the points of a sweep have in common, wherever they are made: with what they are judged on."""
+    told = {**_on_any_machine(recipe, asked), "the set of images in --eval-data": _fingerprint(asked.judged)}
+    return hashlib.blake2b(json.dumps(told, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+
+def _on_any_machine(recipe: Recipe, asked: Question) -> dict[str, Any]:
+    options = recipe.model_dump(mode="json", exclude={*PATH_KEYS, "one_file"})
+    form = asked.form
+    return {
         "the model": asked.prepared.source.sha256,
         "the list of classes": list(asked.answers.wanted),
         "the outputs that matter": asked.answers.outputs,

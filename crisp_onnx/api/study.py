@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import itertools
 import json
 import logging
 import os
@@ -27,6 +28,8 @@ POINT, WHO = "point", "who"
 _POINT = TypeAdapter(Point)
 FIRST = (0.75, 0.875, 0.95, 0.5)
 """Sparsities that every sweep tries, where its space has them, before it chooses by what it has seen."""
+MOST_REPEATS = 8
+"""Of choices that were tried already, before the sampler is not asked any more."""
 
 
 @dataclass(frozen=True)
@@ -83,12 +86,17 @@ class Study:
         return study
 
     def next(self) -> Choice | None:
-        """A choice that nobody has tried or is trying; None where every one was, or none new comes up any more."""
-        tried = {_choice(t.params, self.space) for t in self._sweep.get_trials(deepcopy=False) if _is_taken(t)}
-        left = set(self.space.choices) - tried
-        for _ in range(4 * len(self.space.choices)):
+        """A choice that nobody has tried or is trying; None where every one was.
+
+        The sampler's, or, once that only comes back to what was tried, the next of the space.
+        """
+        for asked in itertools.count():
+            tried = {_choice(t.params, self.space) for t in self._sweep.get_trials(deepcopy=False) if _is_taken(t)}
+            left = [choice for choice in self.space.choices if choice not in tried]
             if not left:
                 return None
+            if asked >= MOST_REPEATS:
+                self._sweep.enqueue_trial(_params(left[0], self.space))
             trial = self._sweep.ask()
             trial.set_user_attr(WHO, self._who)
             choice = _suggested(trial, self.space)

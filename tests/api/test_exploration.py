@@ -19,6 +19,7 @@ from crisp_onnx.errors import CrispError
 from crisp_onnx.recipe import Recipe, make_recipe, read_recipe
 from crisp_onnx.report.exploration import Choice, Point
 from crisp_onnx.report.schema import Report
+from crisp_onnx.saliency.bank import open_bank
 
 pytest.importorskip("optuna")
 SPACE = Space((0.5, 0.75, 0.875), ("2:4", "1:4"), (16,), (8,))
@@ -62,7 +63,7 @@ def test_every_point_has_a_recipe_that_makes_it_and_the_best_have_models(swept: 
         report = json.loads((place / "report.json").read_text())
         assert report["macs"]["kept_ratio"] == one["macs_ratio"]
         assert report["accuracy"]["compressed"]["top1_restricted"] == one["accuracy"]
-        assert any(note.startswith("Saliency comes from bank.safetensors") for note in report["notes"])
+        assert any(note.startswith("Saliency comes from bank-") for note in report["notes"])
         assert (place / "model.onnx").is_file() == (one["folder"] in best)
     assert "<svg" in (swept.folder / "front.svg").read_text()
 
@@ -77,6 +78,59 @@ def test_the_same_call_goes_on_without_making_a_point_again(swept: Recipe, monke
     (swept.folder / "study.journal").unlink()  # what is left are the folders
     again = explore(swept, space=SPACE, limits=Limits(30, 2, 1))
     assert {point.folder for point in again.points} == {point.folder for point in found.points}
+
+
+class MadeAgain(Exception):
+    """A point is compressed; with its recipe."""
+
+
+def made_again(recipe: Recipe) -> Report:
+    raise MadeAgain(recipe)
+
+
+def changed(source: Path, place: Path, step: int, turn: int = 0) -> Path:
+    """Every so many of the rows in `source`, each under the label of the one `turn` rows before."""
+    with np.load(source) as held:
+        x, y = held["x"][::step], np.roll(held["y"][::step], turn)
+    np.savez(place, x=x, y=y)
+    return place
+
+
+@pytest.mark.parametrize("which", ["data", "eval_data"])
+def test_other_images_are_measured_anew(
+    swept: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
+    monkeypatch.setattr(exploration, "compress", made_again)
+    assert isinstance(swept.data, Path)
+    other = changed(swept.data, tmp_path / "other.npz", 1, turn=1)
+    with pytest.raises(MadeAgain):
+        explore(swept.model_copy(update={which: other}), space=SPACE, limits=Limits(30, 1, 0))
+
+
+def test_images_that_changed_where_they_lie_are_summed_up_and_measured_anew(
+    asked: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert isinstance(asked.data, Path)
+    data = changed(asked.data, tmp_path / "data.npz", 1)
+    recipe = into(asked, tmp_path / "out", data=data)
+    explore(recipe, space=SPACE, limits=Limits(30, 1, 0))
+    changed(asked.data, data, 2)
+    monkeypatch.setattr(exploration, "compress", made_again)
+    with pytest.raises(MadeAgain) as raised:
+        explore(recipe, space=SPACE, limits=Limits(30, 1, 0))
+    again = raised.value.args[0]
+    banks = {path: sum(open_bank(path).images.values()) for path in (tmp_path / "out").glob("bank-*")}
+    assert len(banks) == 2
+    assert banks[again.bank] < min(count for path, count in banks.items() if path != again.bank)
+
+
+def test_saliency_of_a_network_that_is_fine_tuned_first_is_not_kept_for_all_points(
+    asked: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exploration, "compress", made_again)
+    with pytest.raises(MadeAgain) as raised:
+        explore(into(asked, tmp_path, first_finetune=1), space=SPACE, limits=Limits(30, 1, 0))
+    assert raised.value.args[0].bank is None
 
 
 def test_an_interruption_says_how_to_go_on(asked: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,11 +156,20 @@ def test_a_study_tries_every_choice_once_and_no_other(tmp_path: Path) -> None:
     while (choice := one.next()) is not None:
         seen.append(choice)
         one.tell(of(choice))
-    assert len(seen) == len(set(seen))
-    assert set(seen) <= set(SPACE.choices)
+    assert sorted(map(str, seen)) == sorted(map(str, SPACE.choices))
     assert len(SPACE.choices) == 5  # 1:4 alone drops more than half
     assert seen[0] == Choice(0.75, "2:4", 16, 8)
     assert {point.choice for point in study(tmp_path).points} == set(seen)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_study_goes_on_where_its_sampler_only_repeats_itself(tmp_path: Path, seed: int) -> None:
+    space = Space((0.6, 0.7, 0.8, 0.9, 0.95), ("2:4",), (16, 32), (8,))
+    one, seen = Study(str(tmp_path / "s.journal"), 1, space, seed=seed, who="a"), set()
+    while (choice := one.next()) is not None:
+        seen.add(choice)
+        one.tell(of(choice))
+    assert seen == set(space.choices)
 
 
 def test_workers_share_the_choices_and_the_trainings(tmp_path: Path) -> None:
