@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import onnx_graphsurgeon as gs
 import torch
 
@@ -27,18 +25,17 @@ from crisp_onnx.api.ready import epochs_for
 from crisp_onnx.api.sight import Sight, see
 from crisp_onnx.api.stopwatch import Stopwatch
 from crisp_onnx.api.width_budget import require_speed
-from crisp_onnx.api.width_cut import proven_cut, readers_of, without
+from crisp_onnx.api.width_cut import proven_cut, without
 from crisp_onnx.api.width_search import FIND_WIDTHS, Found, Scene, way_of
 from crisp_onnx.api.width_split import blocks_after
 from crisp_onnx.api.widths import Widths, widths_of, with_stated_lengths
 from crisp_onnx.bridge import GraphModule, write_back
 from crisp_onnx.channels import Choice
-from crisp_onnx.data import Images
 from crisp_onnx.model import Model
 from crisp_onnx.passes.collapse_blocks import Collapsed
 from crisp_onnx.recipe import Recipe
 from crisp_onnx.reconstruct import LayerFit
-from crisp_onnx.recover import output_moments, reestimate, train_narrow, training_for
+from crisp_onnx.recover import reestimate, train_narrow, training_for
 
 log = logging.getLogger(__name__)
 MEAN_BATCH = 16
@@ -98,10 +95,8 @@ def narrow(recipe: Recipe, asked: Question, *, folder: Path, checkpoint: Checkpo
         Scene(recipe, asked, crossed, teacher, widths, sight, epochs, folder, checkpoint, watch)
     )
     crossed, told = found.crossed, (*told, *found.notes)
-    whole = without(
-        write_back(copy.deepcopy(crossed.module).cpu(), crossed.model), found.choice.dead, widths,
-        _means(found, teacher, widths, sight.images),
-    )  # fmt: skip
+    own = write_back(copy.deepcopy(crossed.module).cpu(), crossed.model)
+    whole = without(own, found.choice.dead, widths, found.constants)
     done, worst = proven_cut(whole, found.choice, widths, prepared.size)
     trained = done.model
     narrower = anew(crossed, trained, prepared.head)
@@ -168,15 +163,6 @@ def stored_shapes(prepared: Prepared) -> dict[str, tuple[int, ...]]:
         if node.op == "ConvTranspose" and isinstance(node.inputs[1], gs.Constant):
             found[node.name] = tuple(node.inputs[1].shape)
     return found
-
-
-def _means(found: Found, teacher: GraphModule, widths: Widths, images: Images) -> dict[str, npt.NDArray[np.float64]]:
-    """The means of what layers that read dead groups give in the whole network, by the name of the layer."""
-    outputs = readers_of(found.crossed.model, found.choice.dead, widths)
-    if not outputs:
-        return {}
-    moments = output_moments(teacher, outputs, images, batch_size=min(found.crossed.batch, MEAN_BATCH))
-    return {name: mean for name, (mean, _) in moments.items()}
 
 
 def _accepted(before: Prepared, model: Model, module: GraphModule) -> Accepted:

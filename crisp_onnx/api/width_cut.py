@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from crisp_onnx.api.column_fit import Constants
 from crisp_onnx.api.trials import difference
 from crisp_onnx.api.widths import Widths
 from crisp_onnx.channels import Choice
@@ -19,6 +19,7 @@ from crisp_onnx.passes import CollapseBlocks, FoldGates, MaskChannels, SliceChan
 from crisp_onnx.passes.collapse_blocks import Collapsed, with_bias
 from crisp_onnx.passes.insert_gates import gated_columns
 
+BIASED = ("Conv", "ConvTranspose")
 TOLERANCE = 1e-5
 IMAGES = 4
 
@@ -31,31 +32,31 @@ class Cut:
     collapsed: tuple[Collapsed, ...]
 
 
-def readers_of(model: Model, groups: Sequence[ChannelGroup], widths: Widths) -> dict[str, str]:
-    """By name: the nodes that sum over channels of the groups, and what they write."""
+def readers_of(model: Model, groups: Sequence[ChannelGroup], widths: Widths) -> tuple[str, ...]:
+    """The tensors that convolutions write which sum over channels of the groups."""
     graph = model.graph()
     weights = gated_columns(graph, groups, widths.shapes).keys() if groups else ()
-    return {node.name: node.outputs[0].name for node in graph.nodes
-            if len(node.inputs) > 1 and node.inputs[1].name in weights}  # fmt: skip
+    return tuple(node.outputs[0].name for node in graph.nodes
+                 if node.op in BIASED and node.inputs[1].name in weights)  # fmt: skip
 
 
 def without(
     model: Model,
     dead: Sequence[ChannelGroup],
     widths: Widths,
-    means: Mapping[str, npt.NDArray[np.float64]] | None = None,
+    means: Constants,
 ) -> Model:
     """The model with zeros in all columns that read the `dead` groups.
 
-    `means`: of what each convolution that reads them has given, by node name, which its bias gives in the place of it.
+    `means`: of what each convolution that reads them has given, which its bias gives in the place of it.
     """
     if not dead:
         return model
     graph = model.graph()
     FoldGates(dead, widths.shapes, np.zeros(sum(group.width for group in dead))).run(graph)
     for node in graph.nodes:
-        if means and node.name in means and node.op in ("Conv", "ConvTranspose"):
-            with_bias(graph, node, means[node.name])
+        if node.op in BIASED and node.outputs[0].name in means:
+            with_bias(graph, node, means[node.outputs[0].name])
     return model.with_graph(graph)
 
 

@@ -14,13 +14,14 @@ import onnx_graphsurgeon as gs
 
 from crisp_onnx.api.agreement import agree
 from crisp_onnx.api.checkpoint import Checkpoint
-from crisp_onnx.api.column_fit import refit_columns
+from crisp_onnx.api.column_fit import Constants, refit_columns
 from crisp_onnx.api.crossing import Crossed, anew
 from crisp_onnx.api.planning import make_task
 from crisp_onnx.api.question import Question
 from crisp_onnx.api.sight import Sight
 from crisp_onnx.api.stopwatch import Stopwatch
 from crisp_onnx.api.width_budget import share_of_cost
+from crisp_onnx.api.width_cut import readers_of
 from crisp_onnx.api.width_estimate import chosen_within, stocks_of
 from crisp_onnx.api.width_time import limit_of_widths
 from crisp_onnx.api.widths import Widths
@@ -30,12 +31,13 @@ from crisp_onnx.passes import FoldGates, InsertGates, run_passes
 from crisp_onnx.passes.insert_gates import gated_columns
 from crisp_onnx.recipe import GATES, SALIENCY, Recipe
 from crisp_onnx.reconstruct import LayerFit
-from crisp_onnx.recover import search_gates, training_for
+from crisp_onnx.recover import output_moments, search_gates, training_for
 
 SEARCH_SHARE = 0.4
 """Of the epochs, in which gates find the widths; the others train the narrower network."""
 SHUT = 0.5
 """Gates under it are shut; a group of which all are may die."""
+MEAN_BATCH = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,10 +61,14 @@ class Scene:
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """`choice`: the channels that go. `crossed`: all of them, with weights for those that stay. `epochs`: spent."""
+    """`choice`: the channels that go. `crossed`: all of them, with weights for those that stay. `epochs`: spent.
+
+    `constants`: what becomes of the tensors behind groups that lose all their channels.
+    """
 
     choice: Choice
     crossed: Crossed
+    constants: Constants
     fits: tuple[LayerFit, ...] = ()
     epochs: int = 0
     notes: tuple[str, ...] = ()
@@ -75,10 +81,12 @@ def by_saliency(scene: Scene) -> Found:
         stocks = stocks_of(recipe, crossed.model, widths, _worth(scene), recipe.round_channels)
         share = share_of_cost(recipe, scene.asked, crossed.model, widths, stocks, scene.folder, scene.checkpoint)
         choice = chosen_within(widths, stocks, share)
+    constants = _constants(scene, crossed, choice)
     if recipe.reconstruct == "none":
-        return Found(choice, crossed)
+        return Found(choice, crossed, constants)
     with scene.watch("reconstruct"):
-        return Found(choice, crossed, refit_columns(crossed, choice, scene.sight, recipe.seed))
+        fits = refit_columns(crossed, choice, constants, widths.shapes, scene.sight, recipe.seed)
+        return Found(choice, crossed, constants, fits)
 
 
 def by_gates(scene: Scene) -> Found:
@@ -115,7 +123,8 @@ def by_gates(scene: Scene) -> Found:
             share = share_of_cost(
                 recipe, scene.asked, folded.model, widths, stocks, scene.folder, scene.checkpoint, part="gates"
             )
-        return Found(chosen_within(widths, stocks, share), folded, (), epochs, (*told, *more))
+        choice = chosen_within(widths, stocks, share)
+        return Found(choice, folded, _constants(scene, folded, choice), (), epochs, (*told, *more))
 
 
 def _gates(scene: Scene, worth: Mapping[int, npt.NDArray[np.float64]], share: float) -> Gates:
@@ -134,6 +143,17 @@ def _gates(scene: Scene, worth: Mapping[int, npt.NDArray[np.float64]], share: fl
 
 
 FIND_WIDTHS: Mapping[str, Callable[[Scene], Found]] = MappingProxyType({SALIENCY: by_saliency, GATES: by_gates})
+
+
+def _constants(scene: Scene, crossed: Crossed, choice: Choice) -> Constants:
+    """The means of what convolutions that read dead groups give in the whole network, by the tensor that they write."""
+    outputs = readers_of(crossed.model, choice.dead, scene.widths)
+    if not outputs:
+        return {}
+    moments = output_moments(
+        scene.teacher, {name: name for name in outputs}, scene.sight.images, batch_size=min(crossed.batch, MEAN_BATCH)
+    )
+    return {name: mean for name, (mean, _) in moments.items()}
 
 
 def _worth(scene: Scene) -> dict[int, npt.NDArray[np.float64]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -135,6 +136,11 @@ class GraphModule(nn.Module):
         Takes the place of former lenses. Training mode and eval mode are alike.
         """
         self._lenses = dict(lenses)
+
+    @property
+    def lenses(self) -> Mapping[str, Lens]:
+        """The lenses that there are, by the name of the tensor."""
+        return MappingProxyType(self._lenses)
 
     @property
     def masks(self) -> dict[str, Tensor]:

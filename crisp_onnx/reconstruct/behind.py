@@ -84,14 +84,20 @@ def match(module: GraphModule, norm: Node, student: Spread, teacher: Spread) -> 
     """Set the statistics of `norm` so that it gives channels of the mean and spread that the dense network's gives.
 
     `student`, `teacher`: of what it is given in either network. Until now both have the dense network's statistics.
+    Channels that have become constant keep their spread: it cannot be matched.
     """
     mean, variance = (module.get_statistic(name) for name in norm.inputs[3:5])
     epsilon = norm.number("epsilon", 1e-5)
     ratio = (student.variance + SMALLEST) / (teacher.variance + SMALLEST)
-    ratio = ratio.clamp(1 / LARGEST_RATIO, LARGEST_RATIO)
+    ratio = torch.where(_constant(student), 1.0, ratio.clamp(1 / LARGEST_RATIO, LARGEST_RATIO))
     with torch.no_grad():
         mean.copy_(student.mean - (teacher.mean - mean) * ratio.sqrt())
         variance.copy_(((variance + epsilon) * ratio - epsilon).clamp_min(0))
+
+
+def _constant(given: Spread) -> Tensor:
+    """(channels,): whether all values are equal, but for how sums of squares round."""
+    return given.variance <= SMALLEST * (1 + given.mean.square())
 
 
 def _own_norm(module: GraphModule, tensor: str) -> Node | None:

@@ -73,11 +73,14 @@ def refit_layers(
 ) -> tuple[LayerFit, ...]:
     """As `least_squares`, for masks of any form. `groups`: of the masked layers, how many rows share a support.
 
+    Without its masks and its lenses, `student` is the dense network.
+
     `planned`: layers by name whose masks `choice` may choose anew; changed in place.
     """
     planned = {} if planned is None else planned
     teacher = copy.deepcopy(student).eval().requires_grad_(False)
     teacher.clear_masks()
+    teacher.set_lenses({})
     student.eval()
     stops = stops_of(student, layers, groups)
     parts = parts_of(images, judged, look, layers, takes=student.takes, seed=seed)

@@ -23,13 +23,15 @@ class Stop:
 
 
 def stops_of(student: GraphModule, all_layers: Sequence[WeightLayer], groups: Mapping[str, int]) -> list[Stop]:
-    """All from the first masked layer on, in the order of the graph.
+    """All from the first node on that is masked or reads what a lens shows otherwise, in the order of the graph.
 
     In front of it nothing has changed. Layers that keep all their weights are re-fitted too: their inputs have changed.
     `groups`: of the masked layers by name, how many rows that follow each other share a support.
     """
     layers = {layer.name: layer for layer in all_layers}
-    first = next((number for number, node in enumerate(student.nodes) if node.name in groups), len(student.nodes))
+    lensed = set(student.lenses)
+    changed = (n for n, node in enumerate(student.nodes) if node.name in groups or lensed.intersection(node.inputs))
+    first = next(changed, len(student.nodes))
     stops: list[Stop] = []
     brought: set[str] = set()
     for number, node in enumerate(student.nodes[first:], first):

@@ -328,3 +328,85 @@ def test_a_network_with_norms_over_channels_is_trained_without_some_of_them(
     assert report.channels is not None
     assert report.channels.groups[0].kept < 12
     assert 0.3 < report.channels.macs_left <= 0.4
+
+
+def chain_of_blocks(count: int, middle: str, weights: str) -> str:
+    """ONNX text: a stem, residual blocks `middle` (`{i}` its number, `{x}` its input, `{y}` its output), a head."""
+    parts, declared, last = [], ["float[16,3,3,3] stem"], "x0"
+    for number in range(count):
+        declared.append(weights.format(i=number))
+        parts.append(middle.format(i=number, x=last, y=f"b{number}"))
+        parts.append(f"s{number} = Add({last}, b{number}) x{number + 1} = Relu(s{number})")
+        last = f"x{number + 1}"
+    kept = dict.fromkeys(part.strip() for text in declared for part in text.split(";") if part.strip())
+    return (
+        f"(float[N,3,8,8] x) => (float[N,3] y) <{', '.join(kept)}, float[3,16] head> "
+        "{ c = Conv<pads=[1,1,1,1]>(x, stem) x0 = Relu(c) " + " ".join(parts) + f" p = GlobalAveragePool({last})"
+        " f = Flatten(p) y = Gemm<transB=1>(f, head) }"
+    )
+
+
+OWN = (
+    "h{i} = Conv<pads=[1,1,1,1]>({x}, w{i}a, t{i}a) r{i} = Relu(h{i}) {y} = Conv<pads=[1,1,1,1]>(r{i}, w{i}b, t{i}b)",
+    "float[16,16,3,3] w{i}a; float[16] t{i}a; float[16,16,3,3] w{i}b; float[16] t{i}b",
+)
+SHARED = (OWN[0].replace("{i}a", "a").replace("{i}b", "b"), OWN[1].replace("{i}", ""))
+GROUPED = (
+    "h{i} = Conv<pads=[1,1,1,1]>({x}, w{i}a, t{i}a) r{i} = Relu(h{i})"
+    " g{i} = Conv<pads=[1,1,1,1], group=4>(r{i}, w{i}g, t{i}g) q{i} = Relu(g{i}) {y} = Conv(q{i}, w{i}b, t{i}b)",
+    "float[16,16,3,3] w{i}a; float[16] t{i}a; float[16,4,3,3] w{i}g; float[16] t{i}g; float[16,16,1,1] w{i}b;"
+    " float[16] t{i}b",
+)
+
+
+@pytest.mark.parametrize(
+    ("block", "macs", "lanes"), [(OWN, 0.3, 16), (OWN, 0.15, 8), (SHARED, 0.5, 4), (GROUPED, 0.4, 4)]
+)
+def test_least_squares_fits_to_the_network_that_is_left_whatever_reads_what_went(
+    tmp_path: Path, model_of: Callable[..., Model], block: tuple[str, str], macs: float, lanes: int
+) -> None:
+    """Blocks that collapse, weights that several nodes share, grouped layers: the answers come nearer, not farther."""
+    source = tmp_path / "source.onnx"
+    save(model_of(chain_of_blocks(3, *block)), source)
+    pixels = np.random.default_rng(0).integers(0, 256, (96, 8, 8, 3), dtype=np.uint8)
+    np.savez(tmp_path / "data.npz", x=pixels, y=np.arange(96) % 3)
+    inputs = pixels.transpose(0, 3, 1, 2).astype(np.float32) / 255
+    missed = {}
+    for reconstruct in ("none", "least-squares"):
+        recipe = Recipe(
+            model=source, classes=(0, 1, 2), preprocess="unit", method="channels", macs=macs, round_channels=lanes,
+            epochs=0, reconstruct=reconstruct, data=tmp_path / "data.npz", output=tmp_path / reconstruct,
+        )  # fmt: skip
+        compress(recipe)
+        whole, left = (
+            ort.InferenceSession(str(path)).run(None, {"x": inputs})[0]
+            for path in (source, tmp_path / reconstruct / "model.onnx")
+        )
+        missed[reconstruct] = float(np.sqrt(np.mean((left - whole) ** 2)) / whole.std())
+    assert missed["least-squares"] < 0.5 * missed["none"]
+
+
+def test_layers_that_lead_to_other_outputs_alone_are_left_as_they_are(
+    tmp_path: Path, model_of: Callable[..., Model]
+) -> None:
+    source = tmp_path / "several.onnx"
+    save(
+        model_of(
+            "(float[N,3,8,8] x) => (float[N,3] y, float[N,4,8,8] k) <float[16,3,3,3] stem, float[16,16,3,3] w,"
+            " float[4,16,1,1] side, float[3,16] head> { c = Conv<pads=[1,1,1,1]>(x, stem) r = Relu(c)"
+            " k = Conv(r, side) d = Conv<pads=[1,1,1,1]>(r, w) q = Relu(d) p = GlobalAveragePool(q) f = Flatten(p)"
+            " y = Gemm<transB=1>(f, head) }"
+        ),
+        source,
+    )
+    recipe = Recipe(
+        model=source, classes=(0, 1, 2), preprocess="unit,size=8", method="channels", macs=0.5, round_channels=4,
+        epochs=0, output_name="y", output=tmp_path / "out",
+    )  # fmt: skip
+    report = compress(recipe, data=[(image[:8, :8], label) for image, label in IMAGES])
+    assert report.macs.kept_ratio <= 0.5
+    assert [node.name for node in ort.InferenceSession(str(tmp_path / "out" / "model.onnx")).get_outputs()] == [
+        "y",
+        "k",
+    ]
+    assert any("nothing looks after what they answer: 'k'" in note for note in report.notes)

@@ -76,6 +76,12 @@ def test_a_class_without_images_is_missed_before_anything_long(workplace, run, t
     assert "no sums of output 4: it was made with --classes that left it out" in done.stderr
 
 
+def test_sums_of_the_network_as_it_is_do_not_serve_one_that_is_fine_tuned_first(workplace, run, bank, tmp_path):
+    done = run(*workplace.options, "--bank", bank, "--first-finetune", "1", "-o", tmp_path / "out")
+    assert done.returncode == 2
+    assert "Leave --bank or --first-finetune out." in done.stderr
+
+
 def test_another_seed_is_told(workplace, run, bank, tmp_path):
     done = run(*workplace.options, "--bank", bank, "--seed", "1", "-o", tmp_path / "out")
     assert done.returncode == 0, done.stderr
