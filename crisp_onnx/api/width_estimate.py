@@ -72,7 +72,7 @@ def _with_least(widths: Widths, stocks: Sequence[Stock]) -> Choice:
 
 def narrowed_form(recipe: Recipe, model: Model, choice: Choice, widths: Widths, size: Size) -> Model:
     """The model as it would be written with these channels gone, untrained."""
-    narrow = cut(without(model, choice.dead, widths), choice, widths).model
+    narrow = cut(without(model, choice.dead, widths, {}), choice, widths).model
     return written_form(recipe, narrow, Plan(), size=size)
 
 

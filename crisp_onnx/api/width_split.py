@@ -161,7 +161,7 @@ def rounded_up(share: float) -> str:
 
 def narrowed(before: Prepared, model: Model, choice: Choice, widths: Widths) -> Prepared:
     """What is known of `model`, the whole of `before`, without the channels of the choice; untrained, not proven."""
-    narrow = cut(without(model, choice.dead, widths), choice, widths).model
+    narrow = cut(without(model, choice.dead, widths, {}), choice, widths).model
     return described(before.source, replace(before.simplified, model=narrow), before.size, before.asked, before.task)
 
 
