@@ -38,7 +38,6 @@ from crisp_onnx.reconstruct import LayerFit
 from crisp_onnx.recover import reestimate, train_narrow, training_for
 
 log = logging.getLogger(__name__)
-MEAN_BATCH = 16
 
 
 @dataclass(frozen=True)
