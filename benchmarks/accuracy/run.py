@@ -71,19 +71,20 @@ def write(table: str, title: str, cases: Sequence[Case], done: Mapping[str, Resu
 
 
 def means(cases: Sequence[Case], done: Mapping[str, Result]) -> list[str]:
-    """Of each group of rows that differ in the class set alone, where it has several."""
-    groups: dict[Case, list[Case]] = {}
+    """Of each group of rows that differ in the class set alone, or in the seed, where it has several."""
+    groups: dict[tuple[Case, str], list[Case]] = {}
     for case in cases:
-        groups.setdefault(replace(case, set=-1), []).append(case)
+        groups.setdefault((replace(case, set=-1), "sets"), []).append(case)
+        groups.setdefault((replace(case, seed=-1), "seeds"), []).append(case)
     told = []
-    for group, members in groups.items():
+    for (group, several), members in groups.items():
         if len(members) < 2 or group.is_ceiling:
             continue
-        name = group.key.replace("set=-1, ", "")
+        name = group.key.replace("set=-1, ", "").replace(", seed=-1", "")
         text = f"{name}: {_mean(below(done[case.key]) for case in members)} points below the untouched model"
         if all(case.ceiling.key in done for case in members):
             text += f", {_mean(below_ceiling(case, done) for case in members)} below the ceiling"
-        told.append(f"{text}, the mean of {len(members)} sets.")
+        told.append(f"{text}, the mean of {len(members)} {several}.")
     return told
 
 
@@ -108,6 +109,7 @@ def row(case: Case, done: Mapping[str, Result]) -> Row:
         "reconstruct": case.reconstruct,
         "recovery": case.recovery,
         "epochs": case.epochs,
+        "seed": case.seed,
         "untouched": f"{found['untouched']} of {n}",
         "right": right,
         "%": f"{100 * right / n:.1f} ({100 * low:.1f}-{100 * high:.1f})",

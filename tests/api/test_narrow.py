@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -16,10 +15,8 @@ from small_models import coloured_images, residual_classifier
 
 from crisp_onnx import Recipe, compress
 from crisp_onnx.api import compression, inspect, verification, verify
-from crisp_onnx.api.prepare import prepare
-from crisp_onnx.api.width_split import rehearse_widths
 from crisp_onnx.errors import CrispError
-from crisp_onnx.model import Model, load, save
+from crisp_onnx.model import Model, save
 from crisp_onnx.report.rows import before_after_rows, note_sentences
 from crisp_onnx.report.schema import Report
 from crisp_onnx.runtime.latency import measure_files
@@ -141,96 +138,6 @@ def test_a_budget_that_zeros_alone_would_not_need_is_met(tmp_path: Path) -> None
     assert (budget.asked, budget.met) == (0.3, True)
 
 
-def stem_that_stays_dense(folder: Path, model_of: Callable[..., Model]) -> Path:
-    """A stem of three channels, which no pattern fits, holds a third of the MACs and can only become narrower."""
-    built = model_of(
-        "(float[N,3,12,12] image) => (float[N,6] logits)"
-        " <float[32,3,7,7] first, float[32,32,3,3] second, float[6,32] last, float[N,32,12,12] a,"
-        " float[N,32,12,12] b> {"
-        " a = Conv <pads: ints = [3, 3, 3, 3]> (image, first) b = Relu(a)"
-        " c = Conv <pads: ints = [1, 1, 1, 1]> (b, second) d = Relu(c) e = GlobalAveragePool(d) f = Flatten(e)"
-        " logits = Gemm <transB: int = 1> (f, last) }"
-    )
-    path = folder / "stem.onnx"
-    save(built, path)
-    return path
-
-
-def test_channels_take_of_the_budget_what_zeros_cannot(tmp_path: Path, model_of: Callable[..., Model]) -> None:
-    """Of 0.08, channels are to leave 0.28 and zeros as much of that, but then the stem alone is more."""
-    path = stem_that_stays_dense(tmp_path, model_of)
-    recipe = Recipe(
-        model=path, classes=(0, 1, 2), preprocess="unit", method="channels+hybrid", macs=0.08, round_channels=4,
-        block=8, target="portable", epochs=0, reconstruct="none", output=tmp_path / "out",
-    )  # fmt: skip
-    report = compress(recipe, data=IMAGES)
-    assert report.budgets[0].met
-    assert report.channels is not None
-    assert 0.08 < report.channels.macs_left < 0.25
-    assert [layer.name for layer in report.layers if layer.decision == "sparse"]
-
-
-def test_a_budget_of_both_that_cannot_be_met_is_refused_with_both_shares_and_what_is_offered_is_taken(
-    tmp_path: Path, model_of: Callable[..., Model]
-) -> None:
-    path = stem_that_stays_dense(tmp_path, model_of)
-    recipe = Recipe(
-        model=path, classes=(0, 1), preprocess="unit", method="channels+hybrid", macs=0.02, round_channels=4, block=8
-    )
-    prepared = prepare(load(path), size=(12, 12))
-    with pytest.raises(
-        CrispError, match=r"^--macs 0\.02 cannot be met .*leave 0\.\d+ of the MACs and zeros 0"
-    ) as refused:
-        rehearse_widths(recipe, prepared)
-    offered = re.search(r"at least (0\.\d+)", str(refused.value))
-    assert offered
-    plan = rehearse_widths(recipe.model_copy(update={"macs": float(offered[1])}), prepared)
-    assert plan is not None
-    assert any(plan.sparse())
-
-
-def test_what_channels_alone_are_said_to_leave_at_the_least_is_what_they_leave(tmp_path: Path) -> None:
-    prepared = prepare(residual_classifier(tmp_path / "small.onnx"))
-    recipe = Recipe(
-        model=prepared.source.path, classes=(0, 1), method="channels+hybrid", macs=0.011, round_channels=1, block=16
-    )
-    with pytest.raises(CrispError, match=r"channels alone leave 0\.\d+") as refused:
-        rehearse_widths(recipe, prepared)
-    offered = re.search(r"alone leave (0\.\d+)", str(refused.value))
-    assert offered
-    least = float(offered[1])
-    rehearse_widths(recipe.model_copy(update={"method": "channels", "macs": least}), prepared)
-    with pytest.raises(CrispError, match=f"Ask for at least {least}"):
-        rehearse_widths(recipe.model_copy(update={"method": "channels", "macs": least - 0.0015}), prepared)
-
-
-def test_widths_that_are_multiples_of_less_are_offered_where_they_leave_less(tmp_path: Path) -> None:
-    prepared = prepare(load(residual_classifier(tmp_path / "small.onnx")))
-    recipe = Recipe(model=prepared.source.path, classes=(0, 1), method="channels", macs=0.008, round_channels=8)
-    with pytest.raises(CrispError, match=r"multiples of less than --round-channels 8") as refused:
-        rehearse_widths(recipe, prepared)
-    offered = re.search(r"of 1: at least (0\.\d+)", str(refused.value))
-    assert offered
-    finer = recipe.model_copy(update={"round_channels": 1, "macs": float(offered[1])})
-    rehearse_widths(finer, prepared)
-    with pytest.raises(CrispError, match=r"Ask for at least [0-9.]+, or go on") as refused:
-        rehearse_widths(finer.model_copy(update={"macs": float(offered[1]) - 0.0015}), prepared)
-    assert "multiples" not in str(refused.value)
-
-
-def test_layers_kept_dense_are_named_where_they_are_why_a_budget_cannot_be_met(tmp_path: Path) -> None:
-    prepared = prepare(load(residual_classifier(tmp_path / "small.onnx")))
-    recipe = Recipe(
-        model=prepared.source.path, classes=(0, 1), method="channels", macs=0.03, round_channels=2, keep_dense=("stem",)
-    )
-    with pytest.raises(CrispError, match=r"than with --keep-dense \(with none: at least 0\.\d+\), or go on") as refused:
-        rehearse_widths(recipe, prepared)
-    assert "--round-channels" not in str(refused.value)  # of 1 it is no less
-    offered = re.search(r"with none: at least (0\.\d+)", str(refused.value))
-    assert offered
-    rehearse_widths(recipe.model_copy(update={"keep_dense": (), "macs": float(offered[1])}), prepared)
-
-
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -328,62 +235,6 @@ def test_a_network_with_norms_over_channels_is_trained_without_some_of_them(
     assert report.channels is not None
     assert report.channels.groups[0].kept < 12
     assert 0.3 < report.channels.macs_left <= 0.4
-
-
-def chain_of_blocks(count: int, middle: str, weights: str) -> str:
-    """ONNX text: a stem, residual blocks `middle` (`{i}` its number, `{x}` its input, `{y}` its output), a head."""
-    parts, declared, last = [], ["float[16,3,3,3] stem"], "x0"
-    for number in range(count):
-        declared.append(weights.format(i=number))
-        parts.append(middle.format(i=number, x=last, y=f"b{number}"))
-        parts.append(f"s{number} = Add({last}, b{number}) x{number + 1} = Relu(s{number})")
-        last = f"x{number + 1}"
-    kept = dict.fromkeys(part.strip() for text in declared for part in text.split(";") if part.strip())
-    return (
-        f"(float[N,3,8,8] x) => (float[N,3] y) <{', '.join(kept)}, float[3,16] head> "
-        "{ c = Conv<pads=[1,1,1,1]>(x, stem) x0 = Relu(c) " + " ".join(parts) + f" p = GlobalAveragePool({last})"
-        " f = Flatten(p) y = Gemm<transB=1>(f, head) }"
-    )
-
-
-OWN = (
-    "h{i} = Conv<pads=[1,1,1,1]>({x}, w{i}a, t{i}a) r{i} = Relu(h{i}) {y} = Conv<pads=[1,1,1,1]>(r{i}, w{i}b, t{i}b)",
-    "float[16,16,3,3] w{i}a; float[16] t{i}a; float[16,16,3,3] w{i}b; float[16] t{i}b",
-)
-SHARED = (OWN[0].replace("{i}a", "a").replace("{i}b", "b"), OWN[1].replace("{i}", ""))
-GROUPED = (
-    "h{i} = Conv<pads=[1,1,1,1]>({x}, w{i}a, t{i}a) r{i} = Relu(h{i})"
-    " g{i} = Conv<pads=[1,1,1,1], group=4>(r{i}, w{i}g, t{i}g) q{i} = Relu(g{i}) {y} = Conv(q{i}, w{i}b, t{i}b)",
-    "float[16,16,3,3] w{i}a; float[16] t{i}a; float[16,4,3,3] w{i}g; float[16] t{i}g; float[16,16,1,1] w{i}b;"
-    " float[16] t{i}b",
-)
-
-
-@pytest.mark.parametrize(
-    ("block", "macs", "lanes"), [(OWN, 0.3, 16), (OWN, 0.15, 8), (SHARED, 0.5, 4), (GROUPED, 0.4, 4)]
-)
-def test_least_squares_fits_to_the_network_that_is_left_whatever_reads_what_went(
-    tmp_path: Path, model_of: Callable[..., Model], block: tuple[str, str], macs: float, lanes: int
-) -> None:
-    """Blocks that collapse, weights that several nodes share, grouped layers: the answers come nearer, not farther."""
-    source = tmp_path / "source.onnx"
-    save(model_of(chain_of_blocks(3, *block)), source)
-    pixels = np.random.default_rng(0).integers(0, 256, (96, 8, 8, 3), dtype=np.uint8)
-    np.savez(tmp_path / "data.npz", x=pixels, y=np.arange(96) % 3)
-    inputs = pixels.transpose(0, 3, 1, 2).astype(np.float32) / 255
-    missed = {}
-    for reconstruct in ("none", "least-squares"):
-        recipe = Recipe(
-            model=source, classes=(0, 1, 2), preprocess="unit", method="channels", macs=macs, round_channels=lanes,
-            epochs=0, reconstruct=reconstruct, data=tmp_path / "data.npz", output=tmp_path / reconstruct,
-        )  # fmt: skip
-        compress(recipe)
-        whole, left = (
-            ort.InferenceSession(str(path)).run(None, {"x": inputs})[0]
-            for path in (source, tmp_path / reconstruct / "model.onnx")
-        )
-        missed[reconstruct] = float(np.sqrt(np.mean((left - whole) ** 2)) / whole.std())
-    assert missed["least-squares"] < 0.5 * missed["none"]
 
 
 def test_layers_that_lead_to_other_outputs_alone_are_left_as_they_are(
