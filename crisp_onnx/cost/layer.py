@@ -176,7 +176,7 @@ def _measured(op: LoweredOp, target: Target, model_weight_bytes: int) -> _Cycles
     near = float(target.number(timing.near) or 0)
     amounts = [Fraction(amount) for amount in work(op, granule, fetched_share(model_weight_bytes, cache), near)]
     spent = {part: rate * amount for part, rate, amount in zip(PARTS, parts, amounts, strict=True)}
-    overhead, compute = spent.pop("fixed"), spent.pop("mac")
+    overhead, compute = spent.pop("fixed"), spent.pop("mac") + spent.pop("row")
     weighing = sum((spent.pop(part) for part in WEIGHT_PARTS), Fraction(0))
     moving = sum(spent.values(), Fraction(0))
     onchip = weighing + moving

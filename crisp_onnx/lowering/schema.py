@@ -248,7 +248,8 @@ class KindTiming(Strict):
 
     `far_weight_byte`: more for each byte of weights that comes from beyond a core's own caches. `far_byte`: more for
     each byte of input and output beyond what they hold. `pass_byte`: for each byte of output that an activation goes
-    over again.
+    over again; `clamp_byte`: that a clamp on both sides does. `row`: for each row of a convolution's outputs, of every
+    channel.
     """
 
     fixed: Time | None = None
@@ -259,6 +260,8 @@ class KindTiming(Strict):
     output_byte: Time | None = None
     far_byte: Time | None = None
     pass_byte: Time | None = None
+    clamp_byte: Time | None = None
+    row: Time | None = None
 
 
 class Timing(Strict):

@@ -20,9 +20,11 @@ PARTS = (
     "output_byte",
     "far_byte",
     "pass_byte",
+    "clamp_byte",
+    "row",
 )
 WEIGHT_PARTS = ("weight_byte", "far_weight_byte")
-"""Of the parts those of a layer's weights; the others behind `mac` are of its activations."""
+"""Of the parts those of a layer's weights; those of bytes beside them are of its activations."""
 _FUNCTIONS = ("Sigmoid", "Tanh", "Softmax", "LogSoftmax", "Exp", "Erf", "Gelu", "HardSwish", "Elu", "Pow", "Sqrt")
 _OWN_KIND: dict[str, TimingKind] = {
     "MaxPool": "max_pool",
@@ -198,7 +200,8 @@ def work(op: LoweredOp, granule: int, fetched: float, near: float = 0) -> tuple[
 
     Once; MACs (output channels rounded up to `granule`), or what a pool compares or adds; bytes of weights, and of
     those that come from beyond a core's own caches; bytes read and written; of both, those beyond `near`; bytes that
-    an activation which the product does not do itself goes over again.
+    an activation which the product does not do itself goes over again, and those that a clamp on both sides does;
+    rows of outputs, of all channels, each of which a convolution begins and ends anew.
 
     `near`: bytes of a core's own cache, 0 where it is not known. `fetched`: see `fetched_share`.
     """
@@ -206,21 +209,27 @@ def work(op: LoweredOp, granule: int, fetched: float, near: float = 0) -> tuple[
     if matrix is None or tiling is None:
         far = _far(op.input_bytes + op.output_bytes, near)
         compared = op.output_bytes / BYTES[op.dtype or "fp32"] * op.taps if op.taps > 1 else 0.0
-        return 1.0, compared, 0.0, 0.0, float(op.input_bytes), float(op.output_bytes), far, 0.0
+        return 1.0, compared, 0.0, 0.0, float(op.input_bytes), float(op.output_bytes), far, 0.0, 0.0, 0.0
     rows = -(-matrix.M // granule) * granule if matrix.groups == 1 else matrix.M
     macs = tiling.computed_macs * rows / matrix.M
     written = op.output_bytes + matrix.residuals * op.output_bytes // max(1, matrix.outputs)
     weights = float(tiling.stored_weight_bytes)
     far = _far(op.input_bytes + written, near)
     passed = float(op.output_bytes) if _goes_over(op) else 0.0
-    return 1.0, macs, weights, weights * fetched, float(op.input_bytes), float(written), far, passed
+    clamped = float(op.output_bytes) if "Clip" in op.fused_ops and _inside_floats(op) else 0.0
+    begun = matrix.outputs / matrix.out_hw[1] if "Conv" in op.op else 0.0
+    return 1.0, macs, weights, weights * fetched, float(op.input_bytes), float(written), far, passed, clamped, begun
+
+
+def _inside_floats(op: LoweredOp) -> bool:
+    """Whether it is a convolution of floats by the runtime itself, whose kernels know no activation but Relu."""
+    return op.dtype != "int8" and "Conv" in op.op and not runs_hybrid(op)
 
 
 def _goes_over(op: LoweredOp) -> bool:
     """Whether a fused neighbour is a pass of its own over the output in the runtime."""
     types = frozenset(op.fused_ops)
-    inside = op.dtype != "int8" and "Conv" in op.op and not runs_hybrid(op)
-    apart = types - _INSIDE - CONVERSIONS - (_INSIDE_CONV if inside else frozenset())
+    apart = types - _INSIDE - CONVERSIONS - (_INSIDE_CONV if _inside_floats(op) else frozenset())
     return bool(apart) or ("Mul" in types and bool(types & _GATES))
 
 

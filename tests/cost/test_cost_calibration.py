@@ -42,7 +42,7 @@ from crisp_onnx.recipe import Recipe
 from crisp_onnx.runtime.library import Library, load_library
 
 MACHINE = Machine("a processor: made up", "performance", 16, 32 << 20)
-TRUE_US = np.array([3.0, 2e-5, 0.0, 1e-5, 4e-6, 8e-6, 0.0, 6e-6])
+TRUE_US = np.array([3.0, 2e-5, 0.0, 1e-5, 4e-6, 8e-6, 0.0, 6e-6, 3e-5, 1e-3])
 BANDWIDTH = 1e6 / TRUE_US[PARTS.index("far_weight_byte")]  # the law's weights come at the memory's pace
 TIMES = Times(MACHINE, 1, "1.31.1", "2026-11-27", BANDWIDTH, {})
 
@@ -295,7 +295,7 @@ def test_kept_times_are_fitted_again_without_measuring(tmp_path: Path, monkeypat
         ("", "no file that"),
         ("{}", "machine"),
         ("[1]", "no file that"),
-        ('{"machine": {"cpu": "x"}, "schema": "crisp-times/2"}', "governor"),
+        ('{"machine": {"cpu": "x"}, "schema": "crisp-times/3"}', "governor"),
     ],
 )
 def test_damaged_times_are_refused_before_anything_is_written(tmp_path: Path, text: str, words: str) -> None:

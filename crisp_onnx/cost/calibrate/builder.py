@@ -13,16 +13,21 @@ from onnx import helper, numpy_helper
 
 MAX_LAYER_MACS = 4e8
 MAX_WEIGHTS = 6_000_000
+MOST = 6.0
 
 
 @dataclass
 class Builder:
-    """A chain of layers; `channels`, `side`: shape of the tensor `head` at its end."""
+    """A chain of layers; `channels`, `side`: shape of the tensor `head` at its end.
+
+    `clamps`: convolutions are cut off at 6 too, as those of networks for phones are.
+    """
 
     rng: np.random.Generator
     channels: int
     side: int
     head: str = "image"
+    clamps: bool = False
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     stored: list[onnx.TensorProto] = field(default_factory=list)
 
@@ -44,7 +49,9 @@ class Builder:
         )
         self.nodes.append(node)
         self.channels, self.side, self.head = width, (self.side + 2 * pad - kernel) // stride + 1, name
-        if relu:
+        if relu and self.clamps:
+            self.op("Clip", self.number(0.0), self.number(MOST))
+        elif relu:
             self.op("Relu")
 
     def op(self, kind: str, *others: str, attributes: Mapping[str, Any] | None = None) -> None:

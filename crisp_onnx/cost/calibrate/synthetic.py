@@ -14,13 +14,14 @@ from crisp_onnx.model import Model
 IMAGE_SIDES = (20, 28, 40, 48, 64, 96, 112, 136, 160, 192, 224, 224)
 STEM_KERNELS = (3, 3, 5, 7)
 MAX_CLASSIFIER_WEIGHTS = 16_000_000
+CLAMPING = 3  # every third network
 
 
 def synthetic_network(seed: int) -> Model:
     """Network number `seed`: about a dozen layers in the way real ones stand together."""
     rng = np.random.default_rng(seed)
     image = int(rng.choice(IMAGE_SIDES))
-    builder = Builder(rng, 3, image)
+    builder = Builder(rng, 3, image, clamps=seed % CLAMPING == 0)
     builder.conv(
         random_width(rng, 16, 72), int(rng.choice(STEM_KERNELS)), int(rng.choice((1, 2))) if image < 100 else 2
     )

@@ -28,7 +28,7 @@ class Times:
     date: str
     bandwidth_bytes_s: float
     profiles: Mapping[str, Profile]
-    schema: Literal["crisp-times/1"] = "crisp-times/1"
+    schema: Literal["crisp-times/2"] = "crisp-times/2"
 
     @property
     def cores_apart_ns(self) -> float | None:
