@@ -141,8 +141,9 @@ def _run(
         else:
             left = {} if narrowed is None else {"epochs": narrowed.epochs_left}
             found = learn(
-                gains.recipe.model_copy(update=left), asked, planner=gains.planner, checkpoint=checkpoint, watch=watch
-            )
+                gains.recipe.model_copy(update=left), asked, planner=gains.planner, folder=bench, checkpoint=checkpoint,
+                watch=watch,
+            )  # fmt: skip
         narrowing = None if narrowed is None else narrowed.narrowing
         finish = partial(
             _finished, asked=asked, gains=gains, told=(*told, *gains.notes), watch=watch, given=given,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -48,14 +49,15 @@ class Learned:
 
 
 def learn(
-    recipe: Recipe, asked: Question, *, planner: Planner, checkpoint: Checkpoint, watch: Stopwatch
+    recipe: Recipe, asked: Question, *, planner: Planner, folder: Path, checkpoint: Checkpoint, watch: Stopwatch
 ) -> tuple[Learned, ...]:
     """Compress the weights for the user's classes, for each of several sparsities where the recipe has them.
 
     Where `asked` has no images to learn from, some are synthesised from the model itself; its bank takes the place of
     a backward pass.
 
-    `planner`: of the question, short of layers that would gain nothing. `checkpoint`: what a run that was stopped had
+    `planner`: of the question, short of layers that would gain nothing. `folder`: for models that are timed.
+    `checkpoint`: what a run that was stopped had
     come to, from which this one goes on.
 
     Raises:
@@ -69,7 +71,7 @@ def learn(
         return (Learned(prepared.model, plan, images, held_out, 0, (*told, NOTHING_TO_LEARN)),) * max(
             1, len(recipe.sparsities)
         )
-    ready = make_ready(recipe, asked, planner=planner, checkpoint=checkpoint, watch=watch)
+    ready = make_ready(recipe, asked, planner=planner, folder=folder, checkpoint=checkpoint, watch=watch)
     module = ready.crossed.module
     agree(module, checkpoint, "weights before training")
     recovered, told = _recovered(recipe, ready, planner, checkpoint, watch)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from torch import Tensor
 
@@ -18,6 +19,7 @@ from crisp_onnx.api.prepare import Prepared
 from crisp_onnx.api.question import Question
 from crisp_onnx.api.reorder import Reordering, reorder_channels
 from crisp_onnx.api.sight import Sight, parted, see
+from crisp_onnx.api.speedup import fast_as_planned
 from crisp_onnx.api.stopwatch import Stopwatch
 from crisp_onnx.bridge import write_back
 from crisp_onnx.data import Images
@@ -42,7 +44,9 @@ class Ready:
     notes: tuple[str, ...]
 
 
-def make_ready(recipe: Recipe, asked: Question, *, planner: Planner, checkpoint: Checkpoint, watch: Stopwatch) -> Ready:
+def make_ready(
+    recipe: Recipe, asked: Question, *, planner: Planner, folder: Path, checkpoint: Checkpoint, watch: Stopwatch
+) -> Ready:
     """Every stage before the masks are put on. The arguments are those of `learn`."""
     prepared, given = asked.prepared, asked.images
     task = make_task(recipe, planner, asked.answers)
@@ -72,6 +76,10 @@ def make_ready(recipe: Recipe, asked: Question, *, planner: Planner, checkpoint:
                 crossed.module, statistics, sight.images, judged, crossed.batch, recipe.seed, trains=bool(epochs)
             )
             task = ALLOCATIONS[recipe.allocation](task, ground, checkpoint)
+    if recipe.speedup is not None:
+        with watch("timing"):
+            saliency = saliency_of(crossed.module, statistics, task)
+            task = fast_as_planned(recipe, prepared, task, saliency, folder, checkpoint)
     return Ready(crossed, sight, task, statistics, epochs, reordering, sight.notes + notes)
 
 

@@ -12,13 +12,14 @@ from pathlib import Path
 from crisp_onnx.api.checkpoint import Checkpoint
 from crisp_onnx.api.gains import Gains, gains_kept, written_form
 from crisp_onnx.api.planning import rehearse
+from crisp_onnx.api.prepare import Prepared
 from crisp_onnx.api.question import Question
 from crisp_onnx.api.steady import steady
 from crisp_onnx.errors import CrispError
-from crisp_onnx.masks import Threshold
+from crisp_onnx.masks import Plan, Saliency, Threshold
 from crisp_onnx.model import Model, save
 from crisp_onnx.recipe import PORTABLE, Recipe
-from crisp_onnx.recover import State
+from crisp_onnx.recover import State, Task
 from crisp_onnx.runtime.latency import measure_files
 from crisp_onnx.writing import hidden_name
 
@@ -110,16 +111,16 @@ def share_for_both(
     return share_for(asked, gain_of_both, least, found, name="--speedup", lead=LEAD, tolerance=TOLERANCE)
 
 
-def measured(asked: Question, model: Model, folder: Path) -> float:
+def measured(prepared: Prepared, model: Model, folder: Path) -> float:
     """How many times as fast as its source the model is on this host."""
     own = folder / hidden_name()
     own.mkdir()
     try:
         path = own / "model.onnx"
         save(model, path)
-        source = asked.prepared.source
+        source = prepared.source
         with steady(source, own) as dense:
-            timing = measure_files([dense, path], source.input, size=asked.prepared.size, budget_s=TRIAL_BUDGET_S)
+            timing = measure_files([dense, path], source.input, size=prepared.size, budget_s=TRIAL_BUDGET_S)
         return timing.ratios[1].median
     finally:
         shutil.rmtree(own)
@@ -158,29 +159,58 @@ def fast_enough(
     planner = asked.planner
     if recipe.speedup is None or not isinstance(planner, Threshold) or not planner.candidates.free:
         return asked
+    found = _paced(recipe, asked.prepared, planner, rehearse, folder, checkpoint, part=part, trained=trained)
+    return replace(asked, planner=found, rehearsed=rehearse(found))
 
-    def with_kept(share: float) -> Threshold:
-        return replace(planner, kept=share, of="weights")
+
+def fast_as_planned(
+    recipe: Recipe, prepared: Prepared, task: Task, saliency: Saliency, folder: Path, checkpoint: Checkpoint
+) -> Task:
+    """The task with a planner under whose plan for this `saliency` the model is as fast as the recipe asks for.
+
+    Layers share the budget otherwise than in a rehearsal: by what was measured of them, and time does not follow their
+    MACs alone. What is not fast enough with the least that may be left is finished all the same.
+    """
+    planner = task.planner
+    if recipe.speedup is None or not isinstance(planner, Threshold):
+        return task
+
+    def plan_of(tried: Threshold) -> Plan:
+        return tried.plan(saliency)
+
+    found = _paced(recipe, prepared, planner, plan_of, folder, checkpoint, part=" as planned", trained=True)
+    return replace(task, planner=found)
+
+
+def _paced(
+    recipe: Recipe,
+    prepared: Prepared,
+    planner: Threshold,
+    plan_of: Callable[[Threshold], Plan],
+    folder: Path,
+    checkpoint: Checkpoint,
+    *,
+    part: str,
+    trained: bool,
+) -> Threshold:
+    """The planner that leaves the largest share with whose plan the model is fast enough; kept in the checkpoint."""
 
     def gain(share: float) -> float:
-        plan = rehearse(with_kept(share))
-        prepared = asked.prepared
-        return measured(asked, written_form(recipe, prepared.model, plan, size=prepared.size), folder)
+        plan = plan_of(planner.leaving(share))
+        return measured(prepared, written_form(recipe, prepared.model, plan, size=prepared.size), folder)
 
     kept = checkpoint.get(f"speedup{part}")
-    if kept is None:
-        share = 0.0
-        if checkpoint.processes.first:  # the one that writes measures
-            share = share_for(
-                recipe.speedup, gain, LEAST_KEPT, planner.candidates.pattern.density, name="--speedup", lead=LEAD,
-                tolerance=1.0 if trained else TOLERANCE,
-            )  # fmt: skip
-        share = float(checkpoint.processes.told(share))
-        checkpoint.put(f"speedup{part}", State({}, {"share": share}))
-    else:
-        share = float(kept.values["share"])
-    found = with_kept(share)
-    return replace(asked, planner=found, rehearsed=rehearse(found))
+    if kept is not None:
+        return planner.leaving(float(kept.values["share"]))
+    share = 0.0
+    if checkpoint.processes.first:  # the one that writes measures
+        share = share_for(
+            recipe.speedup or 1.0, gain, LEAST_KEPT, planner.candidates.pattern.density, name="--speedup", lead=LEAD,
+            tolerance=1.0 if trained else TOLERANCE,
+        )  # fmt: skip
+    share = float(checkpoint.processes.told(share))
+    checkpoint.put(f"speedup{part}", State({}, {"share": share}))
+    return planner.leaving(share)
 
 
 def refuse_speedup(recipe: Recipe) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -93,7 +92,7 @@ def _gain(
 ) -> float:
     """How many times as fast as its source the model is, with that share of its cost left by fewer channels."""
     choice = chosen_within(widths, stocks, share)
-    return measured(asked, narrowed_form(recipe, model, choice, widths, asked.prepared.size), folder)
+    return measured(asked.prepared, narrowed_form(recipe, model, choice, widths, asked.prepared.size), folder)
 
 
 def _gain_of_both(
@@ -106,5 +105,5 @@ def _gain_of_both(
     except CrispError as error:
         log.info("with %.3f left by channels no zeros follow: %s", share, error)
         return _gain(recipe, asked, model, widths, stocks, folder, share)
-    plan = rehearse(replace(planner, kept=LEAST_KEPT)) if isinstance(planner, Threshold) else rehearse(planner)
-    return measured(asked, written_form(recipe, after.model, plan, size=after.size), folder)
+    plan = rehearse(planner.leaving(LEAST_KEPT)) if isinstance(planner, Threshold) else rehearse(planner)
+    return measured(asked.prepared, written_form(recipe, after.model, plan, size=after.size), folder)

@@ -65,6 +65,12 @@ class Threshold:
         )
         return self.candidates.plan(_kept(scored, blocks))
 
+    def leaving(self, share: float) -> Threshold:
+        """The same with that share left of the MACs of the layers that become sparse, which their time goes by."""
+        counted = replace(self, of="macs")
+        sparse = counted._whole - counted._fixed
+        return replace(counted, kept=1 - (1 - share) * sparse / counted._whole)
+
     def measured(self, curves: Mapping[str, Curve]) -> Threshold:
         """See `Planner`."""
         return replace(self, candidates=replace(self.candidates, curves=curves))

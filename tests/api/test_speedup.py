@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from crisp_onnx import Recipe, compress
 from crisp_onnx.api import compression, narrow, speedup, width_budget
 from crisp_onnx.api.speedup import LEAD, share_for, share_for_both
 from crisp_onnx.errors import CrispError
-from crisp_onnx.model import Model
+from crisp_onnx.masks import Plan
+from crisp_onnx.model import Model, save
 from crisp_onnx.report.schema import Report
 from crisp_onnx.runtime.latency import Timing, measure_files
 
@@ -103,6 +105,40 @@ def test_every_method_makes_the_model_as_fast_as_asked(
     stored = report.file.bytes_dense / report.file.bytes_formula
     assert 3.0 <= stored <= (3.7 if method == "hybrid" else 6.0)
     assert "speedup: 3.0" in (tmp_path / "out" / "recipe.yaml").read_text()
+
+
+LATE_LAYERS_HAVE_THE_WEIGHTS = """
+(float[N,3,16,16] x) => (float[N,3] y)
+<float[16,3,3,3] stem, float[16,16,3,3] early, float[16] e, float[96,16,3,3] late, float[96] l, float[96,96,3,3] last,
+ float[96] m, float[3,96] head>
+{
+  c = Conv<pads=[1,1,1,1]>(x, stem) r = Relu(c) d = Conv<pads=[1,1,1,1]>(r, early, e) q = Relu(d)
+  p = MaxPool<kernel_shape=[4,4], strides=[4,4]>(q) f = Conv<pads=[1,1,1,1]>(p, late, l) s = Relu(f)
+  k = Conv<pads=[1,1,1,1]>(s, last, m) t = Relu(k) g = GlobalAveragePool(t) h = Flatten(g)
+  y = Gemm<transB=1>(h, head)
+}
+"""
+
+
+@pytest.mark.parametrize("allocation", ["error", "saliency"])
+def test_the_model_is_as_fast_as_asked_under_the_masks_that_it_gets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model_of: Callable[..., Model], allocation: str
+) -> None:
+    """On a host where time goes by MACs; a rehearsal knows nothing of the errors and saliency by which layers keep."""
+
+    def by_macs(prepared: object, plan: Plan, folder: Path) -> float:
+        return (plan.dense_macs / plan.kept_macs) ** 0.9
+
+    monkeypatch.setattr(speedup, "written_form", lambda recipe, model, plan, *, size: plan)
+    monkeypatch.setattr(speedup, "measured", by_macs)
+    save(model_of(LATE_LAYERS_HAVE_THE_WEIGHTS), tmp_path / "late.onnx")
+    recipe = Recipe(
+        model=tmp_path / "late.onnx", classes=(0, 1, 2), preprocess="unit", output=tmp_path / "out", epochs=0,
+        target="portable", block=8, speedup=2.5, allocation=allocation,
+    )  # fmt: skip
+    images = [(np.pad(image, ((2, 2), (2, 2), (0, 0))), label) for image, label in coloured_images(per_class=12)]
+    report = compress(recipe, data=images)
+    assert LEAD * 2.5 * 0.98 < (1 / report.macs.kept_ratio) ** 0.9 < LEAD * 2.5 * 1.06
 
 
 def test_a_speed_that_the_end_does_not_show_is_a_missed_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
