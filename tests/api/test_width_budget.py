@@ -11,6 +11,7 @@ from small_models import residual_classifier
 from crisp_onnx import Recipe
 from crisp_onnx.api import width_budget
 from crisp_onnx.api.checkpoint import Checkpoint
+from crisp_onnx.api.prepare import Prepared
 from crisp_onnx.api.question import Question, read_question
 from crisp_onnx.api.width_budget import require_speed, share_of_cost
 from crisp_onnx.api.width_estimate import chosen_within, least_share
@@ -39,8 +40,8 @@ def question(path: Path, speedup: float) -> tuple[Recipe, Question, Widths, tupl
 
 @pytest.fixture(autouse=True)
 def _values_for_a_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    def ratio(asked: Question, model: Model, folder: Path) -> float:
-        return stored(asked.prepared.model) / stored(model)
+    def ratio(prepared: Prepared, model: Model, folder: Path) -> float:
+        return stored(prepared.model) / stored(model)
 
     monkeypatch.setattr(width_budget, "measured", ratio)
 
