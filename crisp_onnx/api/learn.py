@@ -57,8 +57,7 @@ def learn(
     a backward pass.
 
     `planner`: of the question, short of layers that would gain nothing. `folder`: for models that are timed.
-    `checkpoint`: what a run that was stopped had
-    come to, from which this one goes on.
+    `checkpoint`: what a run that was stopped had come to, from which this one goes on.
 
     Raises:
         CrispError: no such device, no images can be made, or the state kept is of another run.

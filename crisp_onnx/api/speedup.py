@@ -159,7 +159,9 @@ def fast_enough(
     planner = asked.planner
     if recipe.speedup is None or not isinstance(planner, Threshold) or not planner.candidates.free:
         return asked
-    found = _paced(recipe, asked.prepared, planner, rehearse, folder, checkpoint, part=part, trained=trained)
+    found = _paced(
+        recipe, recipe.speedup, asked.prepared, planner, rehearse, folder, checkpoint, part=part, trained=trained
+    )
     return replace(asked, planner=found, rehearsed=rehearse(found))
 
 
@@ -178,12 +180,15 @@ def fast_as_planned(
     def plan_of(tried: Threshold) -> Plan:
         return tried.plan(saliency)
 
-    found = _paced(recipe, prepared, planner, plan_of, folder, checkpoint, part=" as planned", trained=True)
+    found = _paced(
+        recipe, recipe.speedup, prepared, planner, plan_of, folder, checkpoint, part=" as planned", trained=True
+    )
     return replace(task, planner=found)
 
 
 def _paced(
     recipe: Recipe,
+    speedup: float,
     prepared: Prepared,
     planner: Threshold,
     plan_of: Callable[[Threshold], Plan],
@@ -205,7 +210,7 @@ def _paced(
     share = 0.0
     if checkpoint.processes.first:  # the one that writes measures
         share = share_for(
-            recipe.speedup or 1.0, gain, LEAST_KEPT, planner.candidates.pattern.density, name="--speedup", lead=LEAD,
+            speedup, gain, LEAST_KEPT, planner.candidates.pattern.density, name="--speedup", lead=LEAD,
             tolerance=1.0 if trained else TOLERANCE,
         )  # fmt: skip
     share = float(checkpoint.processes.told(share))

@@ -222,7 +222,7 @@ def work(op: LoweredOp, granule: int, fetched: float, near: float = 0) -> tuple[
 
 
 def _inside_floats(op: LoweredOp) -> bool:
-    """Whether it is a convolution of floats by the runtime itself, whose kernels know no activation but Relu."""
+    """Whether the runtime itself convolves floats, whose kernels do Relu alone without a pass of its own."""
     return op.dtype != "int8" and "Conv" in op.op and not runs_hybrid(op)
 
 

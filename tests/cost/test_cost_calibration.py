@@ -295,7 +295,8 @@ def test_kept_times_are_fitted_again_without_measuring(tmp_path: Path, monkeypat
         ("", "no file that"),
         ("{}", "machine"),
         ("[1]", "no file that"),
-        ('{"machine": {"cpu": "x"}, "schema": "crisp-times/3"}', "governor"),
+        ('{"machine": {"cpu": "x"}}', "governor"),
+        (times_text(TIMES).replace("crisp-times/2", "crisp-times/1"), "key schema"),
     ],
 )
 def test_damaged_times_are_refused_before_anything_is_written(tmp_path: Path, text: str, words: str) -> None:

@@ -9,7 +9,7 @@ from onnx import numpy_helper
 
 from crisp_onnx.cost.calibrate.builder import MAX_LAYER_MACS, Builder, affordable, random_width
 
-GROUPS = 8
+MOST_GROUPS = 8
 MOST_TOKENS, MOST_ATTENDED = 3200, 800
 MAX_LRN_VALUES = 300_000  # tens of times slower than anything else of its size
 
@@ -166,7 +166,7 @@ def _fire(b: Builder, stride: int) -> None:
 
 def _shuffle(b: Builder, stride: int) -> None:
     """A grouped convolution, mostly 1x1, whose channels change places between the groups."""
-    groups, kernel = int(b.rng.choice((2, 4, 4, GROUPS))), int(b.rng.choice((1, 1, 3)))
+    groups, kernel = int(b.rng.choice((2, 4, 4, MOST_GROUPS))), int(b.rng.choice((1, 1, 3)))
     width = max(groups, affordable(b, kernel, b.side) // groups * groups)
     b.conv(width, kernel, groups=groups)
     parts = f"shape{len(b.nodes)}"
@@ -201,7 +201,7 @@ BLOCKS: tuple[tuple[Callable[[Builder, int], None], Callable[[Builder], bool]], 
     (_fire, _always),
     (_lrn, lambda b: b.channels * b.side**2 < MAX_LRN_VALUES),
     (_swish, _always),
-    (_shuffle, lambda b: b.channels % GROUPS == 0),
+    (_shuffle, lambda b: b.channels % MOST_GROUPS == 0),
     (_preactivated, _always),
     (_squeezed, _always),
     (_mixed, lambda b: b.side**2 <= MOST_TOKENS),

@@ -13,7 +13,7 @@ from onnx import helper, numpy_helper
 
 MAX_LAYER_MACS = 4e8
 MAX_WEIGHTS = 6_000_000
-MOST = 6.0
+CLAMPED_AT = 6.0
 
 
 @dataclass
@@ -50,7 +50,7 @@ class Builder:
         self.nodes.append(node)
         self.channels, self.side, self.head = width, (self.side + 2 * pad - kernel) // stride + 1, name
         if relu and self.clamps:
-            self.op("Clip", self.number(0.0), self.number(MOST))
+            self.op("Clip", self.number(0.0), self.number(CLAMPED_AT))
         elif relu:
             self.op("Relu")
 
