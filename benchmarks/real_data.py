@@ -30,11 +30,11 @@ def cifar_names(folder: Path) -> tuple[str, ...]:
     return tuple((folder / "cifar100_labels.txt").read_text().split())
 
 
-def class_set(number: int) -> tuple[int, ...]:
-    """Ten of a hundred classes, drawn with seed `number`, or `EVERY` class."""
+def class_set(number: int, drawn: int = 10) -> tuple[int, ...]:
+    """So many of a hundred classes, drawn with seed `number`, or `EVERY` class."""
     if number == EVERY:
         return tuple(range(100))
-    return tuple(int(i) for i in np.random.default_rng(number).choice(100, 10, replace=False))
+    return tuple(int(i) for i in np.random.default_rng(number).choice(100, drawn, replace=False))
 
 
 class CifarImages:

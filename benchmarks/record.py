@@ -36,6 +36,13 @@ def record(
     print("\n".join(table))
 
 
+def card(device: str) -> str | None:
+    """The name of the GPU of torch's `device`; None: it is the processor."""
+    import torch  # some benchmarks do without
+
+    return torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else None
+
+
 def _replace(path: Path, text: str) -> None:
     """Write in one step: whoever stops the program leaves the old file or the new one."""
     fresh = path.with_name(f".{path.name}")

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from benchmarks.accuracy.ceiling import dense_by_the_same_recipe
 from benchmarks.real_data import CIFAR_PREPROCESS, RESNET, CifarImages, class_set, data_folder
-from benchmarks.record import RESULTS, record
+from benchmarks.record import RESULTS, card, record
 from crisp_onnx import Recipe, Report, compress, compress_nested
 from crisp_onnx.recipe import NESTED, RECOVERIES
 from crisp_onnx.report.interval import wilson
@@ -122,9 +122,9 @@ def main() -> None:
         print(case.key, done[case.key], flush=True)
         rows = [line for known in every for line in done.get(known.key, ())]
         notes = [
-            f"{options.epochs} epochs, 256 images a class, a tenth of them held out; class set {options.set}, seed 0.",
+            f"{options.epochs} epochs, 256 images a class, a tenth held out; class set {options.set}, seed 0.",
             "2:4, block 16, V 8; logits restricted to the ten classes; 95 % Wilson intervals.",
-            "The seconds of a nested training are those of all its models together.",
+            f"On {card(options.device) or 'the processor'}. A nested training's seconds are those of all its models.",
         ]
         record(name, "Modes of recovery, resnet18w32_cifar100, ten classes", rows, notes=notes, raw=done)
 

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.real_data import EVERY, RESNET, CifarImages, class_set, data_folder
-from benchmarks.record import RESULTS, record
+from benchmarks.record import RESULTS, card, record
 from benchmarks.resnet18 import ResNet18
 from benchmarks.torch_pruning_coverage import macs_of
 
@@ -70,7 +70,7 @@ def main(shares: tuple[float, ...], importances: tuple[str, ...], epochs: int, s
                 {
                     "importance": importance, "asked": share, "share of MACs": left, "epochs": epochs, "seed": seed,
                     "of": len(test), "untouched": right(whole, test, truth), "right": right(model, test, truth),
-                    "seconds": round(time.monotonic() - start_s),
+                    "device": card(device), "seconds": round(time.monotonic() - start_s),
                 }
             )  # fmt: skip
             print(rows[-1], flush=True)

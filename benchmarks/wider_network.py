@@ -1,11 +1,12 @@
 """A network wider than its task, and one that is widened first: what is left of their answers at few MACs.
 
-python -m benchmarks.wider_network [--width 64] [--set 100] [--folder wider] [--device cuda]
+python -m benchmarks.wider_network [--width 64] [--set 100] [--folder wider] [--only plain-0.1] [--device cuda]
 
 Trains a ResNet-18 of that width from scratch on CIFAR-100's classes (set 100: all hundred; others: ten of them),
 exports it, and removes channels at some shares of its MACs. Then the same network at twice its width, widened so that
 it answers as before (Net2Net, arXiv 1511.05641), comes down to as many MACs: network augmentation, then relaxation. The
-training goes on where it was stopped, and rows whose report stands in the folder are not run again.
+training goes on where it was stopped, and rows whose report stands in the folder are not run again, so that several
+programs may run a row each; `--only none` trains alone.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.real_data import CIFAR_PREPROCESS, EVERY, CifarImages, class_set, data_folder
-from benchmarks.record import record
+from benchmarks.record import card, record
 from benchmarks.resnet18 import ResNet18
 from crisp_onnx import Recipe, compress
 from crisp_onnx.report.schema import from_json
@@ -107,8 +108,11 @@ def export(model: ResNet18, path: Path) -> None:
 @click.option("--train-epochs", default=60, show_default=True)
 @click.option("--epochs", default=20, show_default=True, help="Of the compressed network.")
 @click.option("--device", default="cpu", show_default=True)
+@click.option("--only", multiple=True, metavar="NETWORK-SHARE", help="Rows to run; all when none is named.")
 @click.option("--folder", type=click.Path(path_type=Path), default=Path("wider"), show_default=True)
-def main(width: int, number: int, train_epochs: int, epochs: int, device: str, folder: Path) -> None:
+def main(
+    width: int, number: int, train_epochs: int, epochs: int, device: str, only: tuple[str, ...], folder: Path
+) -> None:
     """Train, compress what is not compressed yet, print and write the table."""
     data, classes = data_folder(), class_set(number)
     folder = folder / f"{width}-{number}"
@@ -124,38 +128,38 @@ def main(width: int, number: int, train_epochs: int, epochs: int, device: str, f
     rows = []
     for path, shares, times in ((plain, SHARES, 1), (wide, WIDENED_SHARES, WIDER**2)):
         for share in shares:
-            rows.append(_row(path, share, share / times, classes, (train_on, judged), epochs, device, folder))
+            output = folder / f"{path.stem}-{share:g}"
+            if not (output / "report.json").exists():
+                if only and output.name not in only:
+                    continue
+                recipe = Recipe(
+                    model=path, classes=classes, preprocess=CIFAR_PREPROCESS, method="channels", macs=share / times,
+                    epochs=epochs, round_channels=LANES, device=device, output=output,
+                )  # fmt: skip
+                compress(recipe, data=train_on, eval_data=judged, resume=True)
+            rows.append(_row(path.stem, output, times))
             print(rows[-1], flush=True)
-    record(
-        f"wider_network_{width}", f"A ResNet-18 of width {width}, trained for {len(classes)} classes", rows,
-        notes=[
+    if rows:
+        notes = [
             f"{train_epochs} epochs from scratch, {epochs} with fewer channels, widths multiples of {LANES}; logits "
-            "restricted to the classes.",
+            f"restricted to the classes. Trained on: {card(device) or 'the processor'}.",
             f"Shares of MACs are of the network of width {width}; 'widened' comes down from {WIDER} times that width.",
-        ],
-    )  # fmt: skip
-
-
-def _row(
-    model: Path, of_plain: float, share: float, classes: tuple[int, ...], images: tuple[CifarImages, CifarImages],
-    epochs: int, device: str, folder: Path,
-) -> Mapping[str, object]:  # fmt: skip
-    output = folder / f"{model.stem}-{of_plain:g}"
-    written = output / "report.json"
-    if written.exists():
-        report = from_json(written.read_text(encoding="utf-8"))
-    else:
-        recipe = Recipe(
-            model=model, classes=classes, preprocess=CIFAR_PREPROCESS, method="channels", macs=share, epochs=epochs,
-            round_channels=LANES, device=device, output=output,
+        ]
+        record(
+            f"wider_network_{width}_{number}", f"A ResNet-18 of width {width}, trained for {len(classes)} classes",
+            rows, notes=notes,
         )  # fmt: skip
-        report = compress(recipe, data=images[0], eval_data=images[1], resume=True)
+
+
+def _row(network: str, output: Path, times: int) -> Mapping[str, object]:
+    """A line of the table; `times`: how many times the MACs of the plain network this one began with."""
+    report = from_json((output / "report.json").read_text(encoding="utf-8"))
     n = report.accuracy.n
     dense, left = (
         round((one.top1_restricted or 0.0) * n) for one in (report.accuracy.dense, report.accuracy.compressed)
     )
     return {
-        "network": model.stem, "share of MACs": report.macs.kept_ratio * of_plain / share,
+        "network": network, "share of MACs": report.macs.kept_ratio * times,
         "file kB": report.file.bytes / 1000, "of": n, "dense right": dense, "right": left,
         "points": round(100 * (left - dense) / n, 1),
     }  # fmt: skip

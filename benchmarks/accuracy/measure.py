@@ -15,6 +15,7 @@ from benchmarks.accuracy.ceiling import dense_by_the_same_recipe
 from benchmarks.accuracy.public_layout import blocks_as_in_public_code
 from benchmarks.accuracy.static_pattern import static_pattern
 from benchmarks.real_data import CIFAR_PREPROCESS, CifarImages, class_set, data_folder
+from benchmarks.record import card
 from crisp_onnx import Recipe, Report, compress
 from crisp_onnx.api.prepare import prepare
 from crisp_onnx.data import Classes, open_images, parse_preprocess
@@ -22,7 +23,7 @@ from crisp_onnx.model import load
 from crisp_onnx.runtime.evaluate import Comparison, compare_on, open_stock
 from crisp_onnx.task import task_of
 
-Result = dict[str, float | int | None]
+Result = dict[str, float | int | str | None]
 ALL, IMAGES_A_CLASS = 100, 256
 LAYOUTS: Mapping[str, Callable[[Path], AbstractContextManager[None]]] = MappingProxyType(
     {
@@ -42,7 +43,7 @@ def measured(case: Case, device: str) -> Result:
         train, test = images_of(case, folder)
         if case.is_ceiling:
             found = dense_by_the_same_recipe(recipe, train or recipe.data, test or recipe.eval_data)
-            return _counts(found) | {"seconds": round(time.monotonic() - start_s)}
+            return _counts(found) | {"device": card(device), "seconds": round(time.monotonic() - start_s)}
         with LAYOUTS[case.layout](recipe.model):
             report = compress(recipe, data=train, eval_data=test)
         took_s = time.monotonic() - start_s
@@ -54,6 +55,7 @@ def measured(case: Case, device: str) -> Result:
         "times as fast": None if report.latency is None else report.latency.ratio_median,
         "error before": median(fit.error_before for fit in fits) if fits else None,
         "error after": median(fit.error_after for fit in fits) if fits else None,
+        "device": card(device),
         "seconds": round(took_s),
     }
 
@@ -62,7 +64,7 @@ def recipe_of(case: Case, folder: Path, output: Path, device: str) -> Recipe:
     """The recipe of a row; that of a ceiling names no sparsity."""
     cifar, options = _cifar(case), {name: getattr(case, name) for name in Recipe.model_fields if hasattr(case, name)}
     synsets = tuple(sorted(path.name for path in (folder / "imagenette" / "val").iterdir()))
-    ours = class_set(case.set) if cifar else synsets
+    ours = class_set(case.set, case.drawn) if cifar else synsets
     images = None if cifar else folder / "imagenette"
     return Recipe(
         **options | {"model": folder / "models" / f"{case.model}.onnx", "sparsity": case.sparsity or None},
@@ -78,7 +80,7 @@ def images_of(case: Case, folder: Path) -> tuple[CifarImages | None, CifarImages
     """CIFAR's images to learn from and to judge by; of Imagenette, the recipe names the folders."""
     if not _cifar(case):
         return None, None
-    user = class_set(case.set)
+    user = class_set(case.set, case.drawn)
     learnt, share = (user, None) if case.learnt == "user" else (tuple(range(ALL)), IMAGES_A_CLASS * len(user) // ALL)
     train = CifarImages(folder, "train", learnt, share) if case.images == "real" else None
     return train, CifarImages(folder, "test", user)
@@ -102,7 +104,7 @@ def _counts(found: Comparison) -> Result:
 
 def _compared(recipe: Recipe, case: Case, test: CifarImages | None) -> Comparison:
     """Both files on the images of the user's classes, which are not those that were learnt from."""
-    source, user = load(recipe.model), class_set(case.set)
+    source, user = load(recipe.model), class_set(case.set, case.drawn)
     form = parse_preprocess(CIFAR_PREPROCESS, source.input)
     answers = task_of(prepare(source, size=form.size).head, user)
     images = open_images(test, Classes(user, tuple(map(str, user))), None, form)

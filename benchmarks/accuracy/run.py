@@ -96,6 +96,7 @@ def row(case: Case, done: Mapping[str, Result]) -> Row:
     return {
         "model": case.model,
         "set": case.set,
+        "classes": case.drawn,
         "budget": budget(case),
         "method": case.method,
         "widths": case.widths,
@@ -119,6 +120,7 @@ def row(case: Case, done: Mapping[str, Result]) -> Row:
         "times as fast": found.get("times as fast") if case.speedup else None,
         "median error before": found.get("error before"),
         "after": found.get("error after"),
+        "device": found.get("device"),
         "seconds": found["seconds"],
     }
 
