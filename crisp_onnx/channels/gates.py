@@ -46,8 +46,7 @@ class Gates:
             return found
         owners = torch.from_numpy(self.owners).to(scores.device)
         widest = torch.zeros(self.groups, device=scores.device).scatter_reduce(0, owners, found, "amax")
-        guarded = torch.zeros(self.groups, dtype=torch.bool, device=scores.device)
-        guarded[list(self.guarded)] = True
+        guarded = torch.from_numpy(np.isin(np.arange(self.groups), list(self.guarded))).to(scores.device)
         return found / torch.where(guarded, widest, torch.ones_like(widest))[owners]
 
     def removed(self, opened: Tensor) -> Floats:

@@ -83,6 +83,8 @@ def _torchs_own_place() -> Path:
 
 def autocast(device: torch.device) -> torch.autocast:
     """bfloat16 where the processor multiplies it natively, float32 elsewhere."""
-    native = device.type == "cuda" or torch.backends.cpu.get_cpu_capability() in ("AVX512", "AMX")
-    bf16 = native and (device.type == "cuda" or torch.cpu._is_avx512_bf16_supported())
-    return torch.autocast(device.type, torch.bfloat16, enabled=bf16)
+    if device.type == "cpu":
+        native = torch.backends.cpu.get_cpu_capability() in ("AVX512", "AMX") and torch.cpu._is_avx512_bf16_supported()
+    else:
+        native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.autocast(device.type, torch.bfloat16, enabled=native)
