@@ -19,7 +19,7 @@ QUICK = "quick"
 ROADS: dict[str, tuple[dict[str, Any], ...]] = {
     QUICK: (
         {"sparsity": 0.6, "epochs": 1, "patience": 1},
-        {"method": "channels", "macs": 0.5, "round_channels": 4, "epochs": 1, "widths": "gates"},
+        {"method": "channels", "macs": 0.5, "round_channels": 4, "epochs": 2, "widths": "gates"},
     ),
     "one-shot": (
         {"sparsity": 0.6},
