@@ -13,7 +13,9 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from itertools import product
 from types import MappingProxyType
+from typing import Any
 
 import click
 import torch
@@ -31,6 +33,7 @@ STEP, ROWS = 64, 16
 """What the kernels' K, and their number of positions, are multiples of."""
 TOKENS = 197
 Call = Callable[[], Tensor]
+Row = dict[str, Any]
 
 
 def resnet(batch: int) -> Counter[Matrix]:
@@ -56,47 +59,33 @@ NETWORKS = MappingProxyType({"ResNet-50": resnet, "ViT-S/16": vit(384), "ViT-B/1
 def main(device: str, batches: tuple[int, ...], dtypes: tuple[str, ...], networks: tuple[str, ...]) -> None:
     """Check, time, print and write the table: a row a shape, and each network's total."""
     name = card(device) or "processor"
-    rows, totals = [], []
-    for network in networks:
-        for batch in batches:
-            for dtype in dtypes:
-                found = []
-                for matrix, count in NETWORKS[network](batch).items():
-                    found.append(measured(matrix, batch, dtype, device) | {"times": count})
-                    print(network, batch, dtype, found[-1], flush=True)
-                rows += [{"network": network, "batch": batch, "type": dtype} | row for row in found]
-                totals.append({"network": network, "batch": batch, "type": dtype} | total(found))
+    rows: list[Row] = []
     notes = [
-        f"{name}, torch {torch.__version__}. Microseconds, medians of {ROUNDS} rounds in turns.",
+        f"{name}, torch {torch.__version__}. Microseconds of one call, medians of {ROUNDS} rounds in turns.",
         "'dense' of a convolution is cuDNN's in channels last; a 2:4 convolution is the product behind its patches.",
-        *(
-            f"{one['network']}, batch {one['batch']}, {one['type']}: products {one['products']} times as fast, layers "
-            f"{one['layers']} times."
-            for one in totals
-        ),
     ]
-    record(
-        f"semi_structured_{name.lower().replace(' ', '_')}",
-        "2:4 through PyTorch's semi-structured kernels",
-        rows,
-        notes=notes,
-    )
+    for network, batch, dtype in product(networks, batches, dtypes):
+        which = {"network": network, "batch": batch, "type": dtype}
+        found = []
+        for matrix, count in NETWORKS[network](batch).items():
+            found.append(which | {"times": count} | measured(matrix, batch, dtype, device))
+            print(found[-1], flush=True)
+        rows += found
+        gains = f"products {gain(found, 'product us')} times as fast, layers {gain(found, 'us')} times"
+        notes.append(f"All of {network}, batch {batch}, {dtype}: {gains}.")
+    table = f"semi_structured_{name.lower().replace(' ', '_')}"
+    record(table, "2:4 through PyTorch's semi-structured kernels", rows, notes=notes)
 
 
-def total(rows: list[dict[str, object]]) -> dict[str, object]:
-    """How many times as fast all shapes together are, each as often as it stands in the network; None without 2:4."""
-
-    def times(dense: str, sparse: str) -> float | None:
-        pairs = [(row[dense], row[sparse], row["times"]) for row in rows]
-        if any(fast is None or slow is None for slow, fast, _ in pairs):
-            return None
-        slow_us, fast_us = (sum(float(p[i]) * int(p[2]) for p in pairs) for i in (0, 1))  # type: ignore[call-overload]
-        return round(slow_us / fast_us, 2)
-
-    return {"products": times("dense product us", "2:4 product us"), "layers": times("dense us", "2:4 us")}
+def gain(rows: list[Row], what: str) -> str:
+    """How many times as fast 2:4 is over all shapes, each as often as it stands in the network."""
+    if any(row[f"{way} {what}"] is None for row in rows for way in ("dense", "2:4")):
+        return "(not measured)"
+    dense_us, sparse_us = (sum(row[f"{way} {what}"] * row["times"] for row in rows) for way in ("dense", "2:4"))
+    return f"{dense_us / sparse_us:.2f}"
 
 
-def measured(matrix: Matrix, batch: int, dtype: str, device: str) -> dict[str, object]:
+def measured(matrix: Matrix, batch: int, dtype: str, device: str) -> Row:
     """The time of each way to compute this layer."""
     torch.manual_seed(0)
     positions = _whole(matrix.N * batch)

@@ -14,7 +14,9 @@ from benchmarks.accuracy.public_layout import scrambled
 from benchmarks.accuracy.static_pattern import by_place, places
 from benchmarks.early_exit import ABSENT, Exit, with_exit
 from benchmarks.layers import LayerTime, layer_times
+from benchmarks.semi_structured import measured, two_of_four
 from crisp_onnx.format import Pattern
+from crisp_onnx.lowering.matrix import conv_matrix
 from crisp_onnx.masks.scored import score_layer
 from crisp_onnx.model import weight_layers
 from crisp_onnx.runtime.profiled import NodeTimes
@@ -107,3 +109,13 @@ def _convolved(x: np.ndarray, model) -> np.ndarray:
     padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (2, 3))
     return np.einsum("nchwij,ocij->nohw", windows, weight)
+
+
+def test_patches_of_every_window_and_stride_are_those_that_the_convolution_reads_and_two_of_four_are_kept() -> None:
+    mask = two_of_four((24, 576), "cpu")
+    assert (mask.reshape(24, -1, 4).sum(-1) == 2).all()
+    for side, stride in ((1, 1), (3, 1), (3, 2)):
+        matrix = conv_matrix((32, 64, side, side), (1, 64, 9, 7), stride=(stride, stride), pads=(side // 2,) * 4)
+        row = measured(matrix, 2, "bf16", "cpu")  # ends the program where patches give another convolution
+        assert row["dense us"] > 0 and row["2:4 us"] is None
+        assert row["N"] % 16 == 0 and row["N"] >= 2 * matrix.N
