@@ -118,6 +118,14 @@ def squeeze_excite(net: Network, x: str, draw: st.DrawFn) -> str:
     return net.node("Mul", [gate, x] if draw(st.booleans()) else [x, gate], count)
 
 
+def length_normalised(net: Network, x: str, draw: st.DrawFn) -> str:
+    """As torch exports F.normalize: one length of all channels, expanded to each of them by a stated shape."""
+    count, places = net.channels[x], draw(st.sampled_from([1, SIDE]))
+    length = net.node("ReduceL2", [x, net.number(np.array([1]))], 1)
+    wide = net.node("Expand", [length, net.number(np.array([1, count, places, places]))], count)
+    return net.node("Div", [x, net.node("Add", [wide, net.weight(1)], count)], count)
+
+
 def concat(net: Network, x: str, draw: st.DrawFn) -> str:
     others = draw(st.lists(st.sampled_from(net.carriers), min_size=1, max_size=2))
     parts = [x, *others]
@@ -193,7 +201,7 @@ def matmul(net: Network, x: str, inside: int, outside: int) -> str:
 
 STEPS = (
     conv, conv, depthwise, grouped, transposed, norm, group_norm, activation, residual, residual, squeeze_excite,
-    concat, concat, split, cut, gather, pad, shuffle, window, channels_last, opaque,
+    length_normalised, concat, concat, split, cut, gather, pad, shuffle, window, channels_last, opaque,
 )  # fmt: skip
 
 

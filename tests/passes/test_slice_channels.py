@@ -194,6 +194,25 @@ def test_a_mean_over_channels_and_places_is_over_as_many_as_before(
     assert_exact(answers, model, [Removal(group, (0, 2))], image)
 
 
+@pytest.mark.parametrize("stated", ["wide = Identity(whole)", "n = Shape<end=1>(x) wide = Concat<axis=0>(n, last)"])
+def test_one_value_that_is_expanded_to_all_channels_is_expanded_to_those_that_are_left(
+    answers: Answers, model_of: Callable[..., Model], stated: str
+) -> None:
+    model = model_of(
+        "(float[N,3,4,4] x) => (float[N,6,4,4] y) <float[8,3,1,1] w, float[6,8,1,1] c, int64[1] axes = {1},"
+        " int64[4] whole = {1, 8, 4, 4}, int64[3] last = {8, 4, 4}>"
+        f"{{ h = Conv(x, w) m = ReduceL2(h, axes) {stated} e = Expand(m, wide) g = Div(h, e) y = Conv(g, c) }}",
+        opset=18,
+    )
+    model = with_stated_lengths(simplified(model), (4, 4))
+    (group,) = [group for group in groups_of(model) if group.removable]
+    narrow = assert_exact(
+        answers, model, [Removal(group, (0, 2, 5))], np.random.default_rng(0).random((2, 3, 4, 4), np.float32)
+    )
+    (expand,) = [node for node in narrow.graph().nodes if node.op == "Expand"]
+    assert tensor_shapes(narrow)[expand.outputs[0].name][1] == 5
+
+
 def test_a_split_states_its_new_sizes_and_a_slice_its_new_places(
     answers: Answers, model_of: Callable[..., Model]
 ) -> None:

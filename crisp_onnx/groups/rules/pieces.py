@@ -114,11 +114,10 @@ def expand(node: gs.Node, ties: NodeTies) -> None:
         size = ties.shape(y)[rank - back]
         if back <= own and ties.shape(x)[own - back] == size:
             ties.tie((x, own - back), (y, rank - back))
-            if size > 1 and stated_at(node.inputs[1], rank - back) is None:
-                ties.keep(y, rank - back, "the shape that it gives is computed, not stored")
         elif size > 1:
             ties.ignore(y, rank - back)
-            ties.keep(y, rank - back, "it states their number")
+        if size > 1 and stated_at(node.inputs[1], rank - back) is None:
+            ties.keep(y, rank - back, "the shape that it gives is computed, not stored")
     ties.ignore(node.inputs[1])
 
 
