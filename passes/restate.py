@@ -1,7 +1,8 @@
 """State anew what nodes say of the number or the places of their channels, once some of these are removed.
 
 A Reshape names lengths, a Split sizes, a Slice and a Gather places, a depthwise convolution its number of groups. An
-operator that is not in the table says nothing of the kind. Means are over as many channels as before.
+operator that is not in the table says nothing of the kind. Means are over as many channels as before, and extremes over
+the zeros of those that are gone too.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import onnx_graphsurgeon as gs
 from crisp_onnx.groups import Removed, pieces, shuffle_chain, shuffled_orders
 from crisp_onnx.model import fresh_name, used_names
 from crisp_onnx.passes.narrowed import Ints, Narrowed
-from crisp_onnx.passes.restate_norms import layer_norm, reduce_mean, rms_norm
+from crisp_onnx.passes.restate_norms import layer_norm, reduce_max, reduce_mean, reduce_min, rms_norm
 
 
 def restate(graph: gs.Graph, removed: Removed, shapes: Mapping[str, tuple[int, ...]]) -> None:
@@ -199,7 +200,9 @@ _TABLE: Mapping[str, Callable[[gs.Node, Narrowed], None]] = {
     "Gather": _gather,
     "LayerNormalization": layer_norm,
     "RMSNormalization": rms_norm,
+    "ReduceMax": reduce_max,
     "ReduceMean": reduce_mean,
+    "ReduceMin": reduce_min,
     "Reshape": _reshape,
     "Resize": _stated_lengths(3),
     "Slice": _slice,

@@ -1,10 +1,11 @@
-"""Means over channels, once some are removed: they stay what they were with zeros in place, over as many as before."""
+"""Means and extremes over channels, once some are removed: they stay what they were with zeros in their places."""
 
 from __future__ import annotations
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from crisp_onnx.groups import reduced_axes
 from crisp_onnx.model import fresh_name
 from crisp_onnx.passes.narrowed import Narrowed
 
@@ -16,7 +17,7 @@ def reduce_mean(node: gs.Node, narrowed: Narrowed) -> None:
     """The mean over those that are left, times their share."""
     x, y = node.inputs[0], node.outputs[0]
     share = 1.0
-    for axis in _reduced(node, narrowed.rank(x)):
+    for axis in reduced_axes(node, narrowed.rank(x)) or ():
         share *= narrowed.length(x, axis) / narrowed.shapes[x.name][axis]
     if share == 1:
         return
@@ -24,10 +25,24 @@ def reduce_mean(node: gs.Node, narrowed: Narrowed) -> None:
     narrowed.add("Mul", [node.outputs[0], narrowed.number(y, share)], y)
 
 
-def _reduced(node: gs.Node, rank: int) -> set[int]:
-    told = node.inputs[1].values.reshape(-1) if len(node.inputs) > 1 and not node.inputs[1].is_empty() else ()
-    axes = {int(axis) % rank for axis in (*told, *node.attrs.get("axes", ()))}
-    return axes or (set() if node.attrs.get("noop_with_empty_axes", 0) else set(range(rank)))
+def reduce_max(node: gs.Node, narrowed: Narrowed) -> None:
+    """The greatest of those that are left, but no less than the zero of those that are gone."""
+    _with_zero(node, narrowed, ("Relu",))
+
+
+def reduce_min(node: gs.Node, narrowed: Narrowed) -> None:
+    """The least of those that are left, but no more than zero."""
+    _with_zero(node, narrowed, ("Neg", "Relu", "Neg"))
+
+
+def _with_zero(node: gs.Node, narrowed: Narrowed, behind: tuple[str, ...]) -> None:
+    x, y = node.inputs[0], node.outputs[0]
+    if any(narrowed.loses(x, axis) for axis in reduced_axes(node, narrowed.rank(x)) or ()):
+        found = gs.Variable(fresh_name(narrowed.taken, f"{y.name}.left"), y.dtype)
+        node.outputs = [found]
+        for op in behind[:-1]:
+            found = narrowed.add(op, [found])
+        narrowed.add(behind[-1], [found], y)
 
 
 def layer_norm(node: gs.Node, narrowed: Narrowed) -> None:

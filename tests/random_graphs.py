@@ -126,6 +126,26 @@ def length_normalised(net: Network, x: str, draw: st.DrawFn) -> str:
     return net.node("Div", [x, net.node("Add", [wide, net.weight(1)], count)], count)
 
 
+def spatial_attention(net: Network, x: str, draw: st.DrawFn) -> str:
+    """As CBAM's (arXiv 1807.06521): what all channels come to at a place weighs that place."""
+    kinds = draw(st.lists(st.sampled_from(["ReduceMean", "ReduceMax", "ReduceMin"]), min_size=1, max_size=2))
+    parts = [net.node(kind, [x, net.number(np.array([1]))], 1) for kind in kinds]
+    gate = net.node("Sigmoid", [net.conv(net.node("Concat", parts, len(parts), axis=1), 1)], 1)
+    return net.node("Mul", [x, gate], net.channels[x])
+
+
+def selective_kernel(net: Network, x: str, draw: st.DrawFn) -> str:
+    """Two branches weighed against one another, channel by channel (arXiv 1903.06586)."""
+    count = draw(st.sampled_from([3, 4]))
+    wide = net.conv(x, 2 * count)
+    parts = net.node("Reshape", [wide, net.number(np.array([0, 2, count, SIDE, SIDE]))], count)
+    whole = net.node("ReduceSum", [parts, net.number(np.array([1]))], count, keepdims=0)
+    asked = net.conv(net.node("GlobalAveragePool", [whole], count), 2 * count)
+    shares = net.node("Reshape", [asked, net.number(np.array([0, 2, count, 1, 1]))], count)
+    weighed = net.node("Mul", [parts, net.node("Softmax", [shares], count, axis=1)], count)
+    return net.node("ReduceSum", [weighed, net.number(np.array([1]))], count, keepdims=0)
+
+
 def concat(net: Network, x: str, draw: st.DrawFn) -> str:
     others = draw(st.lists(st.sampled_from(net.carriers), min_size=1, max_size=2))
     parts = [x, *others]
@@ -201,7 +221,8 @@ def matmul(net: Network, x: str, inside: int, outside: int) -> str:
 
 STEPS = (
     conv, conv, depthwise, grouped, transposed, norm, group_norm, activation, residual, residual, squeeze_excite,
-    length_normalised, concat, concat, split, cut, gather, pad, shuffle, window, channels_last, opaque,
+    length_normalised, spatial_attention, selective_kernel, concat, concat, split, cut, gather, pad, shuffle, window,
+    channels_last, opaque,
 )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from crisp_onnx.groups.find import channel_groups
 from crisp_onnx.groups.group import Barrier, ChannelGroup, Member
 from crisp_onnx.groups.order import reorder
 from crisp_onnx.groups.removal import Removal, Removed, removed_indices
+from crisp_onnx.groups.rules.reductions import reduced_axes
 from crisp_onnx.groups.rules.shuffle import shuffle_chain, shuffled_orders
 from crisp_onnx.groups.rules.stated import pieces
 from crisp_onnx.groups.separation import separate
@@ -16,6 +17,7 @@ __all__ = [
     "Removed",
     "channel_groups",
     "pieces",
+    "reduced_axes",
     "removed_indices",
     "reorder",
     "separate",

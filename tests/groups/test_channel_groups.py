@@ -290,6 +290,27 @@ def test_heads_of_an_attention_live_and_die_as_units(groups_of):
     )
 
 
+def test_branches_that_are_weighed_against_one_another_have_the_channels_of_each_and_no_branch_goes(groups_of):
+    """As split attention does (arXiv 2004.08955): two branches of four, summed with shares that sum to one."""
+    groups = groups_of(
+        HEAD + f"<{STORED}, float[2,4,1,1] wd, float[8,2,1,1] wu, float[6,4,1,1] w4, int64[5] two = {{0,2,4,4,4}},"
+        " int64[5] each = {0,2,4,1,1}, int64[1] one = {1}> {"
+        f" {STEM} b = Reshape(s, two) t = ReduceSum<keepdims=0>(b, one) p = GlobalAveragePool(t) [down] d = Conv(p, wd)"
+        " [up] u = Conv(d, wu) e = Reshape(u, each) f = Softmax<axis=1>(e) m = Mul(b, f)"
+        " z = ReduceSum<keepdims=0>(m, one) [a] y = Conv(z, w4) }"
+    )
+    group = written_by(groups, "stem")
+    assert (group.width, group.removable, group.producers) == (4, True, ("stem", "up"))
+    assert group.members[0] == Member("ws", 0, 0, 4)
+    assert group.members[1] == Member("ws", 0, 4, 8)
+
+
+@pytest.mark.parametrize("op", ["ReduceMean", "ReduceMax", "ReduceMin"])
+def test_what_all_channels_come_to_at_a_place_does_not_hold_them(groups_of, op):
+    groups = groups_of(HEAD + f"<{STORED}> {{ {STEM} m = {op}<axes=[1]>(s) g = Mul(s, m) [a] y = Conv(g, wc) }}")
+    assert written_by(groups, "stem").removable
+
+
 @pytest.mark.parametrize(
     ("node", "words"),
     [

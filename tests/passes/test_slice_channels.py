@@ -10,6 +10,7 @@ import onnx
 import onnx_graphsurgeon as gs
 import pytest
 from hypothesis import given, settings
+from onnx import numpy_helper
 from random_graphs import networks
 from topologies import seeded, simplified
 
@@ -189,6 +190,24 @@ def test_a_mean_over_channels_and_places_is_over_as_many_as_before(
         + " g = Sub(h, n) y = Conv(g, c) }",
         opset=18,
     )
+    (group,) = [group for group in groups_of(model) if group.removable]
+    image = np.random.default_rng(0).standard_normal((2, 3, 4, 4)).astype(np.float32)
+    assert_exact(answers, model, [Removal(group, (0, 2))], image)
+
+
+@pytest.mark.parametrize("op", ["ReduceMax", "ReduceMin"])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_an_extreme_over_channels_is_over_the_zeros_of_those_that_are_gone_too(
+    answers: Answers, model_of: Callable[..., Model], op: str, sign: int
+) -> None:
+    model = model_of(
+        "(float[N,3,4,4] x) => (float[N,6,4,4] y) <float[8,3,1,1] w, float[8] b, float[6,8,1,1] c, int64[1] axes = {1}>"
+        f"{{ h = Conv(x, w, b) m = {op}(h, axes) g = Mul(h, m) y = Conv(g, c) }}",
+        opset=18,
+    )
+    for tensor in model.proto.graph.initializer:
+        if tensor.name == "b":  # all channels on one side of zero, so that a zero decides
+            tensor.CopyFrom(numpy_helper.from_array(np.full(8, 9.0 * sign, np.float32), "b"))
     (group,) = [group for group in groups_of(model) if group.removable]
     image = np.random.default_rng(0).standard_normal((2, 3, 4, 4)).astype(np.float32)
     assert_exact(answers, model, [Removal(group, (0, 2))], image)

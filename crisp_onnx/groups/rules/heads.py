@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 import onnx_graphsurgeon as gs
 
-_THROUGH = frozenset({"Mul", "Div", "Add", "Sub", "Softmax", "Identity", "Cast", "Neg", "Relu", "Elu", "Sqrt"})
+from crisp_onnx.groups.rules.reductions import REDUCTIONS, reduced_axes
+
+_THROUGH = frozenset({"Mul", "Div", "Add", "Sub", "Identity", "Cast", "Neg", "Relu", "Elu", "Sqrt"})
 _PICKING = frozenset({"Gather", "Split", "Slice"})
 _DEPTH = 12
 
@@ -17,7 +19,8 @@ ShapeOf = Callable[[gs.Tensor], tuple[int, ...]]
 def unit_axis(tensor: gs.Tensor, axes: Sequence[int], shape_of: ShapeOf) -> int:
     """The one of `axes` that later products keep apart, as a batch of matrices; the outermost where none does.
 
-    An axis out of which Gather, Split or Slice pick places (query, key and value) is not taken if another is left.
+    An axis out of which Gather, Split or Slice pick places (query, key and value), or along which values are summed or
+    weighed against one another (the branches of a selective kernel), is not taken if another is left.
     """
     batched: set[int] = set()
     picked: set[int] = set()
@@ -55,6 +58,18 @@ def _behind(
             picked |= gone
             dropped = node.op == "Gather" and not shape_of(node.inputs[1])
             after = {axis: place - (dropped and place > along) for axis, place in places.items() if axis not in gone}
+        elif node.op in REDUCTIONS:
+            reduced = reduced_axes(node, len(shape_of(tensor))) or set()
+            gone = {axis for axis, place in places.items() if place in reduced}
+            picked |= gone
+            keeps = node.attrs.get("keepdims", 1)
+            after = {
+                axis: place - (0 if keeps else sum(one < place for one in reduced))
+                for axis, place in places.items() if axis not in gone
+            }  # fmt: skip
+        elif node.op == "Softmax":
+            along = int(node.attrs.get("axis", -1)) % len(shape_of(tensor))
+            picked |= {axis for axis, place in places.items() if place == along}
         elif node.op == "Squeeze":
             sides = shape_of(tensor)
             after = {axis: place - sum(side == 1 for side in sides[:place]) for axis, place in places.items()}

@@ -1,7 +1,6 @@
 """Normalisations and what else looks at all channels at once: they may change places, not always be removed.
 
-A mean over channels stays what it is with zeros in place once some are gone: `passes/restate_norms.py` divides by as
-many as before.
+What a norm divides by stays what it is with zeros in place once some are gone: see `passes/restate_norms.py`.
 """
 
 from __future__ import annotations
@@ -10,9 +9,6 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from crisp_onnx.groups.ties import NodeTies
-
-_OF_ZERO_NOTHING = ("ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSum", "ReduceMean")
-"""Reductions whose result is the same without a channel that is zero, a mean once its count is put right."""
 
 
 def per_channel(node: gs.Node, ties: NodeTies) -> None:
@@ -56,40 +52,11 @@ def group_norm(node: gs.Node, ties: NodeTies) -> None:
 
 
 def softmax(node: gs.Node, ties: NodeTies) -> None:
-    """A share of the sum over `axis`, before opset 13 over it and all behind it."""
+    """A share of the sum over one axis, as since opset 13, which every graph here has at least."""
     x, y = node.inputs[0], node.outputs[0]
     rank = len(ties.shape(x))
-    first = int(node.attrs.get("axis", min(1, rank - 1))) % rank
+    along = int(node.attrs.get("axis", -1)) % rank
     for axis in range(rank):
         ties.tie((x, axis), (y, axis))
-        if axis >= first and ties.shape(x)[axis] > 1:
-            ties.keep(x, axis, "each of its results depends on all channels")
-
-
-def reduction(node: gs.Node, ties: NodeTies) -> None:
-    """ReduceMean and its kin: the reduced axes end here, in any order; the others go on."""
-    x, y = node.inputs[0], node.outputs[0]
-    rank = len(ties.shape(x))
-    axes = _axes(node)
-    if axes is None:
-        return
-    every = set() if node.attrs.get("noop_with_empty_axes", 0) else set(range(rank))
-    reduced = {axis % rank for axis in axes} or every
-    left = [axis for axis in range(rank) if axis not in reduced or node.attrs.get("keepdims", 1)]
-    for axis in range(rank):
-        if axis not in reduced:
-            ties.tie((x, axis), (y, left.index(axis)))
-            continue
-        ties.ignore(x, axis)
-        if node.op not in _OF_ZERO_NOTHING and ties.shape(x)[axis] > 1:
-            ties.keep(x, axis, "its result is one over all channels")
-    if len(node.inputs) > 1:
-        ties.ignore(node.inputs[1])
-
-
-def _axes(node: gs.Node) -> list[int] | None:
-    """The axes that are named, none for all; None where they are computed."""
-    if len(node.inputs) > 1 and not node.inputs[1].is_empty():
-        named = node.inputs[1]
-        return [int(axis) for axis in named.values.reshape(-1)] if isinstance(named, gs.Constant) else None
-    return [int(axis) for axis in node.attrs.get("axes", ())]
+    if ties.shape(x)[along] > 1:
+        ties.keep(x, along, "each of its results depends on all channels")

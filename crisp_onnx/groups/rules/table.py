@@ -8,6 +8,7 @@ from types import MappingProxyType
 import onnx_graphsurgeon as gs
 
 from crisp_onnx.groups.rules import elementwise, norms, pieces, products, shapes, windows
+from crisp_onnx.groups.rules.reductions import REDUCTIONS, reduction
 from crisp_onnx.groups.ties import NodeTies
 
 Rule = Callable[[gs.Node, NodeTies], None]
@@ -19,17 +20,13 @@ ELEMENTWISE = (
     "Reciprocal", "Relu", "Round", "Selu", "Shrink", "Sigmoid", "Sign", "Sin", "Softplus", "Softsign", "Sqrt", "Sub",
     "Sum", "Swish", "Tan", "Tanh", "ThresholdedRelu", "Where", "Xor",
 )  # fmt: skip
-REDUCTIONS = (
-    "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
-    "ReduceSum", "ReduceSumSquare",
-)  # fmt: skip
 
 RULES: Mapping[str, Rule] = MappingProxyType(
     {
         **dict.fromkeys(ELEMENTWISE, elementwise.elementwise),
         **dict.fromkeys(("Clip", "Dropout"), elementwise.first_operand),
         **dict.fromkeys(("QuantizeLinear", "DequantizeLinear"), elementwise.scaled),
-        **dict.fromkeys(REDUCTIONS, norms.reduction),
+        **dict.fromkeys(REDUCTIONS, reduction),
         **dict.fromkeys(("BatchNormalization", "InstanceNormalization"), norms.per_channel),
         **dict.fromkeys(("Softmax", "LogSoftmax"), norms.softmax),
         **dict.fromkeys(("LayerNormalization", "RMSNormalization"), norms.layer_norm),
