@@ -30,8 +30,8 @@ class MaskChannels:
             if not isinstance(tensor, gs.Variable) or not tensor.inputs or not _is_float(tensor):
                 continue
             shape = self.shapes[name]
-            if axis == 0 and not (tensor.shape and tensor.shape[0] == shape[0]):
-                continue  # channels and images share it; the tensors before and behind have zeros
+            if _shared_with_images(tensor, axis, shape[axis]):
+                continue  # the tensors before and behind have zeros
             kept = np.ones(shape[axis], bool)
             kept[indices] = False
             spread = [1] * len(shape)
@@ -45,6 +45,12 @@ class MaskChannels:
             graph.nodes.append(gs.Node("Where", called, inputs=[mask, whole, zero], outputs=[tensor]))
             changed += 1
         return PassResult(changed)
+
+
+def _shared_with_images(tensor: gs.Variable, axis: int, length: int) -> bool:
+    """Whether the axis holds so many channels of each image, as where heads and batch are one; the first, in doubt."""
+    told = tensor.shape[axis] if tensor.shape else None
+    return told != length if axis == 0 or isinstance(told, str) else False
 
 
 def _is_float(tensor: gs.Variable) -> bool:

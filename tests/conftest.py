@@ -154,7 +154,7 @@ Export = Callable[[str, bool], tuple[Model, Any]]
 
 @pytest.fixture(scope="session")
 def torch_export(tmp_path_factory: pytest.TempPathFactory) -> Export:
-    """`export(kind, dynamo)`: a torch module and its export ("VisionTransformer" or "UNet"), made once."""
+    """`export(kind, dynamo)`: a torch module of `torch_exports.KINDS` and its export, made once."""
     from torch_exports import exported
 
     made: dict[tuple[str, bool], tuple[Model, Any]] = {}

@@ -1,4 +1,4 @@
-"""A small vision transformer and a small U-Net as torch exports them, by either of its two exporters."""
+"""Small transformers and a small U-Net as torch exports them, by either of its two exporters."""
 
 from __future__ import annotations
 
@@ -47,6 +47,19 @@ class VisionTransformer(nn.Module):
         return self.head(self.norm(self.blocks(tokens))[:, 0])
 
 
+class TorchTransformer(nn.Module):
+    """With torch's own attention, in which heads and images share an axis; DETR and torchvision's ViT have it."""
+
+    def __init__(self, width: int = 32) -> None:
+        super().__init__()
+        self.patch = nn.Conv2d(3, width, 8, 8)
+        self.encoder = nn.TransformerEncoderLayer(width, 4, 2 * width, 0.0, batch_first=True, norm_first=True)
+        self.head = nn.Linear(width, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.encoder(self.patch(x).flatten(2).transpose(1, 2)).mean(1))
+
+
 class UNet(nn.Module):
     """Two levels; one goes up by a transposed convolution, the other by interpolation to the skip's own size."""
 
@@ -69,7 +82,7 @@ class UNet(nn.Module):
         return self.out(self.leave(torch.cat([wide, first], 1)))
 
 
-KINDS: dict[str, type[nn.Module]] = {"VisionTransformer": VisionTransformer, "UNet": UNet}
+KINDS: dict[str, type[nn.Module]] = {kind.__name__: kind for kind in (VisionTransformer, TorchTransformer, UNet)}
 
 
 def exported(kind: str, path: Path, *, dynamo: bool) -> tuple[Model, nn.Module]:

@@ -109,7 +109,7 @@ def test_real_models_lose_channels(answers: Answers, shared_data: Path, name: st
 
 
 @pytest.mark.parametrize("dynamo", [False, True])
-@pytest.mark.parametrize(("kind", "groups"), [("VisionTransformer", 5), ("UNet", 6)])
+@pytest.mark.parametrize(("kind", "groups"), [("VisionTransformer", 5), ("TorchTransformer", 3), ("UNet", 6)])
 def test_exports_of_torch_lose_channels_and_heads(
     answers: Answers, torch_export: Callable[..., tuple[Model, object]], kind: str, groups: int, dynamo: bool
 ) -> None:

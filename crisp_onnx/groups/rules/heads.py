@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import onnx_graphsurgeon as gs
 
 from crisp_onnx.groups.rules.reductions import REDUCTIONS, reduced_axes
+from crisp_onnx.groups.rules.stated import stated_axes
 
 _THROUGH = frozenset({"Mul", "Div", "Add", "Sub", "Identity", "Cast", "Neg", "Relu", "Elu", "Sqrt"})
 _PICKING = frozenset({"Gather", "Split", "Slice"})
@@ -62,17 +63,17 @@ def _behind(
             reduced = reduced_axes(node, len(shape_of(tensor))) or set()
             gone = {axis for axis, place in places.items() if place in reduced}
             picked |= gone
-            keeps = node.attrs.get("keepdims", 1)
-            after = {
-                axis: place - (0 if keeps else sum(one < place for one in reduced))
-                for axis, place in places.items() if axis not in gone
-            }  # fmt: skip
+            left = {axis: place for axis, place in places.items() if axis not in gone}
+            after = left if node.attrs.get("keepdims", 1) else _without(left, reduced)
         elif node.op == "Softmax":
             along = int(node.attrs.get("axis", -1)) % len(shape_of(tensor))
             picked |= {axis for axis, place in places.items() if place == along}
         elif node.op == "Squeeze":
-            sides = shape_of(tensor)
-            after = {axis: place - sum(side == 1 for side in sides[:place]) for axis, place in places.items()}
+            after = _without(places, stated_axes(node, len(shape_of(tensor))) or set())
+        elif node.op == "Unsqueeze":
+            rank = len(shape_of(node.outputs[0]))
+            left_over = sorted(set(range(rank)) - (stated_axes(node, rank) or set()))
+            after = {axis: left_over[place] for axis, place in places.items()}
         elif node.op not in _THROUGH:
             continue
         yield from ((result, after) for result in node.outputs)
@@ -83,3 +84,8 @@ def _picked_axis(node: gs.Node, rank: int) -> int:
         return int(node.attrs.get("axis", 0)) % rank
     axes = node.inputs[3] if len(node.inputs) > 3 else None
     return int(axes.values.reshape(-1)[0]) % rank if isinstance(axes, gs.Constant) and axes.values.size == 1 else -1
+
+
+def _without(places: Places, dropped: set[int]) -> Places:
+    """Where the axes lie once some others are dropped."""
+    return {axis: place - sum(one < place for one in dropped) for axis, place in places.items()}

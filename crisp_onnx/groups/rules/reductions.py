@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from crisp_onnx.groups.rules.stated import stated_axes
 from crisp_onnx.groups.ties import NodeTies
 
 REDUCTIONS = (
@@ -47,12 +48,5 @@ def _counts(x: gs.Tensor) -> bool:
 
 def reduced_axes(node: gs.Node, rank: int) -> set[int] | None:
     """The axes that are named, all where none is; None where they are computed."""
-    told = tuple(node.attrs.get("axes", ()))
-    if len(node.inputs) > 1 and not node.inputs[1].is_empty():
-        named = node.inputs[1]
-        if not isinstance(named, gs.Constant):
-            return None
-        told = tuple(named.values.reshape(-1))
-    if not told and node.attrs.get("noop_with_empty_axes", 0):
-        return set()
-    return {int(axis) % rank for axis in told} or set(range(rank))
+    told = stated_axes(node, rank)
+    return told if told or told is None or node.attrs.get("noop_with_empty_axes", 0) else set(range(rank))

@@ -33,3 +33,14 @@ def _size(piece: gs.Tensor) -> int | None:
         return int(np.asarray(piece.values).size)
     picked = piece.inputs and piece.inputs[0].op == "Gather" and piece.inputs[0].inputs[1]
     return int(picked.values.size) if isinstance(picked, gs.Constant) and picked.values.ndim == 1 else None
+
+
+def stated_axes(node: gs.Node, rank: int) -> set[int] | None:
+    """The axes among `rank` that an attribute or the second input names, none if neither does; None: computed."""
+    told = tuple(node.attrs.get("axes", ()))
+    if len(node.inputs) > 1 and not node.inputs[1].is_empty():
+        named = node.inputs[1]
+        if not isinstance(named, gs.Constant):
+            return None
+        told = tuple(named.values.reshape(-1))
+    return {int(axis) % rank for axis in told}
