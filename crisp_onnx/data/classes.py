@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from crisp_onnx.data.labels import NUMBER, SYNSET, Labels, folded, require_few
+from crisp_onnx.data.labels import NUMBER, QUOTED, SYNSET, Labels, folded, require_few
 from crisp_onnx.errors import CrispError, nearest
 from crisp_onnx.reading import line_count, read_text, shown
 
@@ -17,7 +17,6 @@ __all__ = ["Classes", "Labels", "candidates", "describe", "read_classes", "resol
 log = logging.getLogger(__name__)
 
 COMMENT = re.compile(r"(^|\s)#.*$")
-QUOTED = re.compile(r'"(?P<name>(?:[^"]|"")*)"')
 
 
 @dataclass(frozen=True)

@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from crisp_onnx.data.label_rows import numbered
-from crisp_onnx.data.labels import INVERSE, KEYS, Label, Labels, entries_of, is_index, label_of, literal, require_few
+from crisp_onnx.data.labels import (
+    INVERSE,
+    KEYS,
+    Label,
+    Labels,
+    entries_of,
+    is_index,
+    label_of,
+    literal,
+    require_few,
+    unquoted,
+)
 from crisp_onnx.errors import CrispError
 from crisp_onnx.reading import line_count, read_text, read_yaml_words, shown
 
 LITERALS = ("{}", "[]")
+# What begins with # alone may be a name, as "#hashtag" is.
+COMMENT = re.compile(r"#(\s|$)")
 
 
 def read_labels(path: Path) -> Labels:
     """Names of the outputs, in the order of the outputs or by an index that the file states.
 
-    Lines are numbered by an index column where they have one (`index<TAB>wnid<TAB>names`, `name,index`, `3  dog`), else
-    by their place. JSON, YAML and Python literals are a list of names, a dict of index to name or of name to index, or
-    a configuration with one of these under `names`, `labels`, `classes`, `class_names`, `id2label` or `label2id`.
+    Lines that begin with # and a space are comments. The others are numbered by an index column where they have one
+    (`index<TAB>wnid<TAB>names`, `name,index`, `3  dog`), else by their place. JSON, YAML and Python literals are a list of
+    names, a dict of index to name or of name to index, or a configuration with one of these under a key of
+    `labels.KEYS` or `labels.INVERSE`.
 
     Raises:
         CrispError: the file cannot be read, is empty, a line does not fit, or it is not clear which number of a line is
@@ -33,7 +48,7 @@ def read_labels(path: Path) -> Labels:
     lines = text.splitlines()
     while lines and not lines[-1].strip():
         lines.pop()
-    if not lines:
+    if all(COMMENT.match(line) for line in lines):
         raise CrispError(f"The label file {path} is empty. Write one name a line, in the order of the model's outputs.")
     entries = numbered(lines, path)
     if entries is None:
@@ -67,12 +82,17 @@ def _of_value(value: object, path: Path) -> Labels:
 
 
 def _plain(lines: Sequence[str], path: Path) -> dict[int, Label]:
+    """A name a line; one in double quotes is what stands inside."""
     for number, line in enumerate(lines, 1):
         if not line.strip():
             raise CrispError(
                 f"{path}, line {number} is blank. Each line names one output in order, so a gap would shift the rest."
             )
-    return {index: label_of([line]) for index, line in enumerate(lines)}
+    named = [line.strip() for line in lines if not COMMENT.match(line)]
+    inner = [unquoted(line) for line in named]
+    return {
+        i: label_of([line if name is None else name]) for i, (line, name) in enumerate(zip(named, inner, strict=True))
+    }
 
 
 def _tabbed(lines: Sequence[str], path: Path) -> dict[int, Label]:

@@ -19,10 +19,14 @@ MAX_DIGITS = 9
 MAX_LITERAL = 1 << 20
 MAX_LABELS = 1 << 19
 """Outputs that can be named: more than any classifier has."""
-KEYS = ("names", "labels", "classes", "class_names", "id2label")
+KEYS = ("names", "labels", "classes", "class_names", "label_names", "id2label", "idx_to_class")
 """Where exporters and configurations keep the names of the outputs."""
 # The same said the other way round: index by name.
-INVERSE = ("label2id",)
+INVERSE = ("label2id", "class_to_idx", "class_indices")
+QUOTED = re.compile(r'"(?P<name>(?:[^"]|"")*)"')
+"""A name in double quotes; one inside of it is written twice."""
+BACKGROUND = 1
+"""Outputs that classifiers have beside those that label files name."""
 
 
 @dataclass(frozen=True)
@@ -188,6 +192,8 @@ def remedy(labels: Labels, outputs: int) -> str:
     shift = outputs - 1 - last
     if first > 0 and len(labels) == outputs:
         return f"If it counts from {first}, pass --labels-offset {-first}."
+    if abs(shift) > BACKGROUND:
+        return "Give the label file of this model: one name an output, in their order or with their indices."
     if shift > 0:
         return (
             f"If its first name is that of output {first + shift}, as where output 0 is background, pass "
@@ -225,6 +231,12 @@ def _whole_label(name: str) -> Label:
     if SYNSET.fullmatch(first):
         return Label(first, (shown(rest.strip()),) if rest.strip() else ())
     return Label("", (shown(name.strip() or name),))
+
+
+def unquoted(text: str) -> str | None:
+    """The name that is written in double quotes; None for other text."""
+    match = QUOTED.fullmatch(text)
+    return None if match is None else match["name"].replace('""', '"')
 
 
 def literal(text: str) -> object:

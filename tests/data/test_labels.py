@@ -29,6 +29,19 @@ def test_plain_lines_number_the_outputs(tmp_path: Path) -> None:
     assert labels.entries == {0: Label("", ("apple",)), 1: Label("", ("aquarium_fish",))}
 
 
+def test_comments_in_a_label_file_name_no_output(tmp_path: Path) -> None:
+    labels = read_labels(written(tmp_path, "# trained in May\nC\nC#\n#hashtag\n#\n# the end\nF\n"))
+    assert [labels.name(index) for index in range(len(labels))] == ["C", "C#", "#hashtag", "F"]
+    with pytest.raises(CrispError, match="is empty"):
+        read_labels(written(tmp_path, "# nothing yet\n"))
+
+
+def test_a_line_in_double_quotes_is_what_stands_inside(tmp_path: Path) -> None:
+    labels = read_labels(written(tmp_path, '"ant"\n"bee, wild"\n"12"" pipe"\neel\n'))
+    assert [labels.candidates(name) for name in ("ant", "bee, wild", '12" pipe', "eel")] == [(0,), (1,), (2,), (3,)]
+    assert read_classes(written(tmp_path, '"ant"\nbee\n', "cls.txt"), labels, 4).indices == (0, 1)
+
+
 def test_a_plain_line_may_begin_with_a_synset_id(tmp_path: Path) -> None:
     labels = read_labels(written(tmp_path, "n01440764 tench, Tinca tinca\nn01443537 goldfish\n"))
     assert labels.entries[0] == Label("n01440764", ("tench", "Tinca tinca"), "tench, Tinca tinca")
@@ -134,6 +147,7 @@ def plain(count: int, first: int = 0) -> Labels:
     [
         (5, "pass --labels-offset 1; if it is that of output 0, --labels-offset 0"),
         (7, "pass --labels-offset -1; if its last"),
+        (24, "Give the label file of this model"),
     ],
 )
 def test_a_label_file_of_another_length_is_refused_with_the_remedy(
@@ -345,6 +359,9 @@ CONFIGURATION = {"id2label": dict(enumerate(ANIMALS)), "label2id": {"ant": 0}, "
         ("config.json", json.dumps(CONFIGURATION)),
         ("config.json", json.dumps({"label2id": {name: i for i, name in enumerate(ANIMALS)}})),
         ("names.txt", json.dumps({"names": ANIMALS})),
+        ("folders.json", json.dumps({"class_to_idx": {name: i for i, name in enumerate(ANIMALS)}})),
+        ("folders.json", json.dumps({"idx_to_class": dict(enumerate(ANIMALS))})),
+        ("config.json", json.dumps({"architecture": "resnet18", "num_classes": 6, "label_names": ANIMALS})),
     ],
 )
 def test_configurations_name_the_outputs(tmp_path: Path, name: str, text: str) -> None:
