@@ -81,7 +81,8 @@ def make_bank(
     named = find_labels(prepared, form, NameOptions(labels, labels_offset, class_order), data)
     outputs = prepared.head.classes
     wanted = _wanted(classes, named.labels, outputs)
-    images = _seen(data, wanted, named.labels, form, seed, each=classes is not None)
+    images = open_images(data, wanted, named.labels, form, outputs, each=classes is not None)
+    images = _seen(images, seed)
     parts = {int(part.labels[0]): part for part in by_class(images) if part.labels is not None}
     counts = {index: len(part) for index, part in parts.items()}
     held = Classes(tuple(counts), tuple(_name(named.labels, index) for index in counts))
@@ -174,9 +175,8 @@ def _wanted(classes: Path | tuple[str | int, ...] | None, labels: Labels | None,
     return Classes(tuple(range(outputs)), tuple(_name(labels, index) for index in range(outputs)))
 
 
-def _seen(data: Source, wanted: Classes, labels: Labels | None, form: InputForm, seed: int, *, each: bool) -> Images:
-    """The images of the `wanted` classes that `compress` would learn from. `each`: every class must have some."""
-    images = open_images(data, wanted, labels, form, each=each)
+def _seen(images: Images, seed: int) -> Images:
+    """Those that `compress` would learn from."""
     if images.labels is None:
         raise CrispError(f"The images of {images.source} have no labels, so no class has sums of its own.")
     if np.unique(images.labels, return_counts=True)[1].max() < 2:

@@ -42,7 +42,7 @@ class Way:
 
 
 def _open_classified(source: Source, classes: Classes, labels: Labels | None, form: InputForm, outputs: int) -> Images:
-    return open_images(source, classes, labels, form)
+    return open_images(source, classes, labels, form, outputs)
 
 
 def _all(*sources: Source | None) -> tuple[Source | None, ...]:

@@ -31,8 +31,8 @@ def read_labels(path: Path) -> Labels:
     """Names of the outputs, in the order of the outputs or by an index that the file states.
 
     Lines that begin with # and a space are comments. The others are numbered by an index column where they have one
-    (`index<TAB>wnid<TAB>names`, `name,index`, `3  dog`), else by their place. JSON, YAML and Python literals are a list of
-    names, a dict of index to name or of name to index, or a configuration with one of these under a key of
+    (`index<TAB>wnid<TAB>names`, `name,index`, `3  dog`), else by their place. JSON, YAML and Python literals are a list
+    of names, a dict of index to name or of name to index, or a configuration with one of these under a key of
     `labels.KEYS` or `labels.INVERSE`.
 
     Raises:

@@ -57,6 +57,22 @@ def checked_labels(labels: npt.NDArray[Any], count: int, names: tuple[str, ...] 
     return whole
 
 
+def require_outputs(labels: Indices, outputs: int | None, where: str) -> None:
+    """Refuse labels that go beyond the outputs of the model, as those that count from 1 do: the others are wrong too.
+
+    Below 0, where some mark images without a class, there are no outputs to be mistaken for. `where` begins the
+    message, for example "y of d.npz holds".
+
+    Raises:
+        CrispError: there is such a label.
+    """
+    if outputs is not None and labels.size and labels.max() >= outputs:
+        raise CrispError(
+            f"{where} the label {labels.max()}, but the model's outputs are 0 to {outputs - 1}, so that its numbers "
+            "are no outputs. Give the output of each image, counted from 0."
+        )
+
+
 def check_form(dtype: np.dtype[Any], shape: tuple[int, ...], count: int, where: str) -> None:
     """Whether labels of that type and shape can be those of `count` images; cheap, before they are read.
 

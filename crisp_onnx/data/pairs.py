@@ -12,6 +12,7 @@ from crisp_onnx.data.arrays import ArrayStore, from_array, spooled
 from crisp_onnx.data.classes import Classes, wanted
 from crisp_onnx.data.depth import Depth, deep_kind
 from crisp_onnx.data.found import Found
+from crisp_onnx.data.labelled import require_outputs
 from crisp_onnx.data.labels import Labels
 from crisp_onnx.data.pixels import Picture, Pixels
 from crisp_onnx.data.preprocess import Preprocess
@@ -21,7 +22,13 @@ Pair = tuple[Image.Image | npt.ArrayLike, int | str]
 SOURCE = "the given pairs"
 
 
-def read_pairs(pairs: Iterable[Pair], classes: Classes, labels: Labels | None, preprocess: Preprocess) -> Found:
+def read_pairs(
+    pairs: Iterable[Pair],
+    classes: Classes,
+    labels: Labels | None,
+    preprocess: Preprocess,
+    outputs: int | None = None,
+) -> Found:
     """The images of the user's classes among `pairs`; the others are counted as left out.
 
     The iterable is gone through once. Each image of a wanted class is resized and cropped at once and written to a
@@ -31,9 +38,9 @@ def read_pairs(pairs: Iterable[Pair], classes: Classes, labels: Labels | None, p
         pairs: image as uint8 (h, w), (h, w, c) or (c, h, w) or a Pillow image; label as output index or name.
 
     Raises:
-        CrispError: an element is no such pair, or a name may mean several outputs.
+        CrispError: an element is no such pair, a name may mean several outputs, or a number is none of the `outputs`.
     """
-    outputs: list[int] = []
+    kept: list[int] = []
     foreign = 0
 
     def fitted() -> Iterator[Pixels]:
@@ -41,16 +48,16 @@ def read_pairs(pairs: Iterable[Pair], classes: Classes, labels: Labels | None, p
         for number, pair in enumerate(pairs):
             where = f"Element {number} of the data"
             image, label = _checked(pair, where)
-            output = _output(label, classes, labels, where)
+            output = _output(label, classes, labels, where, outputs)
             if output is None:
                 foreign += 1
                 continue
-            outputs.append(output)
+            kept.append(output)
             yield preprocess.fit(_picture(image, preprocess, where))
 
     array = spooled(fitted(), np.dtype(np.uint8), (*preprocess.size, preprocess.channels))
     left_out = (f"{foreign} images of no wanted class",) if foreign else ()
-    return Found(ArrayStore(array, SOURCE), np.arange(len(array)), np.array(outputs, np.int64), SOURCE, left_out)
+    return Found(ArrayStore(array, SOURCE), np.arange(len(array)), np.array(kept, np.int64), SOURCE, left_out)
 
 
 def _checked(pair: object, where: str) -> Pair:
@@ -72,7 +79,7 @@ def _picture(image: Image.Image | npt.ArrayLike, preprocess: Preprocess, where: 
     return Picture(image, None if kind is None else Depth(kind))
 
 
-def _output(label: object, classes: Classes, labels: Labels | None, where: str) -> int | None:
+def _output(label: object, classes: Classes, labels: Labels | None, where: str, outputs: int | None) -> int | None:
     """The output that a label means, or None when it is none of the user's classes."""
     if isinstance(label, str):
         try:
@@ -82,5 +89,6 @@ def _output(label: object, classes: Classes, labels: Labels | None, where: str) 
     value = np.asarray(label)
     if value.size != 1 or value.dtype.kind not in "iu":
         raise CrispError(f"{where} has the label {label!r}, which is neither an output index nor a name.")
+    require_outputs(value, outputs, f"{where} has")
     index = int(value.reshape(()))
     return index if index in classes.indices else None

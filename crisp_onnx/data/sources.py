@@ -14,7 +14,7 @@ from crisp_onnx.data.classes import Classes, candidates, wanted
 from crisp_onnx.data.folder import read_folder
 from crisp_onnx.data.found import Found
 from crisp_onnx.data.images import Images, Indices, InputForm
-from crisp_onnx.data.labelled import LabelledArrays
+from crisp_onnx.data.labelled import LabelledArrays, require_outputs
 from crisp_onnx.data.labels import NUMBER, Labels
 from crisp_onnx.data.npz import npz_names, npz_rows, read_npz
 from crisp_onnx.data.pairs import Pair, read_pairs
@@ -65,31 +65,40 @@ def input_form(text: str | Path | None, spec: TensorSpec, *sources: Source | Non
 
 
 def open_images(
-    source: Source, classes: Classes, labels: Labels | None, form: InputForm, *, each: bool = True
+    source: Source,
+    classes: Classes,
+    labels: Labels | None,
+    form: InputForm,
+    outputs: int | None = None,
+    *,
+    each: bool = True,
 ) -> Images:
     """The images of the user's classes in `source`, labelled with the model's output indices; some of `each` class.
+
+    `outputs`: how many the model has, where that is known; labels that count in them must not go beyond.
 
     A source is a folder of class folders, or of images without labels; an `.npz` with `x`, and `y` and `classes` where
     there are labels; CIFAR-10 or CIFAR-100 for Python as folder or archive (append `/train` or `/test`; train by
     default); or an iterable of (uint8 image, label) pairs, which is gone through once and spooled to a temporary file.
 
     Raises:
-        CrispError: the source is missing, of no known kind or damaged, or holds no images of one of the classes.
+        CrispError: the source is missing, of no known kind or damaged, holds no images of one of the classes, or labels
+            that are no outputs.
     """
     if isinstance(form, AsIs):
         path = _npz_path(source)
         if path is None:
             raise CrispError(f"The model takes rows of {form.shape}. Give them as an .npz with x and y.")
-        return _found(read_npz(path, form), classes, labels, path).keep(classes, form, each=each)
+        return _found(read_npz(path, form), classes, labels, path, outputs).keep(classes, form, each=each)
     if not isinstance(source, (str, Path)):
         # The pairs are kept as fitted, so a short side before the crop must not be applied a second time.
-        return read_pairs(source, classes, labels, form).keep(classes, replace(form, resize=None), each=each)
+        return read_pairs(source, classes, labels, form, outputs).keep(classes, replace(form, resize=None), each=each)
     path = Path(source)
     cifar = find_cifar(path)
     if cifar is None and path.is_dir():
         return read_folder(path, classes, labels, form).keep(classes, form, each=each)
     arrays = read_cifar(*cifar) if cifar else read_npz(_checked_npz(path))
-    return _found(arrays, classes, labels, path).keep(classes, form, each=each)
+    return _found(arrays, classes, labels, path, outputs).keep(classes, form, each=each)
 
 
 def open_unlabelled(path: Path, form: InputForm) -> Images:
@@ -146,9 +155,14 @@ def _checked_npz(path: Path) -> Path:
     return path
 
 
-def _found(arrays: LabelledArrays, classes: Classes, labels: Labels | None, path: Path) -> Found:
-    outputs = None if arrays.labels is None else _outputs(arrays.labels, arrays.names, classes, labels, path)
-    return Found(arrays.store, arrays.rows, outputs, shown(str(path)), arrays.left_out)
+def _found(arrays: LabelledArrays, classes: Classes, labels: Labels | None, path: Path, outputs: int | None) -> Found:
+    where = shown(str(path))
+    if arrays.labels is None:
+        return Found(arrays.store, arrays.rows, None, where, arrays.left_out)
+    if arrays.names is None:
+        require_outputs(arrays.labels, outputs, f"y of {where} holds")
+    meant = _outputs(arrays.labels, arrays.names, classes, labels, path)
+    return Found(arrays.store, arrays.rows, meant, where, arrays.left_out)
 
 
 def _outputs(

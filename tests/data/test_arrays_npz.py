@@ -85,6 +85,16 @@ def test_grey_alpha_and_other_sizes_are_converted(tmp_path: Path) -> None:
     assert x.shape == (2, 1, 6, 6)
 
 
+def test_labels_that_go_beyond_the_outputs_are_refused(tmp_path: Path) -> None:
+    counted_from_one = saved(tmp_path, x=PIXELS, y=LABELS + 1)
+    with pytest.raises(CrispError, match=r"d\.npz holds the label 3, but the model's outputs are 0 to 2, .* from 0"):
+        open_images(counted_from_one, KEPT, None, RAW, 3)
+    with pytest.raises(CrispError, match=r"Element 2 of the data has the label 3"):
+        open_images(zip(PIXELS, (LABELS + 1).tolist(), strict=True), KEPT, None, RAW, 3)
+    unknown = saved(tmp_path, x=PIXELS, y=np.array([0, -1, 1, -1]))
+    assert len(open_images(unknown, KEPT, None, RAW, 3)) == 2
+
+
 def test_class_names_lead_through_the_resolver(tmp_path: Path) -> None:
     labels = labels_from_names(["dog", "cat"], "pets.txt")
     path = saved(tmp_path, x=PIXELS, y=LABELS, classes=np.array(["Cat", "dog", "stone"]))
