@@ -137,13 +137,7 @@ def fit_labels(labels: Labels, size: tuple[int, int], resize: Resize) -> Labels:
 def _placed(image: Image.Image, size: tuple[int, int], resize: Resize, sampling: Image.Resampling) -> Image.Image:
     """The image resized as `resize` says, and the middle of it of `size` (height, width)."""
     height, width = size
-    if isinstance(resize, tuple):
-        across, down = resize[1] / image.width, resize[0] / image.height
-    elif resize is None:
-        across = down = max(height / image.height, width / image.width)
-    else:
-        across = down = resize / min(image.height, image.width)
-    inner = (max(width, round(image.width * across)), max(height, round(image.height * down)))
+    inner = _resized(image.size, size, resize)
     left, top = (inner[0] - width) // 2, (inner[1] - height) // 2
     if inner[0] * inner[1] > MAX_RESIZED:  # a long strip, or a tiny crop: resize nothing but what the crop shows
         x, y = image.width / inner[0], image.height / inner[1]
@@ -151,6 +145,23 @@ def _placed(image: Image.Image, size: tuple[int, int], resize: Resize, sampling:
         return image.resize((width, height), sampling, box=box)
     resized = image if inner == image.size else image.resize(inner, sampling)
     return resized.crop((left, top, left + width, top + height))
+
+
+def _resized(sides: tuple[int, int], size: tuple[int, int], resize: Resize) -> tuple[int, int]:
+    """Width and height that an image of `sides`, width and height, is resized to: never less than `size`.
+
+    The long side loses its fraction of a pixel, as torchvision, timm and Transformers have it.
+    """
+    (across, down), (height, width) = sides, size
+    if isinstance(resize, tuple):
+        inner = (resize[1], resize[0])
+    elif resize is not None:
+        inner = (across * resize // min(sides), down * resize // min(sides))
+    elif height * across >= width * down:
+        inner = (across * height // down, height)
+    else:
+        inner = (width, down * width // across)
+    return max(width, inner[0]), max(height, inner[1])
 
 
 def _converted(image: Image.Image, mode: str) -> Image.Image:

@@ -49,6 +49,23 @@ def test_resizing_what_the_crop_shows_is_resizing_all_and_cropping(sides, size, 
     assert np.abs(whole - crop).max() <= 2  # passes across and down round in another order
 
 
+@given(
+    sides=st.tuples(st.integers(1, 90), st.integers(1, 90)),
+    size=st.integers(1, 40),
+    more=st.none() | st.integers(0, 30),
+)
+def test_the_long_side_is_resized_as_torchvision_does(sides, size, more) -> None:  # type: ignore[no-untyped-def]
+    noise = np.random.default_rng(0).integers(0, 256, (sides[1], sides[0], 3), np.uint8)
+    short, long = size + (more or 0), int((size + (more or 0)) * max(sides) / min(sides))
+    wanted = Image.fromarray(noise).resize(
+        (short, long) if sides[0] <= sides[1] else (long, short), Image.Resampling.BICUBIC
+    )
+    left, top = (wanted.width - size) // 2, (wanted.height - size) // 2
+    middle = wanted.crop((left, top, left + size, top + size))
+    found = fit(Picture(Image.fromarray(noise)), (size, size), None if more is None else short, 3)
+    assert np.array_equal(found, np.asarray(middle))
+
+
 @pytest.mark.parametrize("sides", [(65_535, 1), (1, 65_535), (131_072, 2), (3, 100_000)])
 def test_a_strip_takes_no_more_memory_than_its_crop(tmp_path: Path, sides: tuple[int, int]) -> None:
     picture = decode(thin_png(tmp_path / "thin.png", *sides))

@@ -161,3 +161,9 @@ def test_a_form_that_is_found_gives_the_shape_of_the_rows(x, opened) -> None:  #
     assert spec(*given_shape).fixed(len(x), form.size) == x.shape
     with np.errstate(over="ignore"):
         assert form.normalise(x).dtype == np.float32
+
+
+def test_pixels_for_an_input_of_other_whole_numbers_are_refused_with_its_type(tmp_path: Path) -> None:
+    pixels = saved(tmp_path, np.zeros((4, 3, 8, 8), np.uint8), y=LABELS)
+    with pytest.raises(CrispError, match=r"'x' \(int32, \?x3x8x8\) does not take images of float or uint8 numbers"):
+        input_form("unit", spec(None, 3, 8, 8, dtype="int32"), pixels)
