@@ -53,8 +53,8 @@ def input_form(text: str | Path | None, spec: TensorSpec, *sources: Source | Non
         why, remedy = "", ", or save the pixels as uint8"
         if values[0][1].dtype == np.uint8:
             shape = "x".join("?" if side is None else str(side) for side in spec.shape)
-            taken = "images of float or uint8 numbers in 1 or 3 channels"
-            why, remedy = f" because input {spec.name!r} ({spec.dtype}, {shape}) does not take {taken}", ""
+            images = "images, 1 or 3 channels of float or uint8 values"
+            why, remedy = f" because input {spec.name!r} ({shape}) takes no {images}, but {spec.dtype}", ""
         raise CrispError(
             f"x of {shown(str(values[0][0]))} holds {values[0][1].dtype} values, which go into the model as they "
             f"are{why}. Leave --preprocess out{remedy}."
