@@ -89,9 +89,9 @@ def _of_folder(root: Path, classes: Classes, labels: Labels | None, form: InputF
     for stem in [stem for stem, path in truths.items() if not path.lower().endswith(".png")]:
         tally.add(NO_PNG, truths.pop(stem))
         told.add(stem)
-    for stem in pictures.keys() - truths.keys() - told:
+    for stem in sorted(pictures.keys() - truths.keys() - told):
         tally.add(WITHOUT_LABELS, pictures[stem])
-    for stem in truths.keys() - pictures.keys() - told:
+    for stem in sorted(truths.keys() - pictures.keys() - told):
         tally.add(WITHOUT_IMAGE, truths[stem])
     stems = sorted(pictures.keys() & truths.keys())
     seen = survey(str(root), [pictures[stem] for stem in stems], form.range, tally)

@@ -9,6 +9,8 @@ import numpy.typing as npt
 
 from crisp_onnx.task.classification import Classification
 
+ROUNDING = 0.01
+
 Floats = npt.NDArray[np.floating]
 Indices = npt.NDArray[np.int64]
 
@@ -28,14 +30,22 @@ def wanted_scores(answers: Floats, task: Classification) -> Floats:
 
 
 def shares_of_wanted(answers: Floats, task: Classification) -> Floats:
-    """(n, ...) -> (n, k) as a head that is cut down to the user's classes answers: shares of a Softmax add up to 1."""
+    """(n, ...) -> (n, k) as a head that is cut down to the user's classes answers.
+
+    Shares of a Softmax add up to 1, or to what all of them add up to: 100 where the file gives percent.
+    """
     scores = wanted_scores(answers, task)
     if task.form == "logits" or not task.exclusive:
         return scores
     largest: Floats = scores.max(1, keepdims=True)
     shares: Floats = scores if task.form == "probabilities" else np.exp(scores - largest)
     total: Floats = np.maximum(shares.sum(1, keepdims=True), np.finfo(scores.dtype).tiny)
-    return shares / total if task.form == "probabilities" else scores - largest - np.log(total)
+    if task.form != "probabilities":
+        return scores - largest - np.log(total)
+    whole = task.rows(answers).sum(1, keepdims=True, dtype=np.float64)
+    # A sum of 1 that only rounding, of half precision for one, keeps from it is 1.
+    scale = np.where(np.abs(whole - 1) < ROUNDING, 1, whole).astype(scores.dtype)
+    return shares / total * scale
 
 
 def preferred(answers: Floats, task: Classification) -> Preferred:

@@ -31,6 +31,8 @@ def checked(model: Model, path: Path, wanted: tuple[int, ...]) -> None:
 def test_what_cannot_be_cut_is_refused_at_once(model_of: Callable[..., Model], tmp_path: Path) -> None:
     row = "(float[N,8] x) => (float[N,6] y) <float[8,6] w, float[8,2] v, int64[2] s>"
     checked(model_of(row + "{ t = MatMul(x, w) y = Softmax(t) }"), tmp_path / "m.onnx", (4, 1))
+    percent = "{ t = MatMul(x, w) p = Softmax(t) k = Constant<value_float=100.0>() y = Mul(p, k) }"
+    checked(model_of(row + percent), tmp_path / "m.onnx", (4, 1))
     for body in ("t = MatMul(x, v) y = Tile(t, s)", "t = MatMul(x, w) k = Constant<value_int=1>() y = CumSum(t, k)"):
         with pytest.raises(CrispError, match="--head slice is not possible"):
             checked(model_of(row + f"{{ {body} }}", s=[1, 3]), tmp_path / "m.onnx", (4, 1))

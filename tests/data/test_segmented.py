@@ -145,6 +145,14 @@ def test_what_has_no_partner_is_counted(tmp_path: Path) -> None:
         assert word in told
 
 
+def test_what_has_no_partner_is_named_in_order(tmp_path: Path) -> None:
+    root = folder(tmp_path / "d", *drawn())
+    for number in (9, 2, 7, 4, 8):
+        Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(root / "images" / f"alone{number}.png")
+    told = " ".join(open_segmented(root, KEPT, None, RAW, 3).told())
+    assert "5 images without labels (images/alone2.png, images/alone4.png, images/alone7.png, ...)" in told
+
+
 def test_a_pair_of_which_one_file_is_empty_is_counted_once(tmp_path: Path) -> None:
     root = folder(tmp_path / "d", *drawn())
     (root / "labels" / "0.png").write_bytes(b"")
