@@ -16,6 +16,8 @@ __all__ = ["Classes", "Labels", "candidates", "describe", "read_classes", "resol
 
 log = logging.getLogger(__name__)
 
+# What divides classes that stand in one line.
+BETWEEN = re.compile("[,;]")
 COMMENT = re.compile(r"(^|\s)#.*$")
 
 
@@ -175,6 +177,9 @@ def _agreed(words: list[_Word], labels: Labels | None, outputs: int) -> int:
 
 
 def _unknown(word: str, labels: Labels | None, outputs: int) -> str:
+    parts = [part.strip() for part in BETWEEN.split(word)]
+    if len(parts) > 1 and all(any(0 <= one < outputs for one in candidates(part, labels)) for part in parts):
+        return f"{word!r} is several classes. Write one class a line."
     if labels is None:
         return (
             f"{word!r} is not an output index (0 to {outputs - 1}), and no names of the outputs are known. "

@@ -56,6 +56,8 @@ def test_rows_copied_from_a_label_file_are_a_class_list(tmp_path: Path, imagenet
         ("-1\n", r"line 1: '-1' is output -1"),
         ("apple\norange\n\n0\n", r"line 4: '0' is output 0, which line 1 names already"),
         ("n99999999\n", r"line 1: no output has the synset id 'n99999999'"),
+        ("apple; 2, pear tree\n", r"line 1: 'apple; 2, pear tree' is several classes. Write one class a line"),
+        ("apple, 4\n", r"line 1: no output is named 'apple, 4'"),
     ],
 )
 def test_a_wrong_class_list_is_refused_with_its_line(tmp_path: Path, text: str, message: str) -> None:
