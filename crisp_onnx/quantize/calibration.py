@@ -65,7 +65,9 @@ def look_at(model: Model, tensors: Sequence[str], images: Images, *, batch: int 
 
 def widened(seen: Seen, values: npt.NDArray[np.float32]) -> Seen:
     """What was seen with `values` besides; counts of a narrower range go to where their middles lie."""
-    low, high = float(min(seen.low, values.min())), float(max(seen.high, values.max()))
+    if not values.size:
+        return seen
+    low, high = float(np.minimum(seen.low, values.min())), float(np.maximum(seen.high, values.max()))  # NaN stays NaN
     if not np.isfinite([low, high]).all():
         return Seen(low, high, seen.counts)
     high = max(high, low + LEAST_WIDTH * max(abs(low), LEAST_WIDTH))
