@@ -1,7 +1,8 @@
-"""Let products that are left in real numbers be computed so: ONNX Runtime makes bytes of what looks as if forgotten.
+"""Let what is left in real numbers be computed so: ONNX Runtime makes bytes of what looks as if forgotten.
 
 Behind a DequantizeLinear with one step, it quantises float32 weights of Conv, ConvTranspose and Gemm itself, with one
-scale for the whole weight (its WeightBiasQuantization), and expanded bodies of hybrid operators are such nodes too.
+scale for the whole weight (its WeightBiasQuantization), and expanded bodies of hybrid operators are such nodes too. An
+AveragePool between DequantizeLinear and QuantizeLinear becomes one of bytes, whether that can do what it says or not.
 """
 
 from __future__ import annotations
@@ -35,13 +36,20 @@ MOVING = frozenset(
 
 
 class KeepReals:
-    """Such a product reads its bytes through a DequantizeLinear of its own, with the same step for every channel."""
+    """Such a product reads its bytes through a DequantizeLinear of its own, with the same step for every channel.
+
+    Such a pool reads them through the Max of one tensor, which is that tensor.
+    """
 
     name = "keep_reals"
 
     def run(self, graph: gs.Graph) -> PassResult:
         taken, changed = used_names(graph), 0
         for node in list(graph.nodes):
+            if averages_otherwise_on_bytes(node) and _source(node.inputs[0]) is not None:
+                _set_apart(graph, node, taken)
+                changed += 1
+                continue
             found = _channels(node)
             source = _source(node.inputs[0]) if found is not None else None
             if found is None or source is None:
@@ -67,6 +75,23 @@ class KeepReals:
         if changed:
             graph.cleanup(remove_unused_graph_inputs=False).toposort()
         return PassResult(changed)
+
+
+def averages_otherwise_on_bytes(node: gs.Node) -> bool:
+    """Whether ONNX Runtime's AveragePool of bytes is another one than the node.
+
+    Where it rounds up and counts padding, the last windows are divided by too few or too many; it has no dilations.
+    """
+    counts_more = node.attrs.get("ceil_mode", 0) and node.attrs.get("count_include_pad", 0)
+    return node.op == "AveragePool" and bool(counts_more or "dilations" in node.attrs)
+
+
+def _set_apart(graph: gs.Graph, node: gs.Node, taken: set[str]) -> None:
+    """Put a node that ONNX Runtime neither fuses nor takes out between the node and the DequantizeLinear before it."""
+    source = node.inputs[0]
+    real = gs.Variable(fresh_name(taken, f"{node.name}.real"), np.float32, source.shape)
+    graph.nodes.append(gs.Node("Max", fresh_name(taken, f"{node.name}.apart"), {}, [source], [real]))
+    node.inputs[0] = real
 
 
 def _source(tensor: gs.Tensor) -> OnGrid | None:

@@ -23,8 +23,9 @@ import onnx_graphsurgeon as gs
 from crisp_onnx.errors import CrispError
 from crisp_onnx.format.int8_weight import LEAST_SCALE, MOST_OF_A_PRODUCT, ROOM
 from crisp_onnx.format.node import Grid, no_grid
-from crisp_onnx.model import Model, Size, fresh_name, save, tensor_names
+from crisp_onnx.model import Model, Size, save
 from crisp_onnx.passes.fuse_activation import bounds_of
+from crisp_onnx.passes.keep_reals import averages_otherwise_on_bytes
 from crisp_onnx.reading import reason
 
 WEIGHTED = frozenset({"Conv", "Gemm", "MatMul"})
@@ -33,6 +34,8 @@ MOVING = frozenset({"Flatten", "Gather", "MaxPool", "Reshape", "Squeeze", "Trans
 COMPUTING = frozenset({"Add", "AveragePool", "Clip", "Concat", "GlobalAveragePool", "Mul", "Relu"})
 INT8_OPS = WEIGHTED | MOVING | COMPUTING
 LARGEST, STEPS = 127, 255
+UNREAD = Grid(1.0, 0)
+"""Of what stays in real numbers: the quantiser fails where the range that it finds itself is of no numbers (0 / 0)."""
 _ALREADY_PREPARED = ("onnx.quant.pre_process", "onnxruntime.quant")
 
 
@@ -40,6 +43,8 @@ def reason_against(node: gs.Node, grids: Mapping[str, Grid]) -> str:
     """Why a node has no int8 form here, as the end of a sentence; empty where it has one."""
     if node.domain not in (None, "", "ai.onnx") or node.op not in INT8_OPS:
         return f"{node.op} has no int8 form here"
+    if averages_otherwise_on_bytes(node):
+        return "ONNX Runtime averages bytes otherwise where windows are spread out, or rounded up over counted padding"
     refusal = _against_weight(node) if node.op in WEIGHTED else ""
     if refusal:
         return refusal
@@ -68,36 +73,19 @@ def _against_weight(node: gs.Node) -> str:
     scaled = [node.attrs.get("alpha", 1.0), node.attrs.get("beta", 1.0)] != [1.0, 1.0]
     if node.op == "Gemm" and (scaled or node.attrs.get("transA", 0)):
         return "it scales or transposes what it reads"
-    if node.op == "Gemm" and any(list(tensor.shape) != [_rows_of(node)] for tensor in _biases(node)):
+    if node.op == "Gemm" and any(list(tensor.shape) != [rows_of(node)] for tensor in biases_of(node)):
         return "its bias is not one number a column of its output"
     return ""
 
 
-def _rows_of(node: gs.Node) -> int:
-    return int(node.inputs[1].shape[_row_axis(node)])
+def rows_of(node: gs.Node) -> int:
+    """How many channels a layer's output has."""
+    return int(node.inputs[1].shape[row_axis(node)])
 
 
-def _biases(node: gs.Node) -> list[gs.Tensor]:
+def biases_of(node: gs.Node) -> list[gs.Tensor]:
+    """The bias of a layer, where it has one."""
     return [tensor for tensor in list(node.inputs)[2:] if not tensor.is_empty()]
-
-
-def with_flat_biases(graph: gs.Graph) -> None:
-    """Give each Gemm whose stored bias is the same for every row of its output one of (columns,), in place.
-
-    The quantiser knows no other: not one of (1, columns), nor one number for all.
-    """
-    taken = tensor_names(graph)
-    for node in [node for node in graph.nodes if node.op == "Gemm" and isinstance(node.inputs[1], gs.Constant)]:
-        for bias in _biases(node):
-            columns = (_rows_of(node),)
-            if (
-                not isinstance(bias, gs.Constant)
-                or tuple(bias.shape) == columns
-                or any(s != 1 for s in bias.shape[:-1])
-            ):
-                continue
-            flat = np.broadcast_to(bias.values.reshape(-1), columns).copy()
-            node.inputs[2] = gs.Constant(fresh_name(taken, f"{bias.name}.flat"), flat)
 
 
 def quantise_dense(model: Model, layers: Collection[str], grids: Mapping[str, Grid], *, size: Size) -> Model:
@@ -122,7 +110,9 @@ def quantise_dense(model: Model, layers: Collection[str], grids: Mapping[str, Gr
             scales = _scales_of(node, grids[node.inputs[0].name].scale)
             known = rows.get(node.inputs[1].name, scales)  # one weight may serve several nodes
             rows[node.inputs[1].name] = np.maximum(known, scales)
-            overrides[node.inputs[1].name] = _of_rows(rows[node.inputs[1].name], _row_axis(node))
+            overrides[node.inputs[1].name] = _of_rows(rows[node.inputs[1].name], row_axis(node))
+    for name in sorted(_calibrated(graph) - overrides.keys()):
+        overrides[name] = [_of_grid(UNREAD)]
     with tempfile.TemporaryDirectory(prefix="crisp-int8-") as folder, _quiet():
         source, target = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
         save(model.with_metadata(dict([_ALREADY_PREPARED])), source)
@@ -144,6 +134,12 @@ def quantise_dense(model: Model, layers: Collection[str], grids: Mapping[str, Gr
     proto.metadata_props.extend(model.proto.metadata_props)
     proto.producer_name, proto.producer_version = model.proto.producer_name, model.proto.producer_version
     return replace(model, proto=proto)
+
+
+def _calibrated(graph: gs.Graph) -> set[str]:
+    """The tensors whose range the quantiser wants to know, whether it makes bytes of them or not."""
+    tensors = [tensor for node in graph.nodes if node.op in INT8_OPS for tensor in (*node.inputs, *node.outputs)]
+    return {tensor.name for tensor in tensors if isinstance(tensor, gs.Variable) and tensor.dtype == np.float32}
 
 
 def shared_grids(graph: gs.Graph, grids: Mapping[str, Grid]) -> dict[str, Grid]:
@@ -175,14 +171,15 @@ def _of_grid(grid: Grid) -> dict[str, Any]:
     return {"scale": np.array(grid.scale, np.float32), "zero_point": np.array(grid.zero, np.uint8)}
 
 
-def _row_axis(node: gs.Node) -> int:
+def row_axis(node: gs.Node) -> int:
+    """The axis of a layer's weight along which its rows lie, one for each channel of its output."""
     return 0 if node.op == "Conv" or (node.op == "Gemm" and node.attrs.get("transB", 0)) else 1
 
 
 def _scales_of(node: gs.Node, data_scale: float) -> npt.NDArray[np.float32]:
     """A scale for every row of the weight, for data of `data_scale`."""
-    weight: npt.NDArray[np.float32] = np.moveaxis(node.inputs[1].values, _row_axis(node), 0)
-    stored = [tensor.values for tensor in _biases(node)]
+    weight: npt.NDArray[np.float32] = np.moveaxis(node.inputs[1].values, row_axis(node), 0)
+    stored = [tensor.values for tensor in biases_of(node)]
     return row_scales(weight, stored[0] if stored else np.zeros(len(weight), np.float32), data_scale)
 
 

@@ -26,7 +26,7 @@ from crisp_onnx.passes import (
 from crisp_onnx.passes.byte_tables import FUNCTIONS
 from crisp_onnx.passes.fuse_activation import bounds_of
 from crisp_onnx.passes.real_answers import leads_to_answers
-from crisp_onnx.quantize.clear_names import clear_names
+from crisp_onnx.quantize.clear_names import clear_names, restore_ends
 from crisp_onnx.quantize.crossings import on_bytes, with_parts
 from crisp_onnx.quantize.dense import (
     INT8_OPS,
@@ -34,10 +34,11 @@ from crisp_onnx.quantize.dense import (
     quantise_dense,
     reason_against,
     shared_grids,
-    with_flat_biases,
     with_renamed_outputs,
 )
+from crisp_onnx.quantize.flat_biases import with_flat_biases
 from crisp_onnx.quantize.grids import STEPS, grid_of
+from crisp_onnx.quantize.own_tensors import with_own_tensors
 from crisp_onnx.quantize.whole import pack_whole
 
 ANY_GRID = Grid(0.02, 128)
@@ -109,6 +110,7 @@ def quantise_model(
     hybrid = [node.name for node in graph.nodes if is_hybrid(node)]
     dense, refused = _ordinary_on_bytes(graph, shared, keep)
     weighted = {node.name for node in graph.nodes if node.op in WEIGHTED}
+    with_own_tensors(graph, dense)
     named = with_bodies(bare.with_graph(graph))  # the quantiser knows nodes by their names alone
     written = quantise_dense(named, dense, shared, size=size)
     graph = _without_bodies(written).graph()
@@ -122,6 +124,7 @@ def quantise_model(
         KeepReals(),
     )
     declined = run_passes(passes, graph)
+    restore_ends(graph, renamed)
     left = refused | {place.node: place.reason for place in declined if place.pass_name == QuantiseHybrid.name}
     left |= keep
     done = tuple(name for name in (*hybrid, *dense) if name not in left and (name in hybrid or name in weighted))

@@ -155,6 +155,55 @@ def test_a_layer_takes_the_grid_of_its_activation_and_what_moves_values_keeps_it
     assert found["q"] == found["h"] == own["q"]
 
 
+@pytest.mark.parametrize(
+    ("attributes", "changed"),
+    [
+        ("ceil_mode = 1, count_include_pad = 1", 1),
+        ("ceil_mode = 1, count_include_pad = 1, pads = [1, 1, 0, 0]", 1),
+        ("dilations = [1, 1]", 1),
+        ("dilations = [2, 2]", 1),
+        ("ceil_mode = 1", 0),
+        ("count_include_pad = 1, pads = [1, 1, 0, 0]", 0),
+    ],
+)
+def test_pools_between_layers_in_int8_average_as_in_float32(
+    model_of: Callable[..., Model], answers: Callable[..., list[np.ndarray]], attributes: str, changed: int
+) -> None:
+    text = f"""(float[N,4,10,10] x) => (float[N,4] y) <float[4,4,1,1] v, float[4,4] w> {{
+      a = Conv(x, v)
+      p = AveragePool<kernel_shape = [3, 3], strides = [3, 3], {attributes}>(a)
+      g = GlobalMaxPool(p)
+      f = Flatten(g)
+      y = MatMul(f, w)
+    }}"""
+    model = with_value_info(model_of(text, opset=19, ir=9))
+    x = np.random.default_rng(0).uniform(0, 1, (8, 4, 10, 10)).astype(np.float32)
+    names = quantised_tensors(model.graph())
+    seen = open_model(model, names).run({"x": x}, names)
+    grids = {name: grid_of(float(values.min()), float(values.max())) for name, values in seen.items()}
+    found = quantise_model(model, grids, size=(10, 10))
+    assert len(found.layers) == 2
+    assert [node.op for node in found.model.graph().nodes].count("Max") == changed
+    session = ort.InferenceSession(found.model.proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    expected, given = answers(model, x)[0], session.run(None, {"x": x})[0]
+    assert np.abs(expected - given).max() < 0.03 * np.ptp(expected)
+
+
+def test_an_image_without_contrast_is_no_reason_against_int8(
+    model_of: Callable[..., Model], answers: Callable[..., list[np.ndarray]]
+) -> None:
+    text = """(float[N,8] x) => (float[N,6] y) <float[8,8] v, float[8,6] w, float k> {
+      l = ReduceL2<axes = [1]>(x) d = Div(x, l) c = Mul(d, k) a = MatMul(c, v) r = Relu(a) y = MatMul(r, w)
+    }"""
+    model = with_value_info(model_of(text, k=2))
+    grids = {"c": Grid(0.02, 128), "a": Grid(0.01, 0), "r": Grid(0.01, 0), "y": Grid(0.02, 128)}
+    found = quantise_model(model, grids, size=(8, 1))
+    assert len(found.layers) == 2
+    x = np.random.default_rng(0).uniform(-1, 1, (16, 8)).astype(np.float32)
+    expected, given = answers(model, x)[0], answers(found.model, x)[0]
+    assert np.abs(expected - given).max() < 0.05 * np.ptp(expected)
+
+
 def test_nothing_to_quantise_leaves_the_model_alone(model_of: Callable[..., Model]) -> None:
     model = with_value_info(model_of(NET))
     assert quantise_dense(model, [], {}, size=(8, 8)) is model
@@ -174,6 +223,22 @@ def test_names_that_the_quantiser_uses_itself_may_be_in_the_model(
     ]  # fmt: skip
     assert len(found[1].layers) == 3
     np.testing.assert_array_equal(answers(found[0].model, x)[0], answers(found[1].model, x)[0])
+
+
+def test_so_may_names_of_inputs_and_outputs_which_stay(
+    model_of: Callable[..., Model], answers: Callable[..., list[np.ndarray]]
+) -> None:
+    text = """(float[N,8] x) => (float[N,6] y, float[N,6] z) <float[8,6] w, float[6] b, float[6,6] v> {
+      s = Gemm(x, w, b) t = Relu(s) y = MatMul(t, v) z = Add(t, b) }"""
+    names = {"x": "w_quantized", "y": "t_DequantizeLinear_Output", "z": "t_DequantizeLinear_Output_scale"}
+    plain, named = with_value_info(model_of(text)), with_value_info(model_of(text, renamed=names))
+    grids = {name: Grid(0.02, 128) if name == "x" else Grid(0.04, 60) for name in quantised_tensors(plain.graph())}
+    x = np.random.default_rng(0).uniform(-2.5, 2.5, (16, 8)).astype(np.float32)
+    expected = answers(quantise_model(plain, grids, size=(8, 1)).model, x)
+    found = quantise_model(named, {names.get(name, name): grid for name, grid in grids.items()}, size=(8, 1)).model
+    assert [spec.name for spec in found.outputs] == [names["y"], names["z"]]
+    for one, other in zip(expected, answers(found, x), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_a_product_of_activations_is_no_layer_that_stays_in_float32(model_of: Callable[..., Model]) -> None:
