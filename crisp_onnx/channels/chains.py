@@ -31,7 +31,7 @@ class Chains:
         self._readers = self._read(graph, stored)
         self._products = np.array([self.nodes[name] for name in products], np.int64)
         self._lengths = lengths
-        self._taken = (spans * self.widths).reshape(-1, len(self.widths))
+        self._taken = (spans * self.widths).reshape(lengths.size, len(self.widths))
         self._known: dict[bytes, Bools] = {}
 
     def gone(self, dead: Bools) -> Bools:

@@ -104,3 +104,11 @@ def test_what_one_more_channel_gains_depends_on_what_is_left_of_its_neighbours(m
     removed[second] = 2
     assert extent.macs.gained(removed, step)[first] == pytest.approx(16 * (3 + 2))
     assert extent.bytes.gained(removed, step)[second] == pytest.approx(4 * (8 + 6))
+
+
+def test_a_graph_without_groups_has_all_of_its_macs(model_of: Callable[[str], Model]) -> None:
+    model = model_of("""(float[1,2,16] x) => (float[1,1,2,8] y) <float[1,32,16] w, float[1,32,8] r> {
+      y = LSTM <hidden_size = 8> (x, w, r) }""")
+    shapes = tensor_shapes(model)
+    extent = Extent(model.graph(), channel_groups(model.graph(), (), shapes), shapes)
+    assert extent.macs.at(np.zeros(0)) == counted_macs(model) == 2 * 32 * (16 + 8)
