@@ -20,6 +20,7 @@ from crisp_onnx.lowering import Lowered, Target, load_target, lowered_path, targ
 from crisp_onnx.lowering.dense_form import computes_on_bytes, dense_form
 from crisp_onnx.lowering.describe import describe_target, summarize_target
 from crisp_onnx.lowering.read_layers import read_layers
+from crisp_onnx.lowering.written_out import written_out
 from crisp_onnx.model import (
     Model,
     Size,
@@ -114,7 +115,7 @@ def calibrate_from_profile(
     chosen = load_target(base)
     keep_inputs([output], [*profiles, model, chosen.path], ANOTHER)
     require_place(output)
-    layers = read_layers(source := load(model), tensor_shapes(source))[0] if model is not None else []
+    layers = read_layers(source := written_out(load(model)), tensor_shapes(source))[0] if model is not None else []
     profile = read_profile(profiles, clock_hz=float(chosen.clock_hz), layers=layers)
     names = ", ".join(shown(str(path)) for path in profiles)
     with border(f"No rates can be fitted to {names}", "Give the profile of a run that was measured."):

@@ -14,6 +14,7 @@ from crisp_onnx.cost.calibrate.machine import measured_elsewhere
 from crisp_onnx.errors import CrispError
 from crisp_onnx.lowering import Lowered, Target, read_lowered
 from crisp_onnx.lowering import lower as lower_model
+from crisp_onnx.lowering.written_out import written_out
 from crisp_onnx.model import DEFAULT_SIZE, Model, Size, height_and_width, load
 from crisp_onnx.model.bounded import require_bounded
 
@@ -86,7 +87,8 @@ def with_densities(source: Model, asked: Asked) -> Asked:
     if asked.data is None:
         return asked
     with no_fault_of(source, sides):
-        return replace(asked, data=None, densities=measured_densities(source, asked.data, asked.preprocess))
+        found = measured_densities(written_out(source), asked.data, asked.preprocess)
+        return replace(asked, data=None, densities=found)
 
 
 def _as_lowered(path: Path, source: Lowered, asked: Asked) -> Lowered:

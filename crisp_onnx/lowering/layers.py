@@ -12,7 +12,7 @@ from crisp_onnx.lowering.layer_sparsity import DENSE, LayerSparsity
 from crisp_onnx.lowering.lowered import Lowered, LoweredOp, Source, totals
 from crisp_onnx.lowering.matrix import BYTES, Matrix
 from crisp_onnx.lowering.memory import NOWHERE, Stay
-from crisp_onnx.lowering.residency import Held, peak_bytes, stays
+from crisp_onnx.lowering.residency import REARRANGING, Held, peak_bytes, stays
 from crisp_onnx.lowering.retyped import retyped
 from crisp_onnx.lowering.schema import Dtype, OpKind
 from crisp_onnx.lowering.target import Target
@@ -26,6 +26,7 @@ class Layer:
     `axes`: of the tensor that a transpose gives.
     `fused_ops`: types of the neighbours in `fused`. `weight`: name of the stored weight. `reads`: the operators
     whose outputs it takes. `constants`: values stored with the model, other than weights, that it is the first to read.
+    `border`: values of the model's own input, where it takes that; `answers`: whether the model gives what it gives.
     `dtype`: in which the model computes it.
     """
 
@@ -44,6 +45,8 @@ class Layer:
     weight: str = ""
     activation_density: float = 1.0
     constants: int = 0
+    border: int = 0
+    answers: bool = False
     dtype: Dtype = "fp32"
 
 
@@ -110,7 +113,6 @@ def layer_dtype(layer: Layer, target: Target, chosen: Dtype, *, asked: bool) -> 
 
 def _held(layer: Layer, target: Target, dtype: Dtype) -> Held:
     size, matrix = BYTES[dtype], layer.matrix
-    outputs, inputs = (matrix.outputs, matrix.inputs) if matrix else (layer.outputs, layer.inputs)
     rows = target.whole(target.descriptor.array.rows)
     tile_bytes = min(rows, matrix.M) * matrix.K * size if matrix is not None and matrix.weighted else 0
     capacity = target.number(target.buffer.capacity) if target.buffer else None
@@ -118,11 +120,12 @@ def _held(layer: Layer, target: Target, dtype: Dtype) -> Held:
         tile_bytes = min(tile_bytes, int(capacity) // 2)  # a longer row comes in parts
     return Held(
         layer.name,
-        outputs * size,
+        (matrix.outputs if matrix else layer.outputs) * size,
         tile_bytes,
         layer.reads,
-        layer.kind == "elementwise",
-        0 if layer.reads else inputs * size,
+        layer.kind == "elementwise" and layer.op not in REARRANGING,
+        layer.border * size,
+        layer.answers,
     )
 
 

@@ -12,6 +12,7 @@ from crisp_onnx.lowering.layers import lower_layers
 from crisp_onnx.lowering.lowered import Lowered, Source
 from crisp_onnx.lowering.read_layers import read_layers
 from crisp_onnx.lowering.target import Target, load_target
+from crisp_onnx.lowering.written_out import written_out
 from crisp_onnx.model import DEFAULT_SIZE, Model, Size, height_and_width, tensor_shapes, write_files
 
 
@@ -30,9 +31,10 @@ def lower(
     type if not given. `densities`: share of nonzeros among the inputs, by node name; 1 where not given.
 
     Raises:
-        CrispError: unknown target, or no operator of the model could be read.
+        CrispError: unknown target, a local function that cannot be written out, or no operator could be read.
     """
     chosen = target if isinstance(target, Target) else load_target(target)
+    model = written_out(model)
     layers, notes = read_layers(model, tensor_shapes(model, batch=batch, size=height_and_width(size)), chosen.runs)
     if densities:
         layers = [replace(layer, activation_density=densities.get(layer.name, 1.0)) for layer in layers]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from math import prod
 
@@ -12,6 +12,7 @@ import onnx_graphsurgeon as gs
 from crisp_onnx.format.node import HybridNode, data_of, is_hybrid, kept_blocks_of, read, residual_of, weight_name
 from crisp_onnx.format.operators import BYTE_OPERATORS, INT8, MAX_POOL
 from crisp_onnx.lowering.detect import detect
+from crisp_onnx.lowering.flow import flow
 from crisp_onnx.lowering.folded import hands_on, settled
 from crisp_onnx.lowering.fusion import Fusion, fuse
 from crisp_onnx.lowering.layer_sparsity import LayerSparsity
@@ -71,8 +72,18 @@ def read_layers(
             layers.append(replace(layer, constants=_constants(node, stored)))
         else:
             layers.append(layer)
-    reads = _reads(graph, fusion, {layer.name for layer in layers}, still)
-    return [replace(layer, reads=reads[layer.name]) for layer in layers], notes
+    entry = model.input.name
+    flows = flow(graph, entry, fusion, {layer.name for layer in layers}, still)
+    border = prod(shapes.get(entry, ()))
+    return [
+        replace(
+            layer,
+            reads=flows.reads[layer.name],
+            border=border if layer.name in flows.takes else 0,
+            answers=layer.name in flows.answers,
+        )
+        for layer in layers
+    ], notes
 
 
 def _constants(node: gs.Node, stored: set[str]) -> int:
@@ -80,28 +91,6 @@ def _constants(node: gs.Node, stored: set[str]) -> int:
     fresh = {t.name: t for t in node.inputs if isinstance(t, gs.Constant) and t.name not in stored}
     stored.update(fresh)
     return sum(prod(tensor.shape) for tensor in fresh.values())
-
-
-def _reads(
-    graph: gs.Graph, fusion: Fusion, layers: Container[str], still: Container[str]
-) -> dict[str, tuple[str, ...]]:
-    """For every layer the layers whose outputs it takes, seen through operators that cost nothing.
-
-    Of what the `still` ones take no value is read: the shape of a tensor does not keep it.
-    """
-    head = {name: product for product, names in fusion.heads.items() for name in (product, *names)}
-    sources: dict[int, tuple[str, ...]] = {}
-    reads: dict[str, dict[str, None]] = {}  # keys in order, each once
-    for node in graph.nodes:
-        if node.name in still:
-            continue
-        taken = [name for tensor in node.inputs for name in sources.get(id(tensor), ())]
-        layer = head.get(node.name, node.name)
-        if layer in layers:
-            reads.setdefault(layer, {}).update((name, None) for name in taken if name != layer)
-        found = (layer,) if layer in layers else tuple(taken)
-        sources.update((id(tensor), found) for tensor in node.outputs)
-    return {layer: tuple(names) for layer, names in reads.items()}
 
 
 def _layer(

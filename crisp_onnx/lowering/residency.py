@@ -8,13 +8,21 @@ from dataclasses import dataclass
 from crisp_onnx.lowering.memory import Stay
 from crisp_onnx.lowering.target import Target
 
+REARRANGING = frozenset(
+    {
+        "DepthToSpace", "Expand", "Gather", "GatherElements", "GatherND", "Pad", "Resize", "SpaceToDepth", "Tile",
+        "Transpose", "Upsample",
+    }
+)  # fmt: skip
+"""Operators that put values elsewhere than where they read them, and so not into the place of what they read."""
+
 
 @dataclass(frozen=True)
 class Held:
     """One operator as the buffer sees it: bytes that it writes, of the smallest tile of its weights, and what it reads.
 
     `in_place`: its output may take the place of an input that nobody reads after it. `border_bytes`: what it reads of
-    the model's own inputs.
+    the model's own input. `answers`: whether the model gives its output, which then is needed to the end.
     """
 
     name: str
@@ -23,6 +31,7 @@ class Held:
     reads: tuple[str, ...]
     in_place: bool
     border_bytes: int = 0
+    answers: bool = False
 
 
 def stays(operators: Sequence[Held], target: Target) -> Mapping[str, Stay]:
@@ -40,7 +49,7 @@ def stays(operators: Sequence[Held], target: Target) -> Mapping[str, Stay]:
     kept: set[str] = set()
     for at, op in enumerate(operators):
         last = readers.get(op.name)
-        if room is None or last is None or last <= at:
+        if room is None or last is None or last <= at or op.answers:
             continue
         shared = _shared(op, operators, place, readers, kept, at)
         need = {step: op.output_bytes - (shared if step == at else 0) for step in range(at, last + 1)}
@@ -89,17 +98,25 @@ def _shared(
 
 
 def peak_bytes(operators: Sequence[Held]) -> int:
-    """Most bytes of activations alive at a time: what an operator reads, writes, and what others still need."""
+    """Most bytes of activations alive at a time: what an operator reads, writes, and what others still need.
+
+    The model's own input is alive until its last reader, answers to the end. Neither gives up its place.
+    """
+    end = len(operators)
     place = {op.name: at for at, op in enumerate(operators)}
     readers: dict[str, int] = {}
     for at, op in enumerate(operators):
         readers.update((name, at) for name in op.reads if name in place)
+    readers.update((op.name, end) for op in operators if op.answers)
+    given_until = max((at for at, op in enumerate(operators) if op.border_bytes), default=-1)
+    given = max((op.border_bytes for op in operators), default=0)
     peak = alive = 0
     ending: dict[int, int] = {}  # bytes by the last step that needs them
     for at, op in enumerate(operators):
         alive -= ending.pop(at - 1, 0)
         shared = _shared(op, operators, place, readers, set(op.reads), at)
         alive += op.output_bytes
-        ending[max(at, readers.get(op.name, at))] = ending.get(max(at, readers.get(op.name, at)), 0) + op.output_bytes
-        peak = max(peak, alive - shared + op.border_bytes)
+        last = max(at, readers.get(op.name, at))
+        ending[last] = ending.get(last, 0) + op.output_bytes
+        peak = max(peak, alive - shared + (given if at <= given_until else 0))
     return peak
