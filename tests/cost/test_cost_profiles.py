@@ -67,6 +67,22 @@ def test_a_product_without_a_count_of_weights_is_no_layer_that_only_moves_data(t
     assert more.left_out == plain.left_out + 1
 
 
+def test_layers_in_a_type_that_the_target_does_not_have_tell_nothing_of_its_rates(tmp_path: Path) -> None:
+    times, info = (json.loads(path.read_text()) for path in TENSORRT)
+    slow = [{**entry, "name": f"slow {entry['name']}", "medianMs": 9.0} for entry in times if "name" in entry]
+    floats = json.loads(json.dumps(info["Layers"]).replace("Int8", "FP32"))
+    renamed = [{**entry, "Name": f"slow {entry['Name']}"} for entry in floats if entry.get("Weights")]
+    files = [tmp_path / "times.json", tmp_path / "layers.json"]
+    for path, content in zip(files, ([*times, *slow], {"Layers": [*info["Layers"], *renamed]}), strict=True):
+        path.write_text(json.dumps(content))
+    plain, more = (calibrate_from_profile(tmp_path / "m.yaml", two, "nvidia_a100").found for two in (TENSORRT, files))
+    assert more.rates == plain.rates
+    for path, content in zip(files, (slow, {"Layers": renamed}), strict=True):
+        path.write_text(json.dumps(content))
+    with pytest.raises(CrispError, match="compute in fp32, and nvidia_a100 in int8 and fp16 alone"):
+        calibrate_from_profile(tmp_path / "m.yaml", files, "nvidia_a100")
+
+
 def test_onnx_runtime_tells_all_by_itself(tmp_path: Path) -> None:
     found = calibrate_from_profile(tmp_path / "mine.yaml", [SAMPLES / "onnxruntime_profile.json"], "x86_avx512").found
     assert found.rates.efficiency["conv3x3"] == pytest.approx(0.6, rel=0.03)

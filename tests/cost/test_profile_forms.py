@@ -90,7 +90,7 @@ def test_openvino_layers_of_other_names_are_known_by_what_runs_inside_of_them(
     (tmp_path / "report").write_text(text)
     found = read_profile([tmp_path / "report"], clock_hz=1e9, layers=layers)
     assert {layer.name: layer.time_us for layer in found.layers} == pytest.approx({"c0": 100, "c3": 400})
-    assert {layer.name: layer.dtype for layer in found.layers} == {"c0": "", "c3": "int8"}
+    assert {layer.name: layer.dtype for layer in found.layers} == {"c0": "fp32", "c3": "int8"}
     # Which of the two products add2 runs in is OpenVINO's choice.
     assert not {"c1", "c2"} & {layer.name for layer in found.layers}
     assert all(layer.matrix for layer in found.layers)
@@ -159,3 +159,101 @@ def test_an_engine_for_dynamic_shapes_is_refused_for_that(tmp_path: Path) -> Non
         (tmp_path / name).write_text(json.dumps(content))
     with pytest.raises(CrispError, match="built for dynamic shapes"):
         read_profile([tmp_path / "times", tmp_path / "layers"], clock_hz=1e9)
+
+
+SAMPLES = Path(__file__).parent / "data/profiles"
+SUMMARY, PER_LAYER = SAMPLES / "networks_summary_Ethos_U65_High_End.csv", SAMPLES / "network_per-layer.csv"
+
+
+@pytest.mark.parametrize("separator", [",", "\t"])
+def test_openvinos_columns_may_stand_in_any_order_and_apart_by_any_mark(
+    separator: str, layers: list[Layer], tmp_path: Path
+) -> None:
+    plain, saved = tmp_path / "plain.csv", tmp_path / "saved.csv"
+    plain.write_text(counters((1.0,), ""))
+    rows = [line.split(";") for line in plain.read_text().splitlines() if line]
+    saved.write_text("\n".join(separator.join([*row[3:], *row[:3]]) for row in rows))
+    first, second = (read_profile([path], clock_hz=1e9, layers=layers) for path in (plain, saved))
+    assert first.layers == second.layers
+    assert first.layers
+
+
+def test_openvinos_table_in_another_unit_is_refused_for_its_column(layers: list[Layer], tmp_path: Path) -> None:
+    (tmp_path / "us.csv").write_text(counters((1.0,), "").replace("realTime (ms)", "realTime (us)"))
+    with pytest.raises(CrispError, match=r"column 'realTime \(ms\)' is missing"):
+        read_profile([tmp_path / "us.csv"], clock_hz=1e9, layers=layers)
+
+
+def test_several_files_of_one_tool_are_all_read(tmp_path: Path) -> None:
+    one, two = (read_profile([PER_LAYER] * count, clock_hz=1e9) for count in (1, 2))
+    assert two.layers == one.layers * 2
+    assert two.left_out == 2 * one.left_out
+
+
+def test_summaries_of_two_versions_of_a_tool_may_differ_in_their_columns(tmp_path: Path) -> None:
+    rows = [line.split(",") for line in SUMMARY.read_text().splitlines()]
+    (tmp_path / "newer.csv").write_text("\n".join(",".join([*row[1:], row[0]]) for row in rows))
+    one, both = (read_profile(paths, clock_hz=1e9) for paths in ([SUMMARY], [SUMMARY, tmp_path / "newer.csv"]))
+    assert both.layers == one.layers * 2
+
+
+def test_files_of_two_tools_or_two_engines_are_refused() -> None:
+    times, info = SAMPLES / "trtexec_profile.json", SAMPLES / "trtexec_layers.json"
+    with pytest.raises(CrispError, match="profiles of Vela and ONNX Runtime. Give those of one tool"):
+        read_profile([PER_LAYER, SAMPLES / "onnxruntime_profile.json"], clock_hz=1e9)
+    with pytest.raises(CrispError, match=r"profiles of Vela and Vela \(networks\)"):
+        read_profile([PER_LAYER, SUMMARY], clock_hz=1e9)
+    with pytest.raises(CrispError, match="of several engines"):
+        read_profile([times, times, info], clock_hz=1e9)
+
+
+def test_nodes_of_one_name_are_as_many_layers(tmp_path: Path) -> None:
+    small = event("n", "MatMul", [{"float": [1, 64]}, {"float": [64, 8]}], {"float": [1, 8]})
+    large = event("n", "MatMul", [{"float": [1, 64]}, {"float": [64, 512]}], {"float": [1, 512]}) | {"dur": 4000}
+    for place, node in enumerate((small, large)):
+        node["args"]["node_index"] = str(place)  # type: ignore[index]
+    found = of_onnxruntime(tmp_path, [small, large] * 3)
+    assert [(layer.time_us, layer.matrix and layer.matrix.M) for layer in found.layers] == [(500, 8), (4000, 512)]
+
+
+def test_the_length_of_a_product_is_that_of_its_weight_where_the_left_operand_lies_by_columns(tmp_path: Path) -> None:
+    node = event("n", "Gemm", [{"float": [64, 9]}, {"float": [8, 64]}, {"float": [8]}], {"float": [9, 8]})
+    matrix = of_onnxruntime(tmp_path, [node]).layers[0].matrix
+    assert matrix and (matrix.M, matrix.K, matrix.N) == (8, 64, 9)
+
+
+def of_tensorrt(folder: Path, about: dict[str, object]) -> Profile:
+    times = [{"count": 9}, {"name": "c", "timeMs": 9, "averageMs": 1, "percentage": 100}]
+    for name, content in (("times", times), ("layers", {"Layers": [{"Name": "c", **about}]})):
+        (folder / name).write_text(json.dumps(content))
+    return read_profile([folder / "times", folder / "layers"], clock_hz=1e9)
+
+
+def tensors(image: list[int], out: list[int], form: str = "Row major linear FP16 format") -> dict[str, object]:
+    return {key: [{"Dimensions": dims, "Format/Datatype": form}] for key, dims in (("Inputs", image), ("Outputs", out))}
+
+
+@pytest.mark.parametrize(
+    ("layer_type", "image", "out", "kernel", "macs"),
+    [
+        ("CaskConvolution", [1, 16, 8, 8, 8], [1, 32, 8, 8, 8], [3, 3, 3], 32 * 16 * 27 * 512),
+        ("CaskConvolution", [1, 16, 64], [1, 32, 64], [5], 32 * 16 * 5 * 64),
+        ("CaskDeconvolution", [1, 16, 8, 8], [1, 32, 16, 16], [2, 2], 16 * 32 * 4 * 64),
+    ],
+    ids=["volumes", "signals", "transposed"],
+)
+def test_tensorrts_convolutions_of_any_kind_have_their_own_macs(
+    layer_type: str, image: list[int], out: list[int], kernel: list[int], macs: int, tmp_path: Path
+) -> None:
+    weights = {"Type": "Half", "Count": macs // 512 if len(kernel) == 3 else macs // 64}
+    about = {"LayerType": layer_type, "Kernel": kernel, "Groups": 1, "Weights": weights, **tensors(image, out)}
+    matrix = of_tensorrt(tmp_path, about).layers[0].matrix
+    assert matrix and matrix.macs == macs
+
+
+@pytest.mark.parametrize(
+    ("form", "dtype"), [("BFloat16", "fp16"), ("BF16", "fp16"), ("Half", "fp16"), ("Float", "fp32")]
+)
+def test_tensorrts_types_are_told_apart(form: str, dtype: str, tmp_path: Path) -> None:
+    about = {"LayerType": "PointWise", **tensors([1, 8, 4, 4], [1, 8, 4, 4], form)}
+    assert of_tensorrt(tmp_path, about).layers[0].dtype == dtype

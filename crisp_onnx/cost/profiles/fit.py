@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,7 +77,14 @@ def fit_profile(profile: Profile, target: Target) -> FittedRates:
             f"The times of {target.name} were measured, so that rates would change nothing. Give --target the name of "
             "a built-in target, or measure anew with `crisp-onnx targets calibrate`."
         )
-    samples = [_sample(layer, target) for layer in profile.layers]
+    known = target.descriptor.dtypes
+    foreign = [layer.dtype for layer in profile.layers if _is_foreign(layer, known)]
+    samples = [_sample(layer, target) for layer in profile.layers if not _is_foreign(layer, known)]
+    if len(samples) < LEAST_LAYERS and foreign:
+        raise CrispError(
+            f"{len(foreign)} layers of the profile compute in {foreign[0]}, and {target.name} in "
+            f"{' and '.join(known)} alone. Measure the model in a type of the target's."
+        )
     if len(samples) < LEAST_LAYERS:
         raise CrispError(
             f"The profile has {len(samples)} layers with times and shapes, which is too few to fit rates. Measure a "
@@ -108,9 +115,14 @@ def fit_profile(profile: Profile, target: Target) -> FittedRates:
         layers_held_out=len(judged),
         median_error_percent=median,
         p90_error_percent=float(np.percentile(errors, 90)),
-        left_out=profile.left_out,
+        left_out=profile.left_out + len(foreign),
         rows=rows,
     )
+
+
+def _is_foreign(layer: TimedLayer, known: Collection[str]) -> bool:
+    """Whether it computes in a type that the target does not have: its time tells nothing of the target's rates."""
+    return layer.matrix is not None and layer.dtype != "" and layer.dtype not in known
 
 
 def _sample(layer: TimedLayer, target: Target) -> _Sample:

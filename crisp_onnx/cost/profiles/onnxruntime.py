@@ -40,18 +40,19 @@ def read_onnxruntime(content: list[Mapping[str, Any]], layers: Iterable[Layer] =
     `layers`: of the model that was measured. The runtime packs weights when it loads, and then tells none of their
     shapes.
     """
-    times: dict[str, list[float]] = defaultdict(list)
-    about: dict[str, Mapping[str, Any]] = {}
+    times: dict[tuple[str, str], list[float]] = defaultdict(list)  # by name and place: names may come twice
+    about: dict[tuple[str, str], Mapping[str, Any]] = {}
     for event in content:
         if not isinstance(event, Mapping) or event.get("cat") != "Node" or event.get("dur") is None:
             continue
         name, args = str(event.get("name", "")), event.get("args")
         if name.endswith(SUFFIX):
-            node = name.removesuffix(SUFFIX)
+            told = args if isinstance(args, Mapping) else {}
+            node = name.removesuffix(SUFFIX), str(told.get("node_index", ""))
             times[node].append(float(event["dur"]))
-            about[node] = args if isinstance(args, Mapping) else {}
+            about[node] = told
     known = {name: layer for layer in layers if layer.matrix for name in (*layer.fused, layer.name)}
-    found = [_layer(node, median(spent), about[node], known) for node, spent in times.items()]
+    found = [_layer(node[0], median(spent), about[node], known) for node, spent in times.items()]
     return Profile("ONNX Runtime", tuple(layer for layer in found if layer is not None), found.count(None))
 
 
@@ -61,7 +62,7 @@ def _layer(name: str, time_us: float, about: Mapping[str, Any], known: Mapping[s
     if not inputs or not outputs or time_us <= 0 or op in VIEWS:
         return None
     (first, image), (_, out) = inputs[0], outputs[0]
-    dtype, at = DTYPES.get(first, ""), WEIGHT.get(op, 1)
+    dtype, at = DTYPES.get(first, first), WEIGHT.get(op, 1)
     weight = inputs[at][1] if at < len(inputs) else ()
     if any(word in op.lower() for word in COMPUTING):
         matrix = _matrix(op, image, weight, out)
@@ -87,7 +88,8 @@ def _matrix(op: str, image: Dims, weight: Dims, out: Dims) -> Matrix | None:
         return None
     if len(weight) > 2:  # of two activations, in as many pairs as the leading sides count
         return product_matrix(out[-1], image[-1], out[-2], groups=prod(out[:-2]), weighted=False)
-    return product_matrix(out[-1], image[-1], prod(out[:-1]))
+    length = prod(weight) // out[-1] if len(weight) == 2 else image[-1]  # Gemm may read its left operand by columns
+    return product_matrix(out[-1], length, prod(out[:-1]))
 
 
 def _shapes(listed: list[Mapping[str, list[int]]]) -> list[tuple[str, tuple[int, ...]]]:

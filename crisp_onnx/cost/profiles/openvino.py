@@ -11,8 +11,10 @@ from crisp_onnx.cost.profiles.timed import Profile, TimedLayer
 from crisp_onnx.cost.profiles.vela import number_of, table_rows
 from crisp_onnx.errors import CrispError
 from crisp_onnx.lowering.layers import Layer
+from crisp_onnx.lowering.matrix import BYTES
 
 PRODUCTS = frozenset({"Convolution", "GroupConvolution", "Deconvolution", "FullyConnected", "MatMul"})
+DTYPES = {"i8": "int8", "u8": "int8", "f16": "fp16", "f32": "fp32"}
 NOT_RUN = "NOT_RUN"
 """How the status of a layer ends that runs inside of the one before it."""
 _COLUMNS = {
@@ -25,7 +27,7 @@ _COLUMNS = {
 
 
 def is_table(header: str) -> bool:
-    return header.startswith("layerName;") and "realTime" in header
+    return "layerName" in header and "realTime" in header
 
 
 def is_document(content: object) -> bool:
@@ -38,8 +40,13 @@ def read_table(text: str, layers: Iterable[Layer]) -> Profile:
 
     Raises:
         CrispError: no layer of the table is known as one of the model.
+        ValueError: a column is missing.
     """
-    rows = [{new: row.get(old) or "" for old, new in _COLUMNS.items()} for row in table_rows(text)]
+    listed = table_rows(text)
+    missing = next((old for old in _COLUMNS if listed and old not in listed[0]), None)
+    if missing is not None:
+        raise ValueError(f"column {missing!r} is missing")
+    rows = [{new: row[old] or "" for old, new in _COLUMNS.items()} for row in listed]
     return _profile(rows, list(layers))
 
 
@@ -72,7 +79,7 @@ def _profile(rows: Sequence[Mapping[str, str]], layers: Sequence[Layer]) -> Prof
             layer = _first_known(rows[at + 1 :], inside)
         if layer is not None:
             times_us[layer.name].append(1e3 * time_ms)
-            types[layer.name] = "int8" if "i8" in row["exec_type"].lower() else ""
+            types[layer.name] = _dtype(row["exec_type"].lower())
     found = tuple(_timed(named[name], median(spent), types[name]) for name, spent in times_us.items())
     if not found:
         raise CrispError(
@@ -102,7 +109,12 @@ def _first_known(following: Sequence[Mapping[str, str]], inside: Mapping[str, La
     return None
 
 
+def _dtype(exec_type: str) -> str:
+    """By the name of the kernel, such as `brgconv_avx512_f32`."""
+    return next((dtype for mark, dtype in DTYPES.items() if mark in exec_type), "")
+
+
 def _timed(layer: Layer, time_us: float, dtype: str) -> TimedLayer:
-    size = 1 if dtype == "int8" else 4
+    size = BYTES.get(dtype, 4)
     moved = 0 if layer.matrix else (layer.inputs + layer.outputs) * size
     return TimedLayer(layer.name, layer.kind, time_us, layer.matrix, moved_bytes=moved, dtype=dtype)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
-from crisp_onnx.cost.profiles.timed import Profile, TimedLayer, convolution, dense
+from crisp_onnx.cost.profiles.timed import Profile, TimedLayer, convolution, dense, transposed_convolution
 from crisp_onnx.errors import CrispError
 from crisp_onnx.lowering.layers import product_kind
 from crisp_onnx.lowering.schema import OpKind
@@ -14,6 +14,10 @@ from crisp_onnx.lowering.schema import OpKind
 PRODUCTS = ("conv", "gemm", "matrix", "matmul", "attention", "myelin")
 """In the types of layers that compute; without a count of weights, nothing tells how much."""
 WIDTH = {"int8": 1, "fp16": 2, "fp32": 4}
+DTYPES = {
+    "int8": "int8", "fp16": "fp16", "half": "fp16", "bf16": "fp16", "bfloat16": "fp16", "fp32": "fp32", "float": "fp32"
+}  # fmt: skip
+"""Both types of 16 bits are multiplied at one rate."""
 
 
 def is_times(content: object) -> bool:
@@ -66,15 +70,18 @@ def _layer(entry: Mapping[str, Any], about: Mapping[str, Any] | None) -> TimedLa
     if weights < 0:
         raise ValueError(f"layer {name!r} has {weights} weights")
     kernel = tuple(int(side) for side in about.get("Kernel") or ())
-    sparse = bool(about.get("HasSparseWeights")) or "sparse" in str(about.get("TacticName", "")).lower()
-    if len(kernel) == 2 and len(image) == 4 and len(out) == 4 and weights:
-        groups = max(1, int(about.get("Groups", 1)))
-        strides = [int(step) for step in about.get("Stride") or (1, 1)]
-        matrix = convolution(image, (out[1], image[1] // groups, *kernel), out, groups, (strides[0], strides[-1]))
-        return TimedLayer(name, product_kind(matrix, "Conv"), time_us, matrix, dtype=dtype, sparse=sparse)
-    if weights and out and not weights % out[-1] and prod(out) != weights:
-        return dense(name, time_us, weights // out[-1], out[-1], prod(out) // out[-1], dtype)
     layer_type = str(about.get("LayerType", "")).lower()
+    sparse = bool(about.get("HasSparseWeights")) or "sparse" in str(about.get("TacticName", "")).lower()
+    if kernel and weights and len(image) == len(out) == 2 + len(kernel):
+        groups = max(1, int(about.get("Groups", 1)))
+        if "deconv" in layer_type:
+            matrix = transposed_convolution(image, (image[1], out[1] // groups, *kernel), out, groups)
+        else:
+            strides = [int(step) for step in about.get("Stride") or (1, 1)]
+            matrix = convolution(image, (out[1], image[1] // groups, *kernel), out, groups, (strides[0], strides[-1]))
+        return TimedLayer(name, product_kind(matrix, "Conv"), time_us, matrix, dtype=dtype, sparse=sparse)
+    if weights and not kernel and out and not weights % out[-1] and prod(out) != weights:
+        return dense(name, time_us, weights // out[-1], out[-1], prod(out) // out[-1], dtype)
     if any(word in layer_type for word in PRODUCTS):
         return None
     moved = (prod(image) + prod(out)) * WIDTH.get(dtype, 1)
@@ -84,7 +91,4 @@ def _layer(entry: Mapping[str, Any], about: Mapping[str, Any] | None) -> TimedLa
 
 def _dtype(about: Mapping[str, Any]) -> str:
     text = str(about["Inputs"][0].get("Format/Datatype", about["Inputs"][0].get("Datatype", ""))).lower()
-    for word, dtype in (("int8", "int8"), ("fp16", "fp16"), ("half", "fp16"), ("fp32", "fp32"), ("float", "fp32")):
-        if word in text:
-            return dtype
-    return ""
+    return next((dtype for word, dtype in DTYPES.items() if word in text), "")

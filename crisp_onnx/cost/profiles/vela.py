@@ -36,11 +36,11 @@ def read_layers(text: str, clock_hz: float) -> Profile:
 
 
 def read_summary(text: str) -> Profile:
-    """`<network>_summary_<system>.csv`, one network a row: several files may stand one after the other.
+    """`<network>_summary_<system>.csv`, one network a row.
 
     Their whole times are sums over layers of whatever took longest there, so that only memory's cycles tell a rate.
     """
-    rows = [row for row in table_rows(text) if row.get("nn_macs") != "nn_macs"]
+    rows = [row for row in table_rows(text) if row.get("nn_macs") != "nn_macs"]  # where tables were joined by hand
     found = [
         TimedLayer(
             row["network"],
@@ -69,8 +69,9 @@ def _sound(rows: Sequence[Mapping[str, str]], *columns: str, above: Sequence[str
 
 
 def table_rows(text: str) -> list[dict[str, str]]:
-    """The rows of a table; programs of some countries save it with semicolons and decimal commas."""
-    delimiter = ";" if ";" in text.partition("\n")[0] else ","
+    """The rows of a table; programs of some countries save it with semicolons and decimal commas, others with tabs."""
+    header = text.partition("\n")[0]
+    delimiter = next((mark for mark in (";", "\t") if mark in header), ",")
     return list(csv.DictReader(io.StringIO(text), delimiter=delimiter))
 
 
