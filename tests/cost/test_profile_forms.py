@@ -199,7 +199,7 @@ def test_summaries_of_two_versions_of_a_tool_may_differ_in_their_columns(tmp_pat
 
 def test_files_of_two_tools_or_two_engines_are_refused() -> None:
     times, info = SAMPLES / "trtexec_profile.json", SAMPLES / "trtexec_layers.json"
-    with pytest.raises(CrispError, match="profiles of Vela and ONNX Runtime. Give those of one tool"):
+    with pytest.raises(CrispError, match=r"profiles of Vela and ONNX Runtime\. Give those of one tool"):
         read_profile([PER_LAYER, SAMPLES / "onnxruntime_profile.json"], clock_hz=1e9)
     with pytest.raises(CrispError, match=r"profiles of Vela and Vela \(networks\)"):
         read_profile([PER_LAYER, SUMMARY], clock_hz=1e9)

@@ -77,7 +77,7 @@ def convolution(image: Dims, weight: Dims, out: Dims, groups: int, stride: tuple
 
 
 def transposed_convolution(image: Dims, weight: Dims, out: Dims, groups: int) -> Matrix:
-    """From the shapes (N, C, H, W), (C, Cout / groups, kh, kw) and (N, Cout, OH, OW): each position becomes a window."""
+    """From (N, C, H, W), (C, Cout / groups, kh, kw) and (N, Cout, OH, OW): each position becomes a window."""
     return Matrix(
         M=prod(weight[1:]),
         K=weight[0] // groups,
