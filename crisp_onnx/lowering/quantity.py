@@ -11,6 +11,9 @@ from crisp_onnx.lowering.units import UNITS
 
 Provenance = Literal["literature", "datasheet", "measured", "fitted", "assumed"]
 
+MOST = 1 << 20
+"""Of rows, lanes, columns and other things that an array has or holds."""
+
 
 class Strict(BaseModel):
     """A section of a descriptor: unknown keys are errors, values are never coerced."""
@@ -38,19 +41,29 @@ class Quantity(Strict):
         return self
 
 
+class Whole(Quantity):
+    """A whole number of things, of which there is at least one."""
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Whole:
+        if self.value != int(self.value) or not 1 <= self.value <= MOST:
+            raise ValueError(f"{self.value:g} {self.unit} is not a whole number from 1 to {MOST:,}. Correct it")
+        return self
+
+
 class Frequency(Quantity):
     dimension = "frequency"
 
 
-class Count(Quantity):
+class Count(Whole):
     dimension = "count"
 
 
-class Columns(Quantity):
+class Columns(Whole):
     dimension = "columns"
 
 
-class Values(Quantity):
+class Values(Whole):
     dimension = "values"
 
 
@@ -77,7 +90,15 @@ class Share(Ratio):
 
 
 class Bytes(Quantity):
+    """At least one."""
+
     dimension = "bytes"
+
+    @model_validator(mode="after")
+    def _at_least_one(self) -> Bytes:
+        if self.value * float(UNITS["bytes"][self.unit]) < 1:
+            raise ValueError(f"{self.value:g} {self.unit} is less than one byte. Correct the number or its unit")
+        return self
 
 
 class Bandwidth(Quantity):

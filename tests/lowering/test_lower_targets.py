@@ -97,6 +97,18 @@ BAD = {
     "unknown key": (replaced("dtypes:", "dtyps:"), "dtyps", "Did you mean 'dtypes'"),
     "negative bandwidth": (replaced("read_bw: {value: 32", "read_bw: {value: -32"), "memory.0.read_bw", "positive"),
     "zero instead of null": (replaced("read_bw: {value: 32", "read_bw: {value: 0"), "memory.0.read_bw", "null"),
+    "half a column": (
+        replaced("lrf_n: {value: 128", "lrf_n: {value: 0.5"),
+        "onchip.lrf_n",
+        "0.5 columns is not a whole",
+    ),
+    "rows and a half": (replaced("rows: {value: 64", "rows: {value: 64.5"), "array.rows", "64.5 count is not a whole"),
+    "more rows than there are": (replaced("rows: {value: 64", "rows: {value: 1e30"), "array.rows", "1 to 1,048,576"),
+    "less than a byte": (
+        replaced("value: 262144, unit: B", "value: 0.5, unit: B"),
+        "memory.1.capacity",
+        "than one byte",
+    ),
     "text for a number": (replaced("value: 32,", "value: much,"), "memory.0.read_bw", "no number"),
     "bare number": (replaced("rows: {value: 64", "columns: 5\n  rows: {value: 64"), "array.columns", "unknown key"),
     "unknown pattern": (replaced('pattern: "2:4"', 'pattern: "two of four"'), "sparsity.nm.0.pattern", "pattern"),
