@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Literal
@@ -150,14 +151,50 @@ def read_lowered(path: Path) -> Lowered:
     """Read a file that `lower` wrote.
 
     Raises:
-        CrispError: no such file, another schema, or a damaged file.
+        CrispError: no such file, another schema, a damaged file, or one whose numbers no model has.
     """
     text = read_text(path, "lowered model", limit=MAX_BYTES)
     try:
-        return Lowered.model_validate_json(text)
+        lowered = Lowered.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "(top)"
-        raise CrispError(
-            f"{path}, key {key}: {first['msg']}. This is no {LOWERED_SCHEMA} file; run `crisp-onnx lower` again."
-        ) from error
+        raise CrispError(_no_lowered(path, ".".join(str(part) for part in first["loc"]), first["msg"])) from error
+    for key, fault in _faults(lowered):
+        raise CrispError(_no_lowered(path, key, fault))
+    return lowered
+
+
+def _no_lowered(path: Path, key: str, fault: str) -> str:
+    return f"{path}, key {key or '(top)'}: {fault}. This is no {LOWERED_SCHEMA} file; run `crisp-onnx lower` again."
+
+
+def _faults(lowered: Lowered) -> Iterator[tuple[str, str]]:
+    """Keys of what no model has, each with what is wrong there."""
+    yield from _below(lowered.model_dump(exclude={"operators"}), "")
+    names: set[str] = set()
+    for number, op in enumerate(lowered.operators):
+        key = f"operators.{number}"
+        if op.name in names:
+            yield f"{key}.name", f"{op.name!r} is the name of another operator too"
+        names.add(op.name)
+        if (op.matrix is None) != (op.tiling is None):
+            yield f"{key}.tiling", "a product has a matrix and its tiling, and nothing else has one of them"
+        yield from _below(op.model_dump(), key)
+        if op.matrix is not None:
+            sides = {"M": op.matrix.M, "K": op.matrix.K, "N": op.matrix.N, "groups": op.matrix.groups}
+            sides |= {"window": min(op.matrix.window), "out_hw": min(op.matrix.out_hw)}
+            yield from ((f"{key}.matrix.{name}", "is 0") for name, side in sides.items() if side == 0)
+            if op.pattern.has_blocks and op.pattern.block_cols == 0:
+                yield f"{key}.pattern.block_cols", "is 0, and blocks have rows"
+
+
+def _below(part: object, key: str) -> Iterator[tuple[str, str]]:
+    """Keys of the numbers inside `part` that are below 0: all of them count something."""
+    if isinstance(part, dict):
+        for name, inner in part.items():
+            yield from _below(inner, f"{key}.{name}" if key else name)
+    elif isinstance(part, (list, tuple)):
+        for number, inner in enumerate(part):
+            yield from _below(inner, f"{key}.{number}")
+    elif isinstance(part, (int, float)) and not part >= 0:
+        yield key, f"{part} is less than nothing"

@@ -192,6 +192,34 @@ def test_a_damaged_lowered_file_is_one_clear_error(block_net: Model, tmp_path: P
         read_lowered(tmp_path / "none.json")
 
 
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [
+        (("tiling", "array_cycles"), -5, "operators.0.tiling.array_cycles: -5 is less than nothing"),
+        (("tiling", "dram_read_bytes"), -5, "operators.0.tiling.dram_read_bytes: -5"),
+        (("pattern", "nm_keep"), -2, "operators.0.pattern.nm_keep: -2"),
+        (("matrix", "M"), 0, "operators.0.matrix.M: is 0"),
+        (("matrix", "window"), [0, 3], "operators.0.matrix.window: is 0"),
+        (("tiling",), None, "operators.0.tiling: a product has a matrix and its tiling"),
+        (("matrix",), None, "operators.0.tiling: a product has a matrix and its tiling"),
+        (("name",), "c2", "operators.1.name: 'c2' is the name of another operator too"),
+    ],
+)
+def test_a_lowered_file_with_numbers_that_no_model_has_is_refused_for_them(
+    block_net: Model, tmp_path: Path, place: tuple[str, ...], value: object, said: str
+) -> None:
+    content = json.loads(lower(block_net, "stc_edge_int8").to_json())
+    part = content["operators"][0]
+    content["operators"][1]["name"] = "c2"
+    for name in place[:-1]:
+        part = part[name]
+    part[place[-1]] = value
+    (tmp_path / "l.json").write_text(json.dumps(content))
+    with pytest.raises(CrispError) as caught:
+        read_lowered(tmp_path / "l.json")
+    assert said in str(caught.value)
+
+
 def sparse_weight(shape: tuple[int, ...], nm: tuple[int, int], blocks: int, side: int) -> np.ndarray:
     """(Cout, Cin, kh, kw) with n:m along K, input channel fastest, and the first `blocks` of each block row kept."""
     rng = np.random.default_rng(1)
