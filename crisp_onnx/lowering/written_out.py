@@ -8,7 +8,7 @@ from __future__ import annotations
 from crisp_onnx.format import DOMAIN
 from crisp_onnx.model import Model
 from crisp_onnx.model.functions import inlined
-from crisp_onnx.passes import FoldIf
+from crisp_onnx.passes.fold_if import FoldIf
 
 
 def written_out(model: Model) -> Model:
