@@ -7,7 +7,8 @@ from collections.abc import Collection, Mapping
 import onnx_graphsurgeon as gs
 
 from crisp_onnx.groups.group import ChannelGroup
-from crisp_onnx.groups.rules.table import ELEMENTWISE, REDUCTIONS
+from crisp_onnx.groups.rules.reductions import REDUCTIONS
+from crisp_onnx.groups.rules.table import ELEMENTWISE
 
 Shapes = Mapping[str, tuple[int, ...]]
 _PLACING = frozenset(
