@@ -231,7 +231,7 @@ def test_a_network_with_norms_over_channels_is_trained_without_some_of_them(
         model=path, classes=(0, 1, 2), preprocess="mean=0/0/0,std=1/1/1,size=4", method="channels", macs=0.4,
         round_channels=1, epochs=1, output=tmp_path / "out",
     )  # fmt: skip
-    report = compress(recipe, data=IMAGES[::3])
+    report = compress(recipe, data=[pair for pair in IMAGES[::3] if pair[1] in recipe.classes])
     assert report.channels is not None
     assert report.channels.groups[0].kept < 12
     assert 0.3 < report.channels.macs_left <= 0.4
@@ -254,7 +254,7 @@ def test_layers_that_lead_to_other_outputs_alone_are_left_as_they_are(
         model=source, classes=(0, 1, 2), preprocess="unit,size=8", method="channels", macs=0.5, round_channels=4,
         epochs=0, output_name="y", output=tmp_path / "out",
     )  # fmt: skip
-    report = compress(recipe, data=[(image[:8, :8], label) for image, label in IMAGES])
+    report = compress(recipe, data=[(image[:8, :8], label) for image, label in IMAGES if label in recipe.classes])
     assert report.macs.kept_ratio <= 0.5
     assert [node.name for node in ort.InferenceSession(str(tmp_path / "out" / "model.onnx")).get_outputs()] == [
         "y",

@@ -137,7 +137,7 @@ def test_the_model_is_as_fast_as_asked_under_the_masks_that_it_gets(
         target="portable", block=8, speedup=2.5, allocation=allocation,
     )  # fmt: skip
     images = [(np.pad(image, ((2, 2), (2, 2), (0, 0))), label) for image, label in coloured_images(per_class=12)]
-    report = compress(recipe, data=images)
+    report = compress(recipe, data=[pair for pair in images if pair[1] in recipe.classes])
     assert LEAD * 2.5 * 0.98 < (1 / report.macs.kept_ratio) ** 0.9 < LEAD * 2.5 * 1.06
 
 
