@@ -130,6 +130,10 @@ def estimate(lowered: Lowered, target: Target) -> Estimate:
             f"The model was lowered for {lowered.target} version {lowered.target_version}, the target given is "
             f"{target.name} version {target.descriptor.version}. Lower it again for this target."
         )
+    if lowered.target_sha256 != target.sha256:
+        raise CrispError(
+            f"The target {target.name} says other things now than when the model was lowered for it. Lower it again."
+        )
     if not lowered.operators:
         raise CrispError(f"{lowered.model.file} has no operators that cost anything. Lower a model with layers.")
     variants = _variants(lowered, target)

@@ -88,6 +88,7 @@ def lower_layers(
     return Lowered(
         target=target.name,
         target_version=target.descriptor.version,
+        target_sha256=target.sha256,
         model=source,
         batch=batch,
         dtype=chosen,

@@ -109,6 +109,7 @@ class Lowered(_Record):
     schema_: Annotated[Literal["crisp-lowered/1"], Field(alias="schema")] = "crisp-lowered/1"
     target: str
     target_version: int
+    target_sha256: str
     model: Source
     batch: Annotated[int, Field(ge=1)]
     dtype: Dtype

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -45,6 +46,11 @@ class Target:
     @property
     def name(self) -> str:
         return self.descriptor.name
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of all that the descriptor says: targets that say the same cost the same."""
+        return hashlib.sha256(self.descriptor.model_dump_json(exclude_defaults=True).encode()).hexdigest()
 
     @cached_property
     def clock_hz(self) -> Fraction:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from math import inf
 from pathlib import Path
@@ -28,6 +29,7 @@ from crisp_onnx.lowering import (
 )
 from crisp_onnx.lowering.detect import detect
 from crisp_onnx.lowering.layer_sparsity import LayerSparsity, see
+from crisp_onnx.lowering.target import targets_folder
 from crisp_onnx.model import Model, load
 
 BLOCK_NET = """
@@ -176,6 +178,20 @@ def test_the_file_is_written_read_back_and_obeys_its_published_schema(block_net:
     assert read_lowered(path) == lowered
     jsonschema.validate(json.loads(path.read_text()), json.loads(lowered_json_schema()))
     assert estimate(read_lowered(path), target) == estimate(lowered, target)
+
+
+def test_a_file_that_was_lowered_for_other_numbers_of_the_same_target_is_refused(
+    block_net: Model, tmp_path: Path
+) -> None:
+    said = (targets_folder() / "portable.yaml").read_text()
+    first, second = tmp_path / "first.yaml", tmp_path / "second.yaml"
+    first.write_text(said)
+    second.write_text(re.sub(r"(hz: \{value: )[0-9.e+]+", r"\g<1>123456789.0", said, count=1))
+    assert first.read_text() != second.read_text()
+    lowered = lower(block_net, load_target(first))
+    assert estimate(lowered, load_target("portable")).target == "portable"  # it says the same
+    with pytest.raises(CrispError, match=r"says other things now.*Lower it again"):
+        estimate(lowered, load_target(second))
 
 
 def test_the_schema_in_the_documentation_is_the_one_of_the_code() -> None:
