@@ -60,7 +60,7 @@ class Recipe(BaseModel):
     """The output that scores the classes, where the file has several. Of several names, the first is that output; what
     the untouched model answers in the others counts too, in saliency and in training."""
     preprocess: str | None = None
-    """Preset name, YAML file, `preprocessor_config.json`, or `mean=R/G/B,std=R/G/B,size=N`, or `size=HxW`."""
+    """Preset name, YAML file, `preprocessor_config.json`, timm's `config.json`, or `mean=R/G/B,std=R/G/B,size=N`."""
     method: Literal["hybrid", "channels", "channels+hybrid"] = "hybrid"
     """`hybrid`: zeros in a pattern, packed. `channels`: fewer channels, an ordinary network that is smaller.
     `channels+hybrid`: first channels, then zeros."""

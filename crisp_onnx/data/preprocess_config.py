@@ -1,4 +1,7 @@
-"""Read the `preprocessor_config.json` that image processors of Hugging Face's Transformers leave beside a model."""
+"""Read the JSON that says beside a model how its images are prepared.
+
+It is the `preprocessor_config.json` of the image processors of Hugging Face's Transformers, or timm's `config.json`.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from crisp_onnx.data.pixels import Resize
+from crisp_onnx.data.preprocess_keys import numbers, switch, wrong
+from crisp_onnx.data.preprocess_timm import of_timm, timm_part
 from crisp_onnx.errors import CrispError
 from crisp_onnx.reading import border, read_text, shown
 
@@ -73,20 +78,23 @@ def read_config(path: Path) -> dict[str, str]:
         CrispError: the file cannot be read, or is no such configuration.
     """
     content = _content(path)
+    of_timms = timm_part(content)
+    if of_timms is not None:
+        return of_timm(of_timms, path)
     ignored = sorted(key for key, value in content.items() if value and key not in FOLLOWED | OF_NO_STEP)
     ignored = [key for key in ignored if not key.startswith("_")]
     if ignored:
         named = ", ".join(map(shown, ignored))
         log.warning("%s asks for more than is followed here: %s.", shown(path.name), named)
     options = {"scale": "1"} | _affine(content, path)
-    if _switch(content, "do_rescale", True, path):
-        options["scale"] = str(_numbers(content, "rescale_factor", [1 / 255], path)[0])
-    if _switch(content, "do_flip_channel_order", False, path):
+    if switch(content, "do_rescale", True, path):
+        options["scale"] = str(numbers(content, "rescale_factor", [1 / 255], path)[0])
+    if switch(content, "do_flip_channel_order", False, path):
         options["order"] = "bgr"
     way = content.get("resample")
     if way is not None:
         if isinstance(way, bool) or not isinstance(way, int) or not 0 <= way < len(RESAMPLE):
-            raise _wrong(path, "resample", f"a number from 0 to {len(RESAMPLE) - 1}")
+            raise wrong(path, "resample", f"a number from 0 to {len(RESAMPLE) - 1}")
         options["resample"] = RESAMPLE[way]
     return options | _sizes(content, path)
 
@@ -94,13 +102,13 @@ def read_config(path: Path) -> dict[str, str]:
 def _affine(content: Mapping[str, Any], path: Path) -> dict[str, str]:
     """What is subtracted and divided by after the rescaling."""
     means, stds = [0.0], [1.0]
-    if _switch(content, "do_normalize", "image_mean" in content, path):
-        means = _numbers(content, "image_mean", HALF, path)
-        stds = _numbers(content, "image_std", HALF, path)
-    if _switch(content, "do_rescale", True, path) and _switch(content, "rescale_offset", False, path):
+    if switch(content, "do_normalize", "image_mean" in content, path):
+        means = numbers(content, "image_mean", HALF, path)
+        stds = numbers(content, "image_std", HALF, path)
+    if switch(content, "do_rescale", True, path) and switch(content, "rescale_offset", False, path):
         means = [1 + mean for mean in means]
-    if _switch(content, "include_top", False, path):
-        again = _numbers(content, "image_std", HALF, path)
+    if switch(content, "include_top", False, path):
+        again = numbers(content, "image_std", HALF, path)
         wide = max(len(stds), len(again))
         stds = [one * other for one, other in zip(_wide(stds, wide), _wide(again, wide), strict=True)]
     return {"mean": "/".join(map(str, means)), "std": "/".join(map(str, stds))}
@@ -112,15 +120,15 @@ def _wide(numbers: list[float], channels: int) -> list[float]:
 
 def _sizes(content: Mapping[str, Any], path: Path) -> dict[str, str]:
     """`size` and `resize`. Where the processor does not crop, it squeezes images out of their proportions."""
-    crops = _switch(content, "do_center_crop", "crop_size" in content, path)
-    resizes = _switch(content, "do_resize", "size" in content, path)
+    crops = switch(content, "do_center_crop", "crop_size" in content, path)
+    resizes = switch(content, "do_resize", "size" in content, path)
     short, sides = _size(content.get("size"), "size", path) if resizes else (None, None)
     kind = _kind(content)
     share = CROP_PCT.get(kind)
     if content.get("crop_pct") is not None:
-        share = _numbers(content, "crop_pct", [1.0], path)[0]
+        share = numbers(content, "crop_pct", [1.0], path)[0]
     if share is not None and not 0 < share <= 1:
-        raise _wrong(path, "crop_pct", "a share above 0 and up to 1")
+        raise wrong(path, "crop_pct", "a share above 0 and up to 1")
     if kind in SQUARE and isinstance(content.get("size"), int):
         short, sides = None, _square(short)
     if kind == "Levit" and short is not None:
@@ -188,24 +196,7 @@ def _size(value: Any, key: str, path: Path) -> tuple[int | None, Sides | None]:
 
 def _side(value: Any, key: str, path: Path) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise _wrong(path, key, "a number of pixels, or height and width, or shortest_edge")
-    return value
-
-
-def _numbers(content: Mapping[str, Any], key: str, otherwise: list[float], path: Path) -> list[float]:
-    value = content.get(key, otherwise)
-    values = value if isinstance(value, list) else [value]
-    if not values or any(isinstance(one, bool) or not isinstance(one, (int, float)) for one in values):
-        raise _wrong(path, key, "a number, or a list of them")
-    return [float(one) for one in values]
-
-
-def _switch(content: Mapping[str, Any], key: str, otherwise: bool, path: Path) -> bool:
-    value = content.get(key, otherwise)
-    if value is None:
-        return otherwise
-    if not isinstance(value, bool):
-        raise _wrong(path, key, "true or false")
+        raise wrong(path, key, "a number of pixels, or height and width, or shortest_edge")
     return value
 
 
@@ -213,13 +204,11 @@ def _content(path: Path) -> Mapping[str, Any]:
     text = read_text(path, "preprocessing file", limit=MAX_BYTES)
     with border(f"The preprocessing file {shown(str(path))} is not JSON", "Correct it."):
         content = json.loads(text)
-    if not isinstance(content, dict) or not content.keys() & {"image_mean", "do_normalize", "size", "crop_size"}:
+    known = {"image_mean", "do_normalize", "size", "crop_size", "pretrained_cfg", "input_size"}
+    if not isinstance(content, dict) or not content.keys() & known:
         raise CrispError(
-            f"The preprocessing file {shown(str(path))} is no preprocessor_config.json of an image model: it holds "
-            "none of image_mean, do_normalize, size, crop_size. Write key=value, or a YAML file."
+            f"The preprocessing file {shown(str(path))} is no preprocessor_config.json of an image model, nor timm's "
+            "config.json: it holds none of image_mean, do_normalize, size, crop_size, pretrained_cfg. Write key=value, "
+            "or a YAML file."
         )
     return content
-
-
-def _wrong(path: Path, key: str, meant: str) -> CrispError:
-    return CrispError(f"{key} in the preprocessing file {shown(str(path))} is not {meant}. Correct it.")

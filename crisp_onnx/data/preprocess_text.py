@@ -33,7 +33,7 @@ PRESETS: Mapping[str, Mapping[str, str]] = {
 def parse_preprocess(text: str | Path | None, spec: TensorSpec) -> Preprocess:
     """Preprocessing for the input `spec`: `NAME`, `FILE.yaml`, or `[NAME,]mean=R/G/B,std=R/G/B,size=HxW`.
 
-    A `FILE.json` is the `preprocessor_config.json` of an image model of Hugging Face's.
+    A `FILE.json` is the `preprocessor_config.json` of an image model of Hugging Face's, or timm's `config.json`.
 
     Keys: mean and std (on the scale 0 to 1, or on 0 to 255 with `scale=1`), scale, size (N or HxW; needed where the
     model leaves its sides open), resize (short side before the crop, or HxW to squeeze to), resample (bicubic; or

@@ -27,6 +27,49 @@ def parsed(folder: Path, content: Any, side: int | None = None) -> Preprocess:
     return parse_preprocess(path, TensorSpec("pixel_values", (None, 3, side, side), np.dtype(np.float32)))
 
 
+TIMM = {"input_size": [3, 224, 224], "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.1], "interpolation": "bilinear"}
+
+
+@pytest.mark.parametrize(
+    ("config", "size", "resize", "resample"),
+    [
+        ({}, (224, 224), 256, "bilinear"),  # crop_pct is 0.875 where nothing is said
+        ({"crop_pct": 0.9, "crop_mode": "center", "interpolation": "bicubic"}, (224, 224), 248, "bicubic"),
+        ({"crop_pct": 1.0, "input_size": [3, 384, 384]}, (384, 384), 384, "bilinear"),
+        ({"crop_pct": 0.95, "crop_mode": "squash", "input_size": [3, 240, 160]}, (240, 160), (252, 168), "bilinear"),
+        ({"crop_pct": 1, "input_size": [3, 240, 160]}, (240, 160), None, "bilinear"),
+    ],
+)
+@pytest.mark.parametrize("whole", [True, False])
+def test_timms_configuration_is_read_as_its_evaluation_does(
+    tmp_path: Path, whole: bool, config: Any, size: Any, resize: Any, resample: str
+) -> None:
+    told = {**TIMM, **config}
+    found = parsed(
+        tmp_path, {"architecture": "resnet18", "num_classes": 1000, "pretrained_cfg": told} if whole else told
+    )
+    assert (found.size, found.resize, found.resample) == (size, resize, resample)
+    assert (found.mean, found.std, found.scale) == ((0.5, 0.4, 0.3), (0.2, 0.3, 0.1), 1 / 255)
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"input_size": [224, 224]}, "input_size .* is not channels, height and width"),
+        ({"crop_pct": 1.5}, "crop_pct .* is not a share"),
+        ({"crop_mode": "border"}, "crop_mode .* is not center or squash"),
+        ({"interpolation": "random"}, "interpolation .* is not one of bicubic"),
+        ({"mean": "no"}, "mean .* is not a number, or a list"),
+        ({"crop_pct": 0.9, "input_size": [3, 240, 160]}, "crop_pct .* is not 1"),
+    ],
+)
+def test_what_timm_says_otherwise_than_it_is_followed_is_refused_by_its_key(
+    tmp_path: Path, config: Any, words: str
+) -> None:
+    with pytest.raises(CrispError, match=words):
+        parsed(tmp_path, {"pretrained_cfg": {**TIMM, **config}})
+
+
 @pytest.mark.parametrize(
     ("content", "size", "resize"),
     [
