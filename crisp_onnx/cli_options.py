@@ -60,7 +60,8 @@ OUTPUT_NAMES = click.option(
 )
 PREPROCESS = click.option(
     "--preprocess",
-    help="imagenet, unit, signed, raw, FILE.yaml, a preprocessor_config.json, timm's config.json, or mean=R/G/B,std=R/G/B,size=N or HxW.",
+    help="imagenet, unit, signed, raw, FILE.yaml, a preprocessor_config.json or timm's config.json, or "
+    "mean=R/G/B,std=R/G/B,size=N or HxW.",
 )
 SIZE = click.option(
     "--size", metavar="N or HxW", callback=_as_size, help="Pixels of sides that MODEL leaves open.  [default: 224]"
