@@ -29,6 +29,7 @@ from crisp_onnx.passes.join_bytes import JoinBytes
 from crisp_onnx.passes.keep_reals import KeepReals
 from crisp_onnx.passes.mask_channels import MaskChannels
 from crisp_onnx.passes.plain_floats import PlainFloats
+from crisp_onnx.passes.plain_pools import PlainPools
 from crisp_onnx.passes.quantise_hybrid import QuantiseHybrid
 from crisp_onnx.passes.real_answers import RealAnswers
 from crisp_onnx.passes.remove_dead import RemoveDead
@@ -40,10 +41,10 @@ from crisp_onnx.passes.untie_statistics import UntieStatistics
 
 SIMPLIFY: tuple[Pass, ...] = (
     *(FoldConstants(), FoldShapes(), FoldConstants(), FoldIf(), FoldSequences(), FoldConstants()),
-    *(PlainFloats(), DropIdentity(), ExplicitAxes(), ExplicitPads(), UntieStatistics()),
+    *(PlainFloats(), DropIdentity(), ExplicitAxes(), ExplicitPads(), PlainPools(), UntieStatistics()),
 )
 """Before the bridge: every weight a plain float32 initializer, decisions taken, nothing idle, axes and padding in
-numbers, statistics that no two nodes share."""
+numbers, pools without what is the default, statistics that no two nodes share."""
 
 
 def dense_passes(plan: Plan) -> tuple[Pass, ...]:

@@ -12,6 +12,7 @@ from crisp_onnx.model import spec
 from crisp_onnx.passes.drop_identity import DropIdentity
 from crisp_onnx.passes.explicit_pads import ExplicitPads
 from crisp_onnx.passes.fold_constants import FoldConstants
+from crisp_onnx.passes.plain_pools import PlainPools
 
 
 def initializers(after):
@@ -176,3 +177,16 @@ def test_open_sides_do_not_matter_to_a_stride_of_one(model_of, rewrite, mode, wi
 def test_a_computed_window_is_left_alone(model_of):
     model = model_of('(float[3,3,3,3] x) => (float[3,3,3,3] y) { w = Relu(x) y = Conv<auto_pad="SAME_UPPER">(x, w) }')
     assert ExplicitPads().run(model.graph()).changed == 0
+
+
+@pytest.mark.parametrize(("steps", "plain"), [("[1,1]", True), ("[2,2]", False), ("[1,2]", False)])
+def test_a_pool_whose_places_lie_side_by_side_says_nothing_of_their_steps(model_of, answers, steps, plain):
+    text = f"(float[N,3,8,8] x) => (float[N,3,A,B] y) {{ y = AveragePool<kernel_shape=[3,3], dilations={steps}>(x) }}"
+    model = model_of(text, opset=19)
+    x = np.random.default_rng(0).standard_normal((2, 3, 8, 8)).astype(np.float32)
+    before = answers(model, x)[0]
+    graph = model.graph()
+    assert PlainPools().run(graph).changed == plain
+    after = model.with_graph(graph)
+    assert ("dilations" in graph.nodes[0].attrs) != plain
+    assert np.array_equal(answers(after, x)[0], before)
