@@ -14,7 +14,8 @@ from statistics import fmean
 import click
 
 from benchmarks.accuracy.cases import TABLES, Case
-from benchmarks.accuracy.measure import Result, measured
+from benchmarks.accuracy.measure import ALL, Result, measured
+from benchmarks.real_data import EVERY
 from benchmarks.record import record
 from crisp_onnx.report.interval import wilson
 
@@ -96,7 +97,7 @@ def row(case: Case, done: Mapping[str, Result]) -> Row:
     return {
         "model": case.model,
         "set": case.set,
-        "classes": case.drawn,
+        "classes": ALL if case.set == EVERY else case.drawn,
         "budget": budget(case),
         "method": case.method,
         "widths": case.widths,
