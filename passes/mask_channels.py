@@ -50,7 +50,7 @@ class MaskChannels:
 def _shared_with_images(tensor: gs.Variable, axis: int, length: int) -> bool:
     """Whether the axis holds so many channels of each image, as where heads and batch are one; the first, in doubt."""
     told = tensor.shape[axis] if tensor.shape else None
-    return told != length if axis == 0 or isinstance(told, str) else False
+    return told != length and (axis == 0 or isinstance(told, str))
 
 
 def _is_float(tensor: gs.Variable) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 BYTES = {"int8": 1, "fp16": 2, "fp32": 4}
 
@@ -65,6 +66,25 @@ def conv_matrix(
         window=(kh, kw),
         out_hw=(out_h, out_w),
         stride=stride,
+    )
+
+
+def transposed_conv_matrix(
+    weight: tuple[int, ...], image: tuple[int, ...], out: tuple[int, ...], groups: int, *, weighted: bool = True
+) -> Matrix:
+    """A transposed convolution: each position of the input (b, Cin, H, W) becomes a window of the output.
+
+    `weight`: (Cin, Cout/g, kh, kw).
+    """
+    return Matrix(
+        M=prod(weight[1:]),
+        K=image[1] // groups,
+        N=image[0] * prod(image[2:]),
+        groups=groups,
+        inputs=prod(image),
+        outputs=prod(out),
+        weighted=weighted,
+        out_hw=(prod(image[2:-1]), image[-1]),
     )
 
 

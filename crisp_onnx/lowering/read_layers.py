@@ -17,7 +17,7 @@ from crisp_onnx.lowering.folded import hands_on, settled
 from crisp_onnx.lowering.fusion import Fusion, fuse
 from crisp_onnx.lowering.layer_sparsity import LayerSparsity
 from crisp_onnx.lowering.layers import Layer, product_kind
-from crisp_onnx.lowering.matrix import Matrix, conv_matrix, product_matrix
+from crisp_onnx.lowering.matrix import Matrix, conv_matrix, product_matrix, transposed_conv_matrix
 from crisp_onnx.lowering.quantised import ByteProduct, byte_product, moves_bytes, on_bytes, operands
 from crisp_onnx.lowering.schema import Dtype, OpKind
 from crisp_onnx.model import Model, WeightLayer, weight_layers
@@ -233,19 +233,9 @@ def _einsum_matrix(node: gs.Node, shapes: Shapes) -> Matrix:
 
 
 def _transposed_matrix(node: gs.Node, shapes: Shapes) -> Matrix:
-    """Each position of the input becomes a window of the output."""
     image, out, weight = (shapes[tensor.name] for tensor in (node.inputs[0], node.outputs[0], node.inputs[1]))
-    groups = int(node.attrs.get("group", 1))
-    return Matrix(
-        M=prod(weight[1:]),
-        K=image[1] // groups,
-        N=image[0] * prod(image[2:]),
-        groups=groups,
-        inputs=prod(image),
-        outputs=prod(out),
-        weighted=isinstance(node.inputs[1], gs.Constant),
-        out_hw=(prod(image[2:-1]), image[-1]),
-    )
+    groups, stored = int(node.attrs.get("group", 1)), isinstance(node.inputs[1], gs.Constant)
+    return transposed_conv_matrix(weight, image, out, groups, weighted=stored)
 
 
 def _read(node: gs.Node, shapes: Shapes) -> int:

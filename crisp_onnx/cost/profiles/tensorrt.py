@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
-from crisp_onnx.cost.profiles.timed import Profile, TimedLayer, convolution, dense, transposed_convolution
+from crisp_onnx.cost.profiles.timed import Profile, TimedLayer, convolution, dense
 from crisp_onnx.errors import CrispError
 from crisp_onnx.lowering.layers import product_kind
+from crisp_onnx.lowering.matrix import transposed_conv_matrix
 from crisp_onnx.lowering.schema import OpKind
 
 PRODUCTS = ("conv", "gemm", "matrix", "matmul", "attention", "myelin")
@@ -75,7 +76,7 @@ def _layer(entry: Mapping[str, Any], about: Mapping[str, Any] | None) -> TimedLa
     if kernel and weights and len(image) == len(out) == 2 + len(kernel):
         groups = max(1, int(about.get("Groups", 1)))
         if "deconv" in layer_type:
-            matrix = transposed_convolution(image, (image[1], out[1] // groups, *kernel), out, groups)
+            matrix = transposed_conv_matrix((image[1], out[1] // groups, *kernel), image, out, groups)
         else:
             strides = [int(step) for step in about.get("Stride") or (1, 1)]
             matrix = convolution(image, (out[1], image[1] // groups, *kernel), out, groups, (strides[0], strides[-1]))

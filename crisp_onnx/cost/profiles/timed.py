@@ -76,19 +76,6 @@ def convolution(image: Dims, weight: Dims, out: Dims, groups: int, stride: tuple
     )
 
 
-def transposed_convolution(image: Dims, weight: Dims, out: Dims, groups: int) -> Matrix:
-    """From (N, C, H, W), (C, Cout / groups, kh, kw) and (N, Cout, OH, OW): each position becomes a window."""
-    return Matrix(
-        M=prod(weight[1:]),
-        K=weight[0] // groups,
-        N=image[0] * prod(image[2:]),
-        groups=groups,
-        inputs=prod(image),
-        outputs=prod(out),
-        out_hw=(prod(image[2:-1]), image[-1]),
-    )
-
-
 def dense(name: str, time_us: float, inputs: int, outputs: int, columns: int, dtype: str) -> TimedLayer:
     """A matrix product with a stored weight."""
     matrix = product_matrix(outputs, inputs, columns)

@@ -28,14 +28,14 @@ def reduction(node: gs.Node, ties: NodeTies) -> None:
     reduced = reduced_axes(node, rank)
     if reduced is None:
         return
+    same = node.op in _OF_ZERO_NOTHING or (node.op in _RESTATED and not _counts(x))
     left = [axis for axis in range(rank) if axis not in reduced or node.attrs.get("keepdims", 1)]
     for axis in range(rank):
         if axis not in reduced:
             ties.tie((x, axis), (y, left.index(axis)))
             continue
         ties.ignore(x, axis)
-        known = _OF_ZERO_NOTHING if _counts(x) else (*_OF_ZERO_NOTHING, *_RESTATED)
-        if node.op not in known and ties.shape(x)[axis] > 1:
+        if not same and ties.shape(x)[axis] > 1:
             ties.keep(x, axis, "its result is one over all channels")
     if len(node.inputs) > 1:
         ties.ignore(node.inputs[1])
